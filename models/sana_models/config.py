@@ -1,0 +1,217 @@
+"""Hyper-parameters of SANA's networks and the named published sizes.
+
+Field names are those of the public `config.json` files, so a configuration read from a checkpoint needs no translation.
+Sources: SANA (arXiv 2410.10629) section 2, SANA-1.5 (arXiv 2501.18427) section 2, DC-AE (arXiv 2410.10733).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
+
+__all__ = ["DC_AE_F32C32", "SANA_CONFIGS", "DCAEConfig", "SanaConfig"]
+
+QK_NORM = "rms_norm_across_heads"
+
+# Public files carry fields that do not change the network or that only other model families use.
+_IGNORED_SANA_FIELDS = {
+    "attention_bias": False,
+    "cross_attention_dim": None,
+    "dropout": 0.0,
+    "guidance_embeds": False,
+    "guidance_embeds_scale": None,
+    "norm_elementwise_affine": False,
+}
+_IGNORED_DCAE_FIELDS = {
+    "in_channels": 3,
+    "decoder_norm_types": "rms_norm",
+    "decoder_act_fns": "silu",
+    "decoder_conv_act_fn": "relu",
+    "encoder_out_shortcut": True,
+    "decoder_in_shortcut": True,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SanaConfig:
+    """Shape of one SANA transformer.
+
+    `sample_size` is the latent side the position table is based on; `interpolation_scale` of None means no position table
+    (512 and 1024 pixel models), a number enables the sine-cosine table (2K: 1.0, 4K: 2.0).
+    Raises ValueError when widths and head counts do not fit together.
+    """
+
+    num_layers: int
+    num_attention_heads: int
+    num_cross_attention_heads: int
+    cross_attention_head_dim: int
+    attention_head_dim: int = 32
+    caption_channels: int = 2304
+    in_channels: int = 32
+    out_channels: int = 32
+    mlp_ratio: float = 2.5
+    patch_size: int = 1
+    sample_size: int = 32
+    interpolation_scale: float | None = None
+    qk_norm: str | None = None
+    norm_eps: float = 1e-6
+    timestep_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        cross_width = self.num_cross_attention_heads * self.cross_attention_head_dim
+        if cross_width != self.width:
+            raise ValueError(f"cross-attention width {cross_width} differs from the model width {self.width}")
+        if self.qk_norm not in (None, QK_NORM):
+            raise ValueError(f"qk_norm is {self.qk_norm!r}; allowed: None, {QK_NORM!r}")
+        if self.num_layers < 1:
+            raise ValueError(f"num_layers is {self.num_layers}; it must be at least 1")
+
+    @property
+    def width(self) -> int:
+        """Channels of the residual stream."""
+        return self.num_attention_heads * self.attention_head_dim
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build from the content of a `config.json`; raises ValueError on unknown or unsupported fields."""
+        values = _known_fields(cls, data, _IGNORED_SANA_FIELDS)
+        if values.get("out_channels", 0) is None:
+            values["out_channels"] = values.get("in_channels", 32)
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields of a `config.json` that other loaders of the format also accept."""
+        return asdict(self) | {
+            "_class_name": "SanaTransformer2DModel",
+            "attention_bias": False,
+            "cross_attention_dim": self.width,
+            "dropout": 0.0,
+            "norm_elementwise_affine": False,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DCAEConfig:
+    """Shape of one deep-compression autoencoder, finest stage first.
+
+    `latents_mean` and `latents_std` (one number a latent channel) replace the single `scaling_factor` when given;
+    the published autoencoders use the factor, the micro one normalises per channel.
+    Raises ValueError when the per-stage tuples differ in length or do not fit the shortcuts.
+    """
+
+    latent_channels: int = 32
+    attention_head_dim: int = 32
+    encoder_block_types: tuple[str, ...]
+    decoder_block_types: tuple[str, ...]
+    encoder_block_out_channels: tuple[int, ...]
+    decoder_block_out_channels: tuple[int, ...]
+    encoder_layers_per_block: tuple[int, ...]
+    decoder_layers_per_block: tuple[int, ...]
+    encoder_qkv_multiscales: tuple[tuple[int, ...], ...]
+    decoder_qkv_multiscales: tuple[tuple[int, ...], ...]
+    upsample_block_type: str = "interpolate"
+    downsample_block_type: str = "Conv"
+    scaling_factor: float = 0.41407
+    latents_mean: tuple[float, ...] | None = None
+    latents_std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        stages = len(self.encoder_block_out_channels)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.startswith(("encoder_", "decoder_")) and len(value) != stages:
+                raise ValueError(f"{field.name} has {len(value)} entries for {stages} stages")
+        for kind in (*self.encoder_block_types, *self.decoder_block_types):
+            if kind not in ("ResBlock", "EfficientViTBlock"):
+                raise ValueError(f"block type {kind!r}; allowed: 'ResBlock', 'EfficientViTBlock'")
+        for name in ("latents_mean", "latents_std"):
+            value = getattr(self, name)
+            if value is not None and len(value) != self.latent_channels:
+                raise ValueError(f"{name} has {len(value)} entries for {self.latent_channels} latent channels")
+        if (self.latents_mean is None) != (self.latents_std is None):
+            raise ValueError("latents_mean and latents_std must be given together")
+
+    @property
+    def spatial_compression(self) -> int:
+        """Pixels per latent position along one side."""
+        return int(2 ** (len(self.encoder_block_out_channels) - 1))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build from the content of a `config.json`; raises ValueError on unknown or unsupported fields."""
+        values = _known_fields(cls, data, _IGNORED_DCAE_FIELDS)
+        stages = len(values["encoder_block_out_channels"])
+        for name in ("encoder_block_types", "decoder_block_types"):
+            if isinstance(values.get(name), str):
+                values[name] = (values[name],) * stages
+        return cls(**{name: _as_tuple(value) for name, value in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields of a `config.json`; per-channel statistics appear only when set."""
+        data = {name: value for name, value in asdict(self).items() if value is not None}
+        return data | {"_class_name": "AutoencoderDC"} | _IGNORED_DCAE_FIELDS
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+def _known_fields(cls: type, data: Mapping[str, Any], ignored: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(cls)}
+    known: dict[str, Any] = {}
+    for name, value in data.items():
+        if name in names:
+            known[name] = value
+        elif name in ignored:
+            if ignored[name] is not None and value != ignored[name]:
+                raise ValueError(f"{name} is {value!r}; only {ignored[name]!r} is supported")
+        elif not name.startswith("_"):
+            raise ValueError(f"unknown field {name!r} in a {cls.__name__}")
+    missing = [f.name for f in fields(cls) if f.name not in known and _is_required(f)]
+    if missing:
+        raise ValueError(f"missing field {missing[0]!r} in a {cls.__name__}")
+    return known
+
+
+def _is_required(field: Any) -> bool:
+    from dataclasses import MISSING
+
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+_SANA_600M = SanaConfig(
+    num_layers=28, num_attention_heads=36, num_cross_attention_heads=16, cross_attention_head_dim=72
+)
+_SANA_1600M = SanaConfig(
+    num_layers=20, num_attention_heads=70, num_cross_attention_heads=20, cross_attention_head_dim=112
+)
+_SANA_15 = replace(_SANA_1600M, qk_norm=QK_NORM)
+
+#: Every published size, by checkpoint family and resolution.
+SANA_CONFIGS: dict[str, SanaConfig] = {
+    "sana-0.6b-512": replace(_SANA_600M, sample_size=16),
+    "sana-0.6b-1024": _SANA_600M,
+    "sana-1.6b-512": replace(_SANA_1600M, sample_size=16),
+    "sana-1.6b-1024": _SANA_1600M,
+    "sana-1.6b-2k": replace(_SANA_1600M, sample_size=64, interpolation_scale=1.0),
+    "sana-1.6b-4k": replace(_SANA_1600M, sample_size=128, interpolation_scale=2.0),
+    "sana1.5-1.6b-1024": _SANA_15,
+    "sana1.5-2.4b-1024": replace(_SANA_15, num_layers=30),
+    "sana1.5-3.2b-1024": replace(_SANA_15, num_layers=40),
+    "sana1.5-4.8b-1024": replace(_SANA_15, num_layers=60),
+}
+
+_STAGE_TYPES = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
+_STAGE_WIDTHS = (128, 256, 512, 512, 1024, 1024)
+_STAGE_SCALES: tuple[tuple[int, ...], ...] = ((), (), (), (5,), (5,), (5,))
+
+#: The autoencoder of every published SANA (`dc-ae-f32c32-sana-1.0` and `-1.1` share it).
+DC_AE_F32C32 = DCAEConfig(
+    encoder_block_types=_STAGE_TYPES,
+    decoder_block_types=_STAGE_TYPES,
+    encoder_block_out_channels=_STAGE_WIDTHS,
+    decoder_block_out_channels=_STAGE_WIDTHS,
+    encoder_layers_per_block=(2, 2, 2, 3, 3, 3),
+    decoder_layers_per_block=(3, 3, 3, 3, 3, 3),
+    encoder_qkv_multiscales=_STAGE_SCALES,
+    decoder_qkv_multiscales=_STAGE_SCALES,
+)

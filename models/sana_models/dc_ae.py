@@ -1,0 +1,243 @@
+"""DC-AE, the deep-compression autoencoder of SANA (arXiv 2410.10733), without a full-resolution detour.
+
+Shapes: images (B, 3, H, W) in [-1, 1], latents (B, latent_channels, H/f, W/f) with f the compression. Inside, activations are
+channels-first tensors in channels-last memory, so that 1x1 products and norms over channels read contiguous rows.
+Parameter names are the public diffusers names.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sana_models.config import DCAEConfig
+from sana_models.layers import GatedConvFeedForward, RMSNorm, relu_linear_attention
+
+__all__ = ["DCAE"]
+
+
+def _tokens_last(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 1, 2)
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions, channel RMS norm, residual."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm = RMSNorm(width, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.conv2(F.silu(self.conv1(x)))
+        return x + _channels_first(self.norm(_tokens_last(hidden)))
+
+
+class _MultiscaleProjection(nn.Module):
+    def __init__(self, channels: int, kernel: int, head_dim: int) -> None:
+        super().__init__()
+        self.proj_in = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False)
+        self.proj_out = nn.Conv2d(channels, channels, 1, groups=channels // head_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj_out(self.proj_in(x))
+
+
+class MultiscaleLinearAttention(nn.Module):
+    """EfficientViT's ReLU linear attention over the input and its locally aggregated copies.
+
+    Heads are consecutive groups of three times `head_dim` channels of the concatenation, so `to_q`, `to_k` and `to_v` are thirds of a
+    packed matrix, not queries, keys and values.
+    """
+
+    def __init__(self, width: int, head_dim: int, scales: tuple[int, ...]) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_k = nn.Linear(width, width, bias=False)
+        self.to_v = nn.Linear(width, width, bias=False)
+        self.to_qkv_multiscale = nn.ModuleList(_MultiscaleProjection(3 * width, k, head_dim) for k in scales)
+        self.to_out = nn.Linear(width * (1 + len(scales)), width, bias=False)
+        self.norm_out = RMSNorm(width, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = _tokens_last(x)
+        packed = torch.cat([self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)], dim=-1)
+        image = _channels_first(packed)
+        scales = torch.cat([packed, *(_tokens_last(scale(image)) for scale in self.to_qkv_multiscale)], dim=-1)
+        heads_BHN3D = scales.flatten(1, 2).unflatten(-1, (-1, 3 * self.head_dim)).transpose(1, 2)
+        attended = relu_linear_attention(*heads_BHN3D.chunk(3, dim=-1))
+        merged = attended.transpose(1, 2).flatten(2).unflatten(1, tokens.shape[1:3]).to(tokens.dtype)
+        return x + _channels_first(self.norm_out(self.to_out(merged)))
+
+
+class NormedFeedForward(GatedConvFeedForward):
+    """Gated convolution with a channel norm at the end and a residual."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 4 * width)
+        self.norm = RMSNorm(width, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + _channels_first(self.norm(super().forward(_tokens_last(x))))
+
+
+class EfficientViTBlock(nn.Module):
+    """Multi-scale linear attention followed by the gated convolution."""
+
+    def __init__(self, width: int, head_dim: int, scales: tuple[int, ...]) -> None:
+        super().__init__()
+        self.attn = MultiscaleLinearAttention(width, head_dim, scales)
+        self.conv_out = NormedFeedForward(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv_out(self.attn(x))
+
+
+class DownBlock(nn.Module):
+    """Halves height and width: strided (or unshuffled) convolution plus a parameter-free averaging shortcut."""
+
+    def __init__(self, in_width: int, out_width: int, *, unshuffle: bool, shortcut: bool = True) -> None:
+        super().__init__()
+        self.unshuffle = unshuffle
+        self.group = 4 * in_width // out_width if shortcut else 0
+        stride, width = (1, out_width // 4) if unshuffle else (2, out_width)
+        self.conv = nn.Conv2d(in_width, width, 3, stride=stride, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv(x)
+        if self.unshuffle:
+            out = F.pixel_unshuffle(out, 2)
+        if not self.group:
+            return out
+        return out + F.pixel_unshuffle(x, 2).unflatten(1, (-1, self.group)).mean(2)
+
+
+class UpBlock(nn.Module):
+    """Doubles height and width: nearest (or shuffled) convolution plus a parameter-free repeating shortcut."""
+
+    def __init__(self, in_width: int, out_width: int, *, interpolate: bool, shortcut: bool = True) -> None:
+        super().__init__()
+        self.interpolate = interpolate
+        self.repeats = 4 * out_width // in_width if shortcut else 0
+        self.conv = nn.Conv2d(in_width, out_width if interpolate else 4 * out_width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.interpolate:
+            out = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+        else:
+            out = F.pixel_shuffle(self.conv(x), 2)
+        if not self.repeats:
+            return out
+        return out + F.pixel_shuffle(x.repeat_interleave(self.repeats, dim=1), 2)
+
+
+def _block(kind: str, width: int, head_dim: int, scales: tuple[int, ...]) -> nn.Module:
+    return ResBlock(width) if kind == "ResBlock" else EfficientViTBlock(width, head_dim, scales)
+
+
+class Encoder(nn.Module):
+    """Stages from fine to coarse; each ends with its down-block, the last with a convolution and averaging shortcut.
+
+    A first stage without blocks is skipped altogether: the input convolution then halves the size itself.
+    """
+
+    def __init__(self, config: DCAEConfig) -> None:
+        super().__init__()
+        widths, depths = config.encoder_block_out_channels, config.encoder_layers_per_block
+        unshuffle = config.downsample_block_type == "pixel_unshuffle"
+        if depths[0] > 0:
+            self.conv_in: nn.Module = nn.Conv2d(3, widths[0], 3, padding=1)
+        else:
+            self.conv_in = DownBlock(3, widths[1], unshuffle=unshuffle, shortcut=False)
+        stages = []
+        for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            kind, scales = config.encoder_block_types[i], config.encoder_qkv_multiscales[i]
+            blocks = [_block(kind, width, config.attention_head_dim, scales) for _ in range(depth)]
+            if i + 1 < len(widths) and depth > 0:
+                blocks.append(DownBlock(width, widths[i + 1], unshuffle=unshuffle))
+            stages.append(nn.Sequential(*blocks))
+        self.down_blocks = nn.ModuleList(stages)
+        self.conv_out = nn.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.conv_in(images)
+        for stage in self.down_blocks:
+            x = stage(x)
+        return self.conv_out(x) + x.unflatten(1, (self.conv_out.out_channels, -1)).mean(2)
+
+
+class Decoder(nn.Module):
+    """Stages stored fine to coarse and run coarse to fine; each starts with its up-block."""
+
+    def __init__(self, config: DCAEConfig) -> None:
+        super().__init__()
+        widths, depths = config.decoder_block_out_channels, config.decoder_layers_per_block
+        interpolate = config.upsample_block_type == "interpolate"
+        self.repeats = widths[-1] // config.latent_channels
+        self.conv_in = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
+        stages = []
+        for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            kind, scales = config.decoder_block_types[i], config.decoder_qkv_multiscales[i]
+            blocks = [_block(kind, width, config.attention_head_dim, scales) for _ in range(depth)]
+            if i + 1 < len(widths) and depth > 0:
+                blocks.insert(0, UpBlock(widths[i + 1], width, interpolate=interpolate))
+            stages.append(nn.Sequential(*blocks))
+        self.up_blocks = nn.ModuleList(stages)
+        finest = widths[0] if depths[0] > 0 else widths[1]
+        self.norm_out = RMSNorm(finest, bias=True)
+        if depths[0] > 0:
+            self.conv_out: nn.Module = nn.Conv2d(finest, 3, 3, padding=1)
+        else:
+            self.conv_out = UpBlock(finest, 3, interpolate=interpolate, shortcut=False)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        x = self.conv_in(latents) + latents.repeat_interleave(self.repeats, dim=1)
+        for stage in reversed(self.up_blocks):
+            x = stage(x)
+        return self.conv_out(F.relu(_channels_first(self.norm_out(_tokens_last(x)))))
+
+
+class DCAE(nn.Module):
+    """Deterministic autoencoder; `encode` and `decode` work on raw latents, `normalise` maps them to the diffusion model's scale."""
+
+    def __init__(self, config: DCAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] to raw latents; raises ValueError unless H and W are multiples of the compression."""
+        factor = self.config.spatial_compression
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % factor or images.shape[3] % factor:
+            raise ValueError(f"images are {tuple(images.shape)}; expected (B, 3, H, W) with H and W multiples of {factor}")
+        return self.encoder(images.contiguous(memory_format=torch.channels_last))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Raw latents (B, latent_channels, h, w) to images around [-1, 1], not clamped."""
+        if latents.ndim != 4 or latents.shape[1] != self.config.latent_channels:
+            raise ValueError(f"latents are {tuple(latents.shape)}; expected (B, {self.config.latent_channels}, h, w)")
+        return self.decoder(latents.contiguous(memory_format=torch.channels_last))
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """Raw latents to the scale the diffusion model sees."""
+        if self.config.latents_mean is None or self.config.latents_std is None:
+            return latents * self.config.scaling_factor
+        mean, std = self._statistics(latents)
+        return (latents - mean) / std
+
+    def denormalise(self, latents: Tensor) -> Tensor:
+        """Inverse of `normalise`."""
+        if self.config.latents_mean is None or self.config.latents_std is None:
+            return latents / self.config.scaling_factor
+        mean, std = self._statistics(latents)
+        return latents * std + mean
+
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = latents.new_tensor(self.config.latents_mean), latents.new_tensor(self.config.latents_std)
+        return mean[:, None, None], std[:, None, None]

@@ -1,0 +1,237 @@
+"""SANA's linear diffusion transformer: one class for every published size and the micro tier.
+
+Shape suffixes: B batch, N image tokens (h*w), T text tokens, C width, H heads, D channels a head.
+Parameter names are the public diffusers names. Sources: SANA (arXiv 2410.10629) section 2.2 and appendix; SANA-1.5
+(arXiv 2501.18427) section 2.1 for the query-key norm.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from sana_models.config import SanaConfig
+from sana_models.layers import GatedConvFeedForward, RMSNorm, relu_linear_attention
+
+__all__ = ["SanaTransformer", "sincos_position_table", "timestep_features"]
+
+_FP16_MAX = 65504.0
+
+
+def timestep_features(timestep_B: Tensor, *, width: int = 256, max_period: float = 10000.0) -> Tensor:
+    """Return the fp32 (B, width) sinusoid features of timesteps in [0, 1000]: cosines first, then sines."""
+    half = width // 2
+    exponent = -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=timestep_B.device) / half
+    angles = timestep_B.float()[:, None] * exponent.exp()[None]
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def sincos_position_table(height: int, width: int, *, channels: int, base_size: int, scale: float) -> Tensor:
+    """Return the fp32 (height*width, channels) position table of the 2K and 4K models, column part first.
+
+    `base_size` is the latent side the model was trained for and `scale` its interpolation scale.
+    """
+    omega = 10000.0 ** (-torch.arange(channels // 4, dtype=torch.float64) / (channels // 4))
+    rows = torch.arange(height, dtype=torch.float64) * (base_size / height) / scale
+    columns = torch.arange(width, dtype=torch.float64) * (base_size / width) / scale
+    row_angles = (rows[:, None] * omega)[:, None].expand(height, width, -1)
+    column_angles = (columns[:, None] * omega)[None].expand(height, width, -1)
+    parts = [column_angles.sin(), column_angles.cos(), row_angles.sin(), row_angles.cos()]
+    return torch.cat(parts, dim=-1).reshape(height * width, channels).float()
+
+
+class PatchEmbed(nn.Module):
+    """Latent image to tokens by a strided convolution."""
+
+    def __init__(self, in_channels: int, width: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.proj(latents).flatten(2).transpose(1, 2)
+
+
+class TwoLayerMLP(nn.Module):
+    """Linear, activation, linear."""
+
+    def __init__(self, in_width: int, width: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(in_width, width)
+        self.activation = activation
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_2(self.activation(self.linear_1(x)))
+
+
+class _TimestepEmbedding(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.timestep_embedder = TwoLayerMLP(256, width, nn.SiLU())
+
+
+class TimeEmbed(nn.Module):
+    """Timestep to the shared modulation (B, 6, C) of all blocks and the embedding (B, C) that the output layer reuses."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.emb = _TimestepEmbedding(width)
+        self.linear = nn.Linear(width, 6 * width)
+
+    def forward(self, timestep_B: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        embedding_BC = self.emb.timestep_embedder(timestep_features(timestep_B).to(dtype))
+        modulation = self.linear(F.silu(embedding_BC))
+        return modulation.unflatten(-1, (6, -1)), embedding_BC
+
+
+class LinearSelfAttention(nn.Module):
+    """ReLU linear attention over all image tokens; the query-key norm spans the whole width, before the head split."""
+
+    def __init__(self, config: SanaConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.head_dim = config.attention_head_dim
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_k = nn.Linear(width, width, bias=False)
+        self.to_v = nn.Linear(width, width, bias=False)
+        self.norm_q = RMSNorm(width) if config.qk_norm else nn.Identity()
+        self.norm_k = RMSNorm(width) if config.qk_norm else nn.Identity()
+        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        q, k, v = self.norm_q(self.to_q(x_BNC)), self.norm_k(self.to_k(x_BNC)), self.to_v(x_BNC)
+        heads = [t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for t in (q, k, v)]
+        attended = relu_linear_attention(*heads).transpose(1, 2).flatten(2).to(v.dtype)
+        out = self.to_out[0](attended)
+        return out.clamp(-_FP16_MAX, _FP16_MAX) if out.dtype == torch.float16 else out
+
+
+class CrossAttention(nn.Module):
+    """Softmax attention from image tokens to text tokens."""
+
+    def __init__(self, config: SanaConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.head_dim = config.cross_attention_head_dim
+        self.to_q = nn.Linear(width, width)
+        self.to_k = nn.Linear(width, width)
+        self.to_v = nn.Linear(width, width)
+        self.norm_q = RMSNorm(width) if config.qk_norm else nn.Identity()
+        self.norm_k = RMSNorm(width) if config.qk_norm else nn.Identity()
+        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+
+    def forward(self, x_BNC: Tensor, text_BTC: Tensor, bias_B11T: Tensor) -> Tensor:
+        q, k, v = self.norm_q(self.to_q(x_BNC)), self.norm_k(self.to_k(text_BTC)), self.to_v(text_BTC)
+        heads = [t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for t in (q, k, v)]
+        attended = F.scaled_dot_product_attention(*heads, attn_mask=bias_B11T.to(q.dtype))
+        return self.to_out[0](attended.transpose(1, 2).flatten(2))
+
+
+class SanaBlock(nn.Module):
+    """Modulated linear attention, plain cross-attention, modulated gated convolution; all residual."""
+
+    def __init__(self, config: SanaConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=config.norm_eps)
+        self.attn1 = LinearSelfAttention(config)
+        self.attn2 = CrossAttention(config)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=config.norm_eps)
+        self.ff = GatedConvFeedForward(width, int(config.mlp_ratio * width))
+        self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
+
+    def forward(
+        self, x_BNC: Tensor, text_BTC: Tensor, bias_B11T: Tensor, modulation_B6C: Tensor, grid: tuple[int, int]
+    ) -> Tensor:
+        table = self.scale_shift_table + modulation_B6C
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.chunk(6, dim=1)
+        x_BNC = x_BNC + gate_a * self.attn1(self.norm1(x_BNC) * (1 + scale_a) + shift_a)
+        x_BNC = x_BNC + self.attn2(x_BNC, text_BTC, bias_B11T)
+        hidden = (self.norm2(x_BNC) * (1 + scale_f) + shift_f).unflatten(1, grid)
+        return x_BNC + gate_f * self.ff(hidden).flatten(1, 2)
+
+
+class SanaTransformer(nn.Module):
+    """Predicts the flow-matching velocity `noise - data` of a noisy latent, given a timestep and text embeddings."""
+
+    def __init__(self, config: SanaConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.config = config
+        self.gradient_checkpointing = False
+        self.patch_embed = PatchEmbed(config.in_channels, width, config.patch_size)
+        self.time_embed = TimeEmbed(width)
+        self.caption_projection = TwoLayerMLP(config.caption_channels, width, nn.GELU(approximate="tanh"))
+        self.caption_norm = RMSNorm(width)
+        self.transformer_blocks = nn.ModuleList(SanaBlock(config) for _ in range(config.num_layers))
+        self.scale_shift_table = nn.Parameter(torch.randn(2, width) / width**0.5)
+        self.norm_out = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.proj_out = nn.Linear(width, config.patch_size**2 * config.out_channels)
+
+    def forward(self, latents: Tensor, timestep: Tensor, text_embeddings: Tensor, text_mask: Tensor | None) -> Tensor:
+        """Return the velocity, shaped like `latents` (B, C, h, w).
+
+        `timestep` (B,) is 1000 times the noise level, already shifted. `text_embeddings` is (B, T, caption_channels);
+        `text_mask` (B, T) is 1 for tokens that take part, None for all. h and w must be multiples of the patch size.
+        Raises ValueError on a wrong rank or channel count.
+        """
+        if latents.ndim != 4 or latents.shape[1] != self.config.in_channels:
+            raise ValueError(f"latents are {tuple(latents.shape)}; expected (B, {self.config.in_channels}, h, w)")
+        if text_embeddings.ndim != 3 or text_embeddings.shape[-1] != self.config.caption_channels:
+            found = tuple(text_embeddings.shape)
+            raise ValueError(f"text embeddings are {found}; expected (B, T, {self.config.caption_channels})")
+        patch = self.config.patch_size
+        grid = (latents.shape[-2] // patch, latents.shape[-1] // patch)
+        x_BNC = self._add_positions(self.patch_embed(latents), grid)
+        timestep_B = timestep.expand(latents.shape[0]) * self.config.timestep_scale
+        modulation_B6C, embedding_BC = self.time_embed(timestep_B, x_BNC.dtype)
+        text_BTC = self.caption_norm(self.caption_projection(text_embeddings.to(x_BNC.dtype)))
+        bias_B11T = _mask_bias(text_mask, text_BTC)
+        for block in self.transformer_blocks:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x_BNC = checkpoint(
+                    block, x_BNC, text_BTC, bias_B11T, modulation_B6C, grid, use_reentrant=False
+                )
+            else:
+                x_BNC = block(x_BNC, text_BTC, bias_B11T, modulation_B6C, grid)
+        shift, scale = (self.scale_shift_table + embedding_BC[:, None]).chunk(2, dim=1)
+        out_BNP = self.proj_out(self.norm_out(x_BNC) * (1 + scale) + shift)
+        tiles = out_BNP.unflatten(1, grid).unflatten(-1, (patch, patch, self.config.out_channels))
+        return tiles.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+    def _add_positions(self, x_BNC: Tensor, grid: tuple[int, int]) -> Tensor:
+        scale = self.config.interpolation_scale
+        if scale is None:
+            return x_BNC
+        base = self.config.sample_size // self.config.patch_size
+        table = sincos_position_table(*grid, channels=self.config.width, base_size=base, scale=scale)
+        return x_BNC + table.to(device=x_BNC.device, dtype=x_BNC.dtype)
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Draw the starting weights of training from scratch, as the official implementation does.
+
+        Xavier-uniform linears with zero bias; standard deviation 0.02 in the timestep, modulation and caption layers; caption
+        norm at 0.01, without which training diverges. The feed-forward convolutions keep PyTorch's own start.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
+        embedder = self.time_embed.emb.timestep_embedder
+        for layer in (embedder.linear_1, embedder.linear_2, self.time_embed.linear):
+            nn.init.normal_(layer.weight, std=0.02)
+        for layer in (self.caption_projection.linear_1, self.caption_projection.linear_2):
+            nn.init.normal_(layer.weight, std=0.02)
+        nn.init.constant_(self.caption_norm.weight, 0.01)
+
+
+def _mask_bias(text_mask: Tensor | None, text_BTC: Tensor) -> Tensor:
+    """Additive (B, 1, 1, T) attention bias; -10000 keeps masked tokens out without the NaN of a fully masked row."""
+    if text_mask is None:
+        return text_BTC.new_zeros(text_BTC.shape[0], 1, 1, text_BTC.shape[1])
+    return ((1.0 - text_mask.to(text_BTC.dtype)) * -10000.0)[:, None, None]
