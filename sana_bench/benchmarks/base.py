@@ -1,0 +1,23 @@
+"""What a benchmark is: prompts, images per prompt, metrics to apply."""
+
+from typing import Protocol
+
+from sana_bench.metrics.base import Metric, Prompt, Sample, ScoreRow, Summary
+
+__all__ = ["Benchmark", "Metric", "Prompt", "Sample", "ScoreRow", "Summary"]
+
+
+class Benchmark(Protocol):
+    """A prompt set with the metrics that judge its images."""
+
+    name: str
+    default_images_per_prompt: int
+    metric_names: tuple[str, ...]
+
+    def prompts(self, tier: str) -> list[Prompt]:
+        """The whole prompt set of `tier` (`micro` or `full`), in its official order."""
+        ...
+
+    def image_size(self, tier: str) -> tuple[int, int]:
+        """(height, width) in pixels of the images to generate."""
+        ...

@@ -1,0 +1,141 @@
+"""The types that flow from images to summaries, shared by benchmarks, metrics and the runner."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sana_bench.errors import IncompleteError
+
+OVERALL = "overall"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One line of a prompt set. `id` is stable across runs, `tag` is the task it counts for."""
+
+    id: str
+    text: str
+    tag: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image on disk and everything needed to judge it."""
+
+    variant: str
+    benchmark: str
+    prompt: Prompt
+    index: int
+    image_path: Path
+
+    @property
+    def id(self) -> str:
+        """Identity within one variant and benchmark, e.g. `00012/00003`."""
+        return f"{self.prompt.id}/{self.index:05d}"
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One metric's verdict on one sample. `details` holds only what JSON can hold."""
+
+    sample_id: str
+    prompt_id: str
+    tag: str
+    value: float
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One aggregate number with its interval, sample counts and protocol.
+
+    `key` is `overall` or a task tag; `n_samples < n_expected` means the number covers too little.
+    """
+
+    metric: str
+    protocol: str
+    key: str
+    value: float
+    low: float
+    high: float
+    n_samples: int
+    n_expected: int
+    n_prompts: int
+    unit: str
+    higher_is_better: bool
+    note: str = ""
+
+    @property
+    def complete(self) -> bool:
+        return self.n_samples == self.n_expected
+
+
+class Metric(Protocol):
+    """Images and prompts to rows, rows to summaries. Rows are a pure function of image and prompt."""
+
+    name: str
+    protocol: str
+    higher_is_better: bool
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that can change a score: protocol, settings, weight hashes. JSON-able."""
+        ...
+
+    def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
+        """One row per sample, in order; raises `ImageError` for a missing or damaged image."""
+        ...
+
+    def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
+        """Aggregates of `rows`, the overall number first; deterministic in `rows` (any order) and `seed`."""
+        ...
+
+
+FeatureChunk = tuple[list[Sample], NDArray[np.float32]]
+
+
+@runtime_checkable
+class FeatureMetric(Protocol):
+    """A metric computed from per-image feature vectors, which metrics of one `feature_key` share."""
+
+    name: str
+    protocol: str
+    higher_is_better: bool
+    feature_key: str
+
+    def identity(self) -> dict[str, Any]: ...
+
+    def features(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
+        """Feature vectors, shape (len(samples), d)."""
+        ...
+
+    def score_features(self, samples: Sequence[Sample], features: NDArray[np.float32]) -> list[ScoreRow]:
+        """Rows from stored features; empty for a metric that has no per-image value."""
+        ...
+
+    def summarise_features(
+        self,
+        samples: Sequence[Sample],
+        feature_chunks: Iterable[FeatureChunk],
+        n_expected: int,
+        seed: int,
+    ) -> list[Summary]:
+        """Aggregates over all chunks, which together must hold each of `samples` exactly once, in any order."""
+        ...
+
+
+def check_rows(metric: str, rows: Sequence[ScoreRow]) -> None:
+    """Refuse an empty set of rows, a duplicated sample or a value that is not a finite number."""
+    if not rows:
+        raise IncompleteError(f"{metric}: no scored samples to summarise")
+    seen: set[str] = set()
+    for row in rows:
+        if row.sample_id in seen:
+            raise IncompleteError(f"{metric}: sample {row.sample_id} was scored twice")
+        if not np.isfinite(row.value):
+            raise IncompleteError(f"{metric}: sample {row.sample_id} has the value {row.value}")
+        seen.add(row.sample_id)
