@@ -1,0 +1,128 @@
+"""What a report is made of: plain, immutable data, with nothing of the harness in it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Latency", "ReportData", "ReportPaths", "SampleCell", "SummaryCell", "VariantInfo"]
+
+OVERALL = "overall"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Time to make one image, in milliseconds, with its interval and the machine it was measured on."""
+
+    value_ms: float
+    low_ms: float
+    high_ms: float
+    n_images: int
+    device: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantInfo:
+    """One column of the report.
+
+    `settings` is the fully resolved configuration; nested mappings are shown with dotted keys.
+    A variant with `incomplete_reasons` is shown but never ranked.
+    """
+
+    name: str
+    fingerprint: str
+    description: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    latency: Latency | None = None
+    incomplete_reasons: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryCell:
+    """One number: a metric of one variant, over everything (`key == "overall"`) or over one task.
+
+    `low` and `high` bound the 95 % interval. A value that could not be computed is NaN.
+    `unit` is free text; `"fraction"` values lie in [0, 1] and get a fixed axis.
+    """
+
+    variant: str
+    benchmark: str
+    metric: str
+    protocol: str
+    key: str
+    value: float
+    low: float
+    high: float
+    n_samples: int
+    n_expected: int
+    n_prompts: int
+    unit: str
+    higher_is_better: bool
+    note: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every expected sample is in the number, and the number exists."""
+        return self.n_samples == self.n_expected and self.n_samples > 0 and math.isfinite(self.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleCell:
+    """One image with what was found in it.
+
+    `correct` is None where the benchmark gives no verdict. `detections` are mappings with `label`, `score`,
+    `box` ([x1, y1, x2, y2] in image pixels) and, where known, `color`. `scores` are the per-image values of the
+    other metrics by name. A sample whose `image_path` does not exist is shown as missing.
+    """
+
+    variant: str
+    benchmark: str
+    prompt_id: str
+    index: int
+    prompt: str
+    tag: str
+    image_path: Path
+    correct: bool | None = None
+    reasons: Sequence[str] = ()
+    detections: Sequence[Mapping[str, Any]] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportData:
+    """Everything one report shows. Variants, metrics and tasks appear in the order given here.
+
+    `created` is text ready to be shown. `banner` is an extra notice above the results; the notice that micro
+    numbers do not compare with published ones appears by itself when `tier == "micro"`.
+    """
+
+    title: str
+    suite_name: str
+    tier: str
+    tier_reason: str
+    created: str
+    fingerprint: str
+    complete: bool
+    variants: Sequence[VariantInfo]
+    summaries: Sequence[SummaryCell]
+    samples: Sequence[SampleCell]
+    provenance: Mapping[str, Any]
+    incomplete_reasons: Sequence[str] = ()
+    banner: str | None = None
+
+    def variant_is_complete(self, name: str) -> bool:
+        """Whether `name` may be ranked: no stated reason against it, and all of its numbers complete."""
+        info = next(variant for variant in self.variants if variant.name == name)
+        cells = [cell for cell in self.summaries if cell.variant == name]
+        return not info.incomplete_reasons and bool(cells) and all(cell.is_complete for cell in cells)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPaths:
+    """The files of a written report."""
+
+    html: Path
+    markdown: Path
+    csv: Path
