@@ -1,0 +1,60 @@
+"""The one way images are read for scoring."""
+
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sana_bench.errors import BenchError
+
+# What Pillow raises on damaged files, besides OSError: chunk errors, bad headers and absurd sizes.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+class ImageError(BenchError):
+    """An image file that is missing, truncated or damaged. Carries `path` and `reason`."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[Path, str]]:
+        return ImageError, (self.path, self.reason)
+
+
+def load_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image as 8-bit RGB, shape (height, width, 3).
+
+    Checksums are verified and every row is decoded, the EXIF orientation is applied, transparency is dropped.
+
+    Raises:
+        ImageError: the file is missing, truncated, damaged or not an image.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageError(path, "no such image" if isinstance(error, FileNotFoundError) else str(error)) from None
+    try:
+        # Pillow's decoder skips checksums and everything after the last row; verify() reads them.
+        Image.open(BytesIO(content)).verify()
+        with Image.open(BytesIO(content)) as image:
+            image.load()
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except UnidentifiedImageError:
+        raise ImageError(path, "not an image or damaged at its start") from None
+    except _DAMAGE as error:
+        raise ImageError(path, f"damaged image ({error})") from None
+
+
+def load_batch(paths: list[Path]) -> NDArray[np.uint8]:
+    """Read images of one size, shape (n, height, width, 3); raises `ImageError` for the first bad one."""
+    images = [load_image(path) for path in paths]
+    for path, image in zip(paths, images, strict=True):
+        if image.shape != images[0].shape:
+            raise ImageError(path, f"has shape {image.shape}, others of the batch have {images[0].shape}")
+    return np.stack(images)

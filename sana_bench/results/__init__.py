@@ -1,0 +1,1 @@
+"""Stored results and the statistics computed from them."""
