@@ -1,0 +1,64 @@
+"""Durable file writes: a reader sees the old file, the new file or no file, never a part of one.
+
+The new content goes to a temporary file in the same directory, is flushed to the device, takes the final name by
+rename, and the directory entry is flushed too. A crash can leave a `.tmp-*` file behind and nothing worse; the
+temporary file is removed on every Python-level exit, keyboard interrupts included.
+"""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["TEMPORARY_PREFIX", "remove_leftovers", "write_bytes", "write_text", "write_with"]
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Create or replace `path` with what `write` puts into the binary file it is given.
+
+    Missing parent directories are created. Raises `OSError` (disk full, no permission) with `path` untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{path.name[-64:]}"
+    try:
+        with open(temporary, "xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush_directory(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Atomically replace `path` with `content`."""
+    write_with(path, lambda file: file.write(content))
+
+
+def write_text(path: Path, content: str) -> None:
+    """Atomically replace `path` with `content` in UTF-8."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def remove_leftovers(directory: Path) -> int:
+    """Delete temporary files that a killed process left under `directory`; return how many there were.
+
+    Call only while holding the output's writer lock: a live writer's temporary files look the same.
+    """
+    leftovers = [path for path in directory.rglob(f"{TEMPORARY_PREFIX}*") if path.is_file()]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

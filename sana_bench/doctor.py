@@ -1,0 +1,117 @@
+"""`sana-bench doctor`: what this machine has, what it lacks, and what that stops."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import sana_bench
+from sana_bench.assets import (
+    ALLOCATOR_VARIABLES,
+    FULL_TIER_FILES,
+    allocator_settings,
+    check_pipeline_directory,
+    data_root,
+    hub_cache,
+    micro_weights_root,
+    resolve_weights,
+)
+from sana_bench.errors import AssetError, BenchError
+from sana_bench.fingerprint import directory_sha256, short
+from sana_bench.provenance import code_revision, cpu_model, package_versions
+from sana_bench.suite import list_variants, load_variant
+
+__all__ = ["diagnose"]
+
+
+def diagnose(suites: Path) -> tuple[list[str], bool]:
+    """Return the lines to print, and whether the micro tier can run here."""
+    micro_lines, micro_works = _micro()
+    lines = [*_environment(), *_devices(), *_storage(), *micro_lines, *_full(suites / "variants")]
+    verdict = "ready" if micro_works else "not ready: see the lines marked with !"
+    return [*lines, f"micro tier: {verdict}"], micro_works
+
+
+def _environment() -> list[str]:
+    code = code_revision()
+    revision = code["git_revision"]
+    checkout = (
+        f", git {revision[:12]}{' with changes' if code.get('git_dirty_sha256') else ''}" if revision else ""
+    )
+    packages = ", ".join(f"{name} {version}" for name, version in package_versions().items())
+    return [
+        f"sana-bench {sana_bench.__version__}{checkout}",
+        f"python {sys.version.split()[0]} ({sys.executable})",
+        f"packages: {packages}",
+    ]
+
+
+def _devices() -> list[str]:
+    import torch
+
+    lines = [f"cpu: {cpu_model()}, {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"]
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            lines.append(f"cuda:{index}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+    else:
+        lines.append("cuda: no device found; --tier auto chooses micro")
+        unset = [name for name, is_set in allocator_settings().items() if not is_set]
+        if unset:
+            values = " ".join(f"{name}={ALLOCATOR_VARIABLES[name]}" for name in unset)
+            lines.append(
+                f"hint: on the CPU, training is several times faster with {values} in the environment"
+            )
+    return lines
+
+
+def _storage() -> list[str]:
+    lines = [
+        f"memory: {_memory_gib():.1f} GiB, free disk here: {shutil.disk_usage('.').free / 2**30:.1f} GiB"
+    ]
+    for label, path in (("data", data_root()), ("Hugging Face cache", hub_cache())):
+        lines.append(f"{label}: {path}{'' if path.is_dir() else ' (not there)'}")
+    return lines
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def _micro() -> tuple[list[str], bool]:
+    root = micro_weights_root()
+    lines, works = [], True
+    for name in ("sana-micro", "clip"):
+        directory = root / name
+        try:
+            if not directory.is_dir():
+                raise AssetError(f"{directory} is not there")
+            if name == "sana-micro":
+                check_pipeline_directory(directory)
+        except AssetError as error:
+            lines.append(f"! micro weights {name}: {error}")
+            works = False
+        else:
+            lines.append(f"micro weights {name}: {directory}, {_verified(root, name)}")
+    return lines, works
+
+
+def _verified(root: Path, name: str) -> str:
+    return f"sha256 {short(directory_sha256(root / name))}"
+
+
+def _full(variants: Path) -> list[str]:
+    lines = []
+    for name in list_variants(variants):
+        try:
+            variant = load_variant(variants / f"{name}.yaml")
+            if variant.tier == "full":
+                resolve_weights(variant.model.weights, variants)
+                lines.append(f"full tier, variant {name}: weights are there")
+        except BenchError as error:
+            lines.append(f"full tier lacks variant {name}: {error}")
+    for required in FULL_TIER_FILES:
+        path = data_root() / required.path
+        state = "is there" if path.is_file() else f"lacks {path} ({required.how})"
+        lines.append(f"full tier, {required.needed_for}: {state}")
+    return lines

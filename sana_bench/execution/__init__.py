@@ -1,0 +1,1 @@
+"""Where generation runs; `local` is this process."""

@@ -1,0 +1,151 @@
+"""Generation in this process: batches on the device, PNG encoding and durable writes behind it in threads."""
+
+import io
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sana_bench import atomic
+from sana_bench.fingerprint import sha256_bytes
+from sana_bench.generators.base import Generator, OutOfMemoryError, Request, SampleError
+from sana_bench.resolve import Cell, SampleKey
+from sana_bench.results.schema import ImageRow
+
+__all__ = ["Finished", "Halved", "generate_missing", "png_bytes"]
+
+_WRITERS = 4
+_BATCHES_IN_FLIGHT = 2
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A batch whose images are on disk and can be recorded."""
+
+    rows: tuple[ImageRow, ...]
+
+
+@dataclass(frozen=True)
+class Halved:
+    """The device ran out of memory, and smaller batches are used from here on."""
+
+    batch_size: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Images of one batch (None where the sample failed), and the seconds that the generator took for each."""
+
+    images: list[np.ndarray | None]
+    errors: list[str | None]
+    seconds: float
+
+
+def generate_missing(
+    cell: Cell,
+    missing: tuple[SampleKey, ...],
+    generator: Generator,
+    *,
+    output: Path,
+    run_directory: Path,
+    batch_size: int,
+    device: str,
+) -> Iterator[Finished | Halved]:
+    """Generate `missing` batch by batch; yield each batch once its files are durable.
+
+    While one batch is being computed, the ones before it are encoded and written. A sample that the generator cannot
+    make is yielded as failed, after its batch was tried again one by one. Any other exception ends the generation;
+    what was yielded stays valid.
+    """
+    waiting: deque[list[Future[ImageRow]]] = deque()
+    pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="png")
+    queue = deque(missing)
+    try:
+        while queue:
+            keys = [queue[position] for position in range(min(batch_size, len(queue)))]
+            try:
+                made = _make(cell, keys, generator)
+            except OutOfMemoryError as error:
+                if batch_size > 1:
+                    batch_size = max(1, min(batch_size, len(keys)) // 2)
+                    yield Halved(batch_size, str(error))
+                    continue
+                made = _Made([None], [f"out of memory with one image: {error}"], 0.0)
+            for _ in keys:
+                queue.popleft()
+            write = _writer(cell, output, run_directory, made.seconds, len(keys), device)
+            waiting.append(
+                [pool.submit(write, *job) for job in zip(keys, made.images, made.errors, strict=True)]
+            )
+            while len(waiting) > _BATCHES_IN_FLIGHT or (waiting and all(job.done() for job in waiting[0])):
+                yield _finish(waiting.popleft())
+        while waiting:
+            yield _finish(waiting.popleft())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """Encode a uint8 (height, width, 3) image; equal pixels give equal bytes.
+
+    Raises `SampleError` for any other array.
+    """
+    from PIL import Image
+
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise SampleError(f"the generator gave {image.dtype} {image.shape} instead of a uint8 image")
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def _make(cell: Cell, keys: list[SampleKey], generator: Generator) -> _Made:
+    requests = [Request(key.prompt.text, cell.noise_seed(key)) for key in keys]
+    started = time.perf_counter()
+    try:
+        images = _checked(generator.generate(requests), cell, len(requests))
+    except SampleError as error:
+        if len(keys) == 1:
+            return _Made([None], [str(error)], time.perf_counter() - started)
+    else:
+        return _Made(list(images), [None] * len(keys), (time.perf_counter() - started) / len(keys))
+    singles = [_make(cell, [key], generator) for key in keys]
+    seconds = sum(single.seconds for single in singles) / len(singles)
+    return _Made([s.images[0] for s in singles], [s.errors[0] for s in singles], seconds)
+
+
+def _checked(images: np.ndarray, cell: Cell, count: int) -> np.ndarray:
+    model = cell.variant.variant.model
+    expected = (count, model.height, model.width, 3)
+    if images.shape != expected or images.dtype != np.uint8:
+        raise SampleError(f"the generator gave {images.dtype} {images.shape} instead of uint8 {expected}")
+    return images
+
+
+def _writer(
+    cell: Cell, output: Path, run_directory: Path, seconds: float, batch_size: int, device: str
+) -> Callable[[SampleKey, np.ndarray | None, str | None], ImageRow]:
+    def write(key: SampleKey, image: np.ndarray | None, error: str | None) -> ImageRow:
+        identity = (key.prompt.id, key.index, key.prompt_sha256)
+        if image is None:
+            return ImageRow(
+                *identity, "failed", None, None, None, None, batch_size, device, error or "no image"
+            )
+        content = png_bytes(image)
+        path = run_directory / cell.image_path(key)
+        atomic.write_bytes(path, content)
+        relative = path.relative_to(output).as_posix()
+        return ImageRow(
+            *identity, "ok", relative, sha256_bytes(content), len(content), seconds, batch_size, device, None
+        )
+
+    return write
+
+
+def _finish(jobs: list[Future[ImageRow]]) -> Finished:
+    return Finished(tuple(job.result() for job in jobs))

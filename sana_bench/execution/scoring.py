@@ -1,0 +1,192 @@
+"""Scoring: every metric over verified images, doing only what the store does not have yet."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sana_bench import atomic
+from sana_bench.benchmarks.base import Metric, Sample, ScoreRow, Summary
+from sana_bench.errors import BenchError
+from sana_bench.fingerprint import fingerprint, sha256_bytes, short
+from sana_bench.metrics.base import FeatureMetric
+from sana_bench.plan import CellPlan
+from sana_bench.resolve import SampleKey
+from sana_bench.results.schema import ImageRow, ScoreRecord
+from sana_bench.results.store import Store
+
+__all__ = ["Scorer", "metric_key"]
+
+_CHUNK = 64
+
+
+def metric_key(metric: Metric | FeatureMetric) -> str:
+    """Return the identity of a metric's scores: name, protocol and everything it declares as changing them."""
+    return fingerprint({"name": metric.name, "protocol": metric.protocol, "identity": metric.identity()})
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A sample to score with what the store knows about its image."""
+
+    key: SampleKey
+    row: ImageRow
+    sample: Sample
+
+    @property
+    def score_key(self) -> tuple[str, str]:
+        return str(self.row.sha256), self.key.judged_sha256
+
+
+class Scorer:
+    """Scores cells of one run; every chunk is durable before the next starts."""
+
+    def __init__(
+        self, store: Store, run_directory: Path, session_id: int, seed: int, advance: Callable[[int], None]
+    ) -> None:
+        self._store = store
+        self._run_directory = run_directory
+        self._session_id = session_id
+        self._seed = seed
+        self._advance = advance
+
+    def score(self, plan: CellPlan, metric: Metric | FeatureMetric) -> list[Summary]:
+        """Score the images of a cell and return its summaries; an empty list when it has no images.
+
+        Raises `BenchError` when the metric does not give a row for an image.
+        """
+        key = metric_key(metric)
+        self._store.put_metric(key, metric.name, metric.protocol, metric.identity())
+        items = self._items(plan)
+        if not items:
+            return []
+        samples = [item.sample for item in items]
+        if isinstance(metric, FeatureMetric):
+            self._ensure_features(metric, items)
+            self._score_features(metric, key, items)
+            chunks = self._feature_chunks(metric, items)
+            summaries = metric.summarise_features(samples, chunks, plan.n_expected, self._seed)
+        else:
+            self._score_images(metric, key, items)
+            summaries = metric.summarise(self._rows(key, items), plan.n_expected, self._seed)
+        return summaries
+
+    def _items(self, plan: CellPlan) -> list[_Item]:
+        return [
+            _Item(have.key, have.row, plan.cell.sample(have.key, have.path))
+            for have in sorted(plan.done, key=lambda have: have.key.id)
+        ]
+
+    def _rows(self, key: str, items: Sequence[_Item]) -> list[ScoreRow]:
+        stored = self._store.scores(key, (str(item.row.sha256) for item in items))
+        return [
+            ScoreRow(item.sample.id, item.key.prompt.id, item.key.prompt.tag, record.value, record.details)
+            for item in items
+            if (record := stored.get(item.score_key)) is not None
+        ]
+
+    def _unscored(self, key: str, items: Sequence[_Item]) -> list[_Item]:
+        stored = self._store.scores(key, (str(item.row.sha256) for item in items))
+        self._advance(sum(item.score_key in stored for item in items))
+        return [item for item in items if item.score_key not in stored]
+
+    def _score_images(self, metric: Metric, key: str, items: Sequence[_Item]) -> None:
+        for chunk in _chunks(self._unscored(key, items)):
+            rows = metric.score([item.sample for item in chunk])
+            self._put_rows(metric.name, key, chunk, rows)
+
+    def _score_features(self, metric: FeatureMetric, key: str, items: Sequence[_Item]) -> None:
+        todo = self._unscored(key, items)
+        for chunk in _chunks(todo):
+            features = self._load_features(metric.feature_key, chunk)
+            rows = metric.score_features([item.sample for item in chunk], features)
+            if rows:  # a metric of the whole set, such as a distance between sets, has none
+                self._put_rows(metric.name, key, chunk, rows)
+            else:
+                self._advance(len(chunk))
+
+    def _put_rows(self, name: str, key: str, chunk: Sequence[_Item], rows: Sequence[ScoreRow]) -> None:
+        if [row.sample_id for row in rows] != [item.sample.id for item in chunk]:
+            raise BenchError(
+                f"metric {name!r} gave {len(rows)} rows for {len(chunk)} images, or in another order"
+            )
+        records = [
+            ScoreRecord(*item.score_key, float(row.value), _plain(row.details))
+            for item, row in zip(chunk, rows, strict=True)
+        ]
+        self._store.put_scores(key, records, self._session_id)
+        self._advance(len(chunk))
+
+    def _ensure_features(self, metric: FeatureMetric, items: Sequence[_Item]) -> None:
+        """Compute and store the feature vectors that are missing or whose chunk file is damaged."""
+        known = self._store.features(metric.feature_key, (str(item.row.sha256) for item in items))
+        for path in sorted({row.path for row in known.values()}):
+            if not self._chunk_is_intact(path):
+                self._store.forget_chunk(path)
+                known = {sha256: row for sha256, row in known.items() if row.path != path}
+        todo = {str(item.row.sha256): item for item in items if item.row.sha256 not in known}
+        for chunk in _chunks(list(todo.values())):
+            features = np.asarray(metric.features([item.sample for item in chunk]), dtype=np.float32)
+            if features.ndim != 2 or len(features) != len(chunk) or not np.isfinite(features).all():
+                raise BenchError(
+                    f"metric {metric.name!r} gave features of shape {features.shape} for {len(chunk)} images"
+                )
+            self._write_chunk(metric.feature_key, [str(item.row.sha256) for item in chunk], features)
+
+    def _write_chunk(self, feature_key: str, image_sha256s: list[str], features: np.ndarray) -> None:
+        name = f"{short(fingerprint([feature_key, image_sha256s]))}.npz"
+        path = self._run_directory / "features" / short(fingerprint(feature_key)) / name
+        buffer = io.BytesIO()
+        np.savez(buffer, features=features, image_sha256=np.array(image_sha256s))
+        content = buffer.getvalue()
+        atomic.write_bytes(path, content)
+        relative = path.relative_to(self._store.output).as_posix()
+        self._store.put_features(feature_key, relative, sha256_bytes(content), image_sha256s)
+
+    def _chunk_is_intact(self, path: str) -> bool:
+        try:
+            content = (self._store.output / path).read_bytes()
+        except OSError:
+            return False
+        return sha256_bytes(content) == self._store.chunk_sha256(path)
+
+    def _load_features(self, feature_key: str, items: Sequence[_Item]) -> np.ndarray:
+        places = self._store.features(feature_key, (str(item.row.sha256) for item in items))
+        files: dict[str, np.ndarray] = {}
+        vectors = []
+        for item in items:
+            place = places[str(item.row.sha256)]
+            if place.path not in files:
+                with np.load(self._store.output / place.path, allow_pickle=False) as archive:
+                    files[place.path] = archive["features"]
+            vectors.append(files[place.path][place.row])
+        return np.stack(vectors)
+
+    def _feature_chunks(
+        self, metric: FeatureMetric, items: Sequence[_Item]
+    ) -> Iterator[tuple[list[Sample], np.ndarray]]:
+        for chunk in _chunks(items):
+            yield [item.sample for item in chunk], self._load_features(metric.feature_key, chunk)
+
+
+def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]
+
+
+def _plain(details: dict[str, Any]) -> dict[str, Any]:
+    """Return `details` with NumPy scalars and arrays as plain numbers and lists."""
+    return {name: _plain_value(value) for name, value in details.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return _plain(value)
+    if isinstance(value, list | tuple):
+        return [_plain_value(item) for item in value]
+    return value

@@ -1,0 +1,53 @@
+"""What the runner asks of a source of images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from sana_bench.suite import Variant
+
+__all__ = ["Generator", "GeneratorSpec", "OutOfMemoryError", "Request", "SampleError"]
+
+
+class SampleError(Exception):
+    """The generator could not make one sample; the sample is recorded as failed and the run as incomplete."""
+
+
+class OutOfMemoryError(Exception):
+    """A batch did not fit into the device's memory; a smaller one may."""
+
+
+@dataclass(frozen=True)
+class GeneratorSpec:
+    """A variant with its weights found on this machine."""
+
+    variant: Variant
+    weights_path: Path
+    weights_sha256: str
+
+    @property
+    def generator(self) -> str:
+        """The registered name of the generator."""
+        return self.variant.generator
+
+
+@dataclass(frozen=True)
+class Request:
+    """One image to make: the prompt and the seed that its initial noise is drawn from."""
+
+    prompt: str
+    noise_seed: int
+
+
+class Generator(Protocol):
+    """Turns a batch of requests into images; a pure function of the requests and its own settings."""
+
+    def generate(self, requests: list[Request]) -> np.ndarray:
+        """Return uint8 images of shape (len(requests), height, width, 3), in order.
+
+        Raises `OutOfMemoryError` when the batch is too large for the device and `SampleError` when the output of
+        any request is not an image (for instance not finite).
+        """
+        ...

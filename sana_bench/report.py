@@ -1,0 +1,254 @@
+"""From a run directory and the result store to `sana_reports`' plain data, and to the report files."""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sana_reports import Latency, ReportData, ReportPaths, SampleCell, SummaryCell, VariantInfo
+
+from sana_bench import atomic
+from sana_bench.benchmarks.base import Prompt
+from sana_bench.errors import UsageError
+from sana_bench.fingerprint import fingerprint
+from sana_bench.provenance import code_revision, command_line, describe_machine, now, package_versions
+from sana_bench.resolve import ResolvedSuite, SampleKey
+from sana_bench.results.schema import ImageRow, ScoreRecord, SummaryRecord
+from sana_bench.results.store import Store
+from sana_bench.run_files import RunFiles, image_path
+
+__all__ = ["build_report_data", "regenerate_report", "write_run_report"]
+
+
+def regenerate_report(files: RunFiles) -> tuple[str, ReportPaths]:
+    """Write the report of a finished or unfinished run again; raises `UsageError` when its store is gone."""
+    output = files.directory.resolve().parents[1]
+    store = Store.open_existing(output)
+    if store is None:
+        raise UsageError(f"{files.directory}: there is no result store in {output}")
+    with store:
+        run = store.run(files.directory.resolve().name)
+        if run is None:
+            raise UsageError(f"{files.directory}: the store in {output} does not know this run")
+        return _write(build_report_data(store, files, run["provenance"]), files)
+
+
+def write_run_report(store: Store, files: RunFiles, resolved: ResolvedSuite) -> tuple[str, ReportPaths]:
+    """Record where the numbers come from and write the report; return the terminal table and the files."""
+    provenance = _provenance(store, resolved)
+    store.set_provenance(files.directory.name, provenance)
+    atomic.write_text(files.provenance, json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
+    return _write(build_report_data(store, files, provenance), files)
+
+
+def _write(data: ReportData, files: RunFiles) -> tuple[str, ReportPaths]:
+    from sana_reports import render_terminal, write_report
+
+    return render_terminal(data), write_report(data, files.report)
+
+
+def build_report_data(store: Store, files: RunFiles, provenance: Mapping[str, Any]) -> ReportData:
+    """Collect the numbers, images and verdicts of a run."""
+    resolved = yaml.safe_load(files.suite.read_text(encoding="utf-8"))
+    run = store.run(files.directory.resolve().name) or {}
+    summaries = store.summaries(files.directory.resolve().name)
+    variants, samples, reasons = [], [], []
+    for described in resolved["variants"]:
+        images = {b["name"]: store.images(_image_key(described, b["name"])) for b in resolved["benchmarks"]}
+        own = _incomplete_reasons(described["name"], resolved["benchmarks"], images, summaries)
+        reasons += [f"{described['name']}: {reason}" for reason in own]
+        rows = [row for found in images.values() for row in found.values()]
+        variants.append(_variant_info(described, rows, own, str(provenance.get("device_name", ""))))
+        for name, found in images.items():
+            samples += _samples(store, files, described, name, found, summaries)
+    order = {described["name"]: position for position, described in enumerate(resolved["variants"])}
+    return ReportData(
+        title=f"{resolved['name']}: {', '.join(order)}",
+        suite_name=resolved["name"],
+        tier=resolved["tier"],
+        tier_reason=str(provenance.get("tier_reason", "")),
+        created=str(run.get("created", "")),
+        fingerprint=str(run.get("fingerprint", "")),
+        complete=not reasons,
+        incomplete_reasons=reasons,
+        variants=variants,
+        summaries=[_summary_cell(row) for row in sorted(summaries, key=lambda row: order[row.variant])],
+        samples=samples,
+        provenance=provenance,
+    )
+
+
+def _image_key(described: Mapping[str, Any], benchmark: str) -> str:
+    return fingerprint({"variant": described["fingerprint"], "benchmark": benchmark})
+
+
+def _incomplete_reasons(
+    variant: str,
+    benchmarks: list[dict[str, Any]],
+    images: Mapping[str, Mapping[tuple[str, int], ImageRow]],
+    summaries: list[SummaryRecord],
+) -> list[str]:
+    reasons = []
+    for benchmark in benchmarks:
+        name = benchmark["name"]
+        expected = benchmark["n_prompts"] * benchmark["images_per_prompt"]
+        rows = [row for row in images[name].values() if row.index < benchmark["images_per_prompt"]]
+        made = sum(row.status == "ok" for row in rows)
+        failed = sum(row.status == "failed" for row in rows)
+        if made < expected:
+            reasons.append(f"{name} has {made}/{expected} images" + (f", {failed} failed" if failed else ""))
+        own = [row for row in summaries if row.variant == variant and row.benchmark == name]
+        covered = {row.metric for row in own}
+        lacking = [metric for metric in benchmark["metrics"] if metric not in covered]
+        if lacking and made:
+            reasons.append(f"{name} has no {', '.join(lacking)}")
+        short = [row for row in own if not row.complete]
+        if short and made == expected:
+            reasons.append(
+                f"{name} {short[0].metric} covers {short[0].n_samples}/{short[0].n_expected} images"
+            )
+    return reasons
+
+
+def _variant_info(
+    described: Mapping[str, Any], rows: list[ImageRow], reasons: list[str], device_name: str
+) -> VariantInfo:
+    settings = {
+        key: described[key]
+        for key in ("generator", "model", "sampler", "precision", "weights_sha256")
+        if key in described
+    }
+    return VariantInfo(
+        name=described["name"],
+        fingerprint=described["fingerprint"],
+        description=described["description"],
+        settings=settings,
+        latency=_latency(rows, device_name),
+        incomplete_reasons=reasons,
+    )
+
+
+def _latency(rows: list[ImageRow], device_name: str) -> Latency | None:
+    """Median time per image with the 20th and 80th percentile, over the batches as they were generated."""
+    timed = sorted(row.seconds * 1000 for row in rows if row.status == "ok" and row.seconds)
+    if len(timed) < 2:
+        return None
+    fifths = statistics.quantiles(timed, n=5, method="inclusive")
+    sizes = sorted({row.batch_size for row in rows if row.status == "ok" and row.batch_size})
+    return Latency(
+        value_ms=statistics.median(timed),
+        low_ms=fifths[0],
+        high_ms=fifths[3],
+        n_images=len(timed),
+        device=device_name,
+        note=f"batch time / batch size, p20 to p80; batches of {', '.join(map(str, sizes))}",
+    )
+
+
+def _samples(
+    store: Store,
+    files: RunFiles,
+    described: Mapping[str, Any],
+    benchmark: str,
+    images: Mapping[tuple[str, int], ImageRow],
+    summaries: list[SummaryRecord],
+) -> list[SampleCell]:
+    prompts = files.read_prompts(benchmark)
+    rows = [row for row in images.values() if row.status == "ok" and row.prompt_id in prompts]
+    keys = {
+        row.metric: row.metric_key
+        for row in summaries
+        if row.variant == described["name"] and row.benchmark == benchmark
+    }
+    scores = {
+        metric: store.scores(key, (str(row.sha256) for row in rows)) for metric, key in sorted(keys.items())
+    }
+    judged = {prompt.id: SampleKey(prompt, 0).judged_sha256 for prompt in prompts.values()}
+    cells = []
+    for row in sorted(rows, key=lambda row: (row.prompt_id, row.index)):
+        found = {
+            metric: record
+            for metric, records in scores.items()
+            if (record := records.get((str(row.sha256), judged[row.prompt_id]))) is not None
+        }
+        path = files.directory.resolve() / image_path(
+            described["name"], described["fingerprint"], benchmark, row.prompt_id, row.index
+        )
+        cells.append(_sample_cell(described["name"], benchmark, prompts[row.prompt_id], row, path, found))
+    return cells
+
+
+def _sample_cell(
+    variant: str, benchmark: str, prompt: Prompt, row: ImageRow, path: Path, found: Mapping[str, ScoreRecord]
+) -> SampleCell:
+    verdict = next((record for record in found.values() if "correct" in record.details), None)
+    details = verdict.details if verdict is not None else {}
+    return SampleCell(
+        variant=variant,
+        benchmark=benchmark,
+        prompt_id=prompt.id,
+        index=row.index,
+        prompt=prompt.text,
+        tag=prompt.tag,
+        image_path=path,
+        correct=details.get("correct"),
+        reasons=details.get("reasons", ()),
+        detections=details.get("detections", ()),
+        scores={metric: record.value for metric, record in found.items() if record is not verdict},
+    )
+
+
+def _summary_cell(row: SummaryRecord) -> SummaryCell:
+    return SummaryCell(
+        variant=row.variant,
+        benchmark=row.benchmark,
+        metric=row.metric,
+        protocol=row.protocol,
+        key=row.key,
+        value=row.value,
+        low=math.nan if row.low is None else row.low,
+        high=math.nan if row.high is None else row.high,
+        n_samples=row.n_samples,
+        n_expected=row.n_expected,
+        n_prompts=row.n_prompts,
+        unit=row.unit,
+        higher_is_better=row.higher_is_better,
+        note=row.note,
+    )
+
+
+def _provenance(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
+    """Everything that an auditor needs beside the suite: what code, on what machine, with what weights."""
+    tier = resolved.tier
+    summaries = store.summaries(resolved.run_id)
+    images = [row for cell in resolved.cells() for row in store.images(cell.image_key).values()]
+    return {
+        "run": resolved.run_id,
+        "fingerprint": resolved.fingerprint,
+        "tier": tier.tier,
+        "tier_reason": tier.reason,
+        "seed": resolved.seed,
+        "command": command_line(),
+        "updated": now(),
+        "code": code_revision(),
+        "packages": package_versions(),
+        **describe_machine(tier.device),
+        "devices_of_images": sorted({row.device for row in images if row.device}),
+        "n_images": sum(row.status == "ok" for row in images),
+        "n_expected": sum(cell.benchmark.n_samples for cell in resolved.cells()),
+        "weights": {
+            variant.name: {
+                "source": variant.variant.model.weights,
+                "sha256": variant.spec.weights_sha256,
+                "precision": variant.variant.precision,
+            }
+            for variant in resolved.variants
+        },
+        "protocols": {row.metric: row.protocol for row in summaries},
+        "metrics": {row.metric: store.metric_identity(row.metric_key) for row in summaries},
+        "sessions": store.sessions(resolved.run_id),
+        "events": store.events(resolved.run_id),
+    }

@@ -1,0 +1,234 @@
+"""A validated suite with its prompts and weights found: every identity that decides what can be reused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sana_bench import benchmarks, generators
+from sana_bench.assets import resolve_weights
+from sana_bench.benchmarks.base import Prompt, Sample
+from sana_bench.errors import AssetError
+from sana_bench.fingerprint import HashCache, directory_sha256, fingerprint, short
+from sana_bench.generators.base import GeneratorSpec
+from sana_bench.generators.noise import NOISE_VERSION, noise_seed
+from sana_bench.run_files import image_path
+from sana_bench.suite import BenchmarkSpec, Suite, Variant
+from sana_bench.tiers import TierChoice
+
+__all__ = ["Cell", "ResolvedBenchmark", "ResolvedSuite", "ResolvedVariant", "SampleKey", "resolve_suite"]
+
+# Files of a weights folder that explain the weights and do not change images.
+_NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png", "training.yaml")
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """One image to have: a prompt and a sample index."""
+
+    prompt: Prompt
+    index: int
+
+    @property
+    def id(self) -> tuple[str, int]:
+        """Prompt id and sample index: the key of the sample within its cell."""
+        return self.prompt.id, self.index
+
+    @property
+    def prompt_sha256(self) -> str:
+        """Identity of the text that the image was made from."""
+        return fingerprint(self.prompt.text)
+
+    @property
+    def judged_sha256(self) -> str:
+        """Identity of everything about the prompt that a metric may look at."""
+        return fingerprint(
+            {"text": self.prompt.text, "tag": self.prompt.tag, "metadata": self.prompt.metadata}
+        )
+
+
+@dataclass(frozen=True)
+class ResolvedBenchmark:
+    """A benchmark with its defaults filled in and its prompts loaded."""
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    images_per_prompt: int
+    metrics: tuple[str, ...]
+
+    @property
+    def n_samples(self) -> int:
+        """Images that each variant needs."""
+        return len(self.prompts) * self.images_per_prompt
+
+    @cached_property
+    def samples(self) -> tuple[SampleKey, ...]:
+        """All samples in the order of work: first indices first, tasks in turn.
+
+        Any beginning of this order is spread over the tasks, which is what `--limit` takes.
+        """
+        by_tag: dict[str, list[Prompt]] = {}
+        for prompt in self.prompts:
+            by_tag.setdefault(prompt.tag, []).append(prompt)
+        longest = max(map(len, by_tag.values()), default=0)
+        spread = [group[turn] for turn in range(longest) for group in by_tag.values() if turn < len(group)]
+        return tuple(SampleKey(prompt, index) for index in range(self.images_per_prompt) for prompt in spread)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies the benchmark in a run."""
+        prompts = fingerprint(
+            [[prompt.id, prompt.text, prompt.tag, prompt.metadata] for prompt in self.prompts]
+        )
+        return {
+            "name": self.name,
+            "images_per_prompt": self.images_per_prompt,
+            "metrics": list(self.metrics),
+            "n_prompts": len(self.prompts),
+            "prompts_sha256": prompts,
+        }
+
+
+@dataclass(frozen=True)
+class ResolvedVariant:
+    """A variant whose weights were found and hashed; `fingerprint` covers everything that changes its images."""
+
+    spec: GeneratorSpec
+    suite_seed: int
+
+    @property
+    def variant(self) -> Variant:
+        """The validated variant file."""
+        return self.spec.variant
+
+    @property
+    def name(self) -> str:
+        """The variant's name."""
+        return self.spec.variant.name
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that change images; names and descriptions do not."""
+        variant = self.variant
+        return {
+            "generator": generators.version(variant.generator),
+            "noise": NOISE_VERSION,
+            "weights_sha256": self.spec.weights_sha256,
+            "height": variant.model.height,
+            "width": variant.model.width,
+            "sampler": variant.sampler.model_dump(mode="json"),
+            "precision": variant.precision,
+            "suite_seed": self.suite_seed,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of `identity()`."""
+        return fingerprint(self.identity())
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant on one benchmark: the unit that is generated and scored together."""
+
+    variant: ResolvedVariant
+    benchmark: ResolvedBenchmark
+
+    @cached_property
+    def image_key(self) -> str:
+        """Identity, with prompt and sample index, of an image of this cell in any run."""
+        return fingerprint({"variant": self.variant.fingerprint, "benchmark": self.benchmark.name})
+
+    def image_path(self, key: SampleKey) -> Path:
+        """Path of an image relative to the run directory."""
+        return image_path(self.variant.name, self.variant.fingerprint, self.benchmark.name, *key.id)
+
+    def noise_seed(self, key: SampleKey) -> int:
+        """Seed of the sample's initial noise."""
+        return noise_seed(self.variant.suite_seed, self.benchmark.name, key.prompt.id, key.index)
+
+    def sample(self, key: SampleKey, image_path: Path) -> Sample:
+        """Return the sample as metrics see it."""
+        return Sample(self.variant.name, self.benchmark.name, key.prompt, key.index, image_path)
+
+
+@dataclass(frozen=True)
+class ResolvedSuite:
+    """A suite ready to run on this machine."""
+
+    suite: Suite
+    tier: TierChoice
+    benchmarks: tuple[ResolvedBenchmark, ...]
+    variants: tuple[ResolvedVariant, ...]
+
+    @property
+    def seed(self) -> int:
+        """The suite's seed."""
+        return self.suite.file.seed
+
+    def describe(self) -> dict[str, Any]:
+        """Return the suite with every default and hash filled in, as plain data."""
+        return {
+            "schema_version": self.suite.file.schema_version,
+            "name": self.suite.file.name,
+            "tier": self.tier.tier,
+            "seed": self.seed,
+            "benchmarks": [benchmark.describe() for benchmark in self.benchmarks],
+            "variants": [
+                {
+                    **variant.variant.model_dump(mode="json"),
+                    "weights_sha256": variant.spec.weights_sha256,
+                    "fingerprint": variant.fingerprint,
+                }
+                for variant in self.variants
+            ],
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the run: what is asked for, not how far it got or from which folder it was started."""
+        described = self.describe()
+        described["variants"] = [[variant.name, variant.fingerprint] for variant in self.variants]
+        return fingerprint(described)
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run directory."""
+        return f"{self.suite.file.name}-{self.tier.tier}-{short(self.fingerprint)}"
+
+    def cells(self, selected: Sequence[str] | None = None) -> list[Cell]:
+        """Return the cells of the selected variants (all by default), benchmark by benchmark."""
+        variants = self.variants
+        if selected is not None:
+            names = {self.suite.variant(name).name for name in selected}
+            variants = tuple(variant for variant in variants if variant.name in names)
+        return [Cell(variant, benchmark) for benchmark in self.benchmarks for variant in variants]
+
+
+def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> ResolvedSuite:
+    """Load prompts, find and hash weights.
+
+    Raises `AssetError` naming every variant whose weights are missing or damaged.
+    """
+    specs, problems = [], []
+    for variant in suite.variants:
+        try:
+            path = resolve_weights(variant.model.weights, suite.variants_dir)
+        except AssetError as error:
+            problems.append(f"variant {variant.name!r}: {error}")
+        else:
+            specs.append(GeneratorSpec(variant, path, directory_sha256(path, hashes, ignore=_NOT_WEIGHTS)))
+    if problems:
+        raise AssetError("; ".join(problems))
+    seed = suite.file.seed
+    resolved = tuple(_resolve_benchmark(spec, suite.tier) for spec in suite.file.benchmarks)
+    return ResolvedSuite(suite, tier, resolved, tuple(ResolvedVariant(spec, seed) for spec in specs))
+
+
+def _resolve_benchmark(spec: BenchmarkSpec, tier: str) -> ResolvedBenchmark:
+    benchmark = benchmarks.get(spec.name)
+    return ResolvedBenchmark(
+        name=spec.name,
+        prompts=tuple(benchmark.prompts(tier)),
+        images_per_prompt=spec.images_per_prompt or benchmark.default_images_per_prompt,
+        metrics=spec.metrics or tuple(benchmark.metric_names),
+    )

@@ -1,0 +1,398 @@
+"""The result store: one SQLite file per output folder with every image, score, summary and timing.
+
+Readers may open it at any time; a writer holds the output's lock for as long as it works. Each method that writes is
+one transaction and durable when it returns.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+from sana_bench.errors import BenchError, UsageError
+from sana_bench.fingerprint import canonical_json
+from sana_bench.results.schema import SCHEMA, SCHEMA_VERSION, FeatureRow, ImageRow, ScoreRecord, SummaryRecord
+
+__all__ = ["STORE_NAME", "Store", "writer_lock"]
+
+STORE_NAME = "store.sqlite"
+_LOCK_NAME = ".writer.lock"
+_MAX_VARIABLES = 500
+
+
+@contextmanager
+def writer_lock(output: Path) -> Iterator[None]:
+    """Hold the single-writer lock of an output folder; the kernel releases it when the process dies.
+
+    Raises `UsageError` when another process holds it.
+    """
+    path = output / _LOCK_NAME
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            raise UsageError(
+                f"{output}: another sana-bench (process {owner}) is writing here; wait for it or choose another --output"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class Store:
+    """The tables of one output folder."""
+
+    def __init__(self, connection: sqlite3.Connection, output: Path) -> None:
+        self._connection = connection
+        self.output = output
+
+    @classmethod
+    def open(cls, output: Path) -> "Store":
+        """Open for writing, creating the file when needed; the caller holds `writer_lock(output)`.
+
+        Raises `UsageError` for a file that is no store of this version.
+        """
+        path = output / STORE_NAME
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                _create(connection, path)
+            _check_version(connection, path)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise _unusable(path, error) from None
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection, output)
+
+    @classmethod
+    def open_existing(cls, output: Path) -> "Store | None":
+        """Open for reading without creating anything; None when there is no store yet."""
+        path = output / STORE_NAME
+        if not path.is_file():
+            return None
+        # Without a write-ahead log there is no writer, and `immutable` keeps the reader from creating one.
+        log = path.with_name(f"{path.name}-wal")
+        mode = "mode=ro" if log.exists() else "immutable=1"
+        connection = sqlite3.connect(
+            f"file:{quote(str(path.resolve()))}?{mode}", uri=True, isolation_level=None, timeout=30
+        )
+        try:
+            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                connection.close()
+                return None
+            _check_version(connection, path)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise _unusable(path, error) from None
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection, output)
+
+    def close(self) -> None:
+        """Close the connection; safe to call twice."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All writes inside become durable together, or none does."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    # -- runs and sessions -------------------------------------------------------------------------------------------
+
+    def put_run(
+        self, run_id: str, suite: str, tier: str, fingerprint: str, directory: str, created: str
+    ) -> None:
+        """Register a run unless it is known."""
+        with self.transaction() as connection:
+            connection.execute(
+                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, '{}') ON CONFLICT DO NOTHING",
+                (run_id, suite, tier, fingerprint, directory, created),
+            )
+
+    def set_provenance(self, run_id: str, provenance: dict[str, Any]) -> None:
+        """Replace the stored provenance of a run."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE runs SET provenance = ? WHERE run_id = ?", (json.dumps(provenance), run_id)
+            )
+
+    def run(self, run_id: str) -> dict[str, Any] | None:
+        """Return the row of a run, provenance decoded; None when unknown."""
+        row = self._connection.execute(
+            "SELECT suite, tier, fingerprint, directory, created, provenance FROM runs WHERE run_id = ?",
+            (run_id,),
+        ).fetchone()
+        if row is None:
+            return None
+        names = ("suite", "tier", "fingerprint", "directory", "created", "provenance")
+        return {**dict(zip(names, row, strict=True)), "provenance": json.loads(row[5])}
+
+    def start_session(self, run_id: str, started: str, command: str) -> int:
+        """Record that a command starts to work on a run; return the session's number."""
+        with self.transaction() as connection:
+            cursor = connection.execute(
+                "INSERT INTO sessions (run_id, started, command, state) VALUES (?, ?, ?, 'running')",
+                (run_id, started, command),
+            )
+        if cursor.lastrowid is None:
+            raise BenchError("the store gave no number to a new session")
+        return cursor.lastrowid
+
+    def finish_session(self, session_id: int, finished: str, state: str) -> None:
+        """Record how a session ended: done, incomplete, interrupted or failed."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE sessions SET finished = ?, state = ? WHERE session_id = ?",
+                (finished, state, session_id),
+            )
+
+    def sessions(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the sessions of a run, oldest first."""
+        cursor = self._connection.execute(
+            "SELECT * FROM sessions WHERE run_id = ? ORDER BY session_id", (run_id,)
+        )
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def add_event(self, session_id: int, created: str, kind: str, details: dict[str, Any]) -> None:
+        """Record something a reader of the results should know, such as a halved batch."""
+        with self.transaction() as connection:
+            connection.execute(
+                "INSERT INTO events VALUES (?, ?, ?, ?)", (session_id, created, kind, canonical_json(details))
+            )
+
+    def events(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the events of a run, oldest first."""
+        rows = self._connection.execute(
+            "SELECT e.created, e.kind, e.details FROM events e JOIN sessions s USING (session_id) "
+            "WHERE s.run_id = ? ORDER BY e.rowid",
+            (run_id,),
+        )
+        return [{"created": created, "kind": kind, **json.loads(details)} for created, kind, details in rows]
+
+    # -- images ------------------------------------------------------------------------------------------------------
+
+    def images(self, image_key: str) -> dict[tuple[str, int], ImageRow]:
+        """Return every recorded image of `image_key` by (prompt id, sample index)."""
+        rows = self._connection.execute(
+            "SELECT prompt_id, sample_index, prompt_sha256, status, path, sha256, length, seconds, batch_size, device, error "
+            "FROM images WHERE image_key = ?",
+            (image_key,),
+        )
+        return {(row[0], row[1]): ImageRow(*row) for row in rows}
+
+    def put_images(
+        self,
+        image_key: str,
+        run_id: str,
+        rows: Sequence[ImageRow],
+        created: str,
+        session_id: int,
+        *,
+        reused: bool = False,
+    ) -> None:
+        """Record finished or failed images and count them in the session, in one transaction."""
+        failed = sum(row.status == "failed" for row in rows)
+        counter = "images_reused" if reused else "images_generated"
+        with self.transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (image_key, row.prompt_id, row.index, row.prompt_sha256, row.status, row.path, row.sha256)
+                    + (row.length, row.seconds, row.batch_size, row.device, row.error, run_id, created)
+                    for row in rows
+                ],
+            )
+            connection.execute(
+                f"UPDATE sessions SET {counter} = {counter} + ?, images_failed = images_failed + ? WHERE session_id = ?",
+                (len(rows) - failed, failed, session_id),
+            )
+
+    # -- scores ------------------------------------------------------------------------------------------------------
+
+    def put_metric(self, metric_key: str, name: str, protocol: str, identity: dict[str, Any]) -> None:
+        """Register what a metric key stands for."""
+        with self.transaction() as connection:
+            connection.execute(
+                "INSERT INTO metrics VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (metric_key, name, protocol, canonical_json(identity)),
+            )
+
+    def metric_identity(self, metric_key: str) -> dict[str, Any]:
+        """Return the identity that a metric key stands for; empty when unknown."""
+        row = self._connection.execute(
+            "SELECT identity FROM metrics WHERE metric_key = ?", (metric_key,)
+        ).fetchone()
+        return {} if row is None else dict(json.loads(row[0]))
+
+    def scores(self, metric_key: str, image_sha256s: Iterable[str]) -> dict[tuple[str, str], ScoreRecord]:
+        """Return the stored scores of these images by (image sha256, prompt sha256)."""
+        found = {}
+        for row in self._select_in(
+            "SELECT image_sha256, prompt_sha256, value, details FROM scores WHERE metric_key = ? AND image_sha256 IN",
+            metric_key,
+            image_sha256s,
+        ):
+            found[(row[0], row[1])] = ScoreRecord(row[0], row[1], row[2], json.loads(row[3]))
+        return found
+
+    def put_scores(self, metric_key: str, rows: Sequence[ScoreRecord], session_id: int) -> None:
+        """Record scores and count them in the session, in one transaction."""
+        with self.transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)",
+                [
+                    (metric_key, row.image_sha256, row.prompt_sha256, row.value, canonical_json(row.details))
+                    for row in rows
+                ],
+            )
+            connection.execute(
+                "UPDATE sessions SET scores_computed = scores_computed + ? WHERE session_id = ?",
+                (len(rows), session_id),
+            )
+
+    # -- features ----------------------------------------------------------------------------------------------------
+
+    def features(self, feature_key: str, image_sha256s: Iterable[str]) -> dict[str, FeatureRow]:
+        """Return where the stored feature vectors of these images are, by image sha256."""
+        rows = self._select_in(
+            "SELECT image_sha256, path, row FROM features WHERE feature_key = ? AND image_sha256 IN",
+            feature_key,
+            image_sha256s,
+        )
+        return {sha256: FeatureRow(path, row) for sha256, path, row in rows}
+
+    def put_features(
+        self, feature_key: str, path: str, chunk_sha256: str, image_sha256s: Sequence[str]
+    ) -> None:
+        """Record a chunk file whose row i is the feature vector of `image_sha256s[i]`."""
+        with self.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO chunks VALUES (?, ?)", (path, chunk_sha256))
+            connection.executemany(
+                "INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)",
+                [(feature_key, sha256, path, row) for row, sha256 in enumerate(image_sha256s)],
+            )
+
+    def chunk_sha256(self, path: str) -> str | None:
+        """Return the recorded SHA-256 of a chunk file."""
+        row = self._connection.execute("SELECT sha256 FROM chunks WHERE path = ?", (path,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def forget_chunk(self, path: str) -> None:
+        """Drop every feature of a chunk file that is missing or damaged."""
+        with self.transaction() as connection:
+            connection.execute("DELETE FROM features WHERE path = ?", (path,))
+            connection.execute("DELETE FROM chunks WHERE path = ?", (path,))
+
+    # -- summaries ---------------------------------------------------------------------------------------------------
+
+    def put_summaries(self, run_id: str, variants: Iterable[str], rows: Sequence[SummaryRecord]) -> None:
+        """Replace all summaries of these variants in a run."""
+        with self.transaction() as connection:
+            connection.executemany(
+                "DELETE FROM summaries WHERE run_id = ? AND variant = ?",
+                [(run_id, variant) for variant in variants],
+            )
+            connection.executemany(
+                f"INSERT INTO summaries VALUES ({', '.join('?' * 19)})",
+                [
+                    (
+                        run_id,
+                        row.variant,
+                        row.benchmark,
+                        row.metric,
+                        row.key,
+                        position,
+                        row.metric_key,
+                        row.image_key,
+                    )
+                    + (
+                        row.protocol,
+                        row.value,
+                        row.low,
+                        row.high,
+                        row.n_samples,
+                        row.n_expected,
+                        row.n_prompts,
+                    )
+                    + (row.unit, int(row.higher_is_better), row.note, int(row.complete))
+                    for position, row in enumerate(rows)
+                ],
+            )
+
+    def summaries(self, run_id: str) -> list[SummaryRecord]:
+        """Return the summaries of a run in the order they were given."""
+        rows = self._connection.execute(
+            "SELECT variant, benchmark, metric, key, metric_key, image_key, protocol, value, low, high, n_samples, "
+            "n_expected, n_prompts, unit, higher_is_better, note, complete FROM summaries WHERE run_id = ? "
+            "ORDER BY position",
+            (run_id,),
+        )
+        return [SummaryRecord(*row[:14], bool(row[14]), row[15], bool(row[16])) for row in rows]
+
+    # -- file hashes -------------------------------------------------------------------------------------------------
+
+    def file_hashes(self) -> dict[tuple[str, int, int], str]:
+        """Return every remembered file hash by (path, size, mtime in ns)."""
+        rows = self._connection.execute("SELECT path, size, mtime_ns, sha256 FROM file_hashes")
+        return {(path, size, mtime): sha256 for path, size, mtime, sha256 in rows}
+
+    def put_file_hashes(self, hashes: dict[tuple[str, int, int], str]) -> None:
+        """Remember file hashes."""
+        with self.transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO file_hashes VALUES (?, ?, ?, ?)",
+                [(*key, value) for key, value in hashes.items()],
+            )
+
+    def _select_in(self, query: str, key: str, values: Iterable[str]) -> Iterator[Any]:
+        distinct = sorted(set(values))
+        for start in range(0, len(distinct), _MAX_VARIABLES):
+            part = distinct[start : start + _MAX_VARIABLES]
+            yield from self._connection.execute(f"{query} ({', '.join('?' * len(part))})", (key, *part))
+
+
+def _create(connection: sqlite3.Connection, path: Path) -> None:
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables:
+        raise UsageError(f"{path}: not a sana-bench result store; choose another --output")
+    connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != SCHEMA_VERSION:
+        raise UsageError(
+            f"{path}: store version {version}, this sana-bench reads version {SCHEMA_VERSION}; choose another --output"
+        )
+
+
+def _unusable(path: Path, error: sqlite3.DatabaseError) -> UsageError:
+    return UsageError(f"{path}: cannot be used as the result store: {error}")

@@ -1,0 +1,325 @@
+"""One execution of a suite: generate, score, summarise, store, report; the same command again does what is missing."""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from sana_bench import atomic, generators, metrics
+from sana_bench.assets import micro_weights_root
+from sana_bench.errors import IncompleteError, UsageError
+from sana_bench.execution.local import Halved, generate_missing
+from sana_bench.execution.scoring import Scorer, metric_key
+from sana_bench.fingerprint import FileHashes
+from sana_bench.metrics.assets import MetricAssets
+from sana_bench.metrics.base import FeatureMetric, Metric
+from sana_bench.plan import CellPlan, plan_cell, plan_lines
+from sana_bench.progress import Progress, say
+from sana_bench.provenance import command_line, now
+from sana_bench.report import write_run_report
+from sana_bench.resolve import Cell, ResolvedSuite, resolve_suite
+from sana_bench.results.schema import SummaryRecord
+from sana_bench.results.store import Store, writer_lock
+from sana_bench.run_files import RunFiles
+from sana_bench.suite import load_suite
+from sana_bench.tiers import MICRO_BANNER, choose_tier
+
+__all__ = ["RunOptions", "run_suite"]
+
+_DEFAULT_BATCH_SIZE = {"micro": 32, "full": 8}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line of `sana-bench run` says."""
+
+    suite: Path
+    output: Path = Path("results")
+    tier: Literal["auto", "micro", "full"] = "auto"
+    limit: int | None = None
+    variants: tuple[str, ...] | None = None
+    overrides: tuple[str, ...] = ()
+    batch_size: int | None = None
+    dry_run: bool = False
+
+
+def run_suite(options: RunOptions) -> int:
+    """Run a suite and return the exit code: 0 when all that was asked for is there, 3 when something is missing.
+
+    Nothing is written before suite, weights and metrics have been checked. Raises `BenchError`.
+    """
+    tier = choose_tier(options.tier)
+    suite = load_suite(options.suite, tier.tier, options.overrides)
+    _check_output(options.output)
+    say(tier.line)
+    if tier.tier == "micro":
+        say(MICRO_BANNER)
+    with _reading(options.output) as store:
+        hashes = FileHashes(store.file_hashes() if store is not None else None)
+        resolved = resolve_suite(suite, tier, hashes)
+        cells = resolved.cells(options.variants)
+        directory = options.output / "runs" / resolved.run_id
+        plans = [
+            plan_cell(cell, store, options.output, directory, options.limit, verify=False) for cell in cells
+        ]
+        if options.dry_run:
+            for line in plan_lines(resolved, plans, store, options.output):
+                say(line)
+            return 0
+    loaded = _load_metrics(resolved, options.output)
+    _check_generators(plans, tier.device)
+    _create(options.output)
+    with writer_lock(options.output), Store.open(options.output) as store, _stoppable():
+        store.put_file_hashes(hashes.learnt)
+        session = _Session(store, resolved, options, cells, loaded)
+        return session.execute()
+
+
+class _Session:
+    """The writing part of a run; the caller holds the output's lock."""
+
+    def __init__(
+        self,
+        store: Store,
+        resolved: ResolvedSuite,
+        options: RunOptions,
+        cells: list[Cell],
+        loaded: dict[str, Metric | FeatureMetric],
+    ) -> None:
+        self._store = store
+        self._resolved = resolved
+        self._options = options
+        self._cells = cells
+        self._metrics = loaded
+        self._output = options.output
+        self._run_id = resolved.run_id
+        self._files = RunFiles(options.output / "runs" / resolved.run_id)
+        self._session_id = 0
+
+    def execute(self) -> int:
+        """Do everything; record how it ended."""
+        self._prepare()
+        state = "failed"
+        try:
+            self._generate_all()
+            reasons = self._score_all()
+            state = "incomplete" if reasons else "done"
+        except KeyboardInterrupt:
+            state = "interrupted"
+            say(self._how_to_resume())
+            return IncompleteError.exit_code
+        finally:
+            self._store.finish_session(self._session_id, now(), state)
+        self._report()
+        for reason in reasons:
+            say(f"incomplete: {reason}")
+        return IncompleteError.exit_code if reasons else 0
+
+    def _prepare(self) -> None:
+        suite = self._resolved.suite.file
+        directory = self._files.directory
+        atomic.remove_leftovers(directory)
+        created = now()
+        relative = directory.relative_to(self._output).as_posix()
+        fingerprint = self._resolved.fingerprint
+        self._store.put_run(
+            self._run_id, suite.name, self._resolved.tier.tier, fingerprint, relative, created
+        )
+        self._session_id = self._store.start_session(self._run_id, created, command_line())
+        text = yaml.safe_dump(self._resolved.describe(), sort_keys=False, allow_unicode=True)
+        atomic.write_text(self._files.suite, text)
+        for benchmark in self._resolved.benchmarks:
+            self._files.write_prompts(benchmark.name, benchmark.prompts)
+
+    def _plan(self, cell: Cell) -> CellPlan:
+        return plan_cell(cell, self._store, self._output, self._files.directory, self._options.limit)
+
+    def _generate_all(self) -> None:
+        plans = [self._plan(cell) for cell in self._cells]
+        for plan in plans:
+            self._adopt(plan)
+        todo = [plan for plan in plans if plan.missing]
+        n_missing = sum(len(plan.missing) for plan in todo)
+        n_done = sum(len(plan.done) for plan in plans)
+        damaged = sum(plan.damaged for plan in plans)
+        note = f", {damaged} damaged or lost and made again" if damaged else ""
+        say(f"run {self._run_id}: {n_missing} images to generate, {n_done} there already{note}")
+        for plan in todo:
+            self._generate(plan)
+
+    def _adopt(self, plan: CellPlan) -> None:
+        """Bring intact images that an earlier run left elsewhere into this run's directory."""
+        for have in plan.done:
+            target = self._files.directory / plan.cell.image_path(have.key)
+            if have.path == target:
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            try:
+                os.link(have.path, target)
+            except OSError:  # another file system, or one without hard links
+                atomic.write_bytes(target, have.path.read_bytes())
+
+    def _generate(self, plan: CellPlan) -> None:
+        cell = plan.cell
+        device = self._resolved.tier.device
+        generator = generators.build(cell.variant.spec, device)
+        label = f"{cell.benchmark.name} / {cell.variant.name}"
+        steps = generate_missing(
+            cell,
+            plan.missing,
+            generator,
+            output=self._output,
+            run_directory=self._files.directory,
+            batch_size=self._options.batch_size or _DEFAULT_BATCH_SIZE[self._resolved.tier.tier],
+            device=device,
+        )
+        with Progress(label, len(plan.missing), "images") as progress:
+            for step in steps:
+                if isinstance(step, Halved):
+                    details = {
+                        "variant": cell.variant.name,
+                        "batch_size": step.batch_size,
+                        "reason": step.reason,
+                    }
+                    self._store.add_event(self._session_id, now(), "batch_halved", details)
+                    say(f"{label}: out of memory, going on with batches of {step.batch_size}")
+                    continue
+                self._store.put_images(cell.image_key, self._run_id, step.rows, now(), self._session_id)
+                progress.advance(len(step.rows))
+
+    def _score_all(self) -> list[str]:
+        """Score every cell, store the summaries, and return why the result is incomplete (empty: it is complete)."""
+        plans = [self._plan(cell) for cell in self._cells]
+        total = sum(len(plan.done) * len(plan.cell.benchmark.metrics) for plan in plans)
+        rows: list[SummaryRecord] = []
+        reasons: list[str] = []
+        with Progress("scoring", total, "scores") as progress:
+            directory = self._files.directory
+            scorer = Scorer(self._store, directory, self._session_id, self._resolved.seed, progress.advance)
+            for plan in plans:
+                for name in plan.cell.benchmark.metrics:
+                    summaries, reason = self._score(scorer, plan, self._metrics[name])
+                    rows += summaries
+                    reasons += [reason] if reason else []
+        reasons = [*_missing_reasons(plans), *reasons]
+        self._store.put_summaries(self._run_id, {cell.variant.name for cell in self._cells}, rows)
+        return reasons
+
+    def _score(
+        self, scorer: Scorer, plan: CellPlan, metric: Metric | FeatureMetric
+    ) -> tuple[list[SummaryRecord], str | None]:
+        cell = plan.cell
+        key = metric_key(metric)
+        label = f"{cell.benchmark.name} / {cell.variant.name}"
+        try:
+            summaries = scorer.score(plan, metric)
+        except IncompleteError as error:
+            return [], f"{label}: {error}"
+        records = [
+            SummaryRecord(
+                variant=cell.variant.name, benchmark=cell.benchmark.name, metric=summary.metric, key=summary.key,
+                metric_key=key, image_key=cell.image_key, protocol=summary.protocol, value=summary.value,
+                low=summary.low, high=summary.high, n_samples=summary.n_samples, n_expected=summary.n_expected,
+                n_prompts=summary.n_prompts, unit=summary.unit, higher_is_better=summary.higher_is_better,
+                note=summary.note, complete=summary.n_samples == summary.n_expected,
+            )
+            for summary in summaries
+        ]  # fmt: skip
+        short = [record for record in records if not record.complete]
+        if short and len(plan.done) == plan.n_expected:
+            return records, f"{label}: {metric.name} covers {short[0].n_samples}/{short[0].n_expected} images"
+        return records, None
+
+    def _report(self) -> None:
+        terminal, paths = write_run_report(self._store, self._files, self._resolved)
+        say("")
+        say(terminal)
+        say(f"report: {paths.html}")
+
+    def _how_to_resume(self) -> str:
+        plans = [self._plan(cell) for cell in self._cells]
+        done = sum(len(plan.done) for plan in plans)
+        total = sum(len(plan.done) + len(plan.missing) for plan in plans)
+        return (
+            f"interrupted: {done} of {total} images are done and kept; run the same command again to continue"
+        )
+
+
+def _missing_reasons(plans: Sequence[CellPlan]) -> list[str]:
+    reasons = []
+    for plan in plans:
+        if len(plan.done) == plan.n_expected:
+            continue
+        failed = f", {plan.failed} failed" if plan.failed else ""
+        label = f"{plan.cell.benchmark.name} / {plan.cell.variant.name}"
+        reasons.append(f"{label} has {len(plan.done)}/{plan.n_expected} images{failed}")
+    return reasons
+
+
+def _load_metrics(resolved: ResolvedSuite, output: Path) -> dict[str, Metric | FeatureMetric]:
+    assets = MetricAssets(weights_dir=micro_weights_root(), cache_dir=output / "cache")
+    names = {name: None for benchmark in resolved.benchmarks for name in benchmark.metrics}
+    loaded = {name: metrics.build(name, resolved.tier.tier, assets) for name in names}
+    for metric in loaded.values():
+        metric_key(metric)  # hashes the weights, so that a missing file is found before anything is written
+    return loaded
+
+
+def _check_generators(plans: Sequence[CellPlan], device: str) -> None:
+    """Load each checkpoint that will be used once, so that a foreign one is found before hours of work."""
+    seen: set[tuple[Any, ...]] = set()
+    for plan in plans:
+        spec = plan.cell.variant.spec
+        model = spec.variant.model
+        identity = (spec.generator, spec.weights_sha256, spec.variant.precision, model.height, model.width)
+        if plan.missing and identity not in seen:
+            seen.add(identity)
+            generators.build(spec, device)
+
+
+def _check_output(output: Path) -> None:
+    """Refuse an output folder that cannot be written, without creating it."""
+    existing = output
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UsageError(f"--output {output}: {existing} is a file, not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"--output {output}: no permission to write into {existing}")
+
+
+def _create(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {output}: cannot be created: {error.strerror}") from None
+
+
+@contextmanager
+def _reading(output: Path) -> Iterator[Store | None]:
+    store = Store.open_existing(output)
+    try:
+        yield store
+    finally:
+        if store is not None:
+            store.close()
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let a termination request end the run as Ctrl-C does."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,325 @@
+"""A suite file and its variant files, validated: what a run has to do, before anything heavy is imported."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from sana_bench.errors import SuiteError, nearest
+from sana_bench.validation import validate
+from sana_bench.yaml_files import Document, KeyPath, parse_override, read_yaml
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "BenchmarkSpec",
+    "ModelSpec",
+    "SamplerSpec",
+    "Suite",
+    "SuiteFile",
+    "Tier",
+    "Variant",
+    "list_variants",
+    "load_all_tiers",
+    "load_suite",
+    "load_variant",
+]
+
+SCHEMA_VERSION = 1
+TIERS = ("micro", "full")
+
+Tier = Literal["micro", "full"]
+# Dotted key, value, and the option as typed.
+_Override = tuple[str, Any, str]
+
+_NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def _check_name(name: str) -> str:
+    if not _NAME_PATTERN.fullmatch(name) or ".." in name:
+        raise ValueError(
+            "use lower-case letters, digits, '-', '_' and single '.', at most 64, a letter or digit first"
+        )
+    if name in TIERS:
+        raise ValueError(f"{name!r} is the name of a tier")
+    return name
+
+
+# Names become parts of paths inside the run directory, hence the narrow alphabet.
+Name = Annotated[str, AfterValidator(_check_name)]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SamplerSpec(_Spec):
+    """How noise becomes latents: solver, number of network calls, guidance and noise shift."""
+
+    name: Literal["flow_dpm_solver", "flow_euler"] = "flow_dpm_solver"
+    steps: int = Field(ge=1, le=1000)
+    guidance_scale: float = Field(ge=0, le=100, allow_inf_nan=False)
+    shift: float | None = Field(default=None, gt=0, le=100, allow_inf_nan=False)
+
+
+class ModelSpec(_Spec):
+    """Which weights, and the image size in pixels."""
+
+    weights: str = Field(min_length=1, max_length=500)
+    height: int = Field(ge=8, le=8192)
+    width: int = Field(ge=8, le=8192)
+
+
+class Variant(_Spec):
+    """One way to turn prompts into images: a row of the leaderboard."""
+
+    schema_version: Literal[1] = 1
+    name: Name
+    tier: Tier
+    description: str = Field(default="", max_length=500)
+    generator: str = "sana"
+    model: ModelSpec
+    sampler: SamplerSpec
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+
+class BenchmarkSpec(_Spec):
+    """A benchmark to run; what is left out is the benchmark's own default."""
+
+    name: str
+    images_per_prompt: int | None = Field(default=None, ge=1, le=1000)
+    metrics: tuple[str, ...] | None = Field(default=None, strict=False, min_length=1, max_length=50)
+
+
+class SuiteFile(_Spec):
+    """The content of `suites/NAME.yaml`."""
+
+    schema_version: Literal[1] = 1
+    name: Name
+    description: str = Field(default="", max_length=500)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    benchmarks: tuple[BenchmarkSpec, ...] = Field(strict=False, min_length=1, max_length=50)
+    variants: dict[Tier, Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=200)]] = (
+        Field(min_length=1)
+    )
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A validated suite with the variants of one tier, in the order of the file."""
+
+    file: SuiteFile
+    path: Path
+    tier: Tier
+    variants: tuple[Variant, ...]
+
+    @property
+    def variants_dir(self) -> Path:
+        """The folder that holds the variant files; relative weight paths start there."""
+        return self.path.parent / "variants"
+
+    def variant(self, name: str) -> Variant:
+        """Return the variant called `name`; raises `SuiteError` with the nearest name when there is none."""
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        names = [variant.name for variant in self.variants]
+        raise SuiteError(
+            f"{self.path}: no {self.tier} variant {name!r}{nearest(name, names)}; the suite has {', '.join(names)}"
+        )
+
+
+def load_suite(path: Path, tier: Tier, overrides: tuple[str, ...] = ()) -> Suite:
+    """Read and validate a suite, its benchmarks' names, and every variant file of `tier`.
+
+    `overrides` are `--set` options: keys of the suite file, or `variants.NAME.KEY` for a key of a variant file.
+    Raises `SuiteError`, one line with file, line and key.
+    """
+    file, document, variant_options = _load_file(path, overrides)
+    names = file.variants.get(tier)
+    if names is None:
+        raise SuiteError(
+            f"{document.origin(('variants',))}: suite {file.name!r} has no {tier} variants; "
+            f"it has {' and '.join(file.variants)} (choose with --tier)"
+        )
+    _check_overridden_variants(variant_options, names, f"{tier} ")
+    return _load_tier(file, document, tier, variant_options)
+
+
+def load_all_tiers(path: Path, overrides: tuple[str, ...] = ()) -> list[Suite]:
+    """Validate a suite for every tier that it has variants of; raises `SuiteError`."""
+    file, document, variant_options = _load_file(path, overrides)
+    _check_overridden_variants(
+        variant_options, [name for names in file.variants.values() for name in names], ""
+    )
+    return [_load_tier(file, document, tier, variant_options) for tier in file.variants]
+
+
+def list_variants(directory: Path) -> list[str]:
+    """Return the names of the variant files in `directory`, sorted."""
+    return sorted(path.stem for path in directory.glob("*.yaml"))
+
+
+def _load_file(path: Path, overrides: tuple[str, ...]) -> tuple[SuiteFile, Document, list[_Override]]:
+    document = _read_suite_document(path)
+    suite_options, variant_options = _split_overrides(overrides)
+    for key, value, option in suite_options:
+        _apply_override(document, key, value, option)
+    file = validate(SuiteFile, document)
+    _check_benchmarks(file, document)
+    return file, document, variant_options
+
+
+def _load_tier(file: SuiteFile, document: Document, tier: Tier, overrides: Sequence[_Override]) -> Suite:
+    names = file.variants[tier]
+    _check_unique(names, document, ("variants", tier))
+    directory = document.path.parent / "variants"
+    variants = [
+        _load_variant(directory, name, tier, document.origin(("variants", tier, index)), overrides)
+        for index, name in enumerate(names)
+    ]
+    return Suite(file, document.path, tier, tuple(variants))
+
+
+def _read_suite_document(path: Path) -> Document:
+    if not path.is_file():
+        neighbours = [str(other) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise SuiteError(f"{path}: no such suite file{nearest(str(path), neighbours)}")
+    document = read_yaml(path)
+    _check_schema_version(document)
+    return document
+
+
+def _check_schema_version(document: Document) -> None:
+    version = document.data.get("schema_version")
+    where = document.origin(("schema_version",))
+    if version is None:
+        raise SuiteError(
+            f"{document.path}: schema_version is missing (this sana-bench reads version {SCHEMA_VERSION})"
+        )
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise SuiteError(
+            f"{where}: schema_version {version!r} is not supported; this sana-bench reads {SCHEMA_VERSION}"
+        )
+
+
+def _split_overrides(overrides: tuple[str, ...]) -> tuple[list[_Override], list[_Override]]:
+    suite_options: list[_Override] = []
+    variant_options: list[_Override] = []
+    for text in overrides:
+        key, value = parse_override(text)
+        option = f"--set {text}"
+        prefix, _, rest = key.partition(".")
+        if prefix == "variants" and rest and rest.split(".")[0] not in TIERS:
+            variant_options.append((rest, value, option))
+        else:
+            suite_options.append((key, value, option))
+    return suite_options, variant_options
+
+
+def _apply_override(document: Document, key: str, value: Any, option: str) -> None:
+    """Set one dotted key; containers on the way must exist, the last key is judged by validation."""
+    location: KeyPath = ()
+    container: Any = document.data
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        if isinstance(container, list):
+            if not part.isdecimal() or int(part) >= len(container):
+                raise SuiteError(
+                    f"{option}: {'.'.join(parts[:depth])} has entries 0 to {len(container) - 1}, not {part!r}"
+                )
+            step: str | int = int(part)
+        elif isinstance(container, dict):
+            step = part
+            if not last and part not in container:
+                raise SuiteError(f"{option}: unknown key {part!r}{nearest(part, map(str, container))}")
+        else:
+            raise SuiteError(f"{option}: {'.'.join(parts[:depth])} has no keys inside it")
+        location = (*location, step)
+        if last:
+            container[step] = value
+            _forget_below(document, location)
+            document.origins[location] = option
+        else:
+            container = container[step]
+
+
+def _forget_below(document: Document, location: KeyPath) -> None:
+    for known in [known for known in document.origins if known[: len(location)] == location]:
+        del document.origins[known]
+
+
+def _check_benchmarks(file: SuiteFile, document: Document) -> None:
+    from sana_bench import benchmarks
+
+    for index, spec in enumerate(file.benchmarks):
+        try:
+            benchmark = benchmarks.get(spec.name)
+        except SuiteError as error:
+            raise SuiteError(f"{document.origin(('benchmarks', index, 'name'))}: {error}") from None
+        for position, metric in enumerate(spec.metrics or ()):
+            if metric not in benchmark.metric_names:
+                where = document.origin(("benchmarks", index, "metrics", position))
+                raise SuiteError(
+                    f"{where}: benchmark {spec.name!r} has no metric {metric!r}{nearest(metric, benchmark.metric_names)}; "
+                    f"it has {', '.join(benchmark.metric_names)}"
+                )
+        _check_unique(spec.metrics or (), document, ("benchmarks", index, "metrics"))
+    _check_unique([spec.name for spec in file.benchmarks], document, ("benchmarks",))
+
+
+def _check_unique(names: tuple[str, ...] | list[str], document: Document, location: KeyPath) -> None:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise SuiteError(f"{document.origin((*location, index))}: {name!r} appears twice")
+
+
+def _load_variant(
+    directory: Path, name: str, tier: Tier, origin: str, overrides: Sequence[_Override]
+) -> Variant:
+    path = directory / f"{name}.yaml"
+    if not _NAME_PATTERN.fullmatch(name) or not path.is_file():
+        known = list_variants(directory)
+        raise SuiteError(f"{origin}: unknown variant {name!r}{nearest(name, known)}; there is no {path}")
+    variant = load_variant(path, overrides)
+    if variant.tier != tier:
+        raise SuiteError(f"{origin}: variant {name!r} is of the {variant.tier} tier, listed under {tier}")
+    return variant
+
+
+def load_variant(path: Path, overrides: Sequence[_Override] = ()) -> Variant:
+    """Read and validate one variant file; raises `SuiteError`."""
+    document = read_yaml(path)
+    _check_schema_version(document)
+    name = path.stem
+    for key, value, option in overrides:
+        if key.startswith(f"{name}."):
+            _apply_override(document, key.removeprefix(f"{name}."), value, option)
+    variant = validate(Variant, document)
+    if variant.name != name:
+        raise SuiteError(
+            f"{document.origin(('name',))}: name is {variant.name!r}, the file name says {name!r}"
+        )
+    _check_generator(variant, document)
+    return variant
+
+
+def _check_generator(variant: Variant, document: Document) -> None:
+    from sana_bench import generators
+
+    if variant.generator not in generators.names():
+        known = generators.names()
+        raise SuiteError(
+            f"{document.origin(('generator',))}: unknown generator {variant.generator!r}"
+            f"{nearest(variant.generator, known)}; known: {', '.join(known)}"
+        )
+
+
+def _check_overridden_variants(overrides: Sequence[_Override], names: Sequence[str], kind: str) -> None:
+    for key, _, option in overrides:
+        if not any(key.startswith(f"{name}.") and len(key) > len(name) + 1 for name in names):
+            asked = key.split(".")[0]
+            raise SuiteError(f"{option}: the suite has no {kind}variant for {key!r}{nearest(asked, names)}")

@@ -1,0 +1,47 @@
+"""`sana-bench train`: hand a training configuration to the code that trains that kind of model."""
+
+from pathlib import Path
+from typing import Any
+
+from sana_bench.errors import SuiteError, UsageError, nearest
+from sana_bench.progress import say
+from sana_bench.yaml_files import read_yaml
+
+__all__ = ["KINDS", "train_from_config"]
+
+KINDS = ("dc_ae", "sana", "clip")
+
+
+def train_from_config(path: Path, output: Path | None) -> int:
+    """Train as the configuration says; return the exit code. Raises `SuiteError` for a bad configuration."""
+    document = read_yaml(path)
+    kind = document.data.get("kind")
+    if kind not in KINDS:
+        where = document.origin(("kind",))
+        hint = nearest(str(kind), KINDS) if kind is not None else ""
+        found = "kind is missing" if kind is None else f"unknown kind {kind!r}{hint}"
+        raise SuiteError(f"{where}: {found}; one of {', '.join(KINDS)}")
+    folder = output or Path("training") / path.stem
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {folder}: cannot be created: {error.strerror}") from None
+    try:
+        _train(kind, document.data, folder)
+    except ValueError as error:
+        raise SuiteError(f"{path}: {error}") from error
+    except KeyboardInterrupt:
+        say(f"interrupted: run the same command again to continue from the last checkpoint in {folder}")
+        return 3
+    return 0
+
+
+def _train(kind: str, config: dict[str, Any], folder: Path) -> None:
+    if kind == "clip":
+        from sana_bench.micro.train_clip import run_clip_training
+
+        run_clip_training(config, folder, say)
+        return
+    from sana_models.training import run_training
+
+    run_training(config, folder)
