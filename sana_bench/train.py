@@ -42,6 +42,6 @@ def _train(kind: str, config: dict[str, Any], folder: Path) -> None:
 
         run_clip_training(config, folder, say)
         return
-    from sana_models.training import run_training
+    from sana_models.training.run import run_training
 
     run_training(config, folder)

@@ -1,0 +1,60 @@
+"""Reconstruction training of DC-AE."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sana_models.dc_ae import DCAE
+
+__all__ = ["AutoencoderTask", "Source", "images_to_tensor", "latent_statistics"]
+
+#: (seed, index, n) -> n uint8 images (n, H, W, 3) and their captions, the same for the same arguments.
+Source = Callable[[int, int, int], tuple[np.ndarray, list[str]]]
+
+
+def images_to_tensor(images: np.ndarray) -> Tensor:
+    """uint8 (n, H, W, 3) to channels-last fp32 (n, 3, H, W) in [-1, 1]."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return pixels.float().div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
+
+
+class AutoencoderTask:
+    """L1 plus squared error; `latent_noise` (relative to each channel's spread) makes the decoder forgive a sampler's small errors."""
+
+    def __init__(self, model: DCAE, source: Source, *, seed: int, latent_noise: float) -> None:
+        self.model = model.to(memory_format=torch.channels_last)
+        self.modules: dict[str, nn.Module] = {"autoencoder": self.model}
+        self.source = source
+        self.seed = seed
+        self.latent_noise = latent_noise
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return [{"params": list(self.model.parameters()), "lr": learning_rate}]
+
+    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        images = images_to_tensor(self.source(self.seed, step, batch_size)[0])
+        latents = self.model.encode(images)
+        spread = latents.detach().float().std(dim=(0, 2, 3), keepdim=True)
+        noise = torch.randn(latents.shape, generator=generator)
+        decoded = self.model.decode(latents + self.latent_noise * spread * noise).float()
+        squared = F.mse_loss(decoded, images)
+        psnr_db = float(10 * torch.log10(4.0 / squared.detach()))
+        return F.l1_loss(decoded, images) + squared, {"psnr_db": round(psnr_db, 3)}
+
+
+@torch.no_grad()
+def latent_statistics(model: DCAE, source: Source, *, seed: int, count: int) -> tuple[list[float], list[float]]:
+    """Per-channel mean and standard deviation of raw latents over `count` images, in float64."""
+    total = torch.zeros(model.config.latent_channels, dtype=torch.float64)
+    squares, positions = torch.zeros_like(total), 0
+    for index in range(-(-count // 64)):
+        latents = model.encode(images_to_tensor(source(seed, index, 64)[0])).double()
+        total += latents.sum(dim=(0, 2, 3))
+        squares += latents.square().sum(dim=(0, 2, 3))
+        positions += latents.numel() // latents.shape[1]
+    mean = total / positions
+    return mean.tolist(), (squares / positions - mean.square()).sqrt().tolist()

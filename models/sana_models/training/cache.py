@@ -1,0 +1,78 @@
+"""Latents and caption tokens computed once and read many times.
+
+Shards are written atomically, so an interrupted preparation continues with the first missing one.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sana_models.dc_ae import DCAE
+from sana_models.training.autoencoder import Source, images_to_tensor
+from sana_models.training.progress import training_progress
+
+__all__ = ["LatentCache", "prepare_cache"]
+
+_SHARD = 2048
+_BATCH = 64
+
+
+class LatentCache:
+    """Normalised latents (n, C, h, w), token ids (n, T) and masks in memory; latents in half precision."""
+
+    def __init__(self, latents: Tensor, ids: Tensor, mask: Tensor) -> None:
+        self.latents, self.ids, self.mask = latents, ids, mask
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw `size` samples with replacement: fp32 latents, int64 ids and masks."""
+        index = torch.randint(len(self.latents), (size,), generator=generator)
+        return self.latents[index].float(), self.ids[index].long(), self.mask[index].long()
+
+
+def prepare_cache(
+    autoencoder: DCAE,
+    source: Source,
+    tokenize: Callable[[list[str]], tuple[Tensor, Tensor]],
+    folder: Path,
+    *,
+    seed: int,
+    count: int,
+) -> LatentCache:
+    """Encode `count` samples of `source` (rounded up to whole shards) into `folder` and load them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = -(-count // _SHARD)
+    with training_progress(shards, 0) as report:
+        for shard in range(shards):
+            path = folder / f"{shard:05d}.npz"
+            if not path.exists():
+                _write_shard(path, autoencoder, source, tokenize, seed=seed, first=shard * (_SHARD // _BATCH))
+            report(shard + 1, 0.0)
+    parts = [np.load(folder / f"{shard:05d}.npz") for shard in range(shards)]
+    stacked = [torch.from_numpy(np.concatenate([part[key] for part in parts])) for key in ("latents", "ids", "mask")]
+    return LatentCache(*stacked)
+
+
+@torch.no_grad()
+def _write_shard(
+    path: Path,
+    autoencoder: DCAE,
+    source: Source,
+    tokenize: Callable[[list[str]], tuple[Tensor, Tensor]],
+    *,
+    seed: int,
+    first: int,
+) -> None:
+    latents, captions = [], []
+    for index in range(first, first + _SHARD // _BATCH):
+        images, texts = source(seed, index, _BATCH)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            raw = autoencoder.encode(images_to_tensor(images))
+        latents.append(autoencoder.normalise(raw.float()).half().numpy())
+        captions += texts
+    ids, mask = tokenize(captions)
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(temporary, latents=np.concatenate(latents), ids=ids.short().numpy(), mask=mask.to(torch.uint8).numpy())
+    temporary.replace(path)

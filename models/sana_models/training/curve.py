@@ -1,0 +1,24 @@
+"""Training curve as a picture."""
+
+import csv
+from pathlib import Path
+
+__all__ = ["plot_curve"]
+
+
+def plot_curve(csv_path: Path, png_path: Path, *, columns: tuple[str, ...], title: str) -> None:
+    """Draw `columns` of `csv_path` against the step, one panel each, into `png_path`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with csv_path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    figure = Figure(figsize=(5 * len(columns), 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    steps = [int(row["step"]) for row in rows]
+    for index, column in enumerate(columns):
+        axes = figure.add_subplot(1, len(columns), index + 1)
+        axes.plot(steps, [float(row[column]) for row in rows], linewidth=0.8)
+        axes.set(xlabel="step", ylabel=column, title=title if index == 0 else "")
+        axes.grid(alpha=0.3)
+    figure.savefig(png_path, dpi=110)
