@@ -4,11 +4,10 @@ from typing import Any
 
 from sana_bench.errors import SuiteError
 from sana_bench.metrics.base import Prompt
+from sana_bench.metrics.geneval import TASKS
 from sana_bench.metrics.geneval_decision import Decision, decide
 
 __all__ = ["TASKS", "Decision", "GenEval", "decide"]
-
-TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 
 
 class GenEval:
@@ -16,7 +15,7 @@ class GenEval:
 
     name = "geneval"
     default_images_per_prompt = 4
-    metric_names = ("geneval", "clip_score", "fid")
+    metric_names: tuple[str, ...] = ("geneval", "clip_score", "fid")
 
     def prompts(self, tier: str) -> list[Prompt]:
         """Prompts in file order; the id is the five-digit line number, as in the official folder layout."""

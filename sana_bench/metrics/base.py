@@ -1,5 +1,6 @@
 """The types that flow from images to summaries, shared by benchmarks, metrics and the runner."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,14 +129,20 @@ class FeatureMetric(Protocol):
         ...
 
 
-def check_rows(metric: str, rows: Sequence[ScoreRow]) -> None:
-    """Refuse an empty set of rows, a duplicated sample or a value that is not a finite number."""
-    if not rows:
-        raise IncompleteError(f"{metric}: no scored samples to summarise")
-    seen: set[str] = set()
+def check_rows(metric: str, rows: Sequence[ScoreRow], n_expected: int) -> None:
+    """Raise `IncompleteError` for no rows, a repeated or surplus sample, or a value that is not finite."""
+    check_ids(metric, [row.sample_id for row in rows], n_expected)
     for row in rows:
-        if row.sample_id in seen:
-            raise IncompleteError(f"{metric}: sample {row.sample_id} was scored twice")
         if not np.isfinite(row.value):
             raise IncompleteError(f"{metric}: sample {row.sample_id} has the value {row.value}")
-        seen.add(row.sample_id)
+
+
+def check_ids(metric: str, sample_ids: Sequence[str], n_expected: int) -> None:
+    """Raise `IncompleteError` for no samples, a repeated one, or more than expected."""
+    if not sample_ids:
+        raise IncompleteError(f"{metric}: no scored samples to summarise")
+    repeated = [sample_id for sample_id, count in Counter(sample_ids).items() if count > 1]
+    if repeated:
+        raise IncompleteError(f"{metric}: sample {repeated[0]} was scored {sample_ids.count(repeated[0])} times")
+    if len(sample_ids) > n_expected:
+        raise IncompleteError(f"{metric}: {len(sample_ids)} samples were scored where {n_expected} were expected")

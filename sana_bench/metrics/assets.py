@@ -1,0 +1,12 @@
+"""What a metric needs from outside: where networks are and where it may keep reference statistics."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class MetricAssets:
+    """Folders for metrics. `weights_dir` has one folder per network, `cache_dir` is created when first written to."""
+
+    weights_dir: Path
+    cache_dir: Path

@@ -1,0 +1,24 @@
+"""The one place that says what the full tier's metrics still need."""
+
+from collections.abc import Sequence
+
+from sana_bench.assets import Assets
+from sana_bench.errors import AssetError
+
+
+def refuse(metric: str, names: Sequence[str]) -> AssetError:
+    """The error to raise for `metric` on the full tier, naming every missing file and how to get it.
+
+    With all files in place it says that this version scores `metric` on the micro tier only: a number from another
+    network than the one asked for is never given instead.
+    """
+    assets = Assets("full")
+    lacking = []
+    for name in names:
+        try:
+            assets.file(name)
+        except AssetError as error:
+            lacking.append(str(error))
+    if lacking:
+        return AssetError(f"metric {metric!r} on the full tier: {'; '.join(lacking)}")
+    return AssetError(f"metric {metric!r}: this version scores it on the micro tier only; use --tier micro")
