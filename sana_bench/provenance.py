@@ -71,8 +71,9 @@ def describe_machine(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
     }
-    import torch
-
+    torch = sys.modules.get("torch")
+    if torch is None:  # nothing was computed with it in this process
+        return described
     described["torch_threads"] = torch.get_num_threads()
     if device.startswith("cuda"):
         described["device_name"] = torch.cuda.get_device_name(device)
@@ -91,6 +92,7 @@ def _git(root: Path, *arguments: str) -> str | None:
     try:
         result = subprocess.run(
             ["git", "-C", str(root), *arguments],
+            check=False,
             capture_output=True,
             text=True,
             timeout=10,

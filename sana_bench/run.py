@@ -16,7 +16,6 @@ from sana_bench.errors import IncompleteError, UsageError
 from sana_bench.execution.local import Halved, generate_missing
 from sana_bench.execution.scoring import Scorer, metric_key
 from sana_bench.fingerprint import FileHashes
-from sana_bench.metrics.assets import MetricAssets
 from sana_bench.metrics.base import FeatureMetric, Metric
 from sana_bench.plan import CellPlan, plan_cell, plan_lines
 from sana_bench.progress import Progress, say
@@ -27,7 +26,7 @@ from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.store import Store, writer_lock
 from sana_bench.run_files import RunFiles
 from sana_bench.suite import load_suite
-from sana_bench.tiers import MICRO_BANNER, choose_tier
+from sana_bench.tiers import choose_tier
 
 __all__ = ["RunOptions", "run_suite"]
 
@@ -57,8 +56,6 @@ def run_suite(options: RunOptions) -> int:
     suite = load_suite(options.suite, tier.tier, options.overrides)
     _check_output(options.output)
     say(tier.line)
-    if tier.tier == "micro":
-        say(MICRO_BANNER)
     with _reading(options.output) as store:
         hashes = FileHashes(store.file_hashes() if store is not None else None)
         resolved = resolve_suite(suite, tier, hashes)
@@ -263,6 +260,8 @@ def _missing_reasons(plans: Sequence[CellPlan]) -> list[str]:
 
 
 def _load_metrics(resolved: ResolvedSuite, output: Path) -> dict[str, Metric | FeatureMetric]:
+    from sana_bench.metrics.assets import MetricAssets
+
     assets = MetricAssets(weights_dir=micro_weights_root(), cache_dir=output / "cache")
     names = {name: None for benchmark in resolved.benchmarks for name in benchmark.metrics}
     loaded = {name: metrics.build(name, resolved.tier.tier, assets) for name in names}

@@ -5,12 +5,7 @@ from typing import Literal
 
 from sana_bench.suite import Tier
 
-__all__ = ["MICRO_BANNER", "TierChoice", "choose_tier"]
-
-MICRO_BANNER = (
-    "Micro tier: a small world of coloured shapes and small models. "
-    "These numbers do not compare with published ones."
-)
+__all__ = ["TierChoice", "choose_tier"]
 
 
 @dataclass(frozen=True)

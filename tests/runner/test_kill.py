@@ -1,0 +1,128 @@
+"""SIGKILL at any moment, then the same command: the same numbers, and nothing recorded is done twice."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fakes
+import numbers_of_runs as numbers
+import pytest
+
+TOTAL = 2 * 4 * fakes.N_PROMPTS
+PATIENCE_SECONDS = 60.0
+SETTINGS = ["--batch-size", "3", "--set", "variants.fake-4.sampler.steps=40", "--set", "variants.fake-2.sampler.steps=41"]
+
+
+class Command:
+    """`sana-bench run` on the fake world as a process of its own."""
+
+    def __init__(self, suite: Path, output: Path) -> None:
+        self.output = output
+        script = str(Path(fakes.__file__))
+        arguments = ["run", str(suite), "--tier", "micro", "--output", str(output), *SETTINGS]
+        self._command = [sys.executable, script, "0.1", *arguments]
+
+    def start(self) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        return subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+
+    def finish(self) -> str:
+        process = self.start()
+        out, _ = process.communicate(timeout=PATIENCE_SECONDS)
+        assert process.returncode == 0, out
+        return out
+
+    def kill_when(self, reached: Callable[[Path], bool], stop: signal.Signals = signal.SIGKILL) -> int:
+        """Start, signal as soon as `reached(output)`, and return the exit status; fails when it never is."""
+        process = self.start()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not reached(self.output):
+            assert process.poll() is None, f"ended before it could be stopped: {process.communicate()[0]}"
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        process.send_signal(stop)
+        process.communicate(timeout=PATIENCE_SECONDS)
+        return process.returncode
+
+
+def n_images(output: Path) -> int:
+    return sum(1 for _ in output.glob("runs/*/images/**/*.png"))
+
+
+def n_scores(output: Path) -> int:
+    try:
+        with sqlite3.connect(f"file:{output / 'store.sqlite'}?mode=ro", uri=True) as connection:
+            return int(connection.execute("SELECT count(*) FROM scores").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "the store appears": lambda output: (output / "store.sqlite").exists(),
+    "the first image": lambda output: n_images(output) > 0,
+    "in the first variant": lambda output: n_images(output) >= TOTAL // 4,
+    "in the second variant": lambda output: n_images(output) > TOTAL // 2 + 3,
+    "the first scores": lambda output: n_scores(output) > 0,
+    "the first features": lambda output: any(output.glob("runs/*/features/**/*.npz")),
+    "all scores": lambda output: n_scores(output) == TOTAL,
+}
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.write_suite(tmp_path_factory.mktemp("killed"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("uninterrupted") / "results"
+    Command(suite, output).finish()
+    return output
+
+
+@pytest.fixture
+def leaves_no_temporary_files(tmp_path: Path) -> Iterator[None]:
+    yield
+    assert not list(tmp_path.rglob(".tmp-*"))
+
+
+def assert_same_as(uninterrupted: Path, output: Path) -> None:
+    """Equal to the last bit: the fake generator and metrics are exact."""
+    assert numbers.summaries(output) == numbers.summaries(uninterrupted)
+    assert numbers.image_bytes(output) == numbers.image_bytes(uninterrupted)
+    assert sum(session["images_generated"] for session in numbers.sessions(output)) == TOTAL
+    assert sum(session["scores_computed"] for session in numbers.sessions(output)) == TOTAL
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.usefixtures("leaves_no_temporary_files")
+def test_killed_once(moment: str, suite: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    command = Command(suite, tmp_path / "results")
+    assert command.kill_when(MOMENTS[moment]) == -signal.SIGKILL
+    command.finish()
+    assert_same_as(uninterrupted, command.output)
+
+
+@pytest.mark.usefixtures("leaves_no_temporary_files")
+def test_killed_again_and_again(suite: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    command = Command(suite, tmp_path / "results")
+    for count in (TOTAL // 8, TOTAL // 3, TOTAL - 2, TOTAL + TOTAL // 2):
+        status = command.kill_when(lambda output, count=count: n_images(output) + n_scores(output) >= count)
+        assert status == -signal.SIGKILL
+    command.finish()
+    assert_same_as(uninterrupted, command.output)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_politely(stop: signal.Signals, suite: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    command = Command(suite, tmp_path / "results")
+    assert command.kill_when(MOMENTS["in the first variant"], stop) == 3
+    command.finish()
+    assert_same_as(uninterrupted, command.output)

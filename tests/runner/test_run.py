@@ -1,0 +1,280 @@
+"""The runner's promises, in this process and on fake models."""
+
+import json
+from pathlib import Path
+
+import fakes
+import numbers_of_runs as numbers
+import pytest
+import yaml
+from sana_bench.errors import UsageError
+from sana_bench.plan import format_seconds
+from sana_bench.results.store import Store, writer_lock
+
+N = fakes.N_PROMPTS * 4  # images of one variant
+
+
+def test_a_run_makes_every_image_and_number(world, capsys) -> None:
+    assert world.run() == 0
+    assert len(world.images()) == 2 * N
+    found = numbers.summaries(world.output)
+    assert {(row.variant, row.metric) for row in found} == {
+        (variant, metric) for variant in ("fake-4", "fake-2") for metric in ("redness", "spread")
+    }
+    assert all(row.complete for row in found)
+    assert [row.n_samples for row in found if row.key == "overall"] == [N] * 4
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "tier: micro (asked for with --tier micro)"
+    report = Path(next(line for line in lines if line.startswith("report: ")).removeprefix("report: "))
+    assert report.is_file()
+
+
+def test_the_run_directory_explains_the_run(world) -> None:
+    world.run()
+    directory = world.output / "runs" / numbers.run_ids(world.output)[0]
+    resolved = yaml.safe_load((directory / "suite.resolved.yaml").read_text())
+    assert resolved["benchmarks"][0]["n_prompts"] == fakes.N_PROMPTS
+    provenance = json.loads((directory / "provenance.json").read_text())
+    weights = provenance["weights"]["fake-4"]
+    assert len(weights["sha256"]) == 64
+    assert provenance["n_images"] == provenance["n_expected"] == 2 * N
+    assert provenance["protocols"] == {"redness": "redness/test@1", "spread": "spread/test@1"}
+    assert {"torch", "numpy"} <= provenance["packages"].keys()
+
+
+def test_the_same_command_again_does_nothing_new(world) -> None:
+    world.run()
+    before = numbers.summaries(world.output)
+    made, computed = len(fakes.FakeGenerator.batches), fakes.Spread.computed
+    assert world.run() == 0
+    assert len(fakes.FakeGenerator.batches) == made
+    assert fakes.Spread.computed == computed
+    assert numbers.summaries(world.output) == before
+    second = numbers.sessions(world.output)[1]
+    assert (second["images_generated"], second["scores_computed"]) == (0, 0)
+
+
+def test_numbers_do_not_depend_on_the_batch_size(world, tmp_path_factory) -> None:
+    results = []
+    for size in (1, 5, 64):
+        world.output = tmp_path_factory.mktemp("results")
+        assert world.run(batch_size=size) == 0
+        results.append((numbers.summaries(world.output), numbers.image_bytes(world.output)))
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("key", ["sampler.steps=3", "sampler.guidance_scale=2"])
+def test_changed_settings_never_reuse_images(world, key) -> None:
+    world.run()
+    first = numbers.image_bytes(world.output)
+    assert world.run(overrides=(f"variants.fake-4.{key}",)) == 0
+    old, new = sorted(
+        (numbers.sessions(world.output, run)[0] for run in numbers.run_ids(world.output)), key=lambda s: s["session_id"]
+    )
+    assert old["images_generated"] == 2 * N
+    assert new["images_generated"] == N  # fake-2 is unchanged and its images serve both runs
+    second = {path: content for path, content in numbers.image_bytes(world.output).items() if path not in first}
+    changed = [content for path, content in second.items() if "fake-4" in path]
+    assert len(changed) == N
+    assert not set(changed) & set(first.values())
+
+
+def test_changed_seed_makes_all_images_again(world) -> None:
+    world.run()
+    world.run(overrides=("seed=1",))
+    assert len(set(numbers.image_bytes(world.output).values())) == 4 * N
+
+
+def test_changed_weights_make_all_images_again(world) -> None:
+    world.run()
+    weights = world.suite.parent / "variants" / "weights" / "transformer" / "model.safetensors"
+    weights.write_bytes((20).to_bytes(8, "little") + b'{"__metadata__":{}} ')
+    world.run()
+    assert len(numbers.run_ids(world.output)) == 2
+    assert sum(fakes.FakeGenerator.batches) == 4 * N
+
+
+def test_a_limited_run_is_incomplete_and_its_images_serve_the_full_run(world, capsys) -> None:
+    assert world.run(limit=5) == 3
+    out = capsys.readouterr().out
+    assert f"incomplete: shapes / fake-4 has 5/{N} images" in out
+    found = [row for row in numbers.summaries(world.output) if row.key == "overall"]
+    assert all((row.n_samples, row.n_expected, row.complete) == (5, N, False) for row in found)
+    ids = {path.parent.name for path in world.images()}
+    assert len(ids) == 5, "a limited run takes different prompts first"
+    assert world.run() == 0
+    assert [session["images_generated"] for session in numbers.sessions(world.output)] == [10, 2 * N - 10]
+    assert all(row.complete for row in numbers.summaries(world.output))
+
+
+def test_a_limit_never_hides_what_is_there(world) -> None:
+    world.run()
+    before = numbers.summaries(world.output)
+    assert world.run(limit=5) == 0
+    assert numbers.summaries(world.output) == before
+
+
+def test_one_variant_then_all(world, capsys) -> None:
+    assert world.run(variants=("fake-2",)) == 0
+    assert len(world.images()) == N
+    assert world.run() == 0
+    assert numbers.sessions(world.output)[1]["images_generated"] == N
+    assert len(numbers.run_ids(world.output)) == 1
+
+
+def test_unknown_selected_variant_is_named(world) -> None:
+    with pytest.raises(UsageError, match=r"no micro variant 'fake-3' \(did you mean 'fake-[24]'\?\)"):
+        world.run(variants=("fake-3",))
+    assert not world.output.exists()
+
+
+@pytest.mark.parametrize("damage", ["truncate", "zero", "empty", "delete", "garble"])
+def test_damaged_images_are_made_again(world, damage) -> None:
+    world.run()
+    before, good = numbers.summaries(world.output), numbers.image_bytes(world.output)
+    target = world.images()[7]
+    content = target.read_bytes()
+    damaged = {
+        "truncate": content[: len(content) // 2],
+        "zero": bytes(len(content)),
+        "empty": b"",
+        "garble": content[:-20] + bytes([content[-20] ^ 1]) + content[-19:],
+    }
+    if damage == "delete":
+        target.unlink()
+    else:
+        target.write_bytes(damaged[damage])
+    assert world.run() == 0
+    assert numbers.image_bytes(world.output) == good
+    assert numbers.summaries(world.output) == before
+    assert numbers.sessions(world.output)[1]["images_generated"] == 1
+
+
+def test_damaged_feature_chunks_are_computed_again(world) -> None:
+    world.run()
+    before, computed = numbers.summaries(world.output), fakes.Spread.computed
+    chunk = sorted(world.output.glob("runs/*/features/**/*.npz"))[0]
+    chunk.write_bytes(chunk.read_bytes()[:-30])
+    assert world.run() == 0
+    assert numbers.summaries(world.output) == before
+    assert fakes.Spread.computed == computed + N
+
+
+def test_a_failed_sample_is_recorded_and_the_run_incomplete(world, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(fakes.FakeGenerator, "failing", ("squares 2",))
+    assert world.run(batch_size=8) == 3
+    assert f"incomplete: shapes / fake-4 has {N - 4}/{N} images, 4 failed" in capsys.readouterr().out
+    assert len(world.images()) == 2 * (N - 4), "no stand-in for a failed sample"
+    session = numbers.sessions(world.output)[0]
+    assert (session["images_generated"], session["images_failed"]) == (2 * (N - 4), 8)
+    overall = [row for row in numbers.summaries(world.output) if row.key == "overall"]
+    assert not any(row.complete for row in overall)
+    monkeypatch.setattr(fakes.FakeGenerator, "failing", ())
+    assert world.run() == 0, "failed samples are tried again"
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_numbers(world, monkeypatch, tmp_path) -> None:
+    world.run(batch_size=16)
+    expected = numbers.summaries(world.output), numbers.image_bytes(world.output)
+    world.output = tmp_path / "small"
+    monkeypatch.setattr(fakes.FakeGenerator, "largest_batch", 3)
+    monkeypatch.setattr(fakes.FakeGenerator, "batches", [])
+    assert world.run(batch_size=16) == 0
+    assert max(fakes.FakeGenerator.batches) == 2
+    assert (numbers.summaries(world.output), numbers.image_bytes(world.output)) == expected
+    store = Store.open_existing(world.output)
+    assert store is not None
+    halved = [event["batch_size"] for event in store.events(numbers.run_ids(world.output)[0])]
+    assert halved[:3] == [8, 4, 2]
+
+
+def test_a_crash_keeps_finished_batches(world, monkeypatch) -> None:
+    class Bug(Exception):
+        pass
+
+    original = fakes.FakeGenerator.generate
+
+    def fail_late(self, requests):
+        if len(fakes.FakeGenerator.batches) == 4:
+            raise Bug
+        return original(self, requests)
+
+    monkeypatch.setattr(fakes.FakeGenerator, "generate", fail_late)
+    with pytest.raises(Bug):
+        world.run(batch_size=4)
+    assert numbers.sessions(world.output)[0]["state"] == "failed"
+    monkeypatch.setattr(fakes.FakeGenerator, "generate", original)
+    assert world.run(batch_size=4) == 0
+    first, second = numbers.sessions(world.output)
+    assert first["images_generated"] >= 4
+    assert first["images_generated"] + second["images_generated"] == 2 * N
+
+
+def test_ctrl_c_says_how_to_go_on(world, monkeypatch, capsys) -> None:
+    original = fakes.FakeGenerator.generate
+
+    def interrupt(self, requests):
+        if len(fakes.FakeGenerator.batches) == 3:
+            raise KeyboardInterrupt
+        return original(self, requests)
+
+    monkeypatch.setattr(fakes.FakeGenerator, "generate", interrupt)
+    assert world.run(batch_size=4) == 3
+    assert "run the same command again to continue" in capsys.readouterr().out
+    assert numbers.sessions(world.output)[0]["state"] == "interrupted"
+    monkeypatch.setattr(fakes.FakeGenerator, "generate", original)
+    assert world.run(batch_size=4) == 0
+
+
+def test_dry_run_writes_nothing_and_counts(world, capsys) -> None:
+    assert world.run(dry_run=True) == 0
+    assert not world.output.exists()
+    out = capsys.readouterr().out
+    assert f"total: {2 * N} images to generate" in out
+    assert "default, nothing timed yet" in out
+    world.run(limit=5)
+    before = {path: path.stat().st_mtime_ns for path in world.output.rglob("*")}
+    capsys.readouterr()
+    assert world.run(dry_run=True) == 0
+    assert {path: path.stat().st_mtime_ns for path in world.output.rglob("*")} == before
+    out = capsys.readouterr().out
+    assert f"total: {2 * N - 10} images to generate" in out
+    assert "median of 5 timed images" in out
+
+
+def test_a_second_writer_is_refused(world) -> None:
+    world.output.mkdir()
+    with writer_lock(world.output), pytest.raises(UsageError, match="another sana-bench .* is writing here"):
+        world.run()
+    assert world.run() == 0
+
+
+def test_output_that_is_a_file_is_refused(world) -> None:
+    world.output.write_text("mine")
+    with pytest.raises(UsageError, match="is a file, not a folder"):
+        world.run()
+    assert world.output.read_text() == "mine"
+
+
+def test_images_come_over_from_another_run_of_the_same_output(world) -> None:
+    world.run()
+    assert world.run(overrides=("benchmarks.0.metrics=[redness]",)) == 0
+    runs = numbers.run_ids(world.output)
+    assert len(runs) == 2
+    assert sum(fakes.FakeGenerator.batches) == 2 * N
+    assert len(world.images()) == 4 * N, "each run directory holds all of its images"
+
+
+def test_truncated_weights_are_refused_before_anything_is_written(world) -> None:
+    weights = world.suite.parent / "variants" / "weights" / "vae" / "model.safetensors"
+    weights.write_bytes((200).to_bytes(8, "little") + b"{}")
+    with pytest.raises(UsageError, match="not a whole safetensors file"):
+        world.run()
+    assert not world.output.exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (0.2, "1 s"), (59.4, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_format_seconds(seconds, text) -> None:
+    assert format_seconds(seconds) == text
