@@ -1,5 +1,18 @@
-"""Reports: tables in; HTML, Markdown, CSV and terminal text out. Knows nothing of how the numbers were made."""
+"""Reports: tables in; HTML, Markdown, CSV and terminal text out. Knows nothing of how numbers are made."""
 
 from sana_reports.data import Latency, ReportData, ReportPaths, SampleCell, SummaryCell, VariantInfo
+from sana_reports.tables import leaderboard_table
+from sana_reports.terminal import render_terminal
+from sana_reports.writing import write_report
 
-__all__ = ["Latency", "ReportData", "ReportPaths", "SampleCell", "SummaryCell", "VariantInfo"]
+__all__ = [
+    "Latency",
+    "ReportData",
+    "ReportPaths",
+    "SampleCell",
+    "SummaryCell",
+    "VariantInfo",
+    "leaderboard_table",
+    "render_terminal",
+    "write_report",
+]

@@ -73,8 +73,8 @@ class SampleCell:
     """One image with what was found in it.
 
     `correct` is None where the benchmark gives no verdict. `detections` are mappings with `label`, `score`,
-    `box` ([x1, y1, x2, y2] in image pixels) and, where known, `color`. `scores` are the per-image values of the
-    other metrics by name. A sample whose `image_path` does not exist is shown as missing.
+    `box` ([x1, y1, x2, y2] in image pixels) and, where known, `color`. `scores` are the per-image values of
+    the other metrics by name. A sample whose `image_path` does not exist is shown as missing.
     """
 
     variant: str

@@ -1,0 +1,77 @@
+"""The report's numbers as CSV: one line per variant, metric and task."""
+
+import csv
+import io
+import math
+
+from sana_reports.data import ReportData
+from sana_reports.tables import leaderboard_table
+
+__all__ = ["COLUMNS", "render_csv"]
+
+COLUMNS = (
+    "suite",
+    "tier",
+    "run_fingerprint",
+    "variant",
+    "variant_fingerprint",
+    "ranked",
+    "benchmark",
+    "metric",
+    "protocol",
+    "key",
+    "value",
+    "low",
+    "high",
+    "n_samples",
+    "n_expected",
+    "n_prompts",
+    "unit",
+    "higher_is_better",
+    "note",
+)
+
+
+def render_csv(data: ReportData) -> str:
+    """All summaries in long form, values at full precision, empty where a number does not exist."""
+    ranked = {row["variant"] for row in leaderboard_table(data) if row["rank"] is not None}
+    fingerprints = {variant.name: variant.fingerprint for variant in data.variants}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for cell in data.summaries:
+        values = (
+            data.suite_name,
+            data.tier,
+            data.fingerprint,
+            cell.variant,
+            fingerprints[cell.variant],
+            cell.variant in ranked,
+            cell.benchmark,
+            cell.metric,
+            cell.protocol,
+            cell.key,
+            cell.value,
+            cell.low,
+            cell.high,
+            cell.n_samples,
+            cell.n_expected,
+            cell.n_prompts,
+            cell.unit,
+            cell.higher_is_better,
+            cell.note,
+        )
+        writer.writerow([_field(value) for value in values])
+    return text.getvalue()
+
+
+def _field(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else ""
+    if isinstance(value, int):
+        return str(value)
+    text = str(value)
+    # Spreadsheets run text that starts with one of these as a formula.
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -1,0 +1,150 @@
+"""The report as one HTML file that opens from disk, with no network and nothing beside it."""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from sana_reports import labels
+from sana_reports.data import ReportData
+from sana_reports.gallery import gallery_json, total_image_bytes
+from sana_reports.plots import N_COLORS, interval_strip, task_bars, value_domain
+from sana_reports.tables import (
+    MetricBlock,
+    MetricRow,
+    flatten,
+    leader,
+    leaderboard_table,
+    metric_blocks,
+    setting_rows,
+    verdict_changes,
+)
+
+__all__ = ["INLINE_LIMIT_BYTES", "render_html"]
+
+# About 1,200 images of 64x64 take 3 MB; beyond this a browser is slow to open the page.
+INLINE_LIMIT_BYTES = 24_000_000
+_MAX_PAIRWISE_FILTERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """One cell of the summary table, ready to print."""
+
+    value: str
+    interval: str
+    n: str
+    n_prompts: int
+    complete: bool
+    note: str
+    strip: Markup
+    mark: str
+
+
+def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> str:
+    """The page as text. Image links, if the images are too large to inline, are relative to `out_dir`."""
+    inline = total_image_bytes(data.samples) <= inline_limit_bytes
+    blocks = metric_blocks(data)
+    script = Markup(_asset("report.js"))
+    environment = Environment(
+        loader=PackageLoader("sana_reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        data=data,
+        labels=labels,
+        n_colors=N_COLORS,
+        notices=labels.notices(data),
+        unranked=[row for row in leaderboard_table(data) if row["rank"] is None],
+        blocks=[(block, [(row, _numbers(data, block, row)) for row in block.rows]) for block in blocks],
+        charts=_charts(data, blocks),
+        changes=verdict_changes(data),
+        settings=setting_rows(data),
+        provenance=_provenance(data),
+        filters=_filters(data),
+        gallery=gallery_json(data, out_dir, inline=inline),
+        inline=inline,
+        css=Markup(_asset("report.css")),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    )
+
+
+def _asset(name: str) -> str:
+    return files("sana_reports").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _numbers(data: ReportData, block: MetricBlock, row: MetricRow) -> list[_Number | None]:
+    # Tasks share an axis, so that their strips can be compared down the column.
+    domain = value_domain([row] if row is block.overall else block.tasks, block.unit, from_zero=False)
+    best = leader(data, row)
+    numbers: list[_Number | None] = []
+    for column, cell in enumerate(row.cells):
+        if cell is None:
+            numbers.append(None)
+            continue
+        mark = ""
+        if best is not None and best[0] == column:
+            mark = "best" if best[1] else "ahead"
+        numbers.append(
+            _Number(
+                value=labels.format_value(cell.value, cell.unit),
+                interval=labels.format_interval(cell),
+                n=labels.format_count(cell),
+                n_prompts=cell.n_prompts,
+                complete=cell.is_complete,
+                note=cell.note,
+                strip=interval_strip(cell, column, domain),
+                mark=mark,
+            )
+        )
+    return numbers
+
+
+def _charts(data: ReportData, blocks: list[MetricBlock]) -> list[tuple[MetricBlock, Markup]]:
+    """A wide and a narrow drawing of each metric that has tasks; the style sheet shows the one that fits."""
+    names = [variant.name for variant in data.variants]
+    charts = []
+    for number, block in enumerate(blocks):
+        if len(block.tasks) >= 2:
+            drawings = [
+                task_bars(block, names, identifier=f"chart-{number}-{kind}", wide=kind == "wide")
+                for kind in ("wide", "narrow")
+            ]
+            charts.append((block, Markup("").join(drawings)))
+    return charts
+
+
+def _provenance(data: ReportData) -> list[tuple[str, dict[str, str]]]:
+    """Sections of the provenance: one per nested mapping, single values first under `run`."""
+    single = {key: value for key, value in data.provenance.items() if not isinstance(value, dict)}
+    nested = {key: value for key, value in data.provenance.items() if isinstance(value, dict)}
+    run = {"suite": data.suite_name, "tier": f"{data.tier} ({data.tier_reason})", "run": data.fingerprint}
+    sections = [("run", run | flatten(single))]
+    return sections + [(key, flatten(value)) for key, value in nested.items() if value]
+
+
+def _filters(data: ReportData) -> dict[str, Any]:
+    """The choices of the gallery's controls."""
+    names = list(enumerate(variant.name for variant in data.variants))
+    pairs = [(left, right) for left in names for right in names if left != right]
+    if len(names) > _MAX_PAIRWISE_FILTERS:
+        pairs = [(left, right) for left, right in pairs if 0 in (left[0], right[0])]
+    return {
+        "benchmarks": list(dict.fromkeys(sample.benchmark for sample in data.samples)),
+        "tags": list(dict.fromkeys(sample.tag for sample in data.samples)),
+        "indices": sorted({sample.index for sample in data.samples}),
+        "scores": list(dict.fromkeys(name for sample in data.samples for name in sample.scores)),
+        "has_verdicts": any(sample.correct is not None for sample in data.samples),
+        "has_boxes": any(sample.detections for sample in data.samples),
+        "variants": names,
+        "pairs": pairs,
+    }

@@ -1,0 +1,94 @@
+"""Names and numbers as people read them, the same in every output format."""
+
+import math
+from collections.abc import Sequence
+
+from sana_reports.data import OVERALL, ReportData, SummaryCell
+
+__all__ = [
+    "MICRO_NOTICE",
+    "MISSING",
+    "direction",
+    "format_count",
+    "format_interval",
+    "format_value",
+    "metric_label",
+    "notices",
+    "one_line",
+    "task_label",
+]
+
+MISSING = "\u2013"
+MICRO_NOTICE = (
+    "Micro tier: these numbers come from a small world of coloured shapes and small models. "
+    "They do not compare with published ones."
+)
+
+_METRICS = {
+    "clip_score": "CLIP score",
+    "dpg_bench": "DPG-Bench",
+    "fid": "FID",
+    "geneval": "GenEval",
+    "image_reward": "ImageReward",
+}
+_TASKS = {
+    OVERALL: "Overall",
+    "single_object": "Single object",
+    "two_object": "Two objects",
+    "counting": "Counting",
+    "colors": "Colors",
+    "position": "Position",
+    "color_attr": "Color attribution",
+}
+
+
+def metric_label(name: str) -> str:
+    """The metric's usual spelling, or its name as given."""
+    return _METRICS.get(name, name)
+
+
+def task_label(key: str) -> str:
+    """A task tag in words."""
+    return _TASKS.get(key) or key.replace("_", " ").strip().capitalize()
+
+
+def direction(higher_is_better: bool) -> str:
+    """Which way is better, in words."""
+    return "higher is better" if higher_is_better else "lower is better"
+
+
+def format_value(value: float, unit: str) -> str:
+    """Three decimals for fractions, fewer for larger numbers; a dash for what could not be computed."""
+    if not math.isfinite(value):
+        return MISSING
+    if unit == "fraction":
+        return f"{value:.3f}"
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+def format_interval(cell: SummaryCell) -> str:
+    """The cell's 95 % interval in brackets, or an empty string when it has none."""
+    if not (math.isfinite(cell.low) and math.isfinite(cell.high)):
+        return ""
+    return f"[{format_value(cell.low, cell.unit)}, {format_value(cell.high, cell.unit)}]"
+
+
+def format_count(cell: SummaryCell) -> str:
+    """`600`, or `598/600` when samples are missing."""
+    if cell.n_samples == cell.n_expected:
+        return str(cell.n_samples)
+    return f"{cell.n_samples}/{cell.n_expected}"
+
+
+def notices(data: ReportData) -> Sequence[str]:
+    """What must be read before the numbers. A micro report always says that it is one."""
+    found = [MICRO_NOTICE] if data.tier == "micro" else []
+    repeats_notice = data.tier == "micro" and (data.banner or "").lower().startswith("micro tier")
+    if data.banner and not repeats_notice:
+        found.append(data.banner)
+    return found
+
+
+def one_line(text: str) -> str:
+    """`text` without control characters, so that it cannot break a table or drive a terminal."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

@@ -1,0 +1,131 @@
+"""The report's tables as Markdown, ready for a pull request or a paper's appendix."""
+
+import re
+
+from sana_reports.data import Latency, ReportData, SummaryCell
+from sana_reports.labels import (
+    MISSING,
+    direction,
+    format_count,
+    format_interval,
+    format_value,
+    metric_label,
+    notices,
+    one_line,
+    task_label,
+)
+from sana_reports.tables import flatten, leaderboard_table, metric_blocks, setting_rows, verdict_changes
+
+__all__ = ["render_markdown"]
+
+
+def render_markdown(data: ReportData) -> str:
+    """Summary with variants as columns, verdict changes, settings and provenance. All text is escaped."""
+    parts = [f"# {_text(data.title)}", _facts(data)]
+    parts += [f"> **{_text(notice)}**" for notice in notices(data)]
+    if not data.complete:
+        reasons = "\n".join(f"> - {_text(reason)}" for reason in data.incomplete_reasons)
+        parts.append(f"> **This run is incomplete.**\n>\n{reasons}".rstrip(">\n "))
+    parts += ["## Results", _summary(data), *_unranked(data)]
+    changes = _changes(data)
+    if changes:
+        parts += ["## Changed verdicts", changes]
+    parts += ["## Settings", _settings(data), "## Provenance", _provenance(data)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+_ESCAPES = {"<": "&lt;", "&": "&amp;"} | {char: f"\\{char}" for char in r"\`*_{}[]>#|~"}
+
+
+def _text(text: str) -> str:
+    """Escape what Markdown or inline HTML would interpret."""
+    return "".join(_ESCAPES.get(char, char) for char in one_line(text))
+
+
+def _code(text: str) -> str:
+    """An inline code span; a table cell ends at a pipe even inside one."""
+    flat = one_line(text).replace("|", r"\|")
+    longest = max((len(run) for run in re.findall("`+", flat)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if flat.startswith("`") or flat.endswith("`") else ""
+    return f"{fence}{pad}{flat}{pad}{fence}" if flat else ""
+
+
+def _table(header: list[str], rows: list[list[str]], *, right_from: int) -> str:
+    rule = ["---:" if index >= right_from else "---" for index in range(len(header))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
+
+
+def _facts(data: ReportData) -> str:
+    tier = f"{data.tier} tier ({data.tier_reason})"
+    run = f"run {_code(data.fingerprint)}"
+    return f"Suite {_code(data.suite_name)}, {_text(tier)}, {_text(data.created)}, {run}."
+
+
+def _summary(data: ReportData) -> str:
+    header = ["Metric", "Task", "Protocol", *(_text(variant.name) for variant in data.variants)]
+    rows = []
+    for block in metric_blocks(data):
+        name = f"{_text(block.benchmark)}: {_text(metric_label(block.metric))}"
+        for row in block.rows:
+            label = f"**{name}** ({direction(block.higher_is_better)})" if row is block.rows[0] else ""
+            numbers = (_number(cell) for cell in row.cells)
+            rows.append([label, _text(task_label(row.key)), _code(block.protocol), *numbers])
+    if any(variant.latency for variant in data.variants):
+        times = (_latency(variant.latency) for variant in data.variants)
+        rows.append(["**Time per image** (lower is better)", "", "", *times])
+    if not rows:
+        return "No scores."
+    note = "Brackets: 95 % interval. n: images (prompts)."
+    return f"{_table(header, rows, right_from=3)}\n\n{note}"
+
+
+def _latency(latency: Latency | None) -> str:
+    if latency is None:
+        return MISSING
+    interval = f"\\[{latency.low_ms:.1f}, {latency.high_ms:.1f}]"
+    return f"{latency.value_ms:.1f} {interval} ms n={latency.n_images} ({_text(latency.device)})"
+
+
+def _number(cell: SummaryCell | None) -> str:
+    if cell is None:
+        return MISSING
+    count = f"n={format_count(cell)} ({cell.n_prompts})"
+    flag = "" if cell.is_complete else " **incomplete**"
+    parts = (format_value(cell.value, cell.unit), format_interval(cell).replace("[", r"\["), count)
+    return " ".join(part for part in parts if part) + flag
+
+
+def _unranked(data: ReportData) -> list[str]:
+    rows = [row for row in leaderboard_table(data) if row["rank"] is None]
+    lines = [f"- {_text(row['variant'])}: {_text('; '.join(row['reasons']))}" for row in rows]
+    return ["Not ranked, because incomplete:\n\n" + "\n".join(lines)] if lines else []
+
+
+def _changes(data: ReportData) -> str:
+    header = ["Benchmark", "Variant", "Compared with"]
+    header += ["Gained", "Lost", "Both correct", "Both wrong", "No pair"]
+    rows = [
+        [
+            _text(change.benchmark),
+            _text(change.variant),
+            _text(change.reference),
+            *(str(count) for count in change.counts),
+        ]
+        for change in verdict_changes(data)
+    ]
+    return _table(header, rows, right_from=3) if rows else ""
+
+
+def _settings(data: ReportData) -> str:
+    header = ["Setting", *(_text(variant.name) for variant in data.variants)]
+    rows = [["fingerprint", *(_code(variant.fingerprint) for variant in data.variants)]]
+    for row in setting_rows(data):
+        name = f"**{_text(row.name)}**" if row.differs else _text(row.name)
+        rows.append([name, *(MISSING if value is None else _code(value) for value in row.values)])
+    return _table(header, rows, right_from=99) + "\n\nBold: differs between the variants."
+
+
+def _provenance(data: ReportData) -> str:
+    rows = [[_text(name), _code(value)] for name, value in flatten(data.provenance).items()]
+    return _table(["What", "Value"], rows, right_from=99) if rows else "None recorded."

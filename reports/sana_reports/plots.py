@@ -1,0 +1,175 @@
+"""Charts as inline SVG: bars with interval whiskers, and the small strips beside the numbers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from sana_reports.data import SummaryCell
+from sana_reports.labels import format_count, format_interval, format_value, metric_label, task_label
+from sana_reports.tables import MetricBlock, MetricRow
+
+__all__ = ["N_COLORS", "interval_strip", "nice_ticks", "task_bars", "value_domain"]
+
+# The style sheet defines this many series colours, safe for colour-blind readers; later variants start again.
+N_COLORS = 8
+_BAR_HEIGHT = 15
+_BAR_PITCH = 21
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where things are, in SVG units."""
+
+    width: int
+    left: int
+    right: int
+    heading_above: bool
+    low: float
+    high: float
+
+    def x(self, value: float) -> float:
+        return self.left + (value - self.low) / (self.high - self.low) * (self.right - self.left)
+
+
+def value_domain(rows: Sequence[MetricRow], unit: str, *, from_zero: bool) -> tuple[float, float]:
+    """The axis of `rows`: [0, 1] for fractions, otherwise all values and intervals, with zero if asked."""
+    if unit == "fraction":
+        return 0.0, 1.0
+    cells = [cell for row in rows for cell in row.cells if cell is not None]
+    values = [value for cell in cells for value in (cell.value, cell.low, cell.high) if math.isfinite(value)]
+    if not values:
+        return 0.0, 1.0
+    low, high = min(values), max(values)
+    if from_zero:
+        return min(low, 0.0), max(high, 0.0) or 1.0
+    margin = 0.06 * (high - low) or abs(high) * 0.05 or 1.0
+    return low - margin, high + margin
+
+
+def nice_ticks(low: float, high: float, n: int = 5) -> list[float]:
+    """About `n` round numbers inside [low, high]."""
+    step = 10 ** math.floor(math.log10((high - low) / n))
+    step *= next(factor for factor in (1, 2, 2.5, 5, 10) if (high - low) / (step * factor) <= n)
+    return [round(index * step, 10) for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def interval_strip(cell: SummaryCell, column: int, domain: tuple[float, float]) -> Markup:
+    """A dot with its interval on the row's axis. Decoration: the numbers stand beside it as text."""
+    if not math.isfinite(cell.value):
+        return Markup("")
+    frame = _Frame(120, 4, 116, False, *domain)
+    has_interval = math.isfinite(cell.low) and math.isfinite(cell.high)
+    low, high = (cell.low, cell.high) if has_interval else (cell.value, cell.value)
+    return Markup(
+        '<svg class="strip v{}" viewBox="0 0 120 10" aria-hidden="true" focusable="false">'
+        '<line class="axis" x1="0" x2="120" y1="5" y2="5"/>'
+        '<line class="range" x1="{:.1f}" x2="{:.1f}" y1="5" y2="5"/>'
+        '<circle cx="{:.1f}" cy="5" r="3.4"/></svg>'
+    ).format(column % N_COLORS, frame.x(low), frame.x(high), frame.x(cell.value))
+
+
+def task_bars(block: MetricBlock, variants: Sequence[str], *, identifier: str, wide: bool) -> Markup:
+    """Horizontal bars grouped by task, one bar per variant, each with its interval, value and name."""
+    low, high = value_domain(block.tasks, block.unit, from_zero=True)
+    frame = _Frame(1000, 340, 890, False, low, high) if wide else _Frame(400, 128, 336, True, low, high)
+    top = 8
+    marks: list[Markup] = []
+    for row in block.tasks:
+        group, bottom = _group(frame, row, variants, top)
+        marks.append(group)
+        top = bottom + (16 if wide else 12)
+    height = top + 14
+    title = f"{metric_label(block.metric)} by task"
+    return Markup(
+        '<svg class="bars {}" viewBox="0 0 {} {}" role="img" aria-labelledby="{id}-title {id}-desc">'
+        '<title id="{id}-title">{}</title><desc id="{id}-desc">{}</desc>{}{}</svg>'
+    ).format(
+        "wide" if wide else "narrow",
+        frame.width,
+        height,
+        title,
+        _description(block, variants),
+        _grid(frame, block.unit, top),
+        Markup("").join(marks),
+        id=identifier,
+    )
+
+
+def _group(frame: _Frame, row: MetricRow, variants: Sequence[str], top: int) -> tuple[Markup, int]:
+    label = task_label(row.key)
+    parts = []
+    if frame.heading_above:
+        parts.append(Markup('<text class="task" x="0" y="{}">{}</text>').format(top + 11, label))
+        top += 20
+    else:
+        middle = top + (_BAR_PITCH * len(row.cells)) / 2
+        parts.append(
+            Markup('<text class="task" x="0" y="{:.1f}" dy="0.32em">{}</text>').format(middle - 3, label)
+        )
+    for index, (name, cell) in enumerate(zip(variants, row.cells, strict=True)):
+        parts.append(_bar(frame, index, name, cell, top))
+        top += _BAR_PITCH
+    return Markup("<g>{}</g>").format(Markup("").join(parts)), top
+
+
+def _bar(frame: _Frame, index: int, name: str, cell: SummaryCell | None, top: int) -> Markup:
+    middle = top + _BAR_HEIGHT / 2
+    text = Markup('<text class="{}" x="{:.1f}" y="{}" dy="0.32em"{}>{}</text>')
+    short = _shorten(name, 18 if frame.heading_above else 26)
+    label = text.format("name", frame.left - 10, middle, Markup(' text-anchor="end"'), short)
+    if cell is None or not math.isfinite(cell.value):
+        return label + text.format("value", frame.left + 6, middle, "", "no value")
+    zero, end = frame.x(max(frame.low, 0.0)), frame.x(cell.value)
+    has_interval = math.isfinite(cell.low) and math.isfinite(cell.high)
+    low, high = (frame.x(cell.low), frame.x(cell.high)) if has_interval else (end, end)
+    bar = Markup(
+        '<rect class="bar v{}{}" x="{:.1f}" y="{}" width="{:.1f}" height="{}" rx="2"><title>{}</title></rect>'
+    ).format(
+        index % N_COLORS,
+        "" if cell.is_complete else " partial",
+        min(zero, end),
+        top,
+        max(abs(end - zero), 1.0),
+        _BAR_HEIGHT,
+        f"{name}: {_spoken(cell)}",
+    )
+    whisker = Markup('<path class="whisker" d="M{0:.1f} {3}H{1:.1f}M{0:.1f} {2}v8M{1:.1f} {2}v8"/>').format(
+        low, high, middle - 4, middle
+    )
+    value = format_value(cell.value, cell.unit) + ("" if cell.is_complete else " *")
+    number = text.format("value", max(end, high) + 8, middle, "", value)
+    return label + bar + (whisker if has_interval else Markup("")) + number
+
+
+def _grid(frame: _Frame, unit: str, bottom: int) -> Markup:
+    line = Markup(
+        '<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{y}"/>'
+        '<text class="tick" x="{x:.1f}" y="{label}" text-anchor="middle">{text}</text>'
+    )
+    ticks = nice_ticks(frame.low, frame.high, 5 if frame.width > 500 else 3)
+    return Markup("").join(
+        line.format(x=frame.x(tick), y=bottom - 6, label=bottom + 8, text=f"{tick:g}") for tick in ticks
+    )
+
+
+def _spoken(cell: SummaryCell) -> str:
+    value = f"{format_value(cell.value, cell.unit)} {format_interval(cell)}".strip()
+    return f"{value}, {format_count(cell)} images"
+
+
+def _description(block: MetricBlock, variants: Sequence[str]) -> str:
+    return " ".join(
+        f"{task_label(row.key)}: "
+        + "; ".join(
+            f"{name} {'no value' if cell is None else _spoken(cell)}"
+            for name, cell in zip(variants, row.cells, strict=True)
+        )
+        + "."
+        for row in block.tasks
+    )
+
+
+def _shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,273 @@
+"use strict";
+(() => {
+  const PAGE_SIZE = 24;
+  const N_COLORS = 8;
+  const SMALL_IMAGE = 256; // pixels; enlarging smaller images must not blur them
+  const SVG = "http://www.w3.org/2000/svg";
+  const TASKS = {};
+  const METRICS = {};
+  const report = JSON.parse(document.getElementById("report-data").textContent);
+  const form = document.getElementById("controls");
+  const cards = document.getElementById("cards");
+  const viewer = document.getElementById("viewer");
+  const state = { shown: report.groups, page: 0, open: -1 };
+
+  // Text enters the page only as text nodes and attribute values, never as markup.
+  function make(tag, attributes = {}, ...children) {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) {
+      if (value !== null && value !== undefined) node.setAttribute(name, value);
+    }
+    node.append(...children.filter((child) => child !== null));
+    return node;
+  }
+
+  function makeSvg(tag, attributes) {
+    const node = document.createElementNS(SVG, tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return node;
+  }
+
+  for (const option of form.querySelectorAll("select[name=tag] option")) TASKS[option.value] = option.textContent;
+  for (const option of form.querySelectorAll("select[name=order] option[value^='low:']")) {
+    METRICS[option.value.slice(4)] = option.textContent.replace(/^Lowest (.*) first$/, "$1");
+  }
+  for (const group of report.groups) {
+    const reasons = group.cells.flatMap((cell) => (cell ? cell.reasons : []));
+    group.text = [group.prompt, group.prompt_id, TASKS[group.tag] ?? group.tag, ...reasons].join("\n").toLowerCase();
+  }
+
+  function matchesVerdict(group, wanted) {
+    const verdicts = group.cells.map((cell) => (cell ? cell.correct : null));
+    const [kind, first, second] = wanted.split(":");
+    switch (kind) {
+      case "": return true;
+      case "all-correct": return verdicts.every((verdict) => verdict === true);
+      case "any-wrong": return verdicts.includes(false);
+      case "all-wrong": return verdicts.every((verdict) => verdict === false);
+      case "missing": return group.cells.some((cell) => !cell || !cell.src || cell.correct === null);
+      case "one": return verdicts[first] === (second === "1");
+      case "pair": return verdicts[first] === true && verdicts[second] === false;
+      default: throw new Error(`unknown verdict filter ${wanted}`);
+    }
+  }
+
+  function disagrees(group) {
+    const verdicts = group.cells.map((cell) => (cell ? cell.correct : null));
+    return verdicts.includes(true) && verdicts.includes(false);
+  }
+
+  function orderKey(group, kind, metric) {
+    const values = group.cells.map((cell) => cell?.scores[metric]).filter((value) => value !== undefined);
+    if (kind === "low") return values.length ? Math.min(...values) : Infinity;
+    return values.length > 1 ? Math.min(...values) - Math.max(...values) : Infinity;
+  }
+
+  function select() {
+    const choice = new FormData(form);
+    const value = (name) => choice.get(name) ?? "";
+    const words = value("search").toLowerCase().split(/\s+/).filter(Boolean);
+    state.shown = report.groups.filter((group) =>
+      (!value("benchmark") || group.benchmark === value("benchmark")) &&
+      (!value("tag") || group.tag === value("tag")) &&
+      (!value("index") || group.index === Number(value("index"))) &&
+      matchesVerdict(group, value("verdict")) &&
+      (!choice.has("disagree") || disagrees(group)) &&
+      words.every((word) => group.text.includes(word)));
+    if (value("order")) {
+      const [kind, ...metric] = value("order").split(":");
+      const keys = new Map(state.shown.map((group) => [group, orderKey(group, kind, metric.join(":"))]));
+      state.shown.sort((left, right) => {
+        const [a, b] = [keys.get(left), keys.get(right)];
+        return a === b ? 0 : a - b;
+      });
+    }
+    state.page = 0;
+    draw();
+  }
+
+  function minimumScore() {
+    const chosen = form.elements.boxes?.value ?? "0";
+    return chosen === "none" ? Infinity : Number(chosen);
+  }
+
+  function drawBoxes(frame, image, cell, labelled) {
+    const [width, height] = [image.naturalWidth, image.naturalHeight];
+    if (Math.max(width, height) <= SMALL_IMAGE) image.classList.add("small");
+    const visible = cell.detections.filter(([, score]) => score >= minimumScore());
+    if (!visible.length) return;
+    const overlay = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
+    for (const [label, score, [x1, y1, x2, y2], color] of visible) {
+      for (const layer of ["under", "over"]) {
+        overlay.append(makeSvg("rect", {
+          class: `box ${layer}`, x: x1, y: y1, width: Math.max(x2 - x1, 0), height: Math.max(y2 - y1, 0),
+        }));
+      }
+      if (labelled) {
+        // The frame is square and the image centred in it, as object-fit: contain does.
+        const side = Math.max(width, height);
+        const tag = make("span", { class: y1 < side * 0.07 ? "boxlabel inside" : "boxlabel", "aria-hidden": "true" },
+          `${color ? `${color} ` : ""}${label} ${score.toFixed(2)}`);
+        tag.style.left = `${(100 * (x1 + (side - width) / 2)) / side}%`;
+        tag.style.top = `${(100 * (y1 + (side - height) / 2)) / side}%`;
+        frame.append(tag);
+      }
+    }
+    frame.append(overlay);
+  }
+
+  function verdictText(cell) {
+    if (cell.correct === null) return null;
+    return cell.correct ? "correct" : "wrong";
+  }
+
+  function picture(group, cell, variant, labelled, onOpen) {
+    if (!cell || !cell.src) {
+      return make("div", { class: "frame absent" }, cell ? "Image missing or unreadable" : "No sample");
+    }
+    const verdict = verdictText(cell);
+    const alt = `${variant}, sample ${group.index}: “${group.prompt}”${verdict ? `, ${verdict}` : ""}`;
+    const image = make("img", { alt, decoding: "async" });
+    const frame = make(onOpen ? "button" : "div", {
+      class: `frame${cell.correct === false ? " wrong" : ""}`, type: onOpen ? "button" : null,
+      title: onOpen ? "Enlarge and show detections" : null,
+    }, image);
+    image.addEventListener("load", () => drawBoxes(frame, image, cell, labelled));
+    image.addEventListener("error", () => frame.replaceWith(
+      make("div", { class: "frame absent" }, "Image missing or unreadable")));
+    image.src = cell.src;
+    if (onOpen) frame.addEventListener("click", onOpen);
+    return frame;
+  }
+
+  function caption(cell) {
+    const parts = make("figcaption");
+    if (!cell) return parts;
+    const verdict = verdictText(cell);
+    if (verdict) {
+      parts.append(make("span", { class: `verdict ${cell.correct ? "right" : "wrong"}` },
+        cell.correct ? "✓ correct" : "✗ wrong"));
+    }
+    if (cell.reasons.length) {
+      parts.append(make("ul", { class: "reasons" }, ...cell.reasons.map((reason) => make("li", {}, reason))));
+    }
+    const scores = Object.entries(cell.scores).map(([name, score]) => `${METRICS[name] ?? name} ${score.toFixed(2)}`);
+    if (scores.length) parts.append(make("p", { class: "scores" }, scores.join(" · ")));
+    return parts;
+  }
+
+  function side(group, column, { labelled = false, onOpen = null } = {}) {
+    const variant = report.variants[column];
+    const cell = group.cells[column];
+    return make("figure", { class: "side" },
+      make("div", { class: "who", title: variant },
+        make("span", { class: `swatch v${column % N_COLORS}`, "aria-hidden": "true" }), make("span", {}, variant)),
+      picture(group, cell, variant, labelled, onOpen), caption(cell));
+  }
+
+  function where(group) {
+    return `${group.benchmark} · prompt ${group.prompt_id} · sample ${group.index}`;
+  }
+
+  function card(group, position) {
+    const onOpen = () => open(position);
+    return make("article", { class: "card sample" },
+      make("h3", {}, group.prompt),
+      make("p", { class: "where" }, make("span", { class: "tag" }, TASKS[group.tag] ?? group.tag), ` · ${where(group)}`),
+      make("div", { class: "sides" }, ...report.variants.map((_, column) => side(group, column, { onOpen }))));
+  }
+
+  function draw() {
+    const [total, start] = [state.shown.length, state.page * PAGE_SIZE];
+    const end = Math.min(start + PAGE_SIZE, total);
+    const pages = Math.max(1, Math.ceil(total / PAGE_SIZE));
+    const count = (number) => number.toLocaleString("en");
+    document.getElementById("count").textContent = total
+      ? `${count(start + 1)}–${count(end)} of ${count(total)}` +
+        (total === report.groups.length ? " comparisons" : ` matching, ${count(report.groups.length)} in all`)
+      : report.groups.length ? `Nothing matches; ${count(report.groups.length)} comparisons in all` : "No samples in this run";
+    for (const bar of document.querySelectorAll(".pages")) {
+      bar.hidden = pages === 1;
+      bar.querySelector(".pageno").textContent = `Page ${state.page + 1} of ${pages}`;
+      bar.querySelector("[data-page='-1']").disabled = state.page === 0;
+      bar.querySelector("[data-page='1']").disabled = state.page === pages - 1;
+    }
+    cards.replaceChildren(...state.shown.slice(start, end).map((group, offset) => card(group, start + offset)));
+    if (!total) cards.append(make("p", { class: "card empty" }, "No sample to show."));
+  }
+
+  function detectionTable(cell) {
+    if (!cell || !cell.detections.length) return null;
+    const minimum = minimumScore();
+    const rows = [...cell.detections].sort((left, right) => right[1] - left[1]).map(([label, score, box, color]) =>
+      make("tr", { class: score < minimum ? "below" : null },
+        make("td", {}, `${color ? `${color} ` : ""}${label}`), make("td", {}, score.toFixed(3)),
+        make("td", {}, box.map((edge) => Math.round(edge)).join(", "))));
+    return make("table", { class: "detections" },
+      make("thead", {}, make("tr", {}, ...["Detection", "Score", "Box x1, y1, x2, y2"].map((title) =>
+        make("th", { scope: "col" }, title)))),
+      make("tbody", {}, ...rows));
+  }
+
+  function open(position) {
+    state.open = position;
+    const group = state.shown[position];
+    document.getElementById("viewer-title").textContent = group.prompt;
+    document.getElementById("viewer-meta").textContent = `${TASKS[group.tag] ?? group.tag} · ${where(group)}`;
+    document.getElementById("viewer-previous").disabled = position === 0;
+    document.getElementById("viewer-next").disabled = position === state.shown.length - 1;
+    document.getElementById("viewer-body").replaceChildren(...report.variants.map((_, column) => {
+      const figure = side(group, column, { labelled: true });
+      const table = detectionTable(group.cells[column]);
+      if (table) figure.append(table);
+      return figure;
+    }));
+    if (!viewer.open) viewer.showModal();
+  }
+
+  function step(offset) {
+    const position = state.open + offset;
+    if (position >= 0 && position < state.shown.length) open(position);
+  }
+
+  function choose(name, value) {
+    const control = form.elements[name];
+    if (control) control.value = value;
+  }
+
+  let waiting = 0;
+  form.addEventListener("input", (event) => {
+    clearTimeout(waiting);
+    waiting = setTimeout(select, event.target.type === "search" ? 150 : 0);
+  });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => setTimeout(select, 0));
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("[data-filter-tag], [data-filter-verdict]");
+    const pageButton = event.target.closest("[data-page]");
+    if (link) {
+      form.reset();
+      choose("tag", link.dataset.filterTag ?? "");
+      choose("benchmark", link.dataset.filterBenchmark ?? "");
+      choose("verdict", link.dataset.filterVerdict ?? "");
+      select();
+      document.getElementById("samples").scrollIntoView();
+    } else if (pageButton) {
+      state.page += Number(pageButton.dataset.page);
+      draw();
+      document.getElementById("count").scrollIntoView({ block: "center" });
+    }
+  });
+  document.getElementById("viewer-close").addEventListener("click", () => viewer.close());
+  document.getElementById("viewer-previous").addEventListener("click", () => step(-1));
+  document.getElementById("viewer-next").addEventListener("click", () => step(1));
+  viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
+  viewer.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
+  });
+  addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("details")) details.open = true;
+  });
+  draw();
+})();

@@ -1,0 +1,85 @@
+"""The leaderboard as plain text."""
+
+from typing import Any
+
+from sana_reports.data import ReportData, SummaryCell
+from sana_reports.labels import (
+    MISSING,
+    format_count,
+    format_interval,
+    format_value,
+    metric_label,
+    notices,
+    one_line,
+)
+from sana_reports.tables import leaderboard_table
+
+__all__ = ["render_terminal"]
+
+_Column = tuple[str, str, str]  # benchmark, metric, protocol
+_NO_NUMBER = "-"
+
+
+def render_terminal(data: ReportData) -> str:
+    """A table with variants as rows and overall numbers as columns, each `value [low, high]` with its n.
+
+    Incomplete variants follow below, without a rank and with the reason. Plain ASCII apart from names.
+    """
+    table = leaderboard_table(data)
+    columns: list[_Column] = list(table[0]["numbers"]) if table else []
+    shared_n = all(len(_counts(row)) <= 1 for row in table)
+    grid = [*_header(table, columns, shared_n), *(_line(row, columns, shared_n) for row in table)]
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in grid]
+    n_ranked = sum(row["rank"] is not None for row in table)
+
+    text = [_heading(data), *map(one_line, notices(data)), "", *lines[:2]]
+    text += ["  ".join("-" * width for width in widths), *lines[2 : 2 + n_ranked]]
+    if n_ranked < len(table):
+        text += ["", "Incomplete, not ranked:"]
+    for row, line in zip(table[n_ranked:], lines[2 + n_ranked :], strict=True):
+        text += [line, *(f"   {one_line(reason)}" for reason in row["reasons"])]
+    if columns:
+        _, metric, protocol = columns[0]
+        text += ["", f"Ranked by {metric_label(metric)} ({protocol}). [95 % interval], n images."]
+    if not data.complete:
+        text += ["", "This run is incomplete:"]
+        text += [f"   {one_line(reason)}" for reason in data.incomplete_reasons]
+    return "\n".join(line.rstrip() for line in text) + "\n"
+
+
+def _heading(data: ReportData) -> str:
+    return one_line(f"{data.title}: suite {data.suite_name}, {data.tier} tier ({data.tier_reason})")
+
+
+def _header(table: list[dict[str, Any]], columns: list[_Column], shared_n: bool) -> list[list[str]]:
+    several = len({benchmark for benchmark, _, _ in columns}) > 1
+    names = []
+    for column in columns:
+        cell = next(row["numbers"][column] for row in table if row["numbers"][column] is not None)
+        better = "higher" if cell.higher_is_better else "lower"
+        benchmark = f"{column[0]} " if several else ""
+        names.append(f"{benchmark}{metric_label(column[1])} ({better} is better)")
+    last = ["n"] if shared_n else []
+    return [
+        ["", "variant", *names, *last],
+        ["", "", *(protocol for _, _, protocol in columns), *("" for _ in last)],
+    ]
+
+
+def _counts(row: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(format_count(cell) for cell in row["numbers"].values() if cell is not None))
+
+
+def _line(row: dict[str, Any], columns: list[_Column], shared_n: bool) -> list[str]:
+    numbers = [_number(row["numbers"][column], with_n=not shared_n) for column in columns]
+    rank = str(row["rank"] or _NO_NUMBER)
+    return [rank, one_line(row["variant"]), *numbers, *((_counts(row) or [_NO_NUMBER]) if shared_n else [])]
+
+
+def _number(cell: SummaryCell | None, *, with_n: bool) -> str:
+    if cell is None:
+        return _NO_NUMBER
+    value = format_value(cell.value, cell.unit).replace(MISSING, _NO_NUMBER)
+    count = f"n={format_count(cell)}" if with_n else ""
+    return " ".join(part for part in (value, format_interval(cell), count) if part)
