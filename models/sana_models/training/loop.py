@@ -38,7 +38,7 @@ class LoopConfig:
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
     precision: str = "bf16"
-    checkpoint_every: int = 200
+    checkpoint_every: int = 100
     log_every: int = 10
 
     def __post_init__(self) -> None:

@@ -1,0 +1,107 @@
+"""The text side of SANA: Gemma-2 last hidden states, instruction handling and token selection.
+
+Sources: SANA (arXiv 2410.10629) section 2.3; the official and the diffusers pipelines, which differ in prompt case.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Conditioning", "TextEncoder", "complex_human_instruction", "make_word_tokenizer"]
+
+#: Whose habits to follow where the two public pipelines differ.
+Conditioning = Literal["official", "diffusers"]
+
+
+def complex_human_instruction(conditioning: Conditioning = "diffusers") -> str:
+    """Return SANA's instruction prompt, read from the installed diffusers package.
+
+    The official text quotes the two-word phrase of its first line with double quotes, diffusers with single ones.
+    Raises ImportError when diffusers is not installed.
+    """
+    import inspect
+
+    from diffusers import SanaPipeline
+
+    lines = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
+    if conditioning == "official":
+        lines = [lines[0].replace("'", '"'), *lines[1:]]
+    return "\n".join(lines)
+
+
+def make_word_tokenizer(words: Iterable[str], *, model_max_length: int) -> Any:
+    """Build a fast tokenizer with one id per lower-cased word, `<bos>` first and padding on the right, as Gemma pads."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ("<pad>", "<eos>", "<bos>", "<unk>")
+    vocabulary = {word: index for index, word in enumerate((*special, *dict.fromkeys(words)))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", vocabulary["<bos>"])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        unk_token="<unk>",
+        padding_side="right",
+        model_max_length=model_max_length,
+    )
+
+
+class TextEncoder:
+    """Turns prompts into the embeddings that the transformer attends to.
+
+    `model` is a transformers Gemma-2 decoder; the embedding is its last hidden state after the final norm.
+    """
+
+    def __init__(self, tokenizer: Any, model: nn.Module) -> None:
+        self.tokenizer = tokenizer
+        self.model = model
+        # The selection rule below counts from the left, so left padding would silently break it.
+        self.tokenizer.padding_side = "right"
+
+    @torch.no_grad()
+    def encode(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_length: int = 300,
+        instruction: str | None = None,
+        conditioning: Conditioning = "diffusers",
+    ) -> tuple[Tensor, Tensor]:
+        """Return embeddings (B, max_length, D) and the mask (B, max_length) of tokens that take part.
+
+        With an instruction, the prompt is encoded behind it and the instruction's own positions are dropped: the first token and
+        the last `max_length - 1` are kept. The unconditional text is the empty prompt without instruction.
+        """
+        texts = [_clean(prompt, conditioning) for prompt in prompts]
+        length = max_length
+        if instruction:
+            texts = [instruction + text for text in texts]
+            # Two less: the start token and the instruction's trailing space, which merges with the prompt's first word.
+            length = len(self.tokenizer.encode(instruction)) + max_length - 2
+        encoded = self.tokenizer(
+            texts,
+            padding="max_length",
+            max_length=length,
+            truncation=True,
+            add_special_tokens=True,
+            return_tensors="pt",
+        )
+        device = next(self.model.parameters()).device
+        mask = encoded["attention_mask"].to(device)
+        hidden = self.model(input_ids=encoded["input_ids"].to(device), attention_mask=mask).last_hidden_state
+        keep = [0, *range(length - max_length + 1, length)]
+        return hidden[:, keep], mask[:, keep]
+
+
+def _clean(prompt: str, conditioning: Conditioning) -> str:
+    stripped = prompt.strip()
+    return stripped.lower() if conditioning == "diffusers" else stripped
