@@ -13,13 +13,15 @@ __all__ = [
     "TASK_WEIGHTS",
     "VOCABULARY",
     "is_held_out",
+    "sample_record",
     "sample_scene",
     "sample_training_batch",
     "sample_training_pair",
     "scene_for",
 ]
 
-#: Share of each caption kind in training. `dense` names colours and relation at once ("a red circle left of a blue square").
+#: Share of each caption kind in training. `dense` names colours and relation at once ("a red circle left of a blue
+#: square").
 TASK_WEIGHTS = {
     "single_object": 0.06,
     "two_object": 0.14,
@@ -41,7 +43,8 @@ VOCABULARY = (
 
 _COLOR_JITTER = 10
 _GAP_PX = 2.0
-_RADIUS_PX = {1: (9.0, 14.0), 2: (8.5, 12.5), 3: (8.0, 10.5), 4: (8.0, 10.0)}
+# Captions go up to four; five stand only in scenes that show one too many.
+_RADIUS_PX = {1: (9.0, 14.0), 2: (8.5, 12.5), 3: (8.0, 10.5), 4: (8.0, 10.0), 5: (7.5, 8.5)}
 
 
 def is_held_out(caption: str) -> bool:
@@ -50,7 +53,7 @@ def is_held_out(caption: str) -> bool:
 
 
 def sample_training_batch(seed: int, index: int, n: int) -> tuple[np.ndarray, list[str]]:
-    """Return batch `index` of the stream `seed`: uint8 images (n, 64, 64, 3) and captions, the same on every call."""
+    """Return batch `index` of the stream `seed`, the same on every call: uint8 images (n, 64, 64, 3), captions."""
     rng = np.random.default_rng([seed, index])
     pairs = [sample_training_pair(rng) for _ in range(n)]
     return np.stack([render(scene) for scene, _ in pairs]), [caption for _, caption in pairs]
@@ -60,7 +63,7 @@ def sample_training_pair(rng: np.random.Generator) -> tuple[Scene, str]:
     """Draw a caption that is not held out and a scene that shows exactly what it names."""
     tasks = list(TASK_WEIGHTS)
     while True:
-        record = _sample_record(tasks[rng.choice(len(tasks), p=list(TASK_WEIGHTS.values()))], rng)
+        record = sample_record(tasks[rng.choice(len(tasks), p=list(TASK_WEIGHTS.values()))], rng)
         if not is_held_out(record["prompt"]):
             return scene_for(record, rng), record["prompt"]
 
@@ -88,7 +91,8 @@ def scene_for(record: dict[str, Any], rng: np.random.Generator) -> Scene:
     return Scene(tuple(objects), _background(rng))
 
 
-def _sample_record(task: str, rng: np.random.Generator) -> dict[str, Any]:
+def sample_record(task: str, rng: np.random.Generator) -> dict[str, Any]:
+    """Draw a record of one caption kind (a key of `TASK_WEIGHTS`), held out or not."""
     shapes = [SHAPES[i] for i in rng.choice(len(SHAPES), size=2, replace=False)]
     palette = list(COLORS)
     colors = [palette[i] for i in rng.choice(len(palette), size=2, replace=False)]
@@ -116,10 +120,8 @@ def _dense_record(subject: tuple[str, str], relation: str, anchor: tuple[str, st
     return record | {"tag": "dense", "prompt": f"a photo of {text}"}
 
 
-def _place_related(
-    rng: np.random.Generator, relation: str
-) -> tuple[list[tuple[float, float]], list[float]]:
-    """Centres and radii of (anchor, subject): apart along the named axis, at most half as far along the other."""
+def _place_related(rng: np.random.Generator, relation: str) -> tuple[list[tuple[float, float]], list[float]]:
+    """Centres and radii of (anchor, subject): apart along the named axis, less than half as far along the other."""
     low, high = _RADIUS_PX[2]
     radii = [float(r) for r in rng.uniform(low, high, size=2)]
     reach = IMAGE_SIZE - 2.0 - sum(radii)
@@ -142,9 +144,7 @@ def _inside(rng: np.random.Generator, radii: list[float], offset: float) -> floa
     return float(rng.uniform(first, max(first, last)))
 
 
-def _place_apart(
-    rng: np.random.Generator, count: int
-) -> tuple[list[tuple[float, float]], list[float]]:
+def _place_apart(rng: np.random.Generator, count: int) -> tuple[list[tuple[float, float]], list[float]]:
     """Centres and radii of `count` objects whose frames keep a gap; starts over when a draw gets stuck."""
     low, high = _RADIUS_PX[count]
     while True:
@@ -161,9 +161,7 @@ def _place_apart(
             return centres, radii
 
 
-def _is_free(
-    spot: np.ndarray, radius: float, centres: list[tuple[float, float]], radii: list[float]
-) -> bool:
+def _is_free(spot: np.ndarray, radius: float, centres: list[tuple[float, float]], radii: list[float]) -> bool:
     return all(
         max(abs(spot[0] - x), abs(spot[1] - y)) >= radius + other + _GAP_PX
         for (x, y), other in zip(centres, radii, strict=False)
