@@ -172,4 +172,7 @@ def _description(block: MetricBlock, variants: Sequence[str]) -> str:
 
 
 def _shorten(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    """Cut the middle out: variants of one family differ at either end of their names."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]}…{text[len(text) - (limit - 1) // 2 :]}"

@@ -55,7 +55,8 @@ def draw_scene(path: Path, rng: np.random.Generator, n_objects: int) -> list[dic
             corners = [(middle_x, y1), (box[2], middle_y), (middle_x, box[3]), (x1, middle_y)]
             canvas.polygon(corners, fill=COLORS[color])
         score = float(rng.uniform(0.85, 1.0))
-        detections.append({"label": shape, "score": score, "box": [*map(float, box)], "color": color})
+        exact = [float(x1), float(y1), float(x1 + size + 1), float(y1 + size + 1)]
+        detections.append({"label": shape, "score": score, "box": exact, "color": color})
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
     return detections

@@ -108,12 +108,14 @@
         const side = Math.max(width, height);
         const tag = make("span", { class: y1 < side * 0.07 ? "boxlabel inside" : "boxlabel", "aria-hidden": "true" },
           `${color ? `${color} ` : ""}${label} ${score.toFixed(2)}`);
-        tag.style.left = `${(100 * (x1 + (side - width) / 2)) / side}%`;
+        const [left, right] = [x1, x2].map((edge) => (100 * (edge + (side - width) / 2)) / side);
+        if (left < 55) tag.style.left = `${left}%`;
+        else tag.style.right = `${Math.max(100 - right, 0)}%`;
         tag.style.top = `${(100 * (y1 + (side - height) / 2)) / side}%`;
         frame.append(tag);
       }
     }
-    frame.append(overlay);
+    image.after(overlay);
   }
 
   function verdictText(cell) {
@@ -166,7 +168,8 @@
   }
 
   function where(group) {
-    return `${group.benchmark} · prompt ${group.prompt_id} · sample ${group.index}`;
+    const benchmark = form.elements.benchmark ? `${group.benchmark} · ` : "";
+    return `${benchmark}prompt ${group.prompt_id} · sample ${group.index}`;
   }
 
   function card(group, position) {
