@@ -14,6 +14,4 @@ def get(name: str) -> Benchmark:
         from sana_bench.benchmarks.geneval import GenEval
 
         return GenEval()
-    raise SuiteError(
-        f"unknown benchmark {name!r}{nearest(name, NAMES)}; available: {', '.join(NAMES)}"
-    )
+    raise SuiteError(f"unknown benchmark {name!r}{nearest(name, NAMES)}; available: {', '.join(NAMES)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class MetricAssets:
-    """Folders for metrics. `weights_dir` has one folder per network, `cache_dir` is created when first written to."""
+    """Folders for metrics: `weights_dir` has one per network, `cache_dir` appears when first written to."""
 
     weights_dir: Path
     cache_dir: Path

@@ -106,7 +106,11 @@ class FeatureMetric(Protocol):
     name: str
     protocol: str
     higher_is_better: bool
-    feature_key: str
+
+    @property
+    def feature_key(self) -> str:
+        """Name under which stored feature vectors may be reused; weight hashes included."""
+        ...
 
     def identity(self) -> dict[str, Any]: ...
 
@@ -125,7 +129,7 @@ class FeatureMetric(Protocol):
         n_expected: int,
         seed: int,
     ) -> list[Summary]:
-        """Aggregates over all chunks, which together must hold each of `samples` exactly once, in any order."""
+        """Aggregates over chunks that together hold each of `samples` exactly once, in any order."""
         ...
 
 
@@ -143,6 +147,10 @@ def check_ids(metric: str, sample_ids: Sequence[str], n_expected: int) -> None:
         raise IncompleteError(f"{metric}: no scored samples to summarise")
     repeated = [sample_id for sample_id, count in Counter(sample_ids).items() if count > 1]
     if repeated:
-        raise IncompleteError(f"{metric}: sample {repeated[0]} was scored {sample_ids.count(repeated[0])} times")
+        raise IncompleteError(
+            f"{metric}: sample {repeated[0]} was scored {sample_ids.count(repeated[0])} times"
+        )
     if len(sample_ids) > n_expected:
-        raise IncompleteError(f"{metric}: {len(sample_ids)} samples were scored where {n_expected} were expected")
+        raise IncompleteError(
+            f"{metric}: {len(sample_ids)} samples were scored where {n_expected} were expected"
+        )

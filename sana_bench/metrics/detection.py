@@ -16,8 +16,8 @@ class Detector(Protocol):
     def detect(self, image: NDArray[np.uint8]) -> list[dict[str, Any]]:
         """All detections in an RGB image (height, width, 3), unfiltered.
 
-        Each has `label` (class name), `score` in [0, 1], `box` [x1, y1, x2, y2] in pixels with exclusive ends, and
-        `color` (a name of GenEval's palette, or None).
+        Each has `label` (class name), `score` in [0, 1], `box` [x1, y1, x2, y2] in pixels with exclusive
+        ends, and `color` (a name of GenEval's palette, or None).
         """
         ...
 

@@ -1,8 +1,8 @@
-"""Frechet distance between Gaussians fitted to two sets of feature vectors.
+"""Fréchet distance between Gaussians fitted to two sets of feature vectors.
 
-Reference: Heusel et al. 2017 (arXiv 1706.08500), with moments as pytorch-fid takes them (unbiased covariance). The
-trace of the matrix square root comes from symmetric eigenproblems, which stay real and finite for singular
-covariances, where a general matrix square root does not.
+Reference: Heusel et al. 2017 (arXiv 1706.08500), with moments as pytorch-fid takes them (unbiased
+covariance). The trace of the matrix square root comes from symmetric eigenproblems, which stay real and
+finite for singular covariances, where a general matrix square root does not.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: ArrayLike) -> "Moments":
-        """Moments of the rows of `features`, shape (n, d); raises `ValueError` for NaN or infinite entries."""
+        """Moments of the rows of `features`, shape (n, d); `ValueError` for NaN or infinite entries."""
         rows = np.asarray(features, dtype=np.float64)
         if rows.ndim != 2 or 0 in rows.shape:
             raise ValueError(f"features must have shape (n, d) with n, d >= 1, got {rows.shape}")
@@ -65,7 +65,8 @@ def merge_moments(parts: Iterable[Moments]) -> Moments:
 def frechet_distance(mean_1: Matrix, covariance_1: Matrix, mean_2: Matrix, covariance_2: Matrix) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), never negative.
 
-    The last trace is the sum of the square roots of the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric.
+    The last trace is the sum of the square roots of the eigenvalues of C1^(1/2) C2 C1^(1/2), which is
+    symmetric.
 
     Raises:
         ValueError: shapes that do not match, or entries that are not finite.
@@ -77,7 +78,8 @@ def frechet_distance(mean_1: Matrix, covariance_1: Matrix, mean_2: Matrix, covar
     if not all(np.all(np.isfinite(array)) for array in (mean_1, covariance_1, mean_2, covariance_2)):
         raise ValueError("means and covariances must be finite")
     values, vectors = np.linalg.eigh(covariance_1)
-    root = vectors * np.sqrt(np.clip(values, 0, None))  # root @ root.T == C1, and root.T @ C2 @ root is similar
+    # root @ root.T is C1, so root.T @ C2 @ root has the eigenvalues of C1 C2.
+    root = vectors * np.sqrt(np.clip(values, 0, None))
     cross = np.linalg.eigvalsh(root.T @ covariance_2 @ root)
     trace_root = np.sqrt(np.clip(cross, 0, None)).sum()
     offset = np.asarray(mean_1) - np.asarray(mean_2)
@@ -86,5 +88,5 @@ def frechet_distance(mean_1: Matrix, covariance_1: Matrix, mean_2: Matrix, covar
 
 
 def distance_between(first: Moments, second: Moments) -> float:
-    """Frechet distance of two sets; raises `ValueError` when either has fewer than two vectors."""
+    """Fréchet distance of two sets; raises `ValueError` when either has fewer than two vectors."""
     return frechet_distance(first.mean, first.covariance, second.mean, second.covariance)

@@ -9,8 +9,8 @@ from sana_bench.errors import AssetError
 def refuse(metric: str, names: Sequence[str]) -> AssetError:
     """The error to raise for `metric` on the full tier, naming every missing file and how to get it.
 
-    With all files in place it says that this version scores `metric` on the micro tier only: a number from another
-    network than the one asked for is never given instead.
+    With all files in place it says that this version scores `metric` on the micro tier only: a number from
+    another network than the one asked for is never given instead.
     """
     assets = Assets("full")
     lacking = []

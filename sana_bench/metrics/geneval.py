@@ -32,8 +32,8 @@ class GenEvalMetric:
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """Overall (unweighted mean of task rates) and each task, with 95 % intervals clustered by prompt.
 
-        How the missing samples of an incomplete set spread over tasks is not known here, so every task is then
-        marked as lacking all of them.
+        How the missing samples of an incomplete set spread over tasks is not known here, so every task is
+        then marked as lacking all of them.
         """
         check_rows(self.name, rows, n_expected)
         tags = _task_order(row.tag for row in rows)
@@ -102,4 +102,6 @@ def _official_shares(rows: Sequence[ScoreRow], tags: Sequence[str]) -> str:
     prompts = {row.prompt_id for row in rows}
     solved = {row.prompt_id for row in rows if row.value == 1.0}
     images = sum(row.value for row in rows) / len(rows)
-    return f"mean of {len(tags)} tasks; correct images {images:.3f}, prompts with a correct image {len(solved) / len(prompts):.3f}"
+    any_image = len(solved) / len(prompts)
+    shares = f"correct images {images:.3f}, prompts with a correct image {any_image:.3f}"
+    return f"mean of {len(tags)} tasks; {shares}"

@@ -1,7 +1,7 @@
 """GenEval's verdict on one image: detected objects against one line of prompt metadata.
 
-Reference: `evaluate_images.py` of djghosh13/geneval (Ghosh et al., 2023), defaults included. Detections come in
-unfiltered; thresholds, the per-class cap and the ranking by confidence are part of the decision.
+Reference: `evaluate_images.py` of djghosh13/geneval (Ghosh et al., 2023), defaults included. Detections come
+in unfiltered; thresholds, the per-class cap and the ranking by confidence are part of the decision.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,8 +43,8 @@ def decide(
 
     Args:
         metadata: `tag`, `include` clauses (all must hold) and optional `exclude` clauses (none may hold).
-        detections: mappings with `label`, `score`, `box` = [x1, y1, x2, y2] in pixels and, where a clause asks
-            for a colour, `color`. Unfiltered and in any order.
+        detections: mappings with `label`, `score`, `box` = [x1, y1, x2, y2] in pixels and, where a clause
+            asks for a colour, `color`. Unfiltered and in any order.
         threshold: detections must score strictly above this; `counting_threshold` replaces it for `counting`.
         max_objects: most confident detections kept per class.
         position_threshold: share of the two objects' sizes by which an offset is shortened before it counts.

@@ -37,8 +37,10 @@ def load_image(path: Path) -> NDArray[np.uint8]:
     """
     try:
         content = path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(path, "no such image") from None
     except OSError as error:
-        raise ImageError(path, "no such image" if isinstance(error, FileNotFoundError) else str(error)) from None
+        raise ImageError(path, error.strerror or "cannot be read") from None
     try:
         # Pillow's decoder skips checksums and everything after the last row; verify() reads them.
         Image.open(BytesIO(content)).verify()

@@ -1,7 +1,7 @@
 """Intervals for scores: everything is resampled by cluster, because images of one prompt are not independent.
 
-All arithmetic is float64, every random draw comes from the seed passed in, and no result depends on the order of
-the input rows.
+All arithmetic is float64, every random draw comes from the seed passed in, and no result depends on the
+order of the input rows.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -48,9 +48,9 @@ def clustered_bootstrap(
 ) -> Interval:
     """Percentile bootstrap interval of the mean, or of the unweighted mean of stratum means.
 
-    Whole clusters are redrawn within their stratum, one fewer than there are: that makes the bootstrap variance
-    unbiased where a stratum has few clusters (Rao & Wu, 1988). A stratum of a single cluster says nothing about the
-    spread between clusters, so both bounds are then NaN.
+    Whole clusters are redrawn within their stratum, one fewer than there are: that makes the bootstrap
+    variance unbiased where a stratum has few clusters (Rao & Wu, 1988). A stratum of a single cluster says
+    nothing about the spread between clusters, so both bounds are then NaN.
 
     Args:
         values: one number per row, all finite.
@@ -80,11 +80,11 @@ def clustered_proportion(
     n_draws: int = 10_000,
     level: float = 0.95,
 ) -> Interval:
-    """Interval of a success rate, or of the unweighted mean of stratum rates; always finite and within [0, 1].
+    """Interval of a success rate, or of the unweighted mean of stratum rates; always finite.
 
-    As `clustered_bootstrap`, except for strata in which the bootstrap sees no spread (all outcomes equal, or one
-    cluster). Those contribute a Wilson interval with the number of clusters as sample size, joined to the rest by
-    adding squared half-widths (MOVER; Zou & Donner, 2008).
+    As `clustered_bootstrap`, within [0, 1], except for strata in which the bootstrap sees no spread (all
+    outcomes equal, or one cluster). Those contribute a Wilson interval with the number of clusters as sample
+    size, joined to the rest by adding squared half-widths (MOVER; Zou & Donner, 2008).
     """
     rates = np.asarray(outcomes, dtype=np.float64)
     groups = _stratify(rates, clusters, strata)
@@ -127,8 +127,8 @@ def wilson_interval(rate: float, n: int, *, level: float = 0.95) -> Interval:
 def jackknife_interval(value: float, leave_one_out: ArrayLike, *, level: float = 0.95) -> Interval:
     """Student-t interval around `value` from the statistic recomputed without each of g equal groups.
 
-    The variance is (g - 1)/g times the squared spread of the leave-one-out values around their own mean, so a bias
-    that all of them share (Frechet distance grows as n shrinks) does not widen the interval.
+    The variance is (g - 1)/g times the squared spread of the leave-one-out values around their own mean, so
+    a bias that all of them share (Fréchet distance grows as n shrinks) does not widen the interval.
     """
     replicates = np.asarray(leave_one_out, dtype=np.float64)
     _check_level(level)
@@ -183,7 +183,9 @@ def _stratify(
         raise ValueError(f"at least one value in one dimension is needed, got shape {numbers.shape}")
     labels = [None] * len(numbers) if strata is None else list(strata)
     if not len(numbers) == len(clusters) == len(labels):
-        raise ValueError(f"{len(numbers)} values, {len(clusters)} clusters and {len(labels)} strata do not match")
+        raise ValueError(
+            f"{len(numbers)} values, {len(clusters)} clusters and {len(labels)} strata do not match"
+        )
     if not np.all(np.isfinite(numbers)):
         raise ValueError("values must be finite")
     members: dict[Hashable, dict[Hashable, list[float]]] = {}

@@ -129,7 +129,9 @@ def test_first_violated_pair_ends_the_clause():
 
 
 def test_every_found_object_must_hold_the_relation_to_every_target():
-    metadata = asks("position", {"class": "cat", "count": 2}, {"class": "dog", "count": 2, "position": ["below", 0]})
+    metadata = asks(
+        "position", {"class": "cat", "count": 2}, {"class": "dog", "count": 2, "position": ["below", 0]}
+    )
     cats = [found("cat", 0.9, (0, 0, 10, 10)), found("cat", 0.8, (0, 20, 10, 30))]
     dogs = [found("dog", 0.9, (0, 80, 10, 90)), found("dog", 0.8, (0, 60, 10, 70))]
     assert decide(metadata, cats + dogs).correct

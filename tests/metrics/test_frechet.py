@@ -17,6 +17,10 @@ def gaussian(seed, n, d):
     return rng.normal(size=(n, d)) @ mixing + rng.normal(size=d)
 
 
+def ones(n, d):
+    return Moments.of(np.ones((n, d)))
+
+
 def by_matrix_root(first, second):
     """The textbook formula with scipy's general matrix square root."""
     root = scipy.linalg.sqrtm(first.covariance @ second.covariance)
@@ -29,7 +33,9 @@ def test_gaussians_with_a_known_distance():
     q, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
     first, second = q @ np.diag([4.0, 9.0, 1.0]) @ q.T, q @ np.diag([1.0, 25.0, 1.0]) @ q.T
     # 1e-12: the trace is about 40 and eigh is accurate to a few units in the last place.
-    assert frechet_distance(np.zeros(3), first, np.array([3.0, 4.0, 0.0]), second) == pytest.approx(30, rel=1e-12)
+    assert frechet_distance(np.zeros(3), first, np.array([3.0, 4.0, 0.0]), second) == pytest.approx(
+        30, rel=1e-12
+    )
 
 
 def test_covariances_that_do_not_commute():
@@ -42,7 +48,8 @@ def test_covariances_that_do_not_commute():
 @pytest.mark.parametrize("d", [2, 16, 64])
 def test_matches_the_matrix_square_root_at_full_rank(d):
     first, second = Moments.of(gaussian(1, 5 * d, d)), Moments.of(gaussian(2, 7 * d, d))
-    # 1e-8 relative: both routes are float64; the conditioning of these covariances costs the square root digits.
+    # 1e-8 relative: both routes are float64; the conditioning of these covariances costs the square root
+    # digits.
     assert distance_between(first, second) == pytest.approx(by_matrix_root(first, second), rel=1e-8)
 
 
@@ -89,7 +96,9 @@ def test_moments_do_not_depend_on_shards_or_order(seed, cuts, shift):
     assert merged.n == whole.n
     # 1e-10 relative to the largest entry; raw second moments would miss it by far at a shift of 1e4.
     np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-10)
-    np.testing.assert_allclose(merged.scatter, whole.scatter, rtol=0, atol=1e-10 * np.abs(whole.scatter).max())
+    np.testing.assert_allclose(
+        merged.scatter, whole.scatter, rtol=0, atol=1e-10 * np.abs(whole.scatter).max()
+    )
 
 
 def test_moments_are_those_of_numpy():
@@ -104,23 +113,32 @@ def test_distance_grows_with_added_noise():
     rows = gaussian(4, 400, 8)
     noise = np.random.default_rng(5).normal(size=rows.shape)
     reference = Moments.of(gaussian(4, 400, 8))
-    distances = [distance_between(reference, Moments.of(rows + level * noise)) for level in (0.0, 0.5, 1.0, 2.0)]
-    assert distances == sorted(distances) and distances[1] > 0.01
+    distances = [
+        distance_between(reference, Moments.of(rows + level * noise)) for level in (0.0, 0.5, 1.0, 2.0)
+    ]
+    assert distances == sorted(distances)
+    assert distances[1] > 0.01
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "message"),
     [
-        pytest.param(lambda: Moments.of(np.ones((1, 3))).covariance, id="one vector"),
-        pytest.param(lambda: distance_between(Moments.of(np.ones((1, 3))), Moments.of(np.ones((4, 3)))), id="n=1"),
-        pytest.param(lambda: Moments.of(np.ones((0, 3))), id="empty"),
-        pytest.param(lambda: Moments.of(np.ones(3)), id="rank 1"),
-        pytest.param(lambda: Moments.of([[1.0, np.nan]]), id="NaN"),
-        pytest.param(lambda: Moments.of(np.ones((2, 3))).merge(Moments.of(np.ones((2, 4)))), id="merge of two sizes"),
-        pytest.param(lambda: frechet_distance(np.zeros(2), np.eye(2), np.zeros(3), np.eye(3)), id="two sizes"),
-        pytest.param(lambda: frechet_distance(np.zeros(2), np.diag([np.inf, 1.0]), np.zeros(2), np.eye(2)), id="inf"),
+        pytest.param(lambda: ones(1, 3).covariance, "at least 2 vectors", id="one vector"),
+        pytest.param(
+            lambda: distance_between(ones(1, 3), ones(4, 3)), "at least 2 vectors", id="one against four"
+        ),
+        pytest.param(lambda: ones(0, 3), "shape", id="no vector"),
+        pytest.param(lambda: Moments.of(np.ones(3)), "shape", id="rank 1"),
+        pytest.param(lambda: Moments.of([[1.0, np.nan]]), "NaN", id="NaN"),
+        pytest.param(lambda: ones(2, 3).merge(ones(2, 4)), "cannot be merged", id="merge of two widths"),
+        pytest.param(lambda: distance_between(ones(2, 3), ones(2, 4)), "of one d", id="two widths"),
+        pytest.param(
+            lambda: frechet_distance(np.zeros(2), np.diag([np.inf, 1.0]), np.zeros(2), np.eye(2)),
+            "finite",
+            id="infinite covariance",
+        ),
     ],
 )
-def test_refuses_what_has_no_distance(call):
-    with pytest.raises(ValueError):
+def test_refuses_what_has_no_distance(call, message):
+    with pytest.raises(ValueError, match=message):
         call()

@@ -98,7 +98,9 @@ def test_blocks_of_draws_do_not_change_the_shape_of_the_answer(monkeypatch):
 
 def test_single_cluster_has_no_interval_but_a_proportion_has():
     interval = clustered_bootstrap([1.0, 2.0], ["a", "a"], seed=0)
-    assert interval.value == 1.5 and math.isnan(interval.low) and math.isnan(interval.high)
+    assert interval.value == 1.5
+    assert math.isnan(interval.low)
+    assert math.isnan(interval.high)
     proportion = clustered_proportion([1.0, 0.0], ["a", "a"], seed=0)
     assert 0 <= proportion.low < 0.5 < proportion.high <= 1
 
@@ -117,7 +119,10 @@ def test_a_task_without_spread_still_widens_the_overall_interval():
     rng = np.random.default_rng(8)
     varied = (rng.random(25) < 0.5).astype(float).tolist()
     values, clusters, strata = varied + [1.0] * 25, list(range(50)), [0] * 25 + [1] * 25
-    naive, joined = clustered_bootstrap(values, clusters, strata, seed=1), clustered_proportion(values, clusters, strata, seed=1)
+    naive, joined = (
+        clustered_bootstrap(values, clusters, strata, seed=1),
+        clustered_proportion(values, clusters, strata, seed=1),
+    )
     assert joined.low < naive.low
     assert joined.high == pytest.approx(naive.high, abs=0.01)
 
@@ -149,20 +154,22 @@ def test_student_quantile_agrees_with_scipy(df, tolerance):
     assert student_t_quantile(0.975, df) == pytest.approx(scipy.stats.t.ppf(0.975, df), rel=tolerance)
 
 
+@pytest.mark.parametrize("interval_of", [clustered_bootstrap, clustered_proportion])
 @pytest.mark.parametrize(
-    ("values", "clusters", "strata", "level"),
+    ("values", "clusters", "strata", "level", "message"),
     [
-        ([], [], None, 0.95),
-        ([1.0], [1, 2], None, 0.95),
-        ([1.0, 2.0], [1, 2], [0], 0.95),
-        ([1.0, math.nan], [1, 2], None, 0.95),
-        ([1.0, 2.0], [1, 2], None, 1.0),
+        ([], [], None, 0.95, "at least one value"),
+        ([1.0], [1, 2], None, 0.95, "do not match"),
+        ([1.0, 1.0], [1, 2], [0], 0.95, "do not match"),
+        ([1.0, math.nan], [1, 2], None, 0.95, "finite"),
+        ([1.0, 1.0], [1, 2], None, 1.0, "level"),
     ],
 )
-def test_refuses_rows_without_a_meaning(values, clusters, strata, level):
-    with pytest.raises(ValueError):
-        clustered_bootstrap(values, clusters, strata, seed=0, level=level)
-    with pytest.raises(ValueError):
-        clustered_proportion(values, clusters, strata, seed=0, level=level)
-    with pytest.raises(ValueError):
+def test_refuses_rows_without_a_meaning(interval_of, values, clusters, strata, level, message):
+    with pytest.raises(ValueError, match=message):
+        interval_of(values, clusters, strata, seed=0, level=level)
+
+
+def test_a_proportion_outside_zero_to_one_is_refused():
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
         clustered_proportion([2.0], [1], seed=0)
