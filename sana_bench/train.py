@@ -21,7 +21,7 @@ def train_from_config(path: Path, output: Path | None) -> int:
         hint = nearest(str(kind), KINDS) if kind is not None else ""
         found = "kind is missing" if kind is None else f"unknown kind {kind!r}{hint}"
         raise SuiteError(f"{where}: {found}; one of {', '.join(KINDS)}")
-    folder = output or Path("training") / path.stem
+    folder = output or Path("results/train") / path.stem
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -42,6 +42,10 @@ def _train(kind: str, config: dict[str, Any], folder: Path) -> None:
 
         run_clip_training(config, folder, say)
         return
+    from sana_bench.micro.captions import VOCABULARY, sample_training_batch
     from sana_models.training.run import run_training
 
-    run_training(config, folder)
+    result = run_training(config, folder, source=sample_training_batch, vocabulary=VOCABULARY)
+    say(
+        f"{result.steps} steps in {result.seconds / 60:.1f} min, final loss {result.final_loss:.4f}: {folder}"
+    )

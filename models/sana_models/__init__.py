@@ -1,0 +1,36 @@
+"""SANA: linear diffusion transformer, DC-AE, Gemma-2 conditioning, samplers and training, usable without the harness.
+
+Names are loaded on first use, so that importing the package does not import torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "CheckpointError": "checkpoints",
+    "load_autoencoder": "checkpoints",
+    "load_text_encoder": "checkpoints",
+    "load_transformer": "checkpoints",
+    "save_pretrained": "checkpoints",
+    "DC_AE_F32C32": "config",
+    "DCAEConfig": "config",
+    "SANA_CONFIGS": "config",
+    "SanaConfig": "config",
+    "DCAE": "dc_ae",
+    "SanaPipeline": "pipeline",
+    "load_pipeline": "pipeline",
+    "TextEncoder": "text",
+    "SanaTransformer": "transformer",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -68,9 +68,8 @@ def _write_shard(
     latents, captions = [], []
     for index in range(first, first + _SHARD // _BATCH):
         images, texts = source(seed, index, _BATCH)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            raw = autoencoder.encode(images_to_tensor(images))
-        latents.append(autoencoder.normalise(raw.float()).half().numpy())
+        raw = autoencoder.encode(images_to_tensor(images))
+        latents.append(autoencoder.normalise(raw).half().numpy())
         captions += texts
     ids, mask = tokenize(captions)
     temporary = path.with_suffix(".tmp.npz")

@@ -41,7 +41,11 @@ def run_training(
 def _train_autoencoder(settings: AutoencoderSettings, out: Path, source: Source) -> TrainingResult:
     torch.manual_seed(settings.loop.seed)
     task = AutoencoderTask(
-        DCAE(settings.model), source, seed=settings.loop.seed, latent_noise=settings.latent_noise
+        DCAE(settings.model),
+        source,
+        seed=settings.loop.seed,
+        latent_noise=settings.latent_noise,
+        detail_weight=settings.detail_weight,
     )
     result = train(task, settings.loop, out)
     # A stream of its own, so that the statistics do not come from the last training batches.

@@ -43,6 +43,7 @@ class AutoencoderSettings:
     model: DCAEConfig
     loop: LoopConfig
     latent_noise: float
+    detail_weight: float
     statistics_images: int
 
     @classmethod
@@ -55,6 +56,7 @@ class AutoencoderSettings:
             model=DCAEConfig.from_dict(_section(data, "model")),
             loop=_loop(data),
             latent_noise=float(loss.get("latent_noise", 0.0)),
+            detail_weight=float(loss.get("detail_weight", 0.0)),
             statistics_images=int(loss.get("statistics_images", 4096)),
         )
 
