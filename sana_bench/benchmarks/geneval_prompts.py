@@ -1,0 +1,120 @@
+"""GenEval's official prompt set, drawn again from its seed instead of being copied.
+
+The 553 prompts of the published benchmark are 580 seeded draws less the duplicates. Rule by rule this follows
+`create_prompts.py` of djghosh13/geneval, odd plurals and articles included, and the result is checked against
+the hash of the published file.
+"""
+
+import hashlib
+import json
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from sana_bench.errors import AssetError
+from sana_bench.metrics.geneval_decision import PALETTE
+
+__all__ = ["CLASSES", "draw_metadata", "official_metadata"]
+
+Record = dict[str, Any]
+
+OFFICIAL_SEED = 43
+OFFICIAL_DRAWS = 100
+OFFICIAL_SHA256 = "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13"
+
+# COCO's classes in detector order; three are renamed so that their prompts are unambiguous.
+_CLASS_LIST = """
+person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant,
+stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe,
+backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball
+bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife,
+spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair,
+couch, potted plant, bed, dining table, toilet, tv, laptop, computer mouse, tv remote, computer
+keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors,
+teddy bear, hair drier, toothbrush
+"""
+CLASSES = tuple(name.strip() for name in _CLASS_LIST.replace("\n", " ").split(","))
+
+_NUMBERS = ("zero", "one", "two", "three", "four")
+_RELATIONS = ("left of", "right of", "above", "below")
+
+
+@cache
+def _official_lines() -> tuple[str, ...]:
+    lines = tuple(json.dumps(record) for record in draw_metadata(OFFICIAL_SEED, OFFICIAL_DRAWS))
+    digest = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    if digest != OFFICIAL_SHA256:
+        hashes = f"sha256 {digest} differs from the published {OFFICIAL_SHA256}"
+        raise AssetError(f"GenEval's prompts cannot be drawn again with numpy {np.__version__}: {hashes}")
+    return lines
+
+
+def official_metadata() -> list[Record]:
+    """The 553 official records in file order; raises `AssetError` when numpy's random stream has changed."""
+    return [json.loads(line) for line in _official_lines()]
+
+
+def draw_metadata(seed: int, n_draws: int) -> list[Record]:
+    """A prompt set by GenEval's rules: each class once, `n_draws` of each other task, no duplicates."""
+    rng = np.random.default_rng(seed)
+    records = [
+        _record("single_object", [_clause(CLASSES[index])], _with_article(CLASSES[index]))
+        for index in rng.choice(len(CLASSES), size=len(CLASSES), replace=False)
+    ]
+    for draw in (_two_objects, _counting, _colors, _position, _color_attr):
+        records += [draw(rng) for _ in range(n_draws)]
+    # A dict keeps the place of the first of equal records.
+    return list({json.dumps(record): record for record in records}.values())
+
+
+def _two_objects(rng: np.random.Generator) -> Record:
+    first, second = (CLASSES[index] for index in rng.choice(len(CLASSES), size=2, replace=False))
+    text = f"{_with_article(first)} and {_with_article(second)}"
+    return _record("two_object", [_clause(first), _clause(second)], text)
+
+
+def _counting(rng: np.random.Generator) -> Record:
+    name = CLASSES[rng.choice(len(CLASSES))]
+    count = int(rng.integers(2, 4, endpoint=True))
+    text = f"{_NUMBERS[count]} {name}{'es' if name.endswith('s') else 's'}"
+    return _record("counting", [_clause(name, count)], text, exclude=[_clause(name, count + 1)])
+
+
+def _colors(rng: np.random.Generator) -> Record:
+    name = _class_but_person(int(rng.choice(len(CLASSES) - 1)))
+    color = PALETTE[rng.choice(len(PALETTE))]
+    return _record("colors", [_clause(name, color=color)], _with_article(f"{color} {name}"))
+
+
+def _position(rng: np.random.Generator) -> Record:
+    subject, anchor = (CLASSES[index] for index in rng.choice(len(CLASSES), size=2, replace=False))
+    relation = _RELATIONS[rng.choice(len(_RELATIONS))]
+    include = [_clause(anchor), _clause(subject) | {"position": [relation, 0]}]
+    return _record("position", include, f"{_with_article(subject)} {relation} {_with_article(anchor)}")
+
+
+def _color_attr(rng: np.random.Generator) -> Record:
+    names = [_class_but_person(int(draw)) for draw in rng.choice(len(CLASSES) - 1, size=2, replace=False)]
+    colors = [PALETTE[index] for index in rng.choice(len(PALETTE), size=2, replace=False)]
+    include = [_clause(name, color=color) for name, color in zip(names, colors, strict=True)]
+    text = " and ".join(_with_article(f"{color} {name}") for name, color in zip(names, colors, strict=True))
+    return _record("color_attr", include, text)
+
+
+def _class_but_person(draw: int) -> str:
+    """The class for a draw from the 79 others, counted onwards from `person`."""
+    return CLASSES[(draw + 1 + CLASSES.index("person")) % len(CLASSES)]
+
+
+def _clause(name: str, count: int = 1, color: str | None = None) -> Record:
+    return {"class": name, "count": count} | ({} if color is None else {"color": color})
+
+
+def _record(tag: str, include: list[Record], text: str, exclude: list[Record] | None = None) -> Record:
+    excluded = {} if exclude is None else {"exclude": exclude}
+    return {"tag": tag, "include": include} | excluded | {"prompt": f"a photo of {text}"}
+
+
+def _with_article(phrase: str) -> str:
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
