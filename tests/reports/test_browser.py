@@ -1,0 +1,230 @@
+"""The report in a real browser, opened from disk."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from sana_reports import ReportData, write_report
+from test_html import HOSTILE, with_hostile_text
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+sync_api.expect.set_options(timeout=60_000)  # milliseconds; a busy machine is slow, not wrong
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no `chromium` on the PATH"),
+]
+
+
+@dataclass
+class Visit:
+    """An open page with everything it complained about or asked for."""
+
+    page: "sync_api.Page"
+    problems: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def count(self, selector: str) -> int:
+        return self.page.locator(selector).count()
+
+    def expect_cards(self, n: int) -> None:
+        sync_api.expect(self.page.locator(".sample")).to_have_count(n)
+
+    def status(self) -> str:
+        return self.page.locator("#count").inner_text()
+
+    def choose(self, name: str, value: str) -> None:
+        self.page.locator(f"#controls [name={name}]").select_option(value)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["sync_api.Browser"]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+def visit(browser: "sync_api.Browser", html: Path, *, width: int = 1280) -> Visit:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(60_000)
+    found = Visit(page)
+    page.on("console", lambda message: found.problems.append(message.text))
+    page.on("pageerror", lambda error: found.problems.append(str(error)))
+    page.on("request", lambda request: found.requests.append(request.url))
+    page.goto(html.as_uri())
+    return found
+
+
+@pytest.fixture
+def opened(browser: "sync_api.Browser", report: ReportData, tmp_path: Path) -> Iterator[Visit]:
+    found = visit(browser, write_report(report, tmp_path).html)
+    yield found
+    assert found.problems == []
+    found.page.close()
+
+
+def disagreements(report: ReportData) -> int:
+    verdicts: dict[tuple[str, int], set[bool | None]] = {}
+    for sample in report.samples:
+        verdicts.setdefault((sample.prompt_id, sample.index), set()).add(sample.correct)
+    return sum(len(found) == 2 for found in verdicts.values())
+
+
+def test_page_opens_from_disk_without_network(opened: Visit) -> None:
+    outside = [url for url in opened.requests[1:] if not url.startswith("data:")]
+    assert opened.requests[0].startswith("file://")
+    assert outside == []
+
+
+def test_cards_come_in_pages(opened: Visit) -> None:
+    assert opened.count(".sample") == 24
+    assert opened.status() == "1\u201324 of 36 comparisons"
+    opened.page.locator("[data-page='1']").first.click()
+    assert opened.count(".sample") == 12
+    assert opened.status() == "25\u201336 of 36 comparisons"
+    assert opened.page.locator("[data-page='1']").first.is_disabled()
+
+
+def test_filters_change_the_number_of_cards(opened: Visit, report: ReportData) -> None:
+    opened.choose("tag", "position")
+    opened.expect_cards(6)
+    assert set(opened.page.locator(".sample .tag").all_inner_texts()) == {"Position"}
+    opened.choose("index", "1")
+    opened.expect_cards(3)
+    opened.page.locator("button[type=reset]").click()
+    opened.expect_cards(24)
+
+    opened.page.locator("[name=disagree]").check()
+    n_different = disagreements(report)
+    assert 0 < n_different < 24
+    opened.expect_cards(n_different)
+    for card in opened.page.locator(".sample").all():
+        assert sorted(card.locator(".verdict").all_inner_texts()) == ["✓ correct", "✗ wrong"]
+
+
+def test_verdict_filter_and_search(opened: Visit, report: ReportData) -> None:
+    second = report.variants[1].name
+    n_wrong = sum(sample.variant == second and sample.correct is False for sample in report.samples)
+    opened.choose("verdict", "one:1:0")
+    sync_api.expect(opened.page.locator("#count")).to_contain_text(f"of {n_wrong} matching")
+    opened.page.locator("button[type=reset]").click()
+    opened.page.locator("[name=search]").fill("00004")
+    opened.expect_cards(2)
+    opened.page.locator("[name=search]").fill("no such words")
+    opened.expect_cards(0)
+    assert opened.status() == "Nothing matches; 36 comparisons in all"
+
+
+def test_order_by_score_puts_the_lowest_first(opened: Visit, report: ReportData) -> None:
+    lowest = min(report.samples, key=lambda sample: sample.scores["clip_score"])
+    opened.choose("order", "low:clip_score")
+    place = f"prompt {lowest.prompt_id} · sample {lowest.index}"
+    sync_api.expect(opened.page.locator(".sample .where").first).to_contain_text(place)
+
+
+def test_a_count_of_changed_verdicts_leads_to_its_samples(opened: Visit) -> None:
+    button = opened.page.locator("[data-filter-verdict='pair:0:1']")
+    n_lost = int(button.inner_text().split()[0])
+    assert n_lost > 0
+    button.click()
+    opened.expect_cards(n_lost)
+    opened.page.locator("a[data-filter-tag=colors]").click()
+    opened.expect_cards(6)
+
+
+def test_every_image_has_alt_text_and_boxes(opened: Visit, report: ReportData) -> None:
+    alts = opened.page.eval_on_selector_all(".sample img", "images => images.map((image) => image.alt)")
+    assert len(alts) == 48
+    first = report.samples[0]
+    assert alts[0] == f"{first.variant}, sample 0: “{first.prompt}”, correct"
+    assert opened.count(".sample img.small") == 48  # 64 pixels: enlarged without blur
+    overlay = opened.page.locator(".sample .frame").first.locator("rect.over")
+    assert overlay.count() == len(first.detections)
+    x1, _, x2, _ = first.detections[0]["box"]
+    assert float(overlay.first.get_attribute("x")) == x1
+    assert float(overlay.first.get_attribute("width")) == x2 - x1
+    opened.choose("boxes", "none")
+    sync_api.expect(opened.page.locator(".sample rect")).to_have_count(0)
+
+
+def test_viewer_opens_and_moves_with_the_keyboard(opened: Visit, report: ReportData) -> None:
+    opened.page.locator(".sample button.frame").first.focus()
+    opened.page.keyboard.press("Enter")
+    viewer = opened.page.locator("#viewer")
+    assert viewer.is_visible()
+    assert opened.page.locator("#viewer-title").inner_text() == report.samples[0].prompt
+    assert "sample 0" in opened.page.locator("#viewer-meta").inner_text().lower()
+    n_found = sum(len(sample.detections) for sample in report.samples[:2])
+    assert viewer.locator(".detections tbody tr").count() == n_found
+    opened.page.keyboard.press("ArrowRight")
+    assert "sample 1" in opened.page.locator("#viewer-meta").inner_text().lower()
+    opened.page.keyboard.press("Escape")
+    assert not viewer.is_visible()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_page_never_scrolls_sideways(
+    browser: "sync_api.Browser", report: ReportData, tmp_path: Path, width: int
+) -> None:
+    found = visit(browser, write_report(report, tmp_path).html, width=width)
+    assert found.page.evaluate("document.documentElement.scrollWidth") <= width
+    found.page.close()
+
+
+def test_hostile_text_is_shown_and_never_run(
+    browser: "sync_api.Browser", report: ReportData, tmp_path: Path
+) -> None:
+    found = visit(browser, write_report(with_hostile_text(report), tmp_path).html)
+    assert found.page.locator(".sample h3").first.inner_text() == HOSTILE
+    found.page.locator(".sample button.frame").first.click()
+    assert found.page.locator("#viewer-title").inner_text() == HOSTILE
+    assert found.page.locator("#viewer .boxlabel").first.inner_text() == f"{HOSTILE} {HOSTILE} 0.90"
+    assert found.page.evaluate("window.pwned === undefined")
+    assert found.problems == []
+    assert [url for url in found.requests[1:] if not url.startswith("data:")] == []
+    found.page.close()
+
+
+def test_injected_script_is_refused_by_the_policy(
+    browser: "sync_api.Browser", report: ReportData, tmp_path: Path
+) -> None:
+    """The second line of defence: even markup that did get in would not run."""
+    html = write_report(report, tmp_path).html
+    html.write_text(html.read_text().replace("<footer", "<script>window.pwned = 1</script><footer"))
+    found = visit(browser, html)
+    assert found.page.evaluate("window.pwned === undefined")
+    assert any("Content Security Policy" in problem for problem in found.problems)
+    assert found.count(".sample") == 24
+    found.page.close()
+
+
+def test_linked_images_load_from_beside_the_report(
+    browser: "sync_api.Browser", report: ReportData, images: Path
+) -> None:
+    found = visit(browser, write_report(report, images / "linked", inline_limit_bytes=0).html)
+    sync_api.expect(found.page.locator(".sample img.small")).to_have_count(48)
+    assert found.problems == []
+    assert all(url.startswith("file://") for url in found.requests)
+    found.page.close()
+
+
+def test_missing_image_says_so(browser: "sync_api.Browser", report: ReportData, tmp_path: Path) -> None:
+    gone = replace(report.samples[0], image_path=tmp_path / "gone.png")
+    found = visit(browser, write_report(replace(report, samples=[gone, *report.samples[1:]]), tmp_path).html)
+    assert found.page.locator(".absent").all_inner_texts() == ["Image missing or unreadable"]
+    found.page.locator("#controls [name=verdict]").select_option("missing")
+    found.expect_cards(1)
+    found.page.close()
