@@ -2,7 +2,7 @@
 
 Nothing here downloads. This is the only module of the harness that reads environment variables:
 
-- `SANA_BENCH_DATA`: root of evaluator weights and data sets (default: `assets/sana-bench` in the Hugging Face home)
+- `SANA_BENCH_DATA`: evaluator weights and data sets (default: `assets/sana-bench` in the Hugging Face home)
 - `SANA_BENCH_MICRO_WEIGHTS`: folder used for `micro://NAME` instead of the one shipped with the package
 - `HF_HOME`, `HF_HUB_CACHE`, `XDG_CACHE_HOME`: as Hugging Face defines them
 """
@@ -67,7 +67,8 @@ FULL_TIER_FILES: tuple[RequiredFile, ...] = (
         "geneval_detector",
         "geneval/mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco.pth",
         "geneval (full tier)",
-        "from the v2.0 folder of download.openmmlab.com: mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth",
+        "from the v2.0 folder of download.openmmlab.com: "
+        "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth",
     ),
     RequiredFile(
         "clip_vit_l_14",
@@ -79,7 +80,8 @@ FULL_TIER_FILES: tuple[RequiredFile, ...] = (
         "mjhq30k_images",
         "mjhq30k/meta_data.json",
         "fid on mjhq30k (full tier)",
-        "hf download playgroundai/MJHQ-30K --repo-type dataset, then unpack mjhq30k_imgs.zip beside meta_data.json",
+        "hf download playgroundai/MJHQ-30K --repo-type dataset, "
+        "then unpack mjhq30k_imgs.zip beside meta_data.json",
     ),
 )
 
@@ -135,8 +137,9 @@ def allocator_settings() -> dict[str, bool]:
 def resolve_weights(weights: str, relative_to: Path) -> Path:
     """Return the local pipeline directory that `weights` names, checked for missing and truncated files.
 
-    `weights` is `micro://NAME`, a path (absolute, `~`, or starting with `.`: relative to `relative_to`), or a hub id
-    `owner/name[@revision]`, optionally with `hf://` in front, looked up under the data root and in the hub cache.
+    `weights` is `micro://NAME`, a path (absolute, `~`, or starting with `.`: relative to `relative_to`), or a
+    hub id `owner/name[@revision]`, optionally with `hf://` in front, looked up under the data root and in the
+    hub cache.
     Raises `AssetError` that names the missing files and how to get them.
     """
     if weights.startswith(MICRO_SCHEME):

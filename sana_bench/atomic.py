@@ -1,8 +1,8 @@
 """Durable file writes: a reader sees the old file, the new file or no file, never a part of one.
 
-The new content goes to a temporary file in the same directory, is flushed to the device, takes the final name by
-rename, and the directory entry is flushed too. A crash can leave a `.tmp-*` file behind and nothing worse; the
-temporary file is removed on every Python-level exit, keyboard interrupts included.
+The new content goes to a temporary file in the same directory, is flushed to the device, takes the final name
+by rename, and the directory entry is flushed too. A crash can leave a `.tmp-*` file behind and nothing worse;
+the temporary file is removed on every Python-level exit, keyboard interrupts included.
 """
 
 import os

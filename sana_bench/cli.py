@@ -9,9 +9,10 @@ import typer
 from sana_bench import __version__
 from sana_bench.errors import BenchError, UsageError, nearest
 
-__all__ = ["main"]
+__all__ = ["execute", "main"]
 
-# The base of typer's usage errors; typer exports none of its ancestors, and where they live changed between versions.
+# The base of typer's usage errors; typer exports none of its ancestors, and where they live changed between
+# versions.
 _ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 
 _EXIT_CODES = (
@@ -34,10 +35,11 @@ _DEBUG = typer.Option("--debug", help="Show the traceback of an error.")
 
 def main() -> None:
     """Run the command line and exit with the code of what happened."""
-    sys.exit(_run_app(sys.argv[1:]))
+    sys.exit(execute(sys.argv[1:]))
 
 
-def _run_app(arguments: list[str]) -> int:
+def execute(arguments: list[str]) -> int:
+    """Run one command and return its exit code; errors become one line on standard error."""
     debug = "--debug" in arguments
     try:
         result = app(args=arguments, prog_name="sana-bench", standalone_mode=False)
@@ -131,7 +133,7 @@ def run(
     ] = None,
     debug: Annotated[bool, _DEBUG] = False,
 ) -> int:
-    """Generate, score and report a suite; the same command again does only what is missing."""
+    """Run a suite; the same command again does what is missing."""
     del debug
     from sana_bench.run import RunOptions, run_suite
 
@@ -154,11 +156,12 @@ def validate(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As for run.")] = None,
     debug: Annotated[bool, _DEBUG] = False,
 ) -> int:
-    """Check a suite file and its variant files, without loading any model."""
+    """Check a suite and its variants without loading a model."""
     del debug
+    from sana_bench.catalogue import catalogue
     from sana_bench.suite import load_all_tiers
 
-    for loaded in load_all_tiers(suite, tuple(set_ or ())):
+    for loaded in load_all_tiers(suite, catalogue(), tuple(set_ or ())):
         names = ", ".join(variant.name for variant in loaded.variants)
         print(f"{suite}: {loaded.tier} tier is valid: {names}")
     return 0
@@ -169,7 +172,7 @@ def list_(
     what: Annotated[str | None, typer.Argument(metavar="[suites|variants|benchmarks|metrics]")] = None,
     debug: Annotated[bool, _DEBUG] = False,
 ) -> int:
-    """List suites, variants, benchmarks or metrics; everything without an argument."""
+    """List suites, variants, benchmarks or metrics."""
     del debug
     from sana_bench.listing import SECTIONS, section_lines
 
@@ -189,7 +192,7 @@ def report(
     output: Annotated[Path, _OUTPUT] = Path("results"),
     debug: Annotated[bool, _DEBUG] = False,
 ) -> int:
-    """Write the report of a run again from the result store."""
+    """Write the report of a run again from the store."""
     del debug
     from sana_bench.report import regenerate_report
     from sana_bench.run_files import find_run
@@ -202,7 +205,7 @@ def report(
 
 @app.command()
 def doctor(debug: Annotated[bool, _DEBUG] = False) -> int:
-    """Show environment, devices, caches and weights, and what the full tier still lacks."""
+    """Show environment, devices, weights, and what is lacking."""
     del debug
     from sana_bench.doctor import diagnose
     from sana_bench.listing import suites_dir
@@ -220,7 +223,7 @@ def train(
     output: Annotated[Path | None, _OUTPUT] = None,
     debug: Annotated[bool, _DEBUG] = False,
 ) -> int:
-    """Train weights as a configuration file says; the same command again continues after a stop."""
+    """Train weights; the same command again continues."""
     del debug
     from sana_bench.train import train_from_config
 

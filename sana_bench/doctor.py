@@ -16,6 +16,7 @@ from sana_bench.assets import (
     micro_weights_root,
     resolve_weights,
 )
+from sana_bench.catalogue import catalogue
 from sana_bench.errors import AssetError, BenchError
 from sana_bench.fingerprint import directory_sha256, short
 from sana_bench.provenance import code_revision, cpu_model, package_versions
@@ -104,7 +105,7 @@ def _full(variants: Path) -> list[str]:
     lines = []
     for name in list_variants(variants):
         try:
-            variant = load_variant(variants / f"{name}.yaml")
+            variant = load_variant(variants / f"{name}.yaml", catalogue())
             if variant.tier == "full":
                 resolve_weights(variant.model.weights, variants)
                 lines.append(f"full tier, variant {name}: weights are there")

@@ -1,7 +1,7 @@
 """Content identities: what must be equal for two pieces of work to be interchangeable.
 
-A fingerprint is the SHA-256 of canonical JSON, so it depends on values only: not on key order, file names, the
-machine, or the order in which work was done.
+A fingerprint is the SHA-256 of canonical JSON, so it depends on values only: not on key order, file names,
+the machine, or the order in which work was done.
 """
 
 import hashlib
@@ -67,7 +67,7 @@ class FileHashes:
 
 
 def file_sha256(path: Path, cache: HashCache | None = None) -> str:
-    """Return the SHA-256 of a file's content, from `cache` when its size and modification time are unchanged."""
+    """Return the SHA-256 of a file's content, from `cache` when size and modification time are unchanged."""
     status = path.stat()
     key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
     if cache is not None and (known := cache.get(*key)) is not None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sana_bench import benchmarks, metrics
+from sana_bench.catalogue import catalogue
 from sana_bench.suite import list_variants, load_variant
 from sana_bench.yaml_files import read_yaml
 
@@ -25,7 +26,7 @@ def section_lines(section: str) -> list[str]:
             return [_described(str(path), read_yaml(path).data) for path in sorted(directory.glob("*.yaml"))]
         case "variants":
             names = list_variants(directory / "variants")
-            variants = [load_variant(directory / "variants" / f"{name}.yaml") for name in names]
+            variants = [load_variant(directory / "variants" / f"{name}.yaml", catalogue()) for name in names]
             return [
                 f"{v.name} ({v.tier}): {v.description}"
                 for v in sorted(variants, key=lambda v: v.tier, reverse=True)
@@ -33,7 +34,7 @@ def section_lines(section: str) -> list[str]:
         case "benchmarks":
             found = [benchmarks.get(name) for name in benchmarks.NAMES]
             return [
-                f"{b.name}: {b.default_images_per_prompt} images per prompt, metrics {', '.join(b.metric_names)}"
+                f"{b.name}: {b.default_images_per_prompt} images per prompt, {', '.join(b.metric_names)}"
                 for b in found
             ]
     return list(metrics.NAMES)

@@ -23,14 +23,14 @@ __all__ = [
 
 _READERS = 8
 
-# Seconds of one network call on one image, for plans made before anything was timed. Measured for the micro tier on
-# two CPU cores; for the full tier on one data-centre GPU at 1024 pixels.
+# Seconds of one network call on one image, for plans made before anything was timed. Measured for the micro
+# tier on two CPU cores; for the full tier on one data-centre GPU at 1024 pixels.
 _DEFAULT_STEP_SECONDS = {"micro": 0.004, "full": 0.05}
 
 
 @dataclass(frozen=True)
 class Have:
-    """A recorded image and where its bytes were found; `path` is absolute or starts at the working directory."""
+    """A recorded image and where its bytes were found."""
 
     key: SampleKey
     row: ImageRow
@@ -67,9 +67,9 @@ def plan_cell(
 ) -> CellPlan:
     """Compare what a cell needs with what the store and the disk have.
 
-    A recorded image counts only if a file with the recorded length and SHA-256 is in this run's directory or where
-    an earlier run left it; without `verify` the record is believed (for estimates). `limit` bounds what is to be
-    generated, to the first samples in the order of work, and never hides what is there already.
+    A recorded image counts only if a file with the recorded length and SHA-256 is in this run's directory or
+    where an earlier run left it; without `verify` the record is believed (for estimates). `limit` bounds what
+    is to be generated, to the first samples in the order of work, and never hides what is there already.
     """
     rows = store.images(cell.image_key) if store is not None else {}
     recorded, failed = [], 0
@@ -113,7 +113,7 @@ class Estimate:
 
 
 def estimate_seconds(plan: CellPlan, store: Store | None, tier: str) -> Estimate:
-    """Estimate the time to generate what is missing in a cell, from timings in the store when there are any."""
+    """Estimate the time to generate what a cell misses, from timings in the store when there are any."""
     timed = [have.row.seconds for have in plan.done if have.row.seconds]
     if not timed and store is not None:
         timed = [row.seconds for row in store.images(plan.cell.image_key).values() if row.seconds]
@@ -137,7 +137,7 @@ def plan_lines(
         redo = f", {plan.damaged} damaged" if plan.damaged else ""
         redo += f", {plan.failed} failed before" if plan.failed else ""
         lines.append(
-            f"{plan.cell.benchmark.name} / {plan.cell.variant.name}: {wanted}{part} images, {len(plan.done)} done{redo}, "
+            f"{plan.cell.label}: {wanted}{part} images, {len(plan.done)} done{redo}, "
             f"{len(plan.missing)} to generate, about {format_seconds(estimate.seconds)} ({estimate.basis})"
         )
         total_images += len(plan.missing)

@@ -15,8 +15,8 @@ from sana_bench.fingerprint import sha256_bytes
 __all__ = ["code_revision", "cpu_model", "describe_machine", "now", "package_versions"]
 
 _PACKAGES = (
-    "torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "safetensors", "tokenizers", "numpy",
-    "scipy", "pillow", "pandas", "pyarrow", "pydantic", "triton",
+    "torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "safetensors", "tokenizers",
+    "numpy", "scipy", "pillow", "pandas", "pyarrow", "pydantic", "triton",
 )  # fmt: skip
 
 

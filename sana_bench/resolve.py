@@ -91,7 +91,7 @@ class ResolvedBenchmark:
 
 @dataclass(frozen=True)
 class ResolvedVariant:
-    """A variant whose weights were found and hashed; `fingerprint` covers everything that changes its images."""
+    """A variant whose weights were found and hashed."""
 
     spec: GeneratorSpec
     suite_seed: int
@@ -122,7 +122,7 @@ class ResolvedVariant:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of `identity()`."""
+        """SHA-256 of everything that changes the variant's images."""
         return fingerprint(self.identity())
 
 
@@ -137,6 +137,11 @@ class Cell:
     def image_key(self) -> str:
         """Identity, with prompt and sample index, of an image of this cell in any run."""
         return fingerprint({"variant": self.variant.fingerprint, "benchmark": self.benchmark.name})
+
+    @property
+    def label(self) -> str:
+        """How messages call the cell."""
+        return f"{self.benchmark.name} / {self.variant.name}"
 
     def image_path(self, key: SampleKey) -> Path:
         """Path of an image relative to the run directory."""

@@ -1,4 +1,4 @@
-"""One execution of a suite: generate, score, summarise, store, report; the same command again does what is missing."""
+"""One execution of a suite: generate, score, summarise, store, report; again, only what is missing."""
 
 import os
 import signal
@@ -12,6 +12,7 @@ import yaml
 
 from sana_bench import atomic, generators, metrics
 from sana_bench.assets import micro_weights_root
+from sana_bench.catalogue import catalogue
 from sana_bench.errors import IncompleteError, UsageError
 from sana_bench.execution.local import Halved, generate_missing
 from sana_bench.execution.scoring import Scorer, metric_key
@@ -48,12 +49,12 @@ class RunOptions:
 
 
 def run_suite(options: RunOptions) -> int:
-    """Run a suite and return the exit code: 0 when all that was asked for is there, 3 when something is missing.
+    """Run a suite and return the exit code: 0 when all that was asked for is there, 3 otherwise.
 
     Nothing is written before suite, weights and metrics have been checked. Raises `BenchError`.
     """
     tier = choose_tier(options.tier)
-    suite = load_suite(options.suite, tier.tier, options.overrides)
+    suite = load_suite(options.suite, tier.tier, catalogue(), options.overrides)
     _check_output(options.output)
     say(tier.line)
     with _reading(options.output) as store:
@@ -143,6 +144,7 @@ class _Session:
         todo = [plan for plan in plans if plan.missing]
         n_missing = sum(len(plan.missing) for plan in todo)
         n_done = sum(len(plan.done) for plan in plans)
+        self._store.count_reused(self._session_id, n_done)
         damaged = sum(plan.damaged for plan in plans)
         note = f", {damaged} damaged or lost and made again" if damaged else ""
         say(f"run {self._run_id}: {n_missing} images to generate, {n_done} there already{note}")
@@ -166,7 +168,7 @@ class _Session:
         cell = plan.cell
         device = self._resolved.tier.device
         generator = generators.build(cell.variant.spec, device)
-        label = f"{cell.benchmark.name} / {cell.variant.name}"
+        label = cell.label
         steps = generate_missing(
             cell,
             plan.missing,
@@ -191,7 +193,7 @@ class _Session:
                 progress.advance(len(step.rows))
 
     def _score_all(self) -> list[str]:
-        """Score every cell, store the summaries, and return why the result is incomplete (empty: it is complete)."""
+        """Score every cell, store the summaries, and return the reasons why the result is incomplete."""
         plans = [self._plan(cell) for cell in self._cells]
         total = sum(len(plan.done) * len(plan.cell.benchmark.metrics) for plan in plans)
         rows: list[SummaryRecord] = []
@@ -213,18 +215,19 @@ class _Session:
     ) -> tuple[list[SummaryRecord], str | None]:
         cell = plan.cell
         key = metric_key(metric)
-        label = f"{cell.benchmark.name} / {cell.variant.name}"
+        label = cell.label
         try:
             summaries = scorer.score(plan, metric)
         except IncompleteError as error:
             return [], f"{label}: {error}"
         records = [
             SummaryRecord(
-                variant=cell.variant.name, benchmark=cell.benchmark.name, metric=summary.metric, key=summary.key,
-                metric_key=key, image_key=cell.image_key, protocol=summary.protocol, value=summary.value,
-                low=summary.low, high=summary.high, n_samples=summary.n_samples, n_expected=summary.n_expected,
-                n_prompts=summary.n_prompts, unit=summary.unit, higher_is_better=summary.higher_is_better,
-                note=summary.note, complete=summary.n_samples == summary.n_expected,
+                variant=cell.variant.name, benchmark=cell.benchmark.name, metric=summary.metric,
+                key=summary.key, metric_key=key, image_key=cell.image_key, protocol=summary.protocol,
+                value=summary.value, low=summary.low, high=summary.high, n_samples=summary.n_samples,
+                n_expected=summary.n_expected, n_prompts=summary.n_prompts, unit=summary.unit,
+                higher_is_better=summary.higher_is_better, note=summary.note, complete=summary.n_samples ==
+                summary.n_expected,
             )
             for summary in summaries
         ]  # fmt: skip
@@ -254,8 +257,7 @@ def _missing_reasons(plans: Sequence[CellPlan]) -> list[str]:
         if len(plan.done) == plan.n_expected:
             continue
         failed = f", {plan.failed} failed" if plan.failed else ""
-        label = f"{plan.cell.benchmark.name} / {plan.cell.variant.name}"
-        reasons.append(f"{label} has {len(plan.done)}/{plan.n_expected} images{failed}")
+        reasons.append(f"{plan.cell.label} has {len(plan.done)}/{plan.n_expected} images{failed}")
     return reasons
 
 

@@ -1,7 +1,7 @@
 """A suite file and its variant files, validated: what a run has to do, before anything heavy is imported."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +15,7 @@ from sana_bench.yaml_files import Document, KeyPath, parse_override, read_yaml
 __all__ = [
     "SCHEMA_VERSION",
     "BenchmarkSpec",
+    "Catalogue",
     "ModelSpec",
     "SamplerSpec",
     "Suite",
@@ -107,6 +108,14 @@ class SuiteFile(_Spec):
 
 
 @dataclass(frozen=True)
+class Catalogue:
+    """The names that suites and variants may use: metrics by benchmark, and generators."""
+
+    benchmarks: Mapping[str, tuple[str, ...]]
+    generators: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Suite:
     """A validated suite with the variants of one tier, in the order of the file."""
 
@@ -127,17 +136,19 @@ class Suite:
                 return variant
         names = [variant.name for variant in self.variants]
         raise SuiteError(
-            f"{self.path}: no {self.tier} variant {name!r}{nearest(name, names)}; the suite has {', '.join(names)}"
+            f"{self.path}: no {self.tier} variant {name!r}{nearest(name, names)}; "
+            f"the suite has {', '.join(names)}"
         )
 
 
-def load_suite(path: Path, tier: Tier, overrides: tuple[str, ...] = ()) -> Suite:
+def load_suite(path: Path, tier: Tier, catalogue: Catalogue, overrides: tuple[str, ...] = ()) -> Suite:
     """Read and validate a suite, its benchmarks' names, and every variant file of `tier`.
 
-    `overrides` are `--set` options: keys of the suite file, or `variants.NAME.KEY` for a key of a variant file.
+    `overrides` are `--set` options: keys of the suite file, or `variants.NAME.KEY` for a key of a variant
+    file.
     Raises `SuiteError`, one line with file, line and key.
     """
-    file, document, variant_options = _load_file(path, overrides)
+    file, document, variant_options = _load_file(path, catalogue, overrides)
     names = file.variants.get(tier)
     if names is None:
         raise SuiteError(
@@ -145,16 +156,16 @@ def load_suite(path: Path, tier: Tier, overrides: tuple[str, ...] = ()) -> Suite
             f"it has {' and '.join(file.variants)} (choose with --tier)"
         )
     _check_overridden_variants(variant_options, names, f"{tier} ")
-    return _load_tier(file, document, tier, variant_options)
+    return _load_tier(file, document, tier, catalogue, variant_options)
 
 
-def load_all_tiers(path: Path, overrides: tuple[str, ...] = ()) -> list[Suite]:
+def load_all_tiers(path: Path, catalogue: Catalogue, overrides: tuple[str, ...] = ()) -> list[Suite]:
     """Validate a suite for every tier that it has variants of; raises `SuiteError`."""
-    file, document, variant_options = _load_file(path, overrides)
+    file, document, variant_options = _load_file(path, catalogue, overrides)
     _check_overridden_variants(
         variant_options, [name for names in file.variants.values() for name in names], ""
     )
-    return [_load_tier(file, document, tier, variant_options) for tier in file.variants]
+    return [_load_tier(file, document, tier, catalogue, variant_options) for tier in file.variants]
 
 
 def list_variants(directory: Path) -> list[str]:
@@ -162,24 +173,32 @@ def list_variants(directory: Path) -> list[str]:
     return sorted(path.stem for path in directory.glob("*.yaml"))
 
 
-def _load_file(path: Path, overrides: tuple[str, ...]) -> tuple[SuiteFile, Document, list[_Override]]:
+def _load_file(
+    path: Path, catalogue: Catalogue, overrides: tuple[str, ...]
+) -> tuple[SuiteFile, Document, list[_Override]]:
     document = _read_suite_document(path)
     suite_options, variant_options = _split_overrides(overrides)
     for key, value, option in suite_options:
         _apply_override(document, key, value, option)
     file = validate(SuiteFile, document)
-    _check_benchmarks(file, document)
+    _check_benchmarks(file, document, catalogue)
     return file, document, variant_options
 
 
-def _load_tier(file: SuiteFile, document: Document, tier: Tier, overrides: Sequence[_Override]) -> Suite:
+def _load_tier(
+    file: SuiteFile, document: Document, tier: Tier, catalogue: Catalogue, overrides: Sequence[_Override]
+) -> Suite:
     names = file.variants[tier]
     _check_unique(names, document, ("variants", tier))
     directory = document.path.parent / "variants"
-    variants = [
-        _load_variant(directory, name, tier, document.origin(("variants", tier, index)), overrides)
-        for index, name in enumerate(names)
-    ]
+    variants = []
+    for index, name in enumerate(names):
+        origin = document.origin(("variants", tier, index))
+        _check_listed_variant(directory, name, origin)
+        variant = load_variant(directory / f"{name}.yaml", catalogue, overrides)
+        if variant.tier != tier:
+            raise SuiteError(f"{origin}: variant {name!r} is of the {variant.tier} tier, listed under {tier}")
+        variants.append(variant)
     return Suite(file, document.path, tier, tuple(variants))
 
 
@@ -252,20 +271,20 @@ def _forget_below(document: Document, location: KeyPath) -> None:
         del document.origins[known]
 
 
-def _check_benchmarks(file: SuiteFile, document: Document) -> None:
-    from sana_bench import benchmarks
-
+def _check_benchmarks(file: SuiteFile, document: Document, catalogue: Catalogue) -> None:
     for index, spec in enumerate(file.benchmarks):
-        try:
-            benchmark = benchmarks.get(spec.name)
-        except SuiteError as error:
-            raise SuiteError(f"{document.origin(('benchmarks', index, 'name'))}: {error}") from None
+        if spec.name not in catalogue.benchmarks:
+            raise SuiteError(
+                f"{document.origin(('benchmarks', index, 'name'))}: unknown benchmark {spec.name!r}"
+                f"{nearest(spec.name, catalogue.benchmarks)}; known: {', '.join(catalogue.benchmarks)}"
+            )
+        known = catalogue.benchmarks[spec.name]
         for position, metric in enumerate(spec.metrics or ()):
-            if metric not in benchmark.metric_names:
+            if metric not in known:
                 where = document.origin(("benchmarks", index, "metrics", position))
                 raise SuiteError(
-                    f"{where}: benchmark {spec.name!r} has no metric {metric!r}{nearest(metric, benchmark.metric_names)}; "
-                    f"it has {', '.join(benchmark.metric_names)}"
+                    f"{where}: benchmark {spec.name!r} has no metric {metric!r}"
+                    f"{nearest(metric, known)}; it has {', '.join(known)}"
                 )
         _check_unique(spec.metrics or (), document, ("benchmarks", index, "metrics"))
     _check_unique([spec.name for spec in file.benchmarks], document, ("benchmarks",))
@@ -277,20 +296,16 @@ def _check_unique(names: tuple[str, ...] | list[str], document: Document, locati
             raise SuiteError(f"{document.origin((*location, index))}: {name!r} appears twice")
 
 
-def _load_variant(
-    directory: Path, name: str, tier: Tier, origin: str, overrides: Sequence[_Override]
-) -> Variant:
-    path = directory / f"{name}.yaml"
-    if not _NAME_PATTERN.fullmatch(name) or not path.is_file():
+def _check_listed_variant(directory: Path, name: str, origin: str) -> None:
+    if not _NAME_PATTERN.fullmatch(name) or not (directory / f"{name}.yaml").is_file():
         known = list_variants(directory)
-        raise SuiteError(f"{origin}: unknown variant {name!r}{nearest(name, known)}; there is no {path}")
-    variant = load_variant(path, overrides)
-    if variant.tier != tier:
-        raise SuiteError(f"{origin}: variant {name!r} is of the {variant.tier} tier, listed under {tier}")
-    return variant
+        raise SuiteError(
+            f"{origin}: unknown variant {name!r}{nearest(name, known)}; "
+            f"there is no {directory / f'{name}.yaml'}"
+        )
 
 
-def load_variant(path: Path, overrides: Sequence[_Override] = ()) -> Variant:
+def load_variant(path: Path, catalogue: Catalogue, overrides: Sequence[_Override] = ()) -> Variant:
     """Read and validate one variant file; raises `SuiteError`."""
     document = read_yaml(path)
     _check_schema_version(document)
@@ -303,19 +318,12 @@ def load_variant(path: Path, overrides: Sequence[_Override] = ()) -> Variant:
         raise SuiteError(
             f"{document.origin(('name',))}: name is {variant.name!r}, the file name says {name!r}"
         )
-    _check_generator(variant, document)
-    return variant
-
-
-def _check_generator(variant: Variant, document: Document) -> None:
-    from sana_bench import generators
-
-    if variant.generator not in generators.names():
-        known = generators.names()
+    if variant.generator not in catalogue.generators:
         raise SuiteError(
             f"{document.origin(('generator',))}: unknown generator {variant.generator!r}"
-            f"{nearest(variant.generator, known)}; known: {', '.join(known)}"
+            f"{nearest(variant.generator, catalogue.generators)}; known: {', '.join(catalogue.generators)}"
         )
+    return variant
 
 
 def _check_overridden_variants(overrides: Sequence[_Override], names: Sequence[str], kind: str) -> None:

@@ -25,7 +25,8 @@ class TierChoice:
 def choose_tier(requested: Literal["auto", "micro", "full"]) -> TierChoice:
     """Resolve `--tier`: `auto` is full when a CUDA device is present, otherwise micro.
 
-    The micro tier computes on the CPU wherever it runs, so that its numbers do not depend on the machine's devices.
+    The micro tier computes on the CPU wherever it runs, so that its numbers do not depend on the machine's
+    devices.
     """
     if requested == "micro":
         return TierChoice("micro", "asked for with --tier micro", "cpu")

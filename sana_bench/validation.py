@@ -14,11 +14,14 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def validate(model: type[_Model], document: Document) -> _Model:
-    """Return `document` as `model`; raises `SuiteError` that describes the first problem and counts the others."""
+    """Return `document` as `model`; raises `SuiteError` that tells the first problem."""
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
+        # A misspelt key also leaves its right spelling missing: the misspelling is what to tell.
+        problems = sorted(
+            error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden"
+        )
         line = _describe(problems[0], model, document)
         others = len(problems) - 1
         rest = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""

@@ -38,7 +38,7 @@ class Document:
     origins: dict[KeyPath, str] = field(default_factory=dict)
 
     def origin(self, location: KeyPath) -> str:
-        """Return `file:line` (or the `--set` option) of the value at `location` or of its nearest known parent."""
+        """Return `file:line` (or the `--set` option) of the value at `location` or of its nearest parent."""
         for length in range(len(location), -1, -1):
             if (found := self.origins.get(location[:length])) is not None:
                 return found
@@ -48,7 +48,8 @@ class Document:
 def read_yaml(path: Path) -> Document:
     """Read one mapping from a YAML file.
 
-    Raises `SuiteError` for a missing, unreadable, oversized, broken or non-mapping file and for duplicate keys.
+    Raises `SuiteError` for a missing, unreadable, oversized, broken or non-mapping file and for duplicate
+    keys.
     """
     try:
         raw = path.read_bytes()

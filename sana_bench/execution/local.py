@@ -39,7 +39,7 @@ class Halved:
 
 @dataclass(frozen=True)
 class _Made:
-    """Images of one batch (None where the sample failed), and the seconds that the generator took for each."""
+    """Images of one batch (None where the sample failed), and the generator's seconds for each."""
 
     images: list[np.ndarray | None]
     errors: list[str | None]
@@ -58,9 +58,9 @@ def generate_missing(
 ) -> Iterator[Finished | Halved]:
     """Generate `missing` batch by batch; yield each batch once its files are durable.
 
-    While one batch is being computed, the ones before it are encoded and written. A sample that the generator cannot
-    make is yielded as failed, after its batch was tried again one by one. Any other exception ends the generation;
-    what was yielded stays valid.
+    While one batch is being computed, the ones before it are encoded and written. A sample that the generator
+    cannot make is yielded as failed, after its batch was tried again one by one. Any other exception ends the
+    generation; what was yielded stays valid.
     """
     waiting: deque[list[Future[ImageRow]]] = deque()
     pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="png")

@@ -24,7 +24,7 @@ _CHUNK = 64
 
 
 def metric_key(metric: Metric | FeatureMetric) -> str:
-    """Return the identity of a metric's scores: name, protocol and everything it declares as changing them."""
+    """Return the identity of a metric's scores: everything that the metric declares as changing them."""
     return fingerprint({"name": metric.name, "protocol": metric.protocol, "identity": metric.identity()})
 
 

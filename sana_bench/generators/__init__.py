@@ -57,7 +57,8 @@ def version(name: str) -> str:
 def build(spec: GeneratorSpec, device: str) -> Generator:
     """Load the generator of a variant onto `device`.
 
-    Raises `SuiteError` for an unknown generator and `AssetError` for weights that are not what they should be.
+    Raises `SuiteError` for an unknown generator and `AssetError` for weights that are not what they should
+    be.
     """
     return _registration(spec.generator).builder(spec, device)
 

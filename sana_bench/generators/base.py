@@ -47,7 +47,7 @@ class Generator(Protocol):
     def generate(self, requests: list[Request]) -> np.ndarray:
         """Return uint8 images of shape (len(requests), height, width, 3), in order.
 
-        Raises `OutOfMemoryError` when the batch is too large for the device and `SampleError` when the output of
-        any request is not an image (for instance not finite).
+        Raises `OutOfMemoryError` when the batch is too large for the device and `SampleError` when the output
+        of any request is not an image (for instance not finite).
         """
         ...

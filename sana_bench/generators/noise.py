@@ -15,8 +15,8 @@ NOISE_VERSION = "sana-bench noise v1"
 def noise_seed(suite_seed: int, benchmark: str, prompt_id: str, index: int) -> int:
     """Return the seed in [0, 2**63) of one sample's noise.
 
-    It is the first 8 bytes (little endian, top bit dropped) of the SHA-256 over the five parts, each preceded by its
-    length, so that no two different samples share an input.
+    It is the first 8 bytes (little endian, top bit dropped) of the SHA-256 over the five parts, each preceded
+    by its length, so that no two different samples share an input.
     """
     digest = hashlib.sha256()
     for part in (NOISE_VERSION, str(suite_seed), benchmark, prompt_id, str(index)):
@@ -29,8 +29,8 @@ def noise_seed(suite_seed: int, benchmark: str, prompt_id: str, index: int) -> i
 def sample_noise(seed: int, shape: tuple[int, ...]) -> "Tensor":
     """Return standard normal float32 noise of `shape` (C, h, w), always drawn on the CPU.
 
-    torch's CPU generator starts from the lower 32 bits of the seed, so among n samples about n^2 / 2^33 pairs share
-    their noise; the prompts of such a pair differ.
+    torch's CPU generator starts from the lower 32 bits of the seed, so among n samples about n^2 / 2^33 pairs
+    share their noise; the prompts of such a pair differ.
     """
     import torch
 

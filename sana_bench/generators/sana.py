@@ -61,8 +61,8 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-# Variants that differ only in their sampler share one loaded pipeline; two are kept so that a pass over alternating
-# variants does not reload.
+# Variants that differ only in their sampler share one loaded pipeline; two are kept so that a pass over
+# alternating variants does not reload.
 @lru_cache(maxsize=2)
 def _load(path: str, sha256: str, device: str, precision: str) -> Any:
     import sana_models

@@ -23,9 +23,9 @@ CREATE TABLE metrics (
     metric_key TEXT PRIMARY KEY, name TEXT NOT NULL, protocol TEXT NOT NULL, identity TEXT NOT NULL
 ) STRICT;
 CREATE TABLE scores (
-    metric_key TEXT NOT NULL REFERENCES metrics(metric_key), image_sha256 TEXT NOT NULL, prompt_sha256 TEXT NOT NULL,
-    value REAL NOT NULL, details TEXT NOT NULL,
-    PRIMARY KEY (metric_key, image_sha256, prompt_sha256)
+    metric_key TEXT NOT NULL REFERENCES metrics(metric_key), image_sha256 TEXT NOT NULL, prompt_sha256 TEXT
+    NOT NULL, value REAL NOT NULL, details TEXT NOT NULL, PRIMARY KEY (metric_key, image_sha256,
+    prompt_sha256)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE features (
     feature_key TEXT NOT NULL, image_sha256 TEXT NOT NULL, path TEXT NOT NULL, row INTEGER NOT NULL,
@@ -33,8 +33,8 @@ CREATE TABLE features (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE chunks (path TEXT PRIMARY KEY, sha256 TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE summaries (
-    run_id TEXT NOT NULL REFERENCES runs(run_id), variant TEXT NOT NULL, benchmark TEXT NOT NULL,
-    metric TEXT NOT NULL, key TEXT NOT NULL, position INTEGER NOT NULL, metric_key TEXT NOT NULL,
+    run_id TEXT NOT NULL REFERENCES runs(run_id), position INTEGER NOT NULL, variant TEXT NOT NULL,
+    benchmark TEXT NOT NULL, metric TEXT NOT NULL, key TEXT NOT NULL, metric_key TEXT NOT NULL,
     image_key TEXT NOT NULL, protocol TEXT NOT NULL, value REAL NOT NULL, low REAL, high REAL,
     n_samples INTEGER NOT NULL, n_expected INTEGER NOT NULL, n_prompts INTEGER NOT NULL,
     unit TEXT NOT NULL, higher_is_better INTEGER NOT NULL, note TEXT NOT NULL, complete INTEGER NOT NULL,
@@ -59,7 +59,7 @@ CREATE TABLE file_hashes (
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image of `image_key` (variant settings + weights + benchmark + seed); `path` is relative to the output."""
+    """One image of an image key; `path` is relative to the output folder, `seconds` are per image."""
 
     prompt_id: str
     index: int
@@ -86,7 +86,7 @@ class ScoreRecord:
 
 @dataclass(frozen=True)
 class FeatureRow:
-    """Where the feature vector of an image is: row `row` of the chunk file at `path` (relative to the output)."""
+    """Where a feature vector is: row `row` of the chunk file at `path`, relative to the output folder."""
 
     path: str
     row: int

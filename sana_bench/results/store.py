@@ -1,7 +1,7 @@
 """The result store: one SQLite file per output folder with every image, score, summary and timing.
 
-Readers may open it at any time; a writer holds the output's lock for as long as it works. Each method that writes is
-one transaction and durable when it returns.
+Readers may open it at any time; a writer holds the output's lock for as long as it works. Each method that
+writes is one transaction and durable when it returns.
 """
 
 import fcntl
@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -39,7 +40,8 @@ def writer_lock(output: Path) -> Iterator[None]:
         except BlockingIOError:
             owner = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
             raise UsageError(
-                f"{output}: another sana-bench (process {owner}) is writing here; wait for it or choose another --output"
+                f"{output}: another sana-bench (process {owner}) is writing here; "
+                "wait for it or choose another --output"
             ) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
@@ -124,8 +126,6 @@ class Store:
             raise
         self._connection.execute("COMMIT")
 
-    # -- runs and sessions -------------------------------------------------------------------------------------------
-
     def put_run(
         self, run_id: str, suite: str, tier: str, fingerprint: str, directory: str, created: str
     ) -> None:
@@ -197,45 +197,38 @@ class Store:
         )
         return [{"created": created, "kind": kind, **json.loads(details)} for created, kind, details in rows]
 
-    # -- images ------------------------------------------------------------------------------------------------------
-
     def images(self, image_key: str) -> dict[tuple[str, int], ImageRow]:
         """Return every recorded image of `image_key` by (prompt id, sample index)."""
         rows = self._connection.execute(
-            "SELECT prompt_id, sample_index, prompt_sha256, status, path, sha256, length, seconds, batch_size, device, error "
+            "SELECT prompt_id, sample_index, prompt_sha256, status, path, sha256, length, seconds, "
+            "batch_size, device, error "
             "FROM images WHERE image_key = ?",
             (image_key,),
         )
         return {(row[0], row[1]): ImageRow(*row) for row in rows}
 
     def put_images(
-        self,
-        image_key: str,
-        run_id: str,
-        rows: Sequence[ImageRow],
-        created: str,
-        session_id: int,
-        *,
-        reused: bool = False,
+        self, image_key: str, run_id: str, rows: Sequence[ImageRow], created: str, session_id: int
     ) -> None:
         """Record finished or failed images and count them in the session, in one transaction."""
         failed = sum(row.status == "failed" for row in rows)
-        counter = "images_reused" if reused else "images_generated"
         with self.transaction() as connection:
             connection.executemany(
-                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (image_key, row.prompt_id, row.index, row.prompt_sha256, row.status, row.path, row.sha256)
-                    + (row.length, row.seconds, row.batch_size, row.device, row.error, run_id, created)
-                    for row in rows
-                ],
+                f"INSERT OR REPLACE INTO images VALUES ({', '.join('?' * 14)})",
+                [(image_key, *astuple(row), run_id, created) for row in rows],
             )
             connection.execute(
-                f"UPDATE sessions SET {counter} = {counter} + ?, images_failed = images_failed + ? WHERE session_id = ?",
+                "UPDATE sessions SET images_generated = images_generated + ?, images_failed = images_failed + ? "
+                "WHERE session_id = ?",
                 (len(rows) - failed, failed, session_id),
             )
 
-    # -- scores ------------------------------------------------------------------------------------------------------
+    def count_reused(self, session_id: int, count: int) -> None:
+        """Record how many images were there already when a session started."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE sessions SET images_reused = ? WHERE session_id = ?", (count, session_id)
+            )
 
     def put_metric(self, metric_key: str, name: str, protocol: str, identity: dict[str, Any]) -> None:
         """Register what a metric key stands for."""
@@ -256,7 +249,8 @@ class Store:
         """Return the stored scores of these images by (image sha256, prompt sha256)."""
         found = {}
         for row in self._select_in(
-            "SELECT image_sha256, prompt_sha256, value, details FROM scores WHERE metric_key = ? AND image_sha256 IN",
+            "SELECT image_sha256, prompt_sha256, value, details FROM scores "
+            "WHERE metric_key = ? AND image_sha256 IN",
             metric_key,
             image_sha256s,
         ):
@@ -277,8 +271,6 @@ class Store:
                 "UPDATE sessions SET scores_computed = scores_computed + ? WHERE session_id = ?",
                 (len(rows), session_id),
             )
-
-    # -- features ----------------------------------------------------------------------------------------------------
 
     def features(self, feature_key: str, image_sha256s: Iterable[str]) -> dict[str, FeatureRow]:
         """Return where the stored feature vectors of these images are, by image sha256."""
@@ -311,8 +303,6 @@ class Store:
             connection.execute("DELETE FROM features WHERE path = ?", (path,))
             connection.execute("DELETE FROM chunks WHERE path = ?", (path,))
 
-    # -- summaries ---------------------------------------------------------------------------------------------------
-
     def put_summaries(self, run_id: str, variants: Iterable[str], rows: Sequence[SummaryRecord]) -> None:
         """Replace all summaries of these variants in a run."""
         with self.transaction() as connection:
@@ -322,42 +312,16 @@ class Store:
             )
             connection.executemany(
                 f"INSERT INTO summaries VALUES ({', '.join('?' * 19)})",
-                [
-                    (
-                        run_id,
-                        row.variant,
-                        row.benchmark,
-                        row.metric,
-                        row.key,
-                        position,
-                        row.metric_key,
-                        row.image_key,
-                    )
-                    + (
-                        row.protocol,
-                        row.value,
-                        row.low,
-                        row.high,
-                        row.n_samples,
-                        row.n_expected,
-                        row.n_prompts,
-                    )
-                    + (row.unit, int(row.higher_is_better), row.note, int(row.complete))
-                    for position, row in enumerate(rows)
-                ],
+                [(run_id, position, *astuple(row)) for position, row in enumerate(rows)],
             )
 
     def summaries(self, run_id: str) -> list[SummaryRecord]:
         """Return the summaries of a run in the order they were given."""
+        names = ", ".join(field.name for field in fields(SummaryRecord))
         rows = self._connection.execute(
-            "SELECT variant, benchmark, metric, key, metric_key, image_key, protocol, value, low, high, n_samples, "
-            "n_expected, n_prompts, unit, higher_is_better, note, complete FROM summaries WHERE run_id = ? "
-            "ORDER BY position",
-            (run_id,),
+            f"SELECT {names} FROM summaries WHERE run_id = ? ORDER BY position", (run_id,)
         )
         return [SummaryRecord(*row[:14], bool(row[14]), row[15], bool(row[16])) for row in rows]
-
-    # -- file hashes -------------------------------------------------------------------------------------------------
 
     def file_hashes(self) -> dict[tuple[str, int, int], str]:
         """Return every remembered file hash by (path, size, mtime in ns)."""
@@ -390,7 +354,7 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version != SCHEMA_VERSION:
         raise UsageError(
-            f"{path}: store version {version}, this sana-bench reads version {SCHEMA_VERSION}; choose another --output"
+            f"{path}: store version {version}, this sana-bench reads {SCHEMA_VERSION}: choose another --output"
         )
 
 

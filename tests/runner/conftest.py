@@ -7,6 +7,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fakes
+
 from sana_bench.run import RunOptions, run_suite
 
 

@@ -1,15 +1,17 @@
 """A small world for tests of the runner: a benchmark, two metrics and a generator that need no model.
 
-Run as a script it is the `sana-bench` command with these installed, so that a test can kill a real process; its
-first argument is the time of one scoring call in seconds.
+Run as a script it is the `sana-bench` command with these installed, so that a test can kill a real process;
+its first argument is the time of one scoring call in seconds.
 """
 
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+
 from sana_bench import benchmarks, generators, metrics
 from sana_bench.benchmarks.base import Prompt, Sample, ScoreRow, Summary
 from sana_bench.generators import GeneratorSpec, OutOfMemoryError, Request, SampleError
@@ -30,7 +32,9 @@ class Shapes:
     def prompts(self, tier: str) -> list[Prompt]:
         per_tag = N_PROMPTS // len(TAGS)
         return [
-            Prompt(f"{line:05d}", f"{tier} {TAGS[line // per_tag]} {line}", TAGS[line // per_tag], {"line": line})
+            Prompt(
+                f"{line:05d}", f"{tier} {TAGS[line // per_tag]} {line}", TAGS[line // per_tag], {"line": line}
+            )
             for line in range(N_PROMPTS)
         ]
 
@@ -59,7 +63,9 @@ class Redness:
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         keys = ["overall", *sorted({row.tag for row in rows})]
-        return [self._summary(key, [r for r in rows if key in ("overall", r.tag)], n_expected) for key in keys]
+        return [
+            self._summary(key, [r for r in rows if key in ("overall", r.tag)], n_expected) for key in keys
+        ]
 
     def _summary(self, key: str, rows: Sequence[ScoreRow], n_expected: int) -> Summary:
         values = np.array([row.value for row in rows])
@@ -67,8 +73,8 @@ class Redness:
         prompts = len({row.prompt_id for row in rows})
         counts = (len(rows), expected, prompts)
         return Summary(
-            self.name, self.protocol, key, float(values.mean()), float(values.min()), float(values.max()), *counts,
-            "grey levels", self.higher_is_better,
+            self.name, self.protocol, key, float(values.mean()), float(values.min()), float(values.max()),
+            *counts, "grey levels", self.higher_is_better,
         )  # fmt: skip
 
 
@@ -89,7 +95,9 @@ class Spread:
         type(self).computed += len(samples)
         half = SIZE // 2
         images = np.stack([load_image(sample.image_path) for sample in samples]).astype(np.float32)
-        corners = [images[:, y : y + half, x : x + half].mean(axis=(1, 2, 3)) for y in (0, half) for x in (0, half)]
+        corners = [
+            images[:, y : y + half, x : x + half].mean(axis=(1, 2, 3)) for y in (0, half) for x in (0, half)
+        ]
         return np.stack(corners, axis=1)
 
     def score_features(self, samples: Sequence[Sample], features: np.ndarray) -> list[ScoreRow]:
@@ -115,7 +123,7 @@ class FakeGenerator:
     `batches` lists the batch sizes of every successful call in this process.
     """
 
-    batches: list[int] = []
+    batches: ClassVar[list[int]] = []
     largest_batch = LARGEST_BATCH
     failing: tuple[str, ...] = ()
 
@@ -140,7 +148,7 @@ class FakeGenerator:
 def install() -> None:
     """Make the world known to the registries of this process."""
     generators.register("fake", "fake@1", FakeGenerator)
-    benchmark_get, metric_build = benchmarks.get, metrics.build
+    benchmark_get, metric_build, _ = registries()
 
     def get(name: str) -> object:
         return Shapes() if name == Shapes.name else benchmark_get(name)
@@ -149,18 +157,18 @@ def install() -> None:
         known = {"redness": Redness, "spread": Spread}
         return known[name]() if name in known else metric_build(name, tier, assets)
 
-    benchmarks.get, metrics.build = get, build
+    benchmarks.get, metrics.build, benchmarks.NAMES = get, build, (*benchmarks.NAMES, Shapes.name)
 
 
-def uninstall(saved: tuple[object, object]) -> None:
+def uninstall(saved: tuple[object, object, object]) -> None:
     """Undo `install`; `saved` is what `registries()` returned before it."""
-    benchmarks.get, metrics.build = saved
+    benchmarks.get, metrics.build, benchmarks.NAMES = saved
     del generators._GENERATORS["fake"]
 
 
-def registries() -> tuple[object, object]:
+def registries() -> tuple[object, object, object]:
     """Return what `install` replaces."""
-    return benchmarks.get, metrics.build
+    return benchmarks.get, metrics.build, benchmarks.NAMES
 
 
 def write_suite(folder: Path, *, steps: tuple[int, ...] = (4, 2)) -> Path:

@@ -7,6 +7,7 @@ import fakes
 import numbers_of_runs as numbers
 import pytest
 import yaml
+
 from sana_bench.errors import UsageError
 from sana_bench.plan import format_seconds
 from sana_bench.results.store import Store, writer_lock
@@ -69,11 +70,14 @@ def test_changed_settings_never_reuse_images(world, key) -> None:
     first = numbers.image_bytes(world.output)
     assert world.run(overrides=(f"variants.fake-4.{key}",)) == 0
     old, new = sorted(
-        (numbers.sessions(world.output, run)[0] for run in numbers.run_ids(world.output)), key=lambda s: s["session_id"]
+        (numbers.sessions(world.output, run)[0] for run in numbers.run_ids(world.output)),
+        key=lambda s: s["session_id"],
     )
     assert old["images_generated"] == 2 * N
     assert new["images_generated"] == N  # fake-2 is unchanged and its images serve both runs
-    second = {path: content for path, content in numbers.image_bytes(world.output).items() if path not in first}
+    second = {
+        path: content for path, content in numbers.image_bytes(world.output).items() if path not in first
+    }
     changed = [content for path, content in second.items() if "fake-4" in path]
     assert len(changed) == N
     assert not set(changed) & set(first.values())
@@ -244,7 +248,7 @@ def test_dry_run_writes_nothing_and_counts(world, capsys) -> None:
 
 def test_a_second_writer_is_refused(world) -> None:
     world.output.mkdir()
-    with writer_lock(world.output), pytest.raises(UsageError, match="another sana-bench .* is writing here"):
+    with writer_lock(world.output), pytest.raises(UsageError, match=r"another sana-bench .* is writing here"):
         world.run()
     assert world.run() == 0
 
