@@ -210,11 +210,12 @@ class SanaTransformer(nn.Module):
         return x_BNC + table.to(device=x_BNC.device, dtype=x_BNC.dtype)
 
     @torch.no_grad()
-    def initialise(self) -> None:
+    def initialise(self, *, caption_norm: float = 0.01) -> None:
         """Draw the starting weights of training from scratch, as the official implementation does.
 
-        Xavier-uniform linears with zero bias; standard deviation 0.02 in the timestep, modulation and caption layers; caption
-        norm at 0.01, without which training diverges. The feed-forward convolutions keep PyTorch's own start.
+        Xavier-uniform linears with zero bias; standard deviation 0.02 in the timestep, modulation and caption layers; the
+        feed-forward convolutions keep PyTorch's own start. `caption_norm` is 0.01 for a frozen language model, whose large
+        embeddings make training diverge otherwise; an encoder trained along needs a start near 1, or text stays unread.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -227,7 +228,7 @@ class SanaTransformer(nn.Module):
             nn.init.normal_(layer.weight, std=0.02)
         for layer in (self.caption_projection.linear_1, self.caption_projection.linear_2):
             nn.init.normal_(layer.weight, std=0.02)
-        nn.init.constant_(self.caption_norm.weight, 0.01)
+        nn.init.constant_(self.caption_norm.weight, caption_norm)
 
 
 def _mask_bias(text_mask: Tensor | None, text_BTC: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def _train_text_to_image(
     torch.manual_seed(settings.loop.seed)
     text_model = Gemma2Model(_gemma_config(settings, len(tokenizer), tokenizer))
     transformer = SanaTransformer(settings.model)
-    transformer.initialise()
+    transformer.initialise(caption_norm=settings.caption_norm_start)
     cache = prepare_cache(
         autoencoder, source, tokenize, out / "cache", seed=settings.loop.seed, count=settings.cached_samples
     )

@@ -74,6 +74,7 @@ class TextToImageSettings:
     max_length: int
     shift: float
     caption_dropout: float
+    caption_norm_start: float
     text_learning_rate_factor: float
     compile: bool
 
@@ -92,6 +93,7 @@ class TextToImageSettings:
             max_length=int(source.get("max_length", 16)),
             shift=float(flow.get("shift", 3.0)),
             caption_dropout=float(flow.get("caption_dropout", 0.1)),
+            caption_norm_start=float(flow.get("caption_norm_start", 0.01)),
             text_learning_rate_factor=float(flow.get("text_learning_rate_factor", 1.0)),
             compile=bool(data.get("compile", False)),
         )
