@@ -18,7 +18,7 @@ from sana_bench.assets import (
 )
 from sana_bench.catalogue import catalogue
 from sana_bench.errors import AssetError, BenchError
-from sana_bench.fingerprint import directory_sha256, short
+from sana_bench.fingerprint import directory_sha256, file_sha256, short
 from sana_bench.provenance import code_revision, cpu_model, package_versions
 from sana_bench.suite import list_variants, load_variant
 
@@ -93,12 +93,24 @@ def _micro() -> tuple[list[str], bool]:
             lines.append(f"! micro weights {name}: {error}")
             works = False
         else:
-            lines.append(f"micro weights {name}: {directory}, {_verified(root, name)}")
-    return lines, works
+            lines.append(f"micro weights {name}: {directory}, sha256 {short(directory_sha256(directory))}")
+    wrong = _changed_files(root)
+    lines += [f"! {name}: not the file that was shipped; fetch it again" for name in wrong]
+    return lines, works and not wrong
 
 
-def _verified(root: Path, name: str) -> str:
-    return f"sha256 {short(directory_sha256(root / name))}"
+def _changed_files(root: Path) -> list[str]:
+    """Return the files listed in `SHA256SUMS` (as sha256sum writes it) that are missing or changed."""
+    sums = root / "SHA256SUMS"
+    if not sums.is_file():
+        return []
+    entries = [line.split(maxsplit=1) for line in sums.read_text().splitlines() if line.strip()]
+    names = {name.lstrip("*").removeprefix("./"): digest for digest, name in entries}
+    return [
+        name
+        for name, digest in names.items()
+        if not (root / name).is_file() or file_sha256(root / name) != digest
+    ]
 
 
 def _full(variants: Path) -> list[str]:

@@ -15,6 +15,7 @@ __all__ = [
     "HashCache",
     "canonical_json",
     "directory_sha256",
+    "file_sha256",
     "fingerprint",
     "sha256_bytes",
     "short",

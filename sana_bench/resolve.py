@@ -115,6 +115,7 @@ class ResolvedVariant:
             "weights_sha256": self.spec.weights_sha256,
             "height": variant.model.height,
             "width": variant.model.width,
+            "instruction": variant.model.instruction,
             "sampler": variant.sampler.model_dump(mode="json"),
             "precision": variant.precision,
             "suite_seed": self.suite_seed,

@@ -2,8 +2,9 @@
 
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ import yaml
 from sana_bench import atomic, generators, metrics
 from sana_bench.assets import micro_weights_root
 from sana_bench.catalogue import catalogue
-from sana_bench.errors import IncompleteError, UsageError
+from sana_bench.errors import BenchError, IncompleteError, UsageError
 from sana_bench.execution.local import Halved, generate_missing
 from sana_bench.execution.scoring import Scorer, metric_key
 from sana_bench.fingerprint import FileHashes
@@ -111,8 +112,14 @@ class _Session:
             state = "interrupted"
             say(self._how_to_resume())
             return IncompleteError.exit_code
+        except (OSError, sqlite3.OperationalError) as error:
+            raise BenchError(
+                f"{self._output}: {error}; what is finished is kept, run the same command again to continue"
+            ) from error
         finally:
-            self._store.finish_session(self._session_id, now(), state)
+            # On a full disk even this cannot be written; the error in flight is the one to tell.
+            with suppress(sqlite3.OperationalError) if state == "failed" else nullcontext():
+                self._store.finish_session(self._session_id, now(), state)
         self._report()
         for reason in reasons:
             say(f"incomplete: {reason}")
@@ -178,7 +185,7 @@ class _Session:
             batch_size=self._options.batch_size or _DEFAULT_BATCH_SIZE[self._resolved.tier.tier],
             device=device,
         )
-        with Progress(label, len(plan.missing), "images") as progress:
+        with closing(steps), Progress(label, len(plan.missing), "images") as progress:
             for step in steps:
                 if isinstance(step, Halved):
                     details = {

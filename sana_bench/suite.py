@@ -66,11 +66,15 @@ class SamplerSpec(_Spec):
 
 
 class ModelSpec(_Spec):
-    """Which weights, and the image size in pixels."""
+    """Which weights, the image size in pixels, and the text put before every prompt.
+
+    `instruction: sana` is SANA's complex human instruction, which the published models are used with.
+    """
 
     weights: str = Field(min_length=1, max_length=500)
     height: int = Field(ge=8, le=8192)
     width: int = Field(ge=8, le=8192)
+    instruction: Literal["none", "sana"] = "none"
 
 
 class Variant(_Spec):

@@ -40,7 +40,7 @@ def _train(kind: str, config: dict[str, Any], folder: Path) -> None:
     if kind == "clip":
         from sana_bench.micro.train_clip import run_clip_training
 
-        run_clip_training(config, folder, say)
+        run_clip_training(config, folder)
         return
     from sana_models.training.run import run_training
 

@@ -3,7 +3,8 @@
 import io
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from collections.abc import Generator as Steps
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def generate_missing(
     run_directory: Path,
     batch_size: int,
     device: str,
-) -> Iterator[Finished | Halved]:
+) -> Steps[Finished | Halved, None, None]:
     """Generate `missing` batch by batch; yield each batch once its files are durable.
 
     While one batch is being computed, the ones before it are encoded and written. A sample that the generator

@@ -21,7 +21,9 @@ class SanaGenerator:
         self._spec = spec
         self._device = device
         variant = spec.variant
-        self._pipeline = _load(str(spec.weights_path), spec.weights_sha256, device, variant.precision)
+        self._pipeline = _load(
+            str(spec.weights_path), spec.weights_sha256, device, variant.precision, variant.model.instruction
+        )
         try:
             self._latent_shape = self._pipeline.latent_shape(variant.model.height, variant.model.width)
         except ValueError as error:
@@ -64,12 +66,19 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 # Variants that differ only in their sampler share one loaded pipeline; two are kept so that a pass over
 # alternating variants does not reload.
 @lru_cache(maxsize=2)
-def _load(path: str, sha256: str, device: str, precision: str) -> Any:
+def _load(path: str, sha256: str, device: str, precision: str, instruction: str) -> Any:
     import sana_models
     import torch
+    from sana_models.text import complex_human_instruction
 
     dtypes: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     try:
-        return sana_models.load_pipeline(Path(path), device=device, dtype=dtypes[precision])
+        prefix = complex_human_instruction() if instruction == "sana" else None
+    except ImportError:
+        raise AssetError("model.instruction 'sana' is read from diffusers, which is not installed") from None
+    try:
+        return sana_models.load_pipeline(
+            Path(path), device=device, dtype=dtypes[precision], instruction=prefix
+        )
     except ValueError as error:
         raise AssetError(" ".join(str(error).split())) from None

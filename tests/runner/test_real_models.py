@@ -1,0 +1,122 @@
+"""The whole road with the real classes and random weights: suite, SANA, GenEval, CLIP score, FID, report."""
+
+from pathlib import Path
+
+import numbers_of_runs as numbers
+import numpy as np
+import pytest
+from PIL import Image
+
+from sana_bench.benchmarks.geneval import GenEval
+from sana_bench.cli import execute
+from sana_bench.results.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 12
+N_IMAGES = 4 * len(GenEval().prompts("micro"))
+
+
+@pytest.fixture
+def sana_bench(tiny_weights_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Run `sana-bench run suites/geneval.yaml` on random weights with few steps; return the exit code."""
+    monkeypatch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(tiny_weights_root))
+    monkeypatch.chdir(ROOT)
+
+    def run(name: str, *arguments: str) -> int:
+        few = (
+            "--set",
+            "variants.sana-micro.sampler.steps=3",
+            "--set",
+            "variants.sana-micro-8-steps.sampler.steps=2",
+        )
+        output = ("--output", str(tmp_path / name))
+        return execute(["run", "suites/geneval.yaml", "--tier", "micro", *few, *output, *arguments])
+
+    return run
+
+
+def test_every_metric_of_the_demo_suite(sana_bench, tmp_path, capsys) -> None:
+    assert sana_bench("results", "--limit", str(LIMIT)) == 3
+    out = capsys.readouterr().out
+    assert f"incomplete: geneval / sana-micro has {LIMIT}/{N_IMAGES} images" in out
+    found = numbers.summaries(tmp_path / "results")
+    assert {(row.variant, row.metric) for row in found} == {
+        (variant, metric)
+        for variant in ("sana-micro", "sana-micro-8-steps")
+        for metric in ("geneval", "clip_score", "fid")
+    }
+    assert all(row.n_expected == N_IMAGES and row.n_samples == LIMIT for row in found if row.key == "overall")
+    report = Path(out.rpartition("report: ")[2].strip())
+    page = report.read_text(encoding="utf-8")
+    assert "geneval/micro@1" in page
+    assert "do not compare" in page
+
+
+def test_batch_size_leaves_images_and_scores_alone(sana_bench, tmp_path) -> None:
+    """Another batch size may sum in another order: a pixel may round to the next of 256 levels."""
+    for size in (1, 5):
+        sana_bench(str(size), "--limit", str(LIMIT), "--variants", "sana-micro", "--batch-size", str(size))
+    singles, batched = (numbers.image_bytes(tmp_path / name) for name in ("1", "5"))
+    assert singles.keys() == batched.keys()
+    one, five = (
+        np.stack(
+            [np.asarray(Image.open(tmp_path / name / "runs" / path)) for path in sorted(singles)]
+        ).astype(int)
+        for name in ("1", "5")
+    )
+    assert np.abs(one - five).max() <= 1
+    assert (one != five).mean() < 1e-3
+    for single, batch in zip(*(numbers.summaries(tmp_path / name) for name in ("1", "5")), strict=True):
+        # One level in 1e-3 of the pixels moves a CLIP feature by about 1e-5 of its length.
+        assert batch.value == pytest.approx(single.value, rel=1e-3, abs=1e-3)
+
+
+def test_images_depend_on_the_prompt_and_the_noise(sana_bench, tmp_path) -> None:
+    sana_bench("results", "--limit", str(LIMIT), "--variants", "sana-micro")
+    contents = numbers.image_bytes(tmp_path / "results").values()
+    assert len(set(contents)) == LIMIT
+
+
+def test_timings_and_provenance_are_stored(sana_bench, tmp_path) -> None:
+    sana_bench("results", "--limit", "4", "--variants", "sana-micro")
+    run_id = numbers.run_ids(tmp_path / "results")[0]
+    store = Store.open_existing(tmp_path / "results")
+    assert store is not None
+    with store:
+        run = store.run(run_id)
+        assert run is not None
+        provenance = run["provenance"]
+    assert provenance["metrics"]["fid"] != {}
+    assert provenance["weights"]["sana-micro"]["precision"] == "fp32"
+    assert provenance["devices_of_images"] == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("part", "damage", "message"),
+    [
+        ("transformer/diffusion_pytorch_model.safetensors", "truncate", "truncated"),
+        ("vae/diffusion_pytorch_model.safetensors", "empty", "not a whole safetensors file"),
+        ("transformer/config.json", "foreign", "transformer"),
+        ("text_encoder/config.json", "delete", "missing text_encoder/config.json"),
+    ],
+)
+def test_bad_checkpoints_are_one_line_and_nothing_is_written(
+    part, damage, message, tiny_weights_root, sana_bench, tmp_path, monkeypatch, capsys
+) -> None:
+    import shutil
+
+    root = tmp_path / "weights"
+    shutil.copytree(tiny_weights_root, root)
+    monkeypatch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(root))
+    path = root / "sana-micro" / part
+    content = path.read_bytes()
+    if damage == "delete":
+        path.unlink()
+    else:
+        replaced = content.replace(b'"num_layers": 1', b'"num_layers": 2')
+        path.write_bytes({"truncate": content[:-100], "empty": b"", "foreign": replaced}[damage])
+    assert sana_bench("results") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert not (tmp_path / "results").exists()
