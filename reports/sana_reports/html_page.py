@@ -7,7 +7,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sana_reports import labels
@@ -48,6 +47,9 @@ class _Number:
 
 def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> str:
     """The page as text. Image links, if the images are too large to inline, are relative to `out_dir`."""
+    # Half of the package's import time, and the command line's terminal table does not need it.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     inline = total_image_bytes(data.samples) <= inline_limit_bytes
     blocks = metric_blocks(data)
     script = Markup(_asset("report.js"))
