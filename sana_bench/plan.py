@@ -41,11 +41,13 @@ class Have:
 class CellPlan:
     """The state of one cell: images that verify, and samples to generate.
 
+    `wanted` are the samples inside the limit, in the order of work, and `missing` those of them to generate;
     `damaged` counts recorded images whose file is gone or changed, `failed` samples that failed before.
     """
 
     cell: Cell
     done: tuple[Have, ...]
+    wanted: tuple[SampleKey, ...]
     missing: tuple[SampleKey, ...]
     damaged: int
     failed: int
@@ -91,8 +93,9 @@ def plan_cell(
     with ThreadPoolExecutor(_READERS) as pool:
         done = tuple(have for have in pool.map(locate, recorded) if have is not None)
     have_ids = {have.key.id for have in done}
-    missing = tuple(key for key in cell.benchmark.samples[:limit] if key.id not in have_ids)
-    return CellPlan(cell, done, missing, len(recorded) - len(done), failed)
+    wanted = cell.benchmark.samples[:limit]
+    missing = tuple(key for key in wanted if key.id not in have_ids)
+    return CellPlan(cell, done, wanted, missing, len(recorded) - len(done), failed)
 
 
 def image_is_intact(path: Path, row: ImageRow) -> bool:

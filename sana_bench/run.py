@@ -120,9 +120,7 @@ class _Session:
             # On a full disk even this cannot be written; the error in flight is the one to tell.
             with suppress(sqlite3.OperationalError) if state == "failed" else nullcontext():
                 self._store.finish_session(self._session_id, now(), state)
-        self._report()
-        for reason in reasons:
-            say(f"incomplete: {reason}")
+        self._report(reasons)
         return IncompleteError.exit_code if reasons else 0
 
     def _prepare(self) -> None:
@@ -177,8 +175,7 @@ class _Session:
         generator = generators.build(cell.variant.spec, device)
         label = cell.label
         steps = generate_missing(
-            cell,
-            plan.missing,
+            plan,
             generator,
             output=self._output,
             run_directory=self._files.directory,
@@ -243,10 +240,12 @@ class _Session:
             return records, f"{label}: {metric.name} covers {short[0].n_samples}/{short[0].n_expected} images"
         return records, None
 
-    def _report(self) -> None:
+    def _report(self, reasons: list[str]) -> None:
         terminal, paths = write_run_report(self._store, self._files, self._resolved)
         say("")
         say(terminal)
+        for reason in reasons:
+            say(f"incomplete: {reason}")
         say(f"report: {paths.html}")
 
     def _how_to_resume(self) -> str:

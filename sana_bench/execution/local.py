@@ -3,7 +3,7 @@
 import io
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Generator as Steps
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import numpy as np
 from sana_bench import atomic
 from sana_bench.fingerprint import sha256_bytes
 from sana_bench.generators.base import Generator, OutOfMemoryError, Request, SampleError
+from sana_bench.plan import CellPlan
 from sana_bench.resolve import Cell, SampleKey
 from sana_bench.results.schema import ImageRow
 
@@ -48,41 +49,40 @@ class _Made:
 
 
 def generate_missing(
-    cell: Cell,
-    missing: tuple[SampleKey, ...],
-    generator: Generator,
-    *,
-    output: Path,
-    run_directory: Path,
-    batch_size: int,
-    device: str,
+    plan: CellPlan, generator: Generator, *, output: Path, run_directory: Path, batch_size: int, device: str
 ) -> Steps[Finished | Halved, None, None]:
-    """Generate `missing` batch by batch; yield each batch once its files are durable.
+    """Generate what a plan misses batch by batch; yield each batch once its files are durable.
+
+    Batches are fixed stretches of the order of work, whatever of them is missing, because the last bits of a
+    network's output depend on the batch it ran in: an image made again comes out as it was. Batches
+    that miss nothing are skipped, and images that are there are not written again.
 
     While one batch is being computed, the ones before it are encoded and written. A sample that the generator
     cannot make is yielded as failed, after its batch was tried again one by one. Any other exception ends the
     generation; what was yielded stays valid.
     """
+    missing = {key.id for key in plan.missing}
     waiting: deque[list[Future[ImageRow]]] = deque()
     pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="png")
-    queue = deque(missing)
+    position = 0
     try:
-        while queue:
-            keys = [queue[position] for position in range(min(batch_size, len(queue)))]
+        while position < len(plan.wanted):
+            keys = plan.wanted[position : position + batch_size]
+            if not any(key.id in missing for key in keys):
+                position += len(keys)
+                continue
             try:
-                made = _make(cell, keys, generator)
+                made = _make(plan.cell, keys, generator)
             except OutOfMemoryError as error:
                 if batch_size > 1:
                     batch_size = max(1, min(batch_size, len(keys)) // 2)
                     yield Halved(batch_size, str(error))
                     continue
                 made = _Made([None], [f"out of memory with one image: {error}"], 0.0)
-            for _ in keys:
-                queue.popleft()
-            write = _writer(cell, output, run_directory, made.seconds, len(keys), device)
-            waiting.append(
-                [pool.submit(write, *job) for job in zip(keys, made.images, made.errors, strict=True)]
-            )
+            position += len(keys)
+            write = _writer(plan.cell, output, run_directory, made.seconds, len(keys), device)
+            jobs = zip(keys, made.images, made.errors, strict=True)
+            waiting.append([pool.submit(write, *job) for job in jobs if job[0].id in missing])
             while len(waiting) > _BATCHES_IN_FLIGHT or (waiting and all(job.done() for job in waiting[0])):
                 yield _finish(waiting.popleft())
         while waiting:
@@ -105,7 +105,7 @@ def png_bytes(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _make(cell: Cell, keys: list[SampleKey], generator: Generator) -> _Made:
+def _make(cell: Cell, keys: Sequence[SampleKey], generator: Generator) -> _Made:
     requests = [Request(key.prompt.text, cell.noise_seed(key)) for key in keys]
     started = time.perf_counter()
     try:

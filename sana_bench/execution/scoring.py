@@ -1,4 +1,8 @@
-"""Scoring: every metric over verified images, doing only what the store does not have yet."""
+"""Scoring: every metric over verified images, doing only what the store does not have yet.
+
+Images are given to metrics in fixed chunks, as they are to the generator in fixed batches: a chunk that
+misses anything is computed whole, so that a number does not depend on where an earlier run stopped.
+"""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -88,27 +92,35 @@ class Scorer:
             if (record := stored.get(item.score_key)) is not None
         ]
 
-    def _unscored(self, key: str, items: Sequence[_Item]) -> list[_Item]:
-        stored = self._store.scores(key, (str(item.row.sha256) for item in items))
-        self._advance(sum(item.score_key in stored for item in items))
-        return [item for item in items if item.score_key not in stored]
-
     def _score_images(self, metric: Metric, key: str, items: Sequence[_Item]) -> None:
-        for chunk in _chunks(self._unscored(key, items)):
-            rows = metric.score([item.sample for item in chunk])
-            self._put_rows(metric.name, key, chunk, rows)
+        scored = self._scored(key, items)
+        for chunk in _chunks(items):
+            if any(item.score_key not in scored for item in chunk):
+                rows = metric.score([item.sample for item in chunk])
+                self._put_rows(metric.name, key, chunk, rows, scored)
+            self._advance(len(chunk))
 
     def _score_features(self, metric: FeatureMetric, key: str, items: Sequence[_Item]) -> None:
-        todo = self._unscored(key, items)
-        for chunk in _chunks(todo):
-            features = self._load_features(metric.feature_key, chunk)
-            rows = metric.score_features([item.sample for item in chunk], features)
-            if rows:  # a metric of the whole set, such as a distance between sets, has none
-                self._put_rows(metric.name, key, chunk, rows)
-            else:
-                self._advance(len(chunk))
+        scored = self._scored(key, items)
+        for chunk in _chunks(items):
+            if any(item.score_key not in scored for item in chunk):
+                features = self._load_features(metric.feature_key, chunk)
+                rows = metric.score_features([item.sample for item in chunk], features)
+                if rows:  # a metric of the whole set, such as a distance between sets, has none
+                    self._put_rows(metric.name, key, chunk, rows, scored)
+            self._advance(len(chunk))
 
-    def _put_rows(self, name: str, key: str, chunk: Sequence[_Item], rows: Sequence[ScoreRow]) -> None:
+    def _scored(self, key: str, items: Sequence[_Item]) -> set[tuple[str, str]]:
+        return set(self._store.scores(key, (str(item.row.sha256) for item in items)))
+
+    def _put_rows(
+        self,
+        name: str,
+        key: str,
+        chunk: Sequence[_Item],
+        rows: Sequence[ScoreRow],
+        scored: set[tuple[str, str]],
+    ) -> None:
         if [row.sample_id for row in rows] != [item.sample.id for item in chunk]:
             raise BenchError(
                 f"metric {name!r} gave {len(rows)} rows for {len(chunk)} images, or in another order"
@@ -116,9 +128,9 @@ class Scorer:
         records = [
             ScoreRecord(*item.score_key, float(row.value), _plain(row.details))
             for item, row in zip(chunk, rows, strict=True)
+            if item.score_key not in scored
         ]
         self._store.put_scores(key, records, self._session_id)
-        self._advance(len(chunk))
 
     def _ensure_features(self, metric: FeatureMetric, items: Sequence[_Item]) -> None:
         """Compute and store the feature vectors that are missing or whose chunk file is damaged."""
@@ -127,14 +139,18 @@ class Scorer:
             if not self._chunk_is_intact(path):
                 self._store.forget_chunk(path)
                 known = {sha256: row for sha256, row in known.items() if row.path != path}
-        todo = {str(item.row.sha256): item for item in items if item.row.sha256 not in known}
-        for chunk in _chunks(list(todo.values())):
+        have = set(known)
+        for chunk in _chunks(items):
+            rows = {str(item.row.sha256): row for row, item in enumerate(chunk)}
+            lacking = [sha256 for sha256 in rows if sha256 not in have]
+            if not lacking:
+                continue
             features = np.asarray(metric.features([item.sample for item in chunk]), dtype=np.float32)
             if features.ndim != 2 or len(features) != len(chunk) or not np.isfinite(features).all():
-                raise BenchError(
-                    f"metric {metric.name!r} gave features of shape {features.shape} for {len(chunk)} images"
-                )
-            self._write_chunk(metric.feature_key, [str(item.row.sha256) for item in chunk], features)
+                found = f"features of shape {features.shape} for {len(chunk)} images"
+                raise BenchError(f"metric {metric.name!r} gave {found}, or values that are not finite")
+            self._write_chunk(metric.feature_key, lacking, features[[rows[sha256] for sha256 in lacking]])
+            have.update(lacking)
 
     def _write_chunk(self, feature_key: str, image_sha256s: list[str], features: np.ndarray) -> None:
         name = f"{short(fingerprint([feature_key, image_sha256s]))}.npz"

@@ -218,8 +218,8 @@ class Store:
                 [(image_key, *astuple(row), run_id, created) for row in rows],
             )
             connection.execute(
-                "UPDATE sessions SET images_generated = images_generated + ?, images_failed = images_failed + ? "
-                "WHERE session_id = ?",
+                "UPDATE sessions SET images_generated = images_generated + ?, "
+                "images_failed = images_failed + ? WHERE session_id = ?",
                 (len(rows) - failed, failed, session_id),
             )
 
@@ -317,11 +317,13 @@ class Store:
 
     def summaries(self, run_id: str) -> list[SummaryRecord]:
         """Return the summaries of a run in the order they were given."""
-        names = ", ".join(field.name for field in fields(SummaryRecord))
+        names = [field.name for field in fields(SummaryRecord)]
         rows = self._connection.execute(
-            f"SELECT {names} FROM summaries WHERE run_id = ? ORDER BY position", (run_id,)
+            f"SELECT {', '.join(names)} FROM summaries WHERE run_id = ? ORDER BY position", (run_id,)
         )
-        return [SummaryRecord(*row[:14], bool(row[14]), row[15], bool(row[16])) for row in rows]
+        found = [dict(zip(names, row, strict=True)) for row in rows]
+        flags = ("higher_is_better", "complete")
+        return [SummaryRecord(**{**row, **{flag: bool(row[flag]) for flag in flags}}) for row in found]
 
     def file_hashes(self) -> dict[tuple[str, int, int], str]:
         """Return every remembered file hash by (path, size, mtime in ns)."""
@@ -354,7 +356,7 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version != SCHEMA_VERSION:
         raise UsageError(
-            f"{path}: store version {version}, this sana-bench reads {SCHEMA_VERSION}: choose another --output"
+            f"{path}: store version {version}, this version reads {SCHEMA_VERSION}: choose another --output"
         )
 
 

@@ -71,6 +71,17 @@ def test_batch_size_leaves_images_and_scores_alone(sana_bench, tmp_path) -> None
         assert batch.value == pytest.approx(single.value, rel=1e-3, abs=1e-3)
 
 
+def test_lost_images_come_back_bit_for_bit(sana_bench, tmp_path) -> None:
+    few = ("--limit", str(LIMIT), "--variants", "sana-micro", "--batch-size", "5")
+    sana_bench("results", *few)
+    images, found = numbers.image_bytes(tmp_path / "results"), numbers.summaries(tmp_path / "results")
+    for path in sorted(images)[2::4]:
+        (tmp_path / "results" / "runs" / path).unlink()
+    sana_bench("results", *few)
+    assert numbers.image_bytes(tmp_path / "results") == images
+    assert numbers.summaries(tmp_path / "results") == found
+
+
 def test_images_depend_on_the_prompt_and_the_noise(sana_bench, tmp_path) -> None:
     sana_bench("results", "--limit", str(LIMIT), "--variants", "sana-micro")
     contents = numbers.image_bytes(tmp_path / "results").values()
