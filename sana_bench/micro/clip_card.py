@@ -73,12 +73,18 @@ def attribute_accuracy(clip: MicroClip) -> dict[str, float]:
     The two-object, position and colour-attribution prompts never occur in training.
     """
     rng = np.random.default_rng(_EVALUATION_SEED)
+    records = geneval_prompts()
+    scenes = [render(scene_for(record, rng)) for record in records for _ in range(_SCENES_PER_PROMPT)]
+    images = clip.encode_images(np.stack(scenes)).reshape(len(records), _SCENES_PER_PROMPT, -1)
+    choices = [
+        [record["prompt"], *(wrong for kind in wrong_captions(record["prompt"]) for wrong in kind)]
+        for record in records
+    ]
+    known = sorted({caption for options in choices for caption in options})
+    texts = dict(zip(known, clip.encode_texts(known), strict=True))
     outcomes: dict[str, list[bool]] = {}
-    for record in geneval_prompts():
-        wrong = [caption for kind in wrong_captions(record["prompt"]) for caption in kind]
-        texts = clip.encode_texts([record["prompt"], *wrong])
-        images = np.stack([render(scene_for(record, rng)) for _ in range(_SCENES_PER_PROMPT)])
-        nearest = (clip.encode_images(images) @ texts.T).argmax(axis=1)
+    for record, options, own in zip(records, choices, images, strict=True):
+        nearest = (own @ np.stack([texts[caption] for caption in options]).T).argmax(axis=1)
         outcomes.setdefault(record["tag"], []).extend((nearest == 0).tolist())
     return {tag: float(np.mean(hits)) for tag, hits in outcomes.items()}
 
