@@ -22,7 +22,7 @@ from sana_bench.fingerprint import directory_sha256, file_sha256, short
 from sana_bench.provenance import code_revision, cpu_model, package_versions
 from sana_bench.suite import list_variants, load_variant
 
-__all__ = ["diagnose"]
+__all__ = ["changed_files", "diagnose"]
 
 
 def diagnose(suites: Path) -> tuple[list[str], bool]:
@@ -94,12 +94,12 @@ def _micro() -> tuple[list[str], bool]:
             works = False
         else:
             lines.append(f"micro weights {name}: {directory}, sha256 {short(directory_sha256(directory))}")
-    wrong = _changed_files(root)
+    wrong = changed_files(root)
     lines += [f"! {name}: not the file that was shipped; fetch it again" for name in wrong]
     return lines, works and not wrong
 
 
-def _changed_files(root: Path) -> list[str]:
+def changed_files(root: Path) -> list[str]:
     """Return the files listed in `SHA256SUMS` (as sha256sum writes it) that are missing or changed."""
     sums = root / "SHA256SUMS"
     if not sums.is_file():

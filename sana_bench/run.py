@@ -244,8 +244,8 @@ class _Session:
         terminal, paths = write_run_report(self._store, self._files, self._resolved)
         say("")
         say(terminal)
-        for reason in reasons:
-            say(f"incomplete: {reason}")
+        if reasons:
+            say(f"incomplete: {'; '.join(reasons)}")
         say(f"report: {paths.html}")
 
     def _how_to_resume(self) -> str:
