@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from sana_reports import Latency, ReportData, ReportPaths, SampleCell, SummaryCell, VariantInfo
 
 from sana_bench import atomic
 from sana_bench.benchmarks.base import Prompt
@@ -19,6 +18,7 @@ from sana_bench.resolve import ResolvedSuite, SampleKey
 from sana_bench.results.schema import ImageRow, ScoreRecord, SummaryRecord
 from sana_bench.results.store import Store
 from sana_bench.run_files import RunFiles, image_path
+from sana_reports import Latency, ReportData, ReportPaths, SampleCell, SummaryCell, VariantInfo
 
 __all__ = ["build_report_data", "regenerate_report", "write_run_report"]
 

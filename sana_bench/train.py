@@ -42,9 +42,8 @@ def _train(kind: str, config: dict[str, Any], folder: Path) -> None:
 
         run_clip_training(config, folder)
         return
-    from sana_models.training.run import run_training
-
     from sana_bench.micro.captions import VOCABULARY, sample_training_batch
+    from sana_models.training.run import run_training
 
     result = run_training(config, folder, source=sample_training_batch, vocabulary=VOCABULARY)
     say(

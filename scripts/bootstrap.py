@@ -22,7 +22,15 @@ def main() -> None:
         venv.create(target, with_pip=False, symlinks=True)
     if not (uv_home / "bin" / "uv").exists():
         venv.create(uv_home, with_pip=True, symlinks=True)
-        run(uv_home / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV_REQUIREMENT)
+        run(
+            uv_home / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            UV_REQUIREMENT,
+        )
     uv = (uv_home / "bin" / "uv", "pip", "install", "--quiet", "--python", target / "bin" / "python")
     run(*uv, "--requirement", ROOT / "requirements.lock")
     run(*uv, "--no-deps", "--editable", ROOT)

@@ -14,11 +14,11 @@ TINY_CLIP = {
 def write_tiny_pipeline(folder: Path, seed: int = 0) -> Path:
     """Write a SANA pipeline folder for 64-pixel images with random weights."""
     import torch
-    from sana_models import DCAE, DCAEConfig, SanaConfig, SanaTransformer, TextEncoder, save_pretrained
-    from sana_models.text import make_word_tokenizer
     from transformers import Gemma2Config, Gemma2Model
 
     from sana_bench.micro.captions import VOCABULARY
+    from sana_models import DCAE, DCAEConfig, SanaConfig, SanaTransformer, TextEncoder, save_pretrained
+    from sana_models.text import make_word_tokenizer
 
     blocks = ("ResBlock",) * 4
     scales: tuple[tuple[int, ...], ...] = ((),) * 4

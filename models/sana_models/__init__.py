@@ -1,4 +1,5 @@
-"""SANA: linear diffusion transformer, DC-AE, Gemma-2 conditioning, samplers and training, usable without the harness.
+"""SANA: linear diffusion transformer, DC-AE, Gemma-2 conditioning, samplers and training, without the
+harness.
 
 Names are loaded on first use, so that importing the package does not import torch.
 """

@@ -1,24 +1,36 @@
-"""Reading and writing checkpoints: the diffusers folder layout, and the official single-file layout of the transformer.
+"""Reading and writing checkpoints: the diffusers folder layout, and the official single-file layout.
 
-Weights are never initialised before they are read: modules are built on the meta device and the tensors of the file assigned.
-Only safetensors and `torch.load(weights_only=True)` touch files, so a checkpoint cannot run code.
+Weights are never initialised before they are read: modules are built on the meta device and the file's
+tensors assigned.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sana_models.config import DCAEConfig, SanaConfig
+from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, DCAEConfig, SanaConfig
 from sana_models.dc_ae import DCAE
+from sana_models.key_maps import autoencoder_pieces, transformer_pieces
 from sana_models.text import TextEncoder
 from sana_models.transformer import SanaTransformer
+from sana_models.weight_files import (
+    CheckpointError,
+    StoredTensor,
+    assign_weights,
+    first_line,
+    open_folder,
+    open_official,
+    read_config,
+    take_pieces,
+)
 
 __all__ = [
     "CheckpointError",
+    "check_pipeline_folder",
     "load_autoencoder",
     "load_flow_shift",
     "load_text_encoder",
@@ -28,71 +40,101 @@ __all__ = [
     "save_pretrained",
 ]
 
-WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
-_SHOWN_KEYS = 3
+_WEIGHTS = "diffusion_pytorch_model"
+_PIPELINES = ("SanaPipeline", "SanaPAGPipeline")
+#: What a configuration of wrong types or sizes raises while a module is built from it.
+_BUILD_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 M = TypeVar("M", bound=nn.Module)
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, truncated, of another model or of other shapes; the text is one line."""
-
-
 def load_transformer(
-    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    path: str | Path,
+    *,
+    config: SanaConfig | str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    variant: str | None = None,
 ) -> SanaTransformer:
-    """Load a SANA transformer from a folder with `config.json` and safetensors weights, strictly.
+    """Load a SANA transformer strictly, frozen and in evaluation mode.
 
-    Raises CheckpointError naming the file and the first missing, extra or misshapen keys.
+    `path` is a diffusers folder, whose `config.json` is used, or an official `.pth` file, which says nothing
+    about head counts and needs `config` (or its name in `SANA_CONFIGS`). `variant` picks files such as
+    `*.fp16.safetensors` of a folder. Raises CheckpointError naming the file and the first missing, extra or
+    misshapen keys, and ValueError for an unknown `config`.
     """
-    folder = Path(folder)
-    config = _parse(SanaConfig, folder)
-    with torch.device("meta"):
-        model = SanaTransformer(config)
-    return _fill(model, _read_weights(folder, WEIGHTS_NAME), folder, device, dtype)
+    path = Path(path)
+    if not _is_official(path):
+        model = _build(lambda: SanaTransformer(SanaConfig.from_dict(read_config(path))), path / "config.json")
+        return assign_weights(model, open_folder(path, _WEIGHTS, variant), path, device, dtype)
+    if config is None:
+        raise ValueError(f"{path} needs a config; by name: {', '.join(SANA_CONFIGS)}")
+    known = SANA_CONFIGS.get(config) if isinstance(config, str) else config
+    if known is None:
+        raise ValueError(f"config is {config!r}; allowed: {', '.join(SANA_CONFIGS)}")
+    tensors = open_official(path)
+    model = _build(lambda: SanaTransformer(known), path)
+    return assign_weights(model, take_pieces(tensors, transformer_pieces(tensors)), path, device, dtype)
 
 
 def load_autoencoder(
-    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    path: str | Path,
+    *,
+    config: DCAEConfig = DC_AE_F32C32,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    variant: str | None = None,
 ) -> DCAE:
-    """Load a DC-AE from a folder with `config.json` and safetensors weights, strictly; raises CheckpointError."""
-    folder = Path(folder)
-    config = _parse(DCAEConfig, folder)
-    with torch.device("meta"):
-        model = DCAE(config)
-    return _fill(model, _read_weights(folder, WEIGHTS_NAME), folder, device, dtype)
+    """Load a DC-AE strictly from a diffusers folder, or from an official `.pth` file of the given `config`.
+
+    Raises CheckpointError naming the file and the first missing, extra or misshapen keys.
+    """
+    path = Path(path)
+    if not _is_official(path):
+        model = _build(lambda: DCAE(DCAEConfig.from_dict(read_config(path))), path / "config.json")
+        return assign_weights(model, open_folder(path, _WEIGHTS, variant), path, device, dtype)
+    tensors = open_official(path)
+    model = _build(lambda: DCAE(config), path)
+    return assign_weights(model, take_pieces(tensors, autoencoder_pieces(tensors)), path, device, dtype)
 
 
 def load_text_encoder(
-    root: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    root: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    variant: str | None = None,
 ) -> TextEncoder:
-    """Load tokenizer and Gemma-2 decoder from `root/tokenizer` and `root/text_encoder`; raises CheckpointError."""
+    """Load tokenizer and Gemma-2 decoder from `root/tokenizer` and `root/text_encoder`; raises
+    CheckpointError.
+    """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer, Gemma2Config, Gemma2Model
 
     root = Path(root)
     folder = root / "text_encoder"
     data = read_config(folder)
-    if data.get("model_type") != "gemma2":
-        raise CheckpointError(f"{folder / 'config.json'}: model_type is {data.get('model_type')!r}, expected 'gemma2'")
+    kind = data.get("model_type")
+    if kind != "gemma2":
+        raise CheckpointError(f"{folder / 'config.json'}: model_type is {kind!r}, expected 'gemma2'")
     if not (root / "tokenizer" / "tokenizer_config.json").exists():
         raise CheckpointError(f"{root / 'tokenizer'}: no tokenizer_config.json")
-    config = Gemma2Config.from_dict(data)
+    try:
+        config = Gemma2Config.from_dict(data)
+    except (StrictDataclassError, *_BUILD_ERRORS) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {first_line(error)}") from error
     # Soft-capped attention scores are only exact on the plain path.
     config._attn_implementation = "eager"
-    with torch.device("meta"):
-        model = Gemma2Model(config)
-    # A causal-LM export prefixes the decoder's keys; the language-model head itself is not used.
-    weights = {
-        key.removeprefix("model."): value
-        for key, value in _read_weights(folder, "model.safetensors").items()
-        if not key.startswith("lm_head.")
-    }
-    _fill(model, weights, folder, device, dtype, check_meta_buffers=False)
+    model = _build(lambda: Gemma2Model(config), folder / "config.json")
+    assign_weights(model, _decoder_weights(open_folder(folder, "model", variant)), folder, device, dtype)
     _restore_gemma_buffers(model, config, device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(root / "tokenizer", local_files_only=True)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{root / 'tokenizer'}: unreadable tokenizer ({_first_line(error)})") from error
+        raise CheckpointError(f"{root / 'tokenizer'}: unreadable tokenizer ({first_line(error)})") from error
+    if len(tokenizer) > config.vocab_size:
+        found = f"{len(tokenizer)} words for {config.vocab_size} embeddings"
+        raise CheckpointError(f"{root / 'tokenizer'}: not the tokenizer of this text encoder, {found}")
     return TextEncoder(tokenizer, model)
 
 
@@ -100,9 +142,18 @@ def load_flow_shift(root: str | Path) -> float:
     """Return the noise shift stored in `root/scheduler/scheduler_config.json`; raises CheckpointError."""
     data = read_config(Path(root) / "scheduler", "scheduler_config.json")
     shift = data.get("flow_shift", data.get("shift"))
-    if not isinstance(shift, int | float) or shift <= 0:
+    if not isinstance(shift, int | float) or isinstance(shift, bool) or shift <= 0:
         raise CheckpointError(f"{Path(root) / 'scheduler'}: no positive flow_shift in scheduler_config.json")
     return float(shift)
+
+
+def check_pipeline_folder(root: Path) -> None:
+    """Raise CheckpointError unless `root/model_index.json` describes a SANA pipeline."""
+    kind = read_config(root, "model_index.json").get("_class_name")
+    if kind not in _PIPELINES:
+        raise CheckpointError(
+            f"{root / 'model_index.json'}: pipeline is {kind!r}, expected {_PIPELINES[0]!r}"
+        )
 
 
 def save_autoencoder(
@@ -117,7 +168,7 @@ def save_autoencoder(
     config = model.config.to_dict()
     if latents_mean is not None and latents_std is not None:
         config |= {"latents_mean": latents_mean, "latents_std": latents_std}
-    _write_module(model, config, folder, WEIGHTS_NAME, dtype)
+    _write_module(model, config, folder, f"{_WEIGHTS}.safetensors", dtype)
 
 
 def save_pretrained(
@@ -129,9 +180,14 @@ def save_pretrained(
     flow_shift: float,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a complete pipeline folder in the diffusers layout."""
+    """Write a complete pipeline folder in the diffusers layout.
+
+    An autoencoder with per-channel latent statistics, which diffusers would silently ignore, is recorded as
+    this package's own class, so that diffusers refuses the folder.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    _write_module(transformer, transformer.config.to_dict(), root / "transformer", WEIGHTS_NAME, dtype)
+    weights = f"{_WEIGHTS}.safetensors"
+    _write_module(transformer, transformer.config.to_dict(), root / "transformer", weights, dtype)
     save_autoencoder(autoencoder, root / "vae", dtype=dtype)
     gemma = text_encoder.model.config.to_dict() | {"architectures": ["Gemma2Model"]}
     _write_module(text_encoder.model, gemma, root / "text_encoder", "model.safetensors", dtype)
@@ -145,103 +201,40 @@ def save_pretrained(
         "flow_shift": flow_shift,
     }
     _write_json(root / "scheduler" / "scheduler_config.json", scheduler)
+    plain = autoencoder.config.latents_mean is None
     index = {
         "_class_name": "SanaPipeline",
         "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
         "text_encoder": ["transformers", "Gemma2Model"],
         "tokenizer": ["transformers", type(text_encoder.tokenizer).__name__],
         "transformer": ["diffusers", "SanaTransformer2DModel"],
-        "vae": ["diffusers", "AutoencoderDC"],
+        "vae": ["diffusers", "AutoencoderDC"] if plain else ["sana_models", "DCAE"],
     }
     # Written last: a folder with an index is a complete one.
     _write_json(root / "model_index.json", index)
 
 
-def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    """Read a JSON object; raises CheckpointError naming the file."""
-    path = folder / name
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+def _is_official(path: Path) -> bool:
+    return path.suffix in (".pth", ".pt")
+
+
+def _build(make: Callable[[], M], source: Path) -> M:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not valid JSON ({_first_line(error)})") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: expected an object, found {type(data).__name__}")
-    return data
+        with torch.device("meta"):
+            return make()
+    except CheckpointError:
+        raise
+    except _BUILD_ERRORS as error:
+        raise CheckpointError(f"{source}: {first_line(error)}") from error
 
 
-def _parse(kind: Any, folder: Path) -> Any:
-    try:
-        return kind.from_dict(read_config(folder))
-    except (ValueError, TypeError, KeyError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{folder / 'config.json'}: {_first_line(error)}") from error
-
-
-def _read_weights(folder: Path, name: str) -> dict[str, Tensor]:
-    index = folder / f"{name}.index.json"
-    if index.is_file():
-        files = sorted(set(read_config(folder, index.name).get("weight_map", {}).values()))
-    else:
-        files = [name]
-    weights: dict[str, Tensor] = {}
-    for file in files:
-        weights |= _read_safetensors(folder / file)
-    return weights
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: truncated or not a safetensors file ({_first_line(error)})") from error
-
-
-def _fill(
-    model: M,
-    weights: Mapping[str, Tensor],
-    source: Path,
-    device: str | torch.device,
-    dtype: torch.dtype,
-    *,
-    check_meta_buffers: bool = True,
-) -> M:
-    expected = model.state_dict()
-    check_keys(expected, weights, source)
-    model.load_state_dict({key: value.to(device, dtype) for key, value in weights.items()}, assign=True)
-    if check_meta_buffers:
-        unset = [name for name, buffer in model.named_buffers() if buffer.is_meta]
-        if unset:
-            raise CheckpointError(f"{source}: buffer {unset[0]!r} is not part of the checkpoint")
-    return model.eval().requires_grad_(False)
-
-
-def check_keys(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: Path) -> None:
-    """Raise CheckpointError, naming the first few keys, unless names and shapes agree."""
-    problems = []
-    for label, keys in (("missing", expected.keys() - found.keys()), ("unexpected", found.keys() - expected.keys())):
-        if keys:
-            problems.append(f"{len(keys)} {label} ({_some(sorted(keys))})")
-    shapes = [
-        f"{key}: {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in sorted(expected.keys() & found.keys())
-        if found[key].shape != expected[key].shape
-    ]
-    if shapes:
-        problems.append(f"{len(shapes)} of another shape ({_some(shapes)})")
-    if problems:
-        raise CheckpointError(f"{source}: weights do not fit the configuration: {'; '.join(problems)}")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN_KEYS]) + (", ..." if len(names) > _SHOWN_KEYS else "")
+def _decoder_weights(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Reduce a causal-LM export to its decoder: its keys carry a prefix, and the language-model head is not
+    used.
+    """
+    return {
+        key.removeprefix("model."): value for key, value in tensors.items() if not key.startswith("lm_head.")
+    }
 
 
 def _restore_gemma_buffers(model: Any, config: Any, device: str | torch.device) -> None:
@@ -249,6 +242,9 @@ def _restore_gemma_buffers(model: Any, config: Any, device: str | torch.device) 
     model.rotary_emb = type(model.rotary_emb)(config).to(device)
     scale = torch.tensor(model.embed_tokens.scalar_embed_scale, device=device)
     model.embed_tokens.embed_scale = nn.Buffer(scale, persistent=False)
+    unset = [name for name, buffer in model.named_buffers() if buffer.is_meta]
+    if unset:
+        raise RuntimeError(f"this transformers version has a Gemma-2 buffer of unknown content: {unset[0]}")
 
 
 def _write_module(
@@ -269,7 +265,3 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     temporary.replace(path)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -126,7 +126,9 @@ class DCAEConfig:
         for name in ("latents_mean", "latents_std"):
             value = getattr(self, name)
             if value is not None and len(value) != self.latent_channels:
-                raise ValueError(f"{name} has {len(value)} entries for {self.latent_channels} latent channels")
+                raise ValueError(
+                    f"{name} has {len(value)} entries for {self.latent_channels} latent channels"
+                )
         if (self.latents_mean is None) != (self.latents_std is None):
             raise ValueError("latents_mean and latents_std must be given together")
 

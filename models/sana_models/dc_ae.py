@@ -50,8 +50,8 @@ class _MultiscaleProjection(nn.Module):
 class MultiscaleLinearAttention(nn.Module):
     """EfficientViT's ReLU linear attention over the input and its locally aggregated copies.
 
-    Heads are consecutive groups of three times `head_dim` channels of the concatenation, so `to_q`, `to_k` and `to_v` are thirds of a
-    packed matrix, not queries, keys and values.
+    Heads are consecutive groups of three times `head_dim` channels of the concatenation, so `to_q`, `to_k` and `to_v` are
+    thirds of a packed matrix, not queries, keys and values.
     """
 
     def __init__(self, width: int, head_dim: int, scales: tuple[int, ...]) -> None:
@@ -68,7 +68,9 @@ class MultiscaleLinearAttention(nn.Module):
         tokens = _tokens_last(x)
         packed = torch.cat([self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)], dim=-1)
         image = _channels_first(packed)
-        scales = torch.cat([packed, *(_tokens_last(scale(image)) for scale in self.to_qkv_multiscale)], dim=-1)
+        scales = torch.cat(
+            [packed, *(_tokens_last(scale(image)) for scale in self.to_qkv_multiscale)], dim=-1
+        )
         heads_BHN3D = scales.flatten(1, 2).unflatten(-1, (-1, 3 * self.head_dim)).transpose(1, 2)
         attended = relu_linear_attention(*heads_BHN3D.chunk(3, dim=-1))
         merged = attended.transpose(1, 2).flatten(2).unflatten(1, tokens.shape[1:3]).to(tokens.dtype)
@@ -203,7 +205,7 @@ class Decoder(nn.Module):
 
 
 class DCAE(nn.Module):
-    """Deterministic autoencoder; `encode` and `decode` work on raw latents, `normalise` maps them to the diffusion model's scale."""
+    """Deterministic autoencoder on raw latents; `normalise` maps them to the scale the diffusion model works at."""
 
     def __init__(self, config: DCAEConfig) -> None:
         super().__init__()
@@ -215,13 +217,17 @@ class DCAE(nn.Module):
         """Images (B, 3, H, W) in [-1, 1] to raw latents; raises ValueError unless H and W are multiples of the compression."""
         factor = self.config.spatial_compression
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % factor or images.shape[3] % factor:
-            raise ValueError(f"images are {tuple(images.shape)}; expected (B, 3, H, W) with H and W multiples of {factor}")
+            raise ValueError(
+                f"images are {tuple(images.shape)}; expected (B, 3, H, W) with H and W multiples of {factor}"
+            )
         return self.encoder(images.contiguous(memory_format=torch.channels_last))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Raw latents (B, latent_channels, h, w) to images around [-1, 1], not clamped."""
         if latents.ndim != 4 or latents.shape[1] != self.config.latent_channels:
-            raise ValueError(f"latents are {tuple(latents.shape)}; expected (B, {self.config.latent_channels}, h, w)")
+            raise ValueError(
+                f"latents are {tuple(latents.shape)}; expected (B, {self.config.latent_channels}, h, w)"
+            )
         return self.decoder(latents.contiguous(memory_format=torch.channels_last))
 
     def normalise(self, latents: Tensor) -> Tensor:

@@ -1,8 +1,15 @@
 """Samplers of SANA as plain functions over tensors.
 
-The state is x = (1 - sigma) x0 + sigma noise; the network predicts v = noise - x0 and is told t = 1000 sigma. `velocity` functions take
-(x, t) with x fp32 (B, C, h, w) and t a float; they are called once a step.
-Sources: SANA (arXiv 2410.10629) Algorithm 1; DPM-Solver++ (arXiv 2211.01095) second-order multistep, midpoint form.
+The state is x = (1 - sigma) x0 + sigma noise; the network predicts v = noise - x0 and is told t = 1000 sigma.
+`velocity` functions take (x, t) with x fp32 (B, C, h, w) and t a float; they are called once a step.
+
+The published networks were trained on integer times: the official model cuts the fraction of t inside, and
+diffusers' Flow-DPM scheduler hands over integers, while its Euler scheduler does not. `truncate_time`
+chooses; its defaults are those of the diffusers schedulers. The mixing of data and noise always uses the
+exact sigma.
+
+Sources: SANA (arXiv 2410.10629) Algorithm 1; DPM-Solver++ (arXiv 2211.01095) second-order multistep, midpoint
+form.
 """
 
 import math
@@ -23,7 +30,8 @@ def shift_sigma(sigma: np.ndarray, shift: float) -> np.ndarray:
 
 
 def flow_sigmas(steps: int, shift: float) -> np.ndarray:
-    """Return the `steps + 1` decreasing float64 noise levels of Flow-DPM-Solver; the first is just below 1, the last 0.
+    """Return the `steps + 1` decreasing float64 noise levels of Flow-DPM-Solver; the first is just below 1,
+    the last 0.
 
     Raises ValueError unless steps >= 1 and shift > 0.
     """
@@ -35,8 +43,9 @@ def flow_sigmas(steps: int, shift: float) -> np.ndarray:
 def flow_euler_sigmas(steps: int, shift: float) -> np.ndarray:
     """Return the `steps + 1` noise levels of flow-Euler.
 
-    The range is read off the already shifted 1000-step training grid and shifted once more, as the public scheduler does, so the
-    last level before 0 is 0.0089 for shift 3. Raises ValueError unless steps >= 1 and shift > 0.
+    The range is read off the already shifted 1000-step training grid and shifted once more, as the public
+    scheduler does, so the last level before 0 is 0.0089 for shift 3. Raises ValueError unless steps >= 1 and
+    shift > 0.
     """
     _check(steps, shift)
     lowest, highest = shift_sigma(np.array([0.001, 1.0]), shift)
@@ -45,28 +54,35 @@ def flow_euler_sigmas(steps: int, shift: float) -> np.ndarray:
 
 
 def flow_dpm_solver(
-    velocity: Velocity, noise: Tensor, sigmas: np.ndarray, *, on_step: StepCallback | None = None
+    velocity: Velocity,
+    noise: Tensor,
+    sigmas: np.ndarray,
+    *,
+    truncate_time: bool = True,
+    on_step: StepCallback | None = None,
 ) -> Tensor:
-    """Integrate from `noise` to data by Flow-DPM-Solver, second order in between, first order at the first and last step.
+    """Integrate from `noise` to data by Flow-DPM-Solver: first order at the first and the last step, second
+    in between.
 
-    The last step must be first order: it ends at sigma 0, where the half-log-SNR is infinite and the second-order ratio is 0.
+    The last step must be first order: it ends at sigma 0, where the half-log-SNR is infinite and the
+    second-order ratio 0. Returns fp32 data shaped like `noise`; `on_step(done, steps)` is called after each
+    step.
     """
     x = noise.float()
     steps = len(sigmas) - 1
     previous: Tensor | None = None
     for n in range(steps):
         sigma, target = float(sigmas[n]), float(sigmas[n + 1])
-        data = x - sigma * velocity(x, _model_time(sigma)).float()
-        direction = data
-        if previous is not None and n < steps - 1:
-            h = _half_log_snr(target) - _half_log_snr(sigma)
-            ratio = (_half_log_snr(sigma) - _half_log_snr(float(sigmas[n - 1]))) / h
-            direction = data + (data - previous) / (2 * ratio)
+        data = x - sigma * velocity(x, _model_time(sigma, truncate_time)).float()
         if target > 0:
             h = _half_log_snr(target) - _half_log_snr(sigma)
+            direction = data
+            if previous is not None and n < steps - 1:
+                ratio = (_half_log_snr(sigma) - _half_log_snr(float(sigmas[n - 1]))) / h
+                direction = data + (data - previous) / (2 * ratio)
             x = (target / sigma) * x - (1 - target) * math.expm1(-h) * direction
         else:
-            x = direction
+            x = data
         previous = data
         if on_step is not None:
             on_step(n + 1, steps)
@@ -74,14 +90,19 @@ def flow_dpm_solver(
 
 
 def flow_euler(
-    velocity: Velocity, noise: Tensor, sigmas: np.ndarray, *, on_step: StepCallback | None = None
+    velocity: Velocity,
+    noise: Tensor,
+    sigmas: np.ndarray,
+    *,
+    truncate_time: bool = False,
+    on_step: StepCallback | None = None,
 ) -> Tensor:
-    """Integrate from `noise` to data by explicit Euler steps; the model sees untruncated times, as in the public scheduler."""
+    """Integrate from `noise` to data by explicit Euler steps; otherwise as `flow_dpm_solver`."""
     x = noise.float()
     steps = len(sigmas) - 1
     for n in range(steps):
         sigma, target = float(sigmas[n]), float(sigmas[n + 1])
-        x = x + (target - sigma) * velocity(x, 1000 * sigma).float()
+        x = x + (target - sigma) * velocity(x, _model_time(sigma, truncate_time)).float()
         if on_step is not None:
             on_step(n + 1, steps)
     return x
@@ -94,9 +115,8 @@ SOLVERS: dict[str, tuple[Callable[[int, float], np.ndarray], Callable[..., Tenso
 }
 
 
-def _model_time(sigma: float) -> float:
-    # The official network truncates its time input and diffusers' scheduler hands over integers: 999.67 is seen as 999.
-    return float(int(1000 * sigma))
+def _model_time(sigma: float, truncate: bool) -> float:
+    return float(int(1000 * sigma)) if truncate else 1000 * sigma
 
 
 def _half_log_snr(sigma: float) -> float:
@@ -104,5 +124,5 @@ def _half_log_snr(sigma: float) -> float:
 
 
 def _check(steps: int, shift: float) -> None:
-    if steps < 1 or shift <= 0:
+    if steps < 1 or not 0 < shift < math.inf:
         raise ValueError(f"steps is {steps} and shift {shift}; steps must be at least 1 and shift above 0")

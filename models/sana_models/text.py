@@ -1,6 +1,7 @@
 """The text side of SANA: Gemma-2 last hidden states, instruction handling and token selection.
 
-Sources: SANA (arXiv 2410.10629) section 2.3; the official and the diffusers pipelines, which differ in prompt case.
+Sources: SANA (arXiv 2410.10629) section 2.3; the official and the diffusers pipelines, which differ in prompt
+case.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,8 +19,8 @@ Conditioning = Literal["official", "diffusers"]
 def complex_human_instruction(conditioning: Conditioning = "diffusers") -> str:
     """Return SANA's instruction prompt, read from the installed diffusers package.
 
-    The official text quotes the two-word phrase of its first line with double quotes, diffusers with single ones.
-    Raises ImportError when diffusers is not installed.
+    The official text quotes the two-word phrase of its first line with double quotes, diffusers with single
+    ones. Raises ImportError when diffusers is not installed.
     """
     import inspect
 
@@ -32,7 +33,9 @@ def complex_human_instruction(conditioning: Conditioning = "diffusers") -> str:
 
 
 def make_word_tokenizer(words: Iterable[str], *, model_max_length: int) -> Any:
-    """Build a fast tokenizer with one id per lower-cased word, `<bos>` first and padding on the right, as Gemma pads."""
+    """Build a fast tokenizer with one id per lower-cased word, `<bos>` first and padding on the right, as
+    Gemma pads.
+    """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -78,14 +81,16 @@ class TextEncoder:
     ) -> tuple[Tensor, Tensor]:
         """Return embeddings (B, max_length, D) and the mask (B, max_length) of tokens that take part.
 
-        With an instruction, the prompt is encoded behind it and the instruction's own positions are dropped: the first token and
-        the last `max_length - 1` are kept. The unconditional text is the empty prompt without instruction.
+        With an instruction, the prompt is encoded behind it and the instruction's own positions are dropped:
+        the first token and the last `max_length - 1` are kept. The unconditional text is the empty prompt
+        without instruction.
         """
         texts = [_clean(prompt, conditioning) for prompt in prompts]
         length = max_length
         if instruction:
             texts = [instruction + text for text in texts]
-            # Two less: the start token and the instruction's trailing space, which merges with the prompt's first word.
+            # Two less: the start token and the instruction's trailing space, which merges with the prompt's
+            # first word.
             length = len(self.tokenizer.encode(instruction)) + max_length - 2
         encoded = self.tokenizer(
             texts,

@@ -23,7 +23,9 @@ _FP16_MAX = 65504.0
 def timestep_features(timestep_B: Tensor, *, width: int = 256, max_period: float = 10000.0) -> Tensor:
     """Return the fp32 (B, width) sinusoid features of timesteps in [0, 1000]: cosines first, then sines."""
     half = width // 2
-    exponent = -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=timestep_B.device) / half
+    exponent = (
+        -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=timestep_B.device) / half
+    )
     angles = timestep_B.float()[:, None] * exponent.exp()[None]
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
@@ -143,7 +145,12 @@ class SanaBlock(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
 
     def forward(
-        self, x_BNC: Tensor, text_BTC: Tensor, bias_B11T: Tensor, modulation_B6C: Tensor, grid: tuple[int, int]
+        self,
+        x_BNC: Tensor,
+        text_BTC: Tensor,
+        bias_B11T: Tensor,
+        modulation_B6C: Tensor,
+        grid: tuple[int, int],
     ) -> Tensor:
         table = self.scale_shift_table + modulation_B6C
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.chunk(6, dim=1)
@@ -170,7 +177,9 @@ class SanaTransformer(nn.Module):
         self.norm_out = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.proj_out = nn.Linear(width, config.patch_size**2 * config.out_channels)
 
-    def forward(self, latents: Tensor, timestep: Tensor, text_embeddings: Tensor, text_mask: Tensor | None) -> Tensor:
+    def forward(
+        self, latents: Tensor, timestep: Tensor, text_embeddings: Tensor, text_mask: Tensor | None
+    ) -> Tensor:
         """Return the velocity, shaped like `latents` (B, C, h, w).
 
         `timestep` (B,) is 1000 times the noise level, already shifted. `text_embeddings` is (B, T, caption_channels);
@@ -178,7 +187,9 @@ class SanaTransformer(nn.Module):
         Raises ValueError on a wrong rank or channel count.
         """
         if latents.ndim != 4 or latents.shape[1] != self.config.in_channels:
-            raise ValueError(f"latents are {tuple(latents.shape)}; expected (B, {self.config.in_channels}, h, w)")
+            raise ValueError(
+                f"latents are {tuple(latents.shape)}; expected (B, {self.config.in_channels}, h, w)"
+            )
         if text_embeddings.ndim != 3 or text_embeddings.shape[-1] != self.config.caption_channels:
             found = tuple(text_embeddings.shape)
             raise ValueError(f"text embeddings are {found}; expected (B, T, {self.config.caption_channels})")

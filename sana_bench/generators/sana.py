@@ -67,8 +67,9 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 # alternating variants does not reload.
 @lru_cache(maxsize=2)
 def _load(path: str, sha256: str, device: str, precision: str, instruction: str) -> Any:
-    import sana_models
     import torch
+
+    import sana_models
     from sana_models.text import complex_human_instruction
 
     dtypes: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -20,8 +20,8 @@ __all__ = [
     "scene_for",
 ]
 
-#: Share of each caption kind in training. `dense` names colours and relation at once ("a red circle left of a blue
-#: square").
+#: Share of each caption kind in training. `dense` names colours and relation at once ("a red circle left of
+#: a blue square").
 TASK_WEIGHTS = {
     "single_object": 0.06,
     "two_object": 0.14,
@@ -53,7 +53,7 @@ def is_held_out(caption: str) -> bool:
 
 
 def sample_training_batch(seed: int, index: int, n: int) -> tuple[np.ndarray, list[str]]:
-    """Return batch `index` of the stream `seed`, the same on every call: uint8 images (n, 64, 64, 3), captions."""
+    """Return batch `index` of the stream `seed`, always the same: uint8 images (n, 64, 64, 3), captions."""
     rng = np.random.default_rng([seed, index])
     pairs = [sample_training_pair(rng) for _ in range(n)]
     return np.stack([render(scene) for scene, _ in pairs]), [caption for _, caption in pairs]
@@ -121,7 +121,7 @@ def _dense_record(subject: tuple[str, str], relation: str, anchor: tuple[str, st
 
 
 def _place_related(rng: np.random.Generator, relation: str) -> tuple[list[tuple[float, float]], list[float]]:
-    """Centres and radii of (anchor, subject): apart along the named axis, less than half as far along the other."""
+    """Centres and radii of (anchor, subject): far apart along the named axis, less so along the other."""
     low, high = _RADIUS_PX[2]
     radii = [float(r) for r in rng.uniform(low, high, size=2)]
     reach = IMAGE_SIZE - 2.0 - sum(radii)

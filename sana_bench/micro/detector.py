@@ -1,7 +1,8 @@
 """Finds shapes in an image by how well the exact renderer can redraw them; no learnt weights.
 
-The renderer's own anti-aliased coverage is the template: a shape that was painted cleanly fits it almost perfectly,
-and a blurred, broken or half-formed one fits none, or two equally well. The confidence says how far that is so.
+The renderer's own anti-aliased coverage is the template: a shape that was painted cleanly fits it almost
+perfectly, and a blurred, broken or half-formed one fits none, or two equally well. The confidence says how
+far that is so.
 """
 
 from dataclasses import dataclass
@@ -20,12 +21,12 @@ __all__ = ["detect"]
 _CONTRAST = 34.0
 _MIN_AREA_PX = 16.0
 _MIN_CORE_PX = 6
-# Colours this far (RGB, Euclidean) from every palette entry have no name; palette neighbours are 89 apart or more.
+# Colours this far (RGB, Euclidean) from every palette entry have no name; palette entries are over 88 apart.
 _MAX_COLOR_DISTANCE = 60.0
 # Share of an object's core that a second colour needs before the region counts as two objects that touch.
 _MIN_COLOR_SHARE = 0.15
 # Overlap (intersection over union) at which the fit alone is worth no confidence, and full confidence.
-_FIT_NONE, _FIT_FULL = 0.60, 0.86
+_FIT_NONE, _FIT_FULL = 0.70, 0.86
 # Difference of overlap between two shapes that makes one e times as likely as the other.
 _FIT_TEMPERATURE = 0.02
 
@@ -36,8 +37,9 @@ _PALETTE = np.asarray(list(COLORS.values()), dtype=float)
 
 @dataclass(frozen=True)
 class _Region:
-    """What may be one object: its colour, and the share of each pixel that it covers (0 outside)."""
+    """What may be one object: its pixels, its colour, and how much of each pixel it covers (0 outside)."""
 
+    solid: np.ndarray
     rgb: np.ndarray
     shares: np.ndarray
 
@@ -45,8 +47,8 @@ class _Region:
 def detect(image: np.ndarray) -> list[dict[str, Any]]:
     """Return every object found in a uint8 RGB image (64, 64, 3), most confident first.
 
-    Each is `label`, `score` in [0, 1], `box` [x1, y1, x2, y2] in pixels with exclusive ends, and `color`, a palette
-    name or None when no palette colour is near. Raises `UsageError` for an image of another size or type.
+    Each is `label`, `score` in [0, 1], `box` [x1, y1, x2, y2] in pixels with exclusive ends, and `color`, a
+    palette name or None when no palette colour is near. Raises `UsageError` for other sizes and types.
     """
     if image.shape != (IMAGE_SIZE, IMAGE_SIZE, 3) or image.dtype != np.uint8:
         wanted = f"uint8 ({IMAGE_SIZE}, {IMAGE_SIZE}, 3)"
@@ -111,14 +113,16 @@ def _regions(
     # Faint edge pixels fall short of the contrast; they border the part and belong to nothing else.
     reach = part | (ndimage.binary_dilation(part, structure=_NEIGHBOURS) & ~foreground)
     direction = rgb - background
-    shares = np.clip((pixels - background) @ direction / (direction @ direction), 0.0, 1.0) * reach
-    labels, count = ndimage.label(shares >= 0.5, structure=_NEIGHBOURS)
-    if count == 1:
-        return [_Region(rgb, shares)] if shares.sum() >= _MIN_AREA_PX else []
+    mixture = np.maximum((pixels - background) @ direction / (direction @ direction), 0.0) * reach
+    # A blurred blob has no flat colour: beyond the median colour is as wrong as short of it.
+    shares = np.clip(1.0 - np.abs(1.0 - mixture), 0.0, 1.0)
+    labels, count = ndimage.label(mixture >= 0.5, structure=_NEIGHBOURS)
     nearest = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
     owner = labels[nearest[0], nearest[1]]
-    pieces = [np.where(owner == index, shares, 0.0) for index in range(1, count + 1)]
-    return [_Region(rgb, piece) for piece in pieces if piece.sum() >= _MIN_AREA_PX]
+    pieces = [
+        _Region(labels == index, rgb, np.where(owner == index, shares, 0.0)) for index in range(1, count + 1)
+    ]
+    return [piece for piece in pieces if piece.shares.sum() >= _MIN_AREA_PX]
 
 
 def _detection(region: _Region) -> dict[str, Any]:
@@ -128,8 +132,7 @@ def _detection(region: _Region) -> dict[str, Any]:
     best = int(overlaps.argmax())
     likelihood = 1.0 / np.exp((overlaps - overlaps[best]) / _FIT_TEMPERATURE).sum()
     quality = np.clip((overlaps[best] - _FIT_NONE) / (_FIT_FULL - _FIT_NONE), 0.0, 1.0)
-    solid = region.shares >= 0.5
-    rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
+    rows, columns = np.flatnonzero(region.solid.any(1)), np.flatnonzero(region.solid.any(0))
     return {
         "label": SHAPES[best],
         "score": float(likelihood * quality),

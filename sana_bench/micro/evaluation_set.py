@@ -20,8 +20,9 @@ _MIRRORED = {"left of": "right of", "right of": "left of", "above": "below", "be
 def generate_prompts() -> list[dict[str, Any]]:
     """Draw the evaluation set: 24 records a task, six tasks, in GenEval's order.
 
-    Eight shapes give only eight single-object prompts; each stands three times, and its noise differs by prompt id. The
-    counting prompts are all 24 there are. The others are distinct strings, drawn without replacement.
+    Eight shapes give only eight single-object prompts; each stands three times, and its noise differs by
+    prompt id. The counting prompts are all 24 there are. The others are distinct strings, drawn without
+    replacement.
     """
     rng = np.random.default_rng(_SEED)
     ordered = [(a, b) for a in SHAPES for b in SHAPES if a != b]
@@ -55,8 +56,9 @@ def geneval_prompts() -> list[dict[str, Any]]:
 def held_out_captions() -> frozenset[str]:
     """Captions that training must never show.
 
-    The two-object, position and colour-attribution prompts, and for the last two also the sentence with the same meaning the other
-    way round. The swapped two-object sentence stays allowed: there are only 28 unordered pairs of shapes to learn from.
+    The two-object, position and colour-attribution prompts, and for the last two also the sentence with the
+    same meaning the other way round. The swapped two-object sentence stays allowed: there are only 28
+    unordered pairs of shapes to learn from.
     """
     captions: set[str] = set()
     for record in geneval_prompts():

@@ -26,7 +26,7 @@ def _triangle(u: Points, v: Points) -> Points:
 
 
 def _star(u: Points, v: Points) -> Points:
-    # Fold the plane into one tenth of the star, where its edge is a single line from a tip to an inner corner.
+    # Fold the plane into one tenth of the star, where its edge is a line from a tip to an inner corner.
     sector = np.pi / 5
     angle = np.abs((np.arctan2(u, -v) + sector) % (2 * sector) - sector)
     inner = 0.46

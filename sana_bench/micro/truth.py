@@ -29,9 +29,10 @@ def detections_of(scene: Scene) -> list[dict[str, Any]]:
 def satisfies(scene: Scene, record: dict[str, Any]) -> bool:
     """Whether the scene shows what a GenEval record asks for.
 
-    Every `include` clause needs `count` objects of its class, in its colour if it names one, and each of them in
-    the relation it names to every object of the clause it points at; no `exclude` clause may reach its count.
-    Other objects do not matter. For scenes without a second object of a named class this is GenEval's rule.
+    Every `include` clause needs `count` objects of its class, in its colour if it names one, and each of them
+    in the relation it names to every object of the clause it points at; no `exclude` clause may reach its
+    count. Other objects do not matter. For scenes without a second object of a named class this is GenEval's
+    rule.
     """
     matched = [_matching(scene, clause) for clause in record["include"]]
     for clause, found in zip(record["include"], matched, strict=True):

@@ -12,7 +12,7 @@ MAX_OBJECTS = 4
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond", "heart")
 
-#: GenEval's ten colours in its palette order; values chosen so that every pair, and the background, stay apart.
+#: GenEval's ten colours in its palette order, far from one another and from every background.
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (215, 30, 35),
     "orange": (245, 140, 20),

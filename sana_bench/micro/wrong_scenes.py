@@ -28,8 +28,8 @@ def wrong_scene_for(record: Record, rng: np.random.Generator, kind: str | None =
 def wrong_records(record: Record) -> dict[str, list[Record]]:
     """Return, by kind of mistake, the records whose scenes violate `record` in that single way.
 
-    Kinds: `wrong shape`, `missing object`, `wrong colour`, `swapped colours`, `wrong relation`, `wrong count`;
-    only those that apply. The results say what to paint; their prompts are those of `record`.
+    Kinds: `wrong shape`, `missing object`, `wrong colour`, `swapped colours`, `wrong relation` and `wrong
+    count`, of which only those that apply. The results say what to paint; their prompts stay as they were.
     """
     kinds = {
         "wrong shape": _wrong_shapes(record),

@@ -1,7 +1,10 @@
 """DC-AE against diffusers' AutoencoderDC on shared random weights.
 
-Tolerance 2e-5 absolute at spreads of 1 to 2: fp32 rounding through about twenty convolutions of up to 9*256 terms measured 3e-6.
+Tolerance 2e-5 absolute at spreads of about 1: fp32 rounding (6e-8 relative) through about twenty convolutions of up to
+576 terms stays several times below it.
 """
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -28,28 +31,37 @@ TOLERANCE = 2e-5
 @torch.no_grad()
 def test_encode_and_decode_equal_diffusers(options, size):
     config = small_dc_ae(**options)
-    torch.manual_seed(3)
     theirs = AutoencoderDC(**oracle_arguments(config)).eval()
     randomise(theirs, seed=4)
     ours = DCAE(config).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    images = torch.rand(2, 3, *size) * 2 - 1
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(5)) * 2 - 1
     latents = ours.encode(images)
     reference = theirs.encode(images).latent
     assert latents.shape == (2, 8, size[0] // 8, size[1] // 8)
-    assert reference.std() > 0.2
+    assert 0.3 < float(reference.std()) < 10
     assert float((latents - reference).abs().max()) <= TOLERANCE
     decoded, expected = ours.decode(reference), theirs.decode(reference).sample
-    assert expected.std() > 0.05
+    assert 0.3 < float(expected.std()) < 10
     assert float((decoded - expected).abs().max()) <= TOLERANCE
 
 
 def test_normalisation_is_undone():
     config = small_dc_ae()
     model = DCAE(config)
-    latents = torch.randn(2, 8, 3, 3)
+    latents = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(6))
     assert torch.allclose(model.normalise(latents), latents * 0.41407)
     assert torch.allclose(model.denormalise(model.normalise(latents)), latents, atol=1e-6)
+
+
+def test_per_channel_statistics_replace_the_factor():
+    mean, std = tuple(float(i) for i in range(8)), tuple(0.5 + i for i in range(8))
+    model = DCAE(replace(small_dc_ae(), latents_mean=mean, latents_std=std))
+    latents = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(6))
+    expected = torch.stack([(latents[:, c] - c) / (0.5 + c) for c in range(8)], dim=1)
+    # Both sides round the same two operations once each.
+    assert torch.allclose(model.normalise(latents), expected, atol=1e-6)
+    assert torch.allclose(model.denormalise(expected), latents, atol=1e-5)
 
 
 def test_sizes_that_do_not_fit_are_refused():

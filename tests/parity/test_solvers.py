@@ -1,7 +1,7 @@
 """Samplers against diffusers' schedulers on a nonlinear velocity field.
 
-Tolerance 1e-5 absolute at a spread near 1: both sides carry fp32 states, ours with float64 coefficients, the schedulers with fp32 ones;
-twenty steps measured 1e-6. A second-order last step or a missing first-order one changes results by more than 1e-2.
+Tolerance 1e-5 absolute at a spread near 1: both sides carry fp32 states, ours with float64 coefficients, the schedulers
+with fp32 ones; twenty steps measured 1e-6. A second-order last step or a missing first-order one changes results by more than 1e-2.
 """
 
 import math
@@ -52,10 +52,48 @@ def test_flow_euler_equals_diffusers(steps, shift):
     assert float((ours - reference).abs().max()) <= TOLERANCE
 
 
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_the_network_is_told_the_times_of_the_public_scheduler(shift):
+    """Exact: a time that truncates to the next integer would be a visible difference in the real network."""
+    for steps in range(1, 101):
+        scheduler = DPMSolverMultistepScheduler(
+            flow_shift=shift, use_flow_sigmas=True, prediction_type="flow_prediction"
+        )
+        scheduler.set_timesteps(steps)
+        told: list[float] = []
+        flow_dpm_solver(lambda x, t: told.append(t) or x, torch.zeros(1), flow_sigmas(steps, shift))
+        assert told == scheduler.timesteps.tolist()
+
+
+def test_time_truncation_is_a_choice():
+    told: list[float] = []
+
+    def record(x: torch.Tensor, t: float) -> torch.Tensor:
+        told.append(t)
+        return x
+
+    sigmas = np.array([0.9876543, 0.5, 0.0])
+    flow_euler(record, start(), sigmas)
+    flow_euler(record, start(), sigmas, truncate_time=True)
+    flow_dpm_solver(record, start(), sigmas)
+    flow_dpm_solver(record, start(), sigmas, truncate_time=False)
+    exact = [1000 * 0.9876543, 500.0]
+    assert told == [*exact, 987.0, 500.0, 987.0, 500.0, *exact]
+
+
+def test_progress_is_reported_after_every_step():
+    for solver in (flow_dpm_solver, flow_euler):
+        seen: list[tuple[int, int]] = []
+        solver(velocity, start(), flow_sigmas(3, 3.0), on_step=lambda done, steps: seen.append((done, steps)))
+        assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_published_grid_of_twenty_steps():
     sigmas = flow_sigmas(20, 3.0)
     # Six printed digits.
-    np.testing.assert_allclose(sigmas[[0, 1, 10, 19, 20]], [0.999666, 0.982419, 0.749625, 0.136240, 0], atol=6e-7)
+    np.testing.assert_allclose(
+        sigmas[[0, 1, 10, 19, 20]], [0.999666, 0.982419, 0.749625, 0.136240, 0], atol=6e-7
+    )
     assert [int(1000 * s) for s in sigmas[:4]] == [999, 982, 963, 944]
 
 
@@ -70,7 +108,7 @@ def test_second_order_beats_first_order_on_a_known_flow():
 
     noise = start().double()
     sigmas = flow_sigmas(40, 3.0)
-    dpm = flow_dpm_solver(exact, noise, sigmas)
+    dpm = flow_dpm_solver(exact, noise, sigmas, truncate_time=False)
     euler = flow_euler(exact, noise, sigmas)
     errors = [float((x - spread * noise).abs().max()) for x in (dpm, euler)]
     assert errors[0] < 0.5 * errors[1]

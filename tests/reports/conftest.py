@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
-from sana_reports import ReportData
 from synthetic import make_report
+
+from sana_reports import ReportData
 
 
 @pytest.fixture(scope="session")

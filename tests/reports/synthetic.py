@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
+
 from sana_reports import Latency, ReportData, SampleCell, SummaryCell, VariantInfo
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")

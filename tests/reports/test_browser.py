@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from sana_reports import ReportData, write_report
 from test_html import HOSTILE, with_hostile_text
+
+from sana_reports import ReportData, write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 sync_api.expect.set_options(timeout=60_000)  # milliseconds; a busy machine is slow, not wrong

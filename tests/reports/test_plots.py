@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sana_reports import ReportData
 from sana_reports.plots import nice_ticks, task_bars, value_domain
 from sana_reports.tables import MetricBlock, metric_blocks

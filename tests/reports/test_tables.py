@@ -2,6 +2,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+
 from sana_reports import ReportData, SummaryCell, leaderboard_table
 from sana_reports.tables import flatten, leader, metric_blocks, setting_rows, verdict_changes
 

@@ -25,8 +25,8 @@ def images_to_tensor(images: np.ndarray) -> Tensor:
 class AutoencoderTask:
     """L1 plus squared error.
 
-    `latent_noise` (relative to each channel's spread) makes the decoder forgive a sampler's small errors. `detail_weight` raises the
-    share of pixels that differ from their 5x5 surroundings: most of an image is flat, but its meaning sits in the edges.
+    `latent_noise` (relative to each channel's spread) makes the decoder forgive a sampler's small errors. `detail_weight`
+    raises the share of pixels that differ from their 5x5 surroundings: most of an image is flat, its meaning sits in the edges.
     """
 
     def __init__(
@@ -60,7 +60,9 @@ class AutoencoderTask:
 
 
 @torch.no_grad()
-def latent_statistics(model: DCAE, source: Source, *, seed: int, count: int) -> tuple[list[float], list[float]]:
+def latent_statistics(
+    model: DCAE, source: Source, *, seed: int, count: int
+) -> tuple[list[float], list[float]]:
     """Per-channel mean and standard deviation of raw latents over `count` images, in float64."""
     total = torch.zeros(model.config.latent_channels, dtype=torch.float64)
     squares, positions = torch.zeros_like(total), 0

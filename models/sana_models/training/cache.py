@@ -51,7 +51,9 @@ def prepare_cache(
                 _write_shard(path, autoencoder, source, tokenize, seed=seed, first=shard * (_SHARD // _BATCH))
             report(shard + 1, 0.0)
     parts = [np.load(folder / f"{shard:05d}.npz") for shard in range(shards)]
-    stacked = [torch.from_numpy(np.concatenate([part[key] for part in parts])) for key in ("latents", "ids", "mask")]
+    stacked = [
+        torch.from_numpy(np.concatenate([part[key] for part in parts])) for key in ("latents", "ids", "mask")
+    ]
     return LatentCache(*stacked)
 
 
@@ -73,5 +75,7 @@ def _write_shard(
         captions += texts
     ids, mask = tokenize(captions)
     temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, latents=np.concatenate(latents), ids=ids.short().numpy(), mask=mask.to(torch.uint8).numpy())
+    np.savez(
+        temporary, latents=np.concatenate(latents), ids=ids.short().numpy(), mask=mask.to(torch.uint8).numpy()
+    )
     temporary.replace(path)

@@ -1,7 +1,7 @@
 """The training loop: seeded by step, resumable after a kill, with progress, a CSV curve and a plot.
 
-Every random draw of step `s` comes from a generator seeded by (seed, s), so a checkpoint needs no random state: weights, optimizer,
-moving average and the step number make a resumed run equal to one that was never stopped.
+Every random draw of step `s` comes from a generator seeded by (seed, s), so a checkpoint needs no random state: weights,
+optimizer, moving average and the step number make a resumed run equal to one that was never stopped.
 """
 
 import csv
@@ -131,7 +131,11 @@ def train(task: Task, config: LoopConfig, out: Path) -> TrainingResult:
 
 
 def _one_step(
-    task: Task, config: LoopConfig, step: int, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]
+    task: Task,
+    config: LoopConfig,
+    step: int,
+    optimizer: torch.optim.Optimizer,
+    parameters: list[nn.Parameter],
 ) -> tuple[Tensor, dict[str, float]]:
     dtype = _AUTOCAST[config.precision]
     device = parameters[0].device.type
@@ -145,7 +149,12 @@ def _one_step(
 
 
 def _save(
-    out: Path, task: Task, optimizer: torch.optim.Optimizer, average: Iterable[Tensor], step: int, seconds: float
+    out: Path,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    average: Iterable[Tensor],
+    step: int,
+    seconds: float,
 ) -> None:
     state = {
         "step": step,

@@ -49,6 +49,10 @@ def _plain_lines(total: int, start: int) -> Callable[[int, float], None]:
         last = now
         rate = (done - start) / max(now, 1e-9)
         left = (total - done) / max(rate, 1e-9)
-        print(f"step {done}/{total}  loss {loss:.4f}  {rate:.2f} steps/s  {left / 60:.1f} min left", file=sys.stderr, flush=True)
+        print(
+            f"step {done}/{total}  loss {loss:.4f}  {rate:.2f} steps/s  {left / 60:.1f} min left",
+            file=sys.stderr,
+            flush=True,
+        )
 
     return report

@@ -49,7 +49,9 @@ def _train_autoencoder(settings: AutoencoderSettings, out: Path, source: Source)
     )
     result = train(task, settings.loop, out)
     # A stream of its own, so that the statistics do not come from the last training batches.
-    mean, std = latent_statistics(task.model, source, seed=settings.loop.seed + 1, count=settings.statistics_images)
+    mean, std = latent_statistics(
+        task.model, source, seed=settings.loop.seed + 1, count=settings.statistics_images
+    )
     save_autoencoder(task.model, out / "vae", latents_mean=mean, latents_std=std)
     plot_curve(out / "curve.csv", out / "curve.png", columns=("loss", "psnr_db"), title=settings.name)
     return result

@@ -81,7 +81,10 @@ class TextToImageSettings:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError on unknown, missing or ill-fitting values."""
-        _check_keys(data, {"kind", "name", "data", "autoencoder", "text_encoder", "model", "flow", "training", "compile"})
+        _check_keys(
+            data,
+            {"kind", "name", "data", "autoencoder", "text_encoder", "model", "flow", "training", "compile"},
+        )
         flow, source = _section(data, "flow"), _section(data, "data")
         return cls(
             name=str(data["name"]),
