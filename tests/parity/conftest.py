@@ -1,4 +1,6 @@
-"""Shared random weights: small SANA parts whose outputs have a spread near 1, so that an agreement says something."""
+"""Shared random weights: small SANA parts whose outputs have a spread near 1, so that an agreement says
+something.
+"""
 
 import math
 from pathlib import Path

@@ -1,7 +1,7 @@
 """DC-AE against diffusers' AutoencoderDC on shared random weights.
 
-Tolerance 2e-5 absolute at spreads of about 1: fp32 rounding (6e-8 relative) through about twenty convolutions of up to
-576 terms stays several times below it.
+Tolerance 2e-5 absolute at spreads of about 1: fp32 rounding (6e-8 relative) through about twenty convolutions
+of up to 576 terms stays several times below it.
 """
 
 from dataclasses import replace

@@ -1,7 +1,7 @@
 """The whole road against diffusers' SanaPipeline: one folder with random weights, loaded by both sides.
 
-Tolerance: one of 256 levels. Both sides agree to about 1e-5 before rounding, so only a pixel on the edge between two levels
-may differ; hence also fewer than 1 in 100 pixels differ.
+Tolerance: one of 256 levels. Both sides agree to about 1e-5 before rounding, so only a pixel on the edge
+between two levels may differ; hence also fewer than 1 in 100 pixels differ.
 """
 
 from pathlib import Path

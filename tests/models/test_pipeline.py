@@ -1,0 +1,136 @@
+"""The pipeline's own promises: noise decides, batches do not, prompts are encoded once, bad input is refused."""
+
+import pytest
+import torch
+
+from sana_models import load_pipeline
+from sana_models.guidance import TextCondition, guided_velocity, uses_guidance
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_pipeline_dir):
+    """Random weights, the output layer enlarged so that prompts and noise show in the pixels."""
+    loaded = load_pipeline(tiny_pipeline_dir)
+    with torch.no_grad():
+        for parameter in loaded.autoencoder.decoder.parameters():
+            parameter.mul_(1.5)
+    return loaded
+
+
+def draw(count: int) -> torch.Tensor:
+    return torch.randn(count, 8, 8, 8, generator=torch.Generator().manual_seed(5))
+
+
+def test_shapes_and_sizes(pipeline):
+    assert pipeline.latent_shape(64, 96) == (8, 8, 12)
+    images = pipeline(["a red circle"], noise=torch.randn(1, 8, 4, 6), steps=2)
+    assert images.shape == (1, 32, 48, 3)
+    assert images.dtype == torch.uint8
+    assert images.device.type == "cpu"
+
+
+@pytest.mark.parametrize("size", [(0, 64), (60, 64), (64, 4), (-64, 64)])
+def test_sizes_that_do_not_fit_are_refused(pipeline, size):
+    with pytest.raises(ValueError, match="multiple of 8 pixels"):
+        pipeline.latent_shape(*size)
+
+
+def test_a_batch_equals_its_parts(pipeline):
+    prompts = ["a red circle", "two blue squares", "a red circle"]
+    noise = draw(3)
+    together = pipeline(prompts, noise=noise, steps=3)
+    for i, prompt in enumerate(prompts):
+        alone = pipeline([prompt], noise=noise[i : i + 1], steps=3)
+        # Another batch size sums in another order: one level where a value sits on the edge of rounding.
+        assert (together[i].int() - alone[0].int()).abs().max() <= 1
+
+
+def test_noise_steps_guidance_and_shift_matter(pipeline):
+    prompts, noise = ["a red circle"], draw(2)
+    base = pipeline(prompts, noise=noise[:1], steps=3)
+    assert torch.equal(base, pipeline(prompts, noise=noise[:1], steps=3))
+    others = [
+        pipeline(prompts, noise=noise[1:], steps=3),
+        pipeline(prompts, noise=noise[:1], steps=5),
+        pipeline(prompts, noise=noise[:1], steps=3, shift=1.0),
+        pipeline(prompts, noise=noise[:1], steps=3, sampler="flow_euler"),
+        pipeline(prompts, noise=noise[:1], steps=3, guidance_scale=40.0),
+    ]
+    assert all(not torch.equal(base, other) for other in others)
+
+
+def test_each_distinct_prompt_is_encoded_once(pipeline, monkeypatch):
+    encoded: list[str] = []
+    encode = pipeline.text_encoder.encode
+
+    def record(prompts, **options):
+        encoded.extend(prompts)
+        return encode(prompts, **options)
+
+    monkeypatch.setattr(pipeline.text_encoder, "encode", record)
+    pipeline(["a red circle", "two blue squares", "a red circle"], noise=draw(3), steps=1)
+    assert sorted(encoded) == ["", "a red circle", "two blue squares"]
+    encoded.clear()
+    pipeline(["a red circle"], noise=draw(1), steps=1, guidance_scale=1.0)
+    assert encoded == ["a red circle"]
+
+
+def test_network_calls(pipeline, monkeypatch):
+    """N steps are N calls; guidance doubles the batch, and turning it off does not."""
+    sizes: list[int] = []
+    hook = pipeline.transformer.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    try:
+        pipeline(["a red circle"] * 2, noise=draw(2), steps=3)
+        pipeline(["a red circle"] * 2, noise=draw(2), steps=2, guidance_scale=1.0)
+    finally:
+        hook.remove()
+    assert sizes == [4, 4, 4, 2, 2]
+
+
+def test_progress_is_reported(pipeline):
+    seen: list[tuple[int, int]] = []
+    pipeline(["a"], noise=draw(1), steps=2, on_step=lambda done, steps: seen.append((done, steps)))
+    assert seen == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "message"),
+    [
+        (["a"], {"sampler": "ddim"}, "sampler is 'ddim'; allowed: flow_dpm_solver, flow_euler"),
+        (["a"], {"noise": torch.zeros(2, 8, 8, 8)}, r"noise is \(2, 8, 8, 8\) for 1 prompts"),
+        (["a"], {"noise": torch.zeros(1, 4, 8, 8)}, r"noise is \(1, 4, 8, 8\)"),
+        (["a"], {"noise": torch.zeros(8, 8, 8)}, r"noise is \(8, 8, 8\)"),
+        ([], {"noise": torch.zeros(0, 8, 8, 8)}, "for 0 prompts"),
+        (["a"], {"steps": 0}, "steps must be at least 1"),
+        (["a"], {"shift": -1.0}, "shift above 0"),
+    ],
+)
+def test_bad_calls_are_refused(pipeline, prompts, options, message):
+    with pytest.raises(ValueError, match=message):
+        pipeline(prompts, **({"noise": draw(1), "steps": 1} | options))
+
+
+def test_values_that_are_not_finite_are_an_error(pipeline):
+    with pytest.raises(FloatingPointError, match="not finite"):
+        pipeline(["a"], noise=torch.full((1, 8, 8, 8), float("nan")), steps=1)
+
+
+@torch.no_grad()
+def test_guidance_is_the_linear_combination(pipeline):
+    model, width = pipeline.transformer, pipeline.transformer.config.caption_channels
+    generator = torch.Generator().manual_seed(3)
+    prompt, null = (
+        TextCondition(torch.randn(2, 5, width, generator=generator), torch.ones(2, 5)) for _ in range(2)
+    )
+    x = draw(2)
+    conditional = guided_velocity(model, prompt, None, 1.0)(x, 500.0)
+    unconditional = guided_velocity(model, null, None, 1.0)(x, 500.0)
+    guided = guided_velocity(model, prompt, null, 4.5)(x, 500.0)
+    assert (conditional - unconditional).abs().max() > 1e-3
+    expected = unconditional + 4.5 * (conditional - unconditional)
+    # Rounding of a batch of four against batches of two, multiplied by the guidance scale.
+    assert (guided - expected).abs().max() <= 2e-5
+
+
+def test_guidance_is_off_at_one():
+    assert [uses_guidance(scale) for scale in (0.0, 1.0, 1.01, 4.5)] == [False, False, True, True]
