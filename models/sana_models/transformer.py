@@ -194,6 +194,10 @@ class SanaTransformer(nn.Module):
             found = tuple(text_embeddings.shape)
             raise ValueError(f"text embeddings are {found}; expected (B, T, {self.config.caption_channels})")
         patch = self.config.patch_size
+        if latents.shape[-2] % patch or latents.shape[-1] % patch:
+            raise ValueError(
+                f"latents are {tuple(latents.shape)}; height and width must be multiples of {patch}"
+            )
         grid = (latents.shape[-2] // patch, latents.shape[-1] // patch)
         x_BNC = self._add_positions(self.patch_embed(latents), grid)
         timestep_B = timestep.expand(latents.shape[0]) * self.config.timestep_scale

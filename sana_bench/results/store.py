@@ -155,7 +155,7 @@ class Store:
         return {**dict(zip(names, row, strict=True)), "provenance": json.loads(row[5])}
 
     def start_session(self, run_id: str, started: str, command: str) -> int:
-        """Record that a command starts to work on a run; return the session's number."""
+        """Record that a command starts to work on a run; return its number."""
         with self.transaction() as connection:
             cursor = connection.execute(
                 "INSERT INTO sessions (run_id, started, command, state) VALUES (?, ?, ?, 'running')",

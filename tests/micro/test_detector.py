@@ -79,7 +79,8 @@ def test_noise_and_slight_blur_do_not_hide_a_shape():
         clean = paint((shape, "green", 30, 30, 11)).astype(float)
         # Sigma 6 is an image at 33 dB, what a small autoencoder leaves.
         noisy = np.clip(clean + rng.normal(0, 6, clean.shape), 0, 255).astype(np.uint8)
-        blurred = ndimage.gaussian_filter(clean, (0.5, 0.5, 0)).astype(np.uint8)
+        # What docs/micro_world.md promises still counts.
+        blurred = ndimage.gaussian_filter(clean, (0.8, 0.8, 0)).astype(np.uint8)
         assert labels(noisy, minimum=0.9) == labels(blurred, minimum=0.9) == [(shape, "green")]
 
 

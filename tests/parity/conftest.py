@@ -37,19 +37,17 @@ def small_sana(
     qk_norm: bool = True,
     position_scale: float | None = None,
     patch_size: int = 1,
-    sample_size: int = 8,
-    num_layers: int = 2,
 ) -> SanaConfig:
     """Blocks whose self- and cross-attention head counts differ, as in every published size."""
     return SanaConfig(
-        num_layers=num_layers,
+        num_layers=2,
         num_attention_heads=2,
         num_cross_attention_heads=4,
         cross_attention_head_dim=16,
         caption_channels=TEXT_WIDTH,
         in_channels=8,
         out_channels=8,
-        sample_size=sample_size,
+        sample_size=8,
         patch_size=patch_size,
         qk_norm=QK_NORM if qk_norm else None,
         interpolation_scale=position_scale,
@@ -130,7 +128,7 @@ def random_pipeline_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete pipeline folder with random weights that diffusers can load too; tests must not change it."""
     from sana_models import DCAE, SanaTransformer, save_pretrained
 
-    transformer, autoencoder = SanaTransformer(small_sana(sample_size=5)), DCAE(small_dc_ae())
+    transformer, autoencoder = SanaTransformer(small_sana()), DCAE(small_dc_ae())
     randomise(transformer, seed=31)
     randomise(autoencoder, seed=32)
     with torch.no_grad():

@@ -64,6 +64,18 @@ def test_equals_diffusers_with_patches_of_two():
     assert difference(ours, theirs, *inputs((8, 6), 9, [9, 4, 1])) <= TOLERANCE
 
 
+def test_inputs_that_do_not_fit_are_refused():
+    ours, _ = both(patch_size=2)
+    latents, timestep, text, mask = inputs((4, 4), 6, [6])
+    for bad, message in [
+        ((latents[:, :, :3], timestep, text, mask), "height and width must be multiples of 2"),
+        ((latents[:, :4], timestep, text, mask), r"expected \(B, 8, h, w\)"),
+        ((latents, timestep, text[..., :8], mask), r"expected \(B, T, 24\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ours(*bad)
+
+
 def test_text_without_mask_equals_all_ones():
     ours, _ = both()
     latents, timestep, text, mask = inputs((4, 4), 6, [6, 6])
