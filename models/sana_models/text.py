@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = ["Conditioning", "TextEncoder", "complex_human_instruction", "make_word_tokenizer"]
 
@@ -64,7 +64,7 @@ class TextEncoder:
     `model` is a transformers Gemma-2 decoder; the embedding is its last hidden state after the final norm.
     """
 
-    def __init__(self, tokenizer: Any, model: nn.Module) -> None:
+    def __init__(self, tokenizer: Any, model: Any) -> None:
         self.tokenizer = tokenizer
         self.model = model
         # The selection rule below counts from the left, so left padding would silently break it.

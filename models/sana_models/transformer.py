@@ -126,8 +126,8 @@ class CrossAttention(nn.Module):
 
     def forward(self, x_BNC: Tensor, text_BTC: Tensor, bias_B11T: Tensor) -> Tensor:
         q, k, v = self.norm_q(self.to_q(x_BNC)), self.norm_k(self.to_k(text_BTC)), self.to_v(text_BTC)
-        heads = [t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for t in (q, k, v)]
-        attended = F.scaled_dot_product_attention(*heads, attn_mask=bias_B11T.to(q.dtype))
+        q, k, v = (t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for t in (q, k, v))
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias_B11T.to(q.dtype))
         return self.to_out[0](attended.transpose(1, 2).flatten(2))
 
 
@@ -184,7 +184,7 @@ class SanaTransformer(nn.Module):
 
         `timestep` (B,) is 1000 times the noise level, already shifted. `text_embeddings` is (B, T, caption_channels);
         `text_mask` (B, T) is 1 for tokens that take part, None for all. h and w must be multiples of the patch size.
-        Raises ValueError on a wrong rank or channel count.
+        Raises ValueError on a wrong rank, channel count or size.
         """
         if latents.ndim != 4 or latents.shape[1] != self.config.in_channels:
             raise ValueError(

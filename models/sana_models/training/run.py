@@ -109,15 +109,15 @@ def _tokenize_with(tokenizer: Any, max_length: int) -> Callable[[list[str]], tup
 def _gemma_config(settings: TextToImageSettings, vocabulary_size: int, tokenizer: Any) -> Any:
     from transformers import Gemma2Config
 
-    return Gemma2Config(
-        vocab_size=vocabulary_size,
-        max_position_embeddings=settings.max_length,
-        sliding_window=settings.max_length,
-        query_pre_attn_scalar=settings.text_encoder["head_dim"],
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+    values = settings.text_encoder | {
+        "vocab_size": vocabulary_size,
+        "max_position_embeddings": settings.max_length,
+        "sliding_window": settings.max_length,
+        "query_pre_attn_scalar": settings.text_encoder["head_dim"],
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
         # Soft-capped scores need the plain attention path.
-        attn_implementation="eager",
-        **settings.text_encoder,
-    )
+        "attn_implementation": "eager",
+    }
+    return Gemma2Config(**values)
