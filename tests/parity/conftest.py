@@ -82,17 +82,19 @@ def oracle_arguments(config: SanaConfig | DCAEConfig) -> dict[str, object]:
 def randomise(module: torch.nn.Module, seed: int, gain: float = 1.0) -> None:
     """Draw every parameter anew, gains and biases included: default starts are constant or shrink the output.
 
-    Matrices and kernels keep the spread of what they are fed, times `gain`; vectors lie around their
-    constant.
+    Matrices and kernels keep the spread of what they are fed, times `gain`; norm gains lie around the
+    constant they start at. Nothing is left of the start that torch drew from its global generator.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in module.parameters():
+        for name, parameter in module.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.ndim <= 1:
-                parameter.add_(0.2 * noise)
-            else:
+            if parameter.ndim > 1:
                 parameter.copy_(gain * noise / math.sqrt(parameter[0].numel()))
+            elif name.endswith("bias"):
+                parameter.copy_(0.2 * noise)
+            else:
+                parameter.add_(0.2 * noise)
 
 
 def small_text_encoder(max_length: int = 12, seed: int = 21):

@@ -1,7 +1,7 @@
 """DC-AE against diffusers' AutoencoderDC on shared random weights.
 
-Tolerance 2e-5 absolute at latent spreads near 2 and image spreads near 0.4: fp32 rounding (6e-8 relative)
-through about twenty convolutions of up to 576 terms. Measured on these cases: 7e-6 encoding, 1e-6 decoding.
+Tolerance 2e-5 absolute at latent spreads of 2 to 3 and image spreads near 0.5: fp32 rounding (6e-8 relative)
+through about twenty convolutions of up to 576 terms. Measured on these cases: 7e-6 encoding, 2e-6 decoding.
 """
 
 from dataclasses import replace
@@ -32,7 +32,7 @@ TOLERANCE = 2e-5
 def test_encode_and_decode_equal_diffusers(options, size):
     config = small_dc_ae(**options)
     theirs = AutoencoderDC(**oracle_arguments(config)).eval()
-    randomise(theirs, seed=4, gain=0.6)
+    randomise(theirs, seed=4, gain=0.7)
     ours = DCAE(config).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(5)) * 2 - 1
