@@ -118,13 +118,19 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All writes inside become durable together, or none does."""
-        self._connection.execute("BEGIN IMMEDIATE")
+        # A Ctrl-C can strike between any two instructions, so also between BEGIN and the block that would undo it.
+        self._roll_back()
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
             yield self._connection
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            self._roll_back()
             raise
-        self._connection.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     def put_run(
         self, run_id: str, suite: str, tier: str, fingerprint: str, directory: str, created: str

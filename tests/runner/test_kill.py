@@ -61,7 +61,7 @@ class Command:
             assert time.monotonic() < deadline
             time.sleep(0.002)
         process.send_signal(stop)
-        process.communicate(timeout=PATIENCE_SECONDS)
+        print(process.communicate(timeout=PATIENCE_SECONDS)[0])  # shown when the test fails
         return process.returncode
 
 
