@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sana_bench import __version__
+from sana_bench.commands import register_all
 from sana_bench.errors import BenchError, UsageError, nearest
 
 __all__ = ["execute", "main"]
@@ -245,6 +246,8 @@ def _names(text: str | None) -> tuple[str, ...] | None:
         raise UsageError("--variants: expected names separated by commas")
     return names
 
+
+register_all(app)
 
 if __name__ == "__main__":
     main()
