@@ -25,7 +25,7 @@ _READERS = 8
 
 # Seconds of one network call on one image, for plans made before anything was timed. Measured for the micro
 # tier on two CPU cores; for the full tier on one data-centre GPU at 1024 pixels.
-_DEFAULT_STEP_SECONDS = {"micro": 0.004, "full": 0.05}
+_DEFAULT_STEP_SECONDS = {"micro": 0.007, "full": 0.05}
 
 
 @dataclass(frozen=True)

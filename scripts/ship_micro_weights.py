@@ -38,10 +38,6 @@ compare with published ones. Weights are stored in half precision and run in fp3
 
 Trained on two CPU cores without a GPU; minutes are wall-clock on a busy machine. The data is rendered on the fly: no
 two-object, position or colour-attribution prompt of the evaluation set is shown, nor the mirror image of the last two.
-The autoencoder's first 800 steps ran without the detail weight and under a longer learning-rate schedule; it was then resumed
-under the configuration named above, so that command repeats it closely but not bit for bit.
-
-The transformer is short of training: single shapes and colours are mostly right, positions and bound colours are not yet.
 
 ![Autoencoder curve](curve_dc_ae.png)
 
