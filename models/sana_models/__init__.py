@@ -18,9 +18,12 @@ _HOMES = {
     "SANA_CONFIGS": "config",
     "SanaConfig": "config",
     "DCAE": "dc_ae",
+    "Guidance": "guidance",
     "SanaPipeline": "pipeline",
     "load_pipeline": "pipeline",
     "TextEncoder": "text",
+    "CachedTextEncoder": "text_cache",
+    "Tiling": "tiling",
     "SanaTransformer": "transformer",
 }
 

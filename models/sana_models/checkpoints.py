@@ -14,6 +14,7 @@ from torch import nn
 
 from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, DCAEConfig, SanaConfig
 from sana_models.dc_ae import DCAE
+from sana_models.hub import locate
 from sana_models.key_maps import autoencoder_pieces, transformer_pieces
 from sana_models.text import TextEncoder
 from sana_models.transformer import SanaTransformer
@@ -58,12 +59,13 @@ def load_transformer(
 ) -> SanaTransformer:
     """Load a SANA transformer strictly, frozen and in evaluation mode.
 
-    `path` is a diffusers folder, whose `config.json` is used, or an official `.pth` file, which says nothing
+    `path` is a diffusers folder (of the transformer or of a whole pipeline), whose `config.json` is used, the hub id
+    `org/name[@revision]` of one, or an official `.pth` file, which says nothing
     about head counts and needs `config` (or its name in `SANA_CONFIGS`). `variant` picks files such as
     `*.fp16.safetensors` of a folder. Raises CheckpointError naming the file and the first missing, extra or
     misshapen keys, and ValueError for an unknown `config`.
     """
-    path = Path(path)
+    path = locate(path, part="transformer")
     if not _is_official(path):
         model = _build(lambda: SanaTransformer(SanaConfig.from_dict(read_config(path))), path / "config.json")
         return assign_weights(model, open_folder(path, _WEIGHTS, variant), path, device, dtype)
@@ -85,11 +87,12 @@ def load_autoencoder(
     dtype: torch.dtype = torch.float32,
     variant: str | None = None,
 ) -> DCAE:
-    """Load a DC-AE strictly from a diffusers folder, or from an official `.pth` file of the given `config`.
+    """Load a DC-AE strictly.
 
-    Raises CheckpointError naming the file and the first missing, extra or misshapen keys.
+    `path` is a diffusers folder or a hub id, of its own or of a whole pipeline, or an official `.pth` file of the
+    given `config`. Raises CheckpointError naming the file and the first missing, extra or misshapen keys.
     """
-    path = Path(path)
+    path = locate(path, part="vae")
     if not _is_official(path):
         model = _build(lambda: DCAE(DCAEConfig.from_dict(read_config(path))), path / "config.json")
         return assign_weights(model, open_folder(path, _WEIGHTS, variant), path, device, dtype)
@@ -111,7 +114,7 @@ def load_text_encoder(
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer, Gemma2Config, Gemma2Model
 
-    root = Path(root)
+    root = locate(root)
     folder = root / "text_encoder"
     data = read_config(folder)
     kind = data.get("model_type")

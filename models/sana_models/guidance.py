@@ -1,6 +1,12 @@
-"""Classifier-free guidance: velocity of a prompt, pushed away from that of the empty prompt.
+"""Guidance: velocity of a prompt, pushed away from that of the empty prompt and of a perturbed network.
 
-Source: Classifier-Free Diffusion Guidance (arXiv 2207.12598), on velocities: v = v_u + w (v_c - v_u).
+With v_c the conditional, v_u the unconditional and v_p the perturbed velocity,
+
+    v = v_u + w (v_c - v_u) + p (v_c - v_p)
+
+Sources: Classifier-Free Diffusion Guidance (arXiv 2207.12598); Self-Rectifying Diffusion Sampling with
+Perturbed-Attention Guidance (arXiv 2403.17377), where chosen blocks attend by the identity; limited intervals
+(arXiv 2404.07724).
 """
 
 from collections.abc import Callable
@@ -11,7 +17,7 @@ from torch import Tensor
 
 from sana_models.transformer import SanaTransformer
 
-__all__ = ["TextCondition", "guided_velocity", "uses_guidance"]
+__all__ = ["Guidance", "TextCondition", "guided_velocity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,36 +28,82 @@ class TextCondition:
     mask: Tensor
 
 
-def uses_guidance(guidance_scale: float) -> bool:
-    """Whether a scale asks for the second, unconditional branch; at 1 the two cancel, and less is off by
-    convention.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guidance:
+    """How strongly, and at which noise levels, sampling is guided.
+
+    `scale` is w; 1 or less turns classifier-free guidance off, because the branches cancel there and less is
+    off by convention. `pag_scale` is p, 0 for none, acting in the transformer blocks `pag_blocks`;
+    `pag_adaptive_scale` lowers p by that much for every unit of time below 1000, never under 0. Both kinds act
+    only at noise levels strictly inside `interval`; outside, the conditional velocity is used as it is.
+    Raises ValueError on settings that make no sense.
     """
-    return guidance_scale > 1
+
+    scale: float = 4.5
+    interval: tuple[float, float] = (0.0, 1.0)
+    pag_scale: float = 0.0
+    pag_blocks: tuple[int, ...] = ()
+    pag_adaptive_scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        low, high = self.interval
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"guidance interval is [{low}, {high}]; expected 0 <= low < high <= 1")
+        if self.pag_scale < 0 or self.pag_adaptive_scale < 0:
+            raise ValueError(
+                f"pag_scale is {self.pag_scale}, pag_adaptive_scale {self.pag_adaptive_scale}; both must be >= 0"
+            )
+        if self.pag_scale > 0 and not self.pag_blocks:
+            raise ValueError("pag_scale needs pag_blocks, the transformer blocks that it acts in")
+
+    @property
+    def uses_null(self) -> bool:
+        """Whether any step needs the unconditional branch."""
+        return self.scale > 1
+
+    def acts(self, t: float) -> bool:
+        """Whether the noise level of time `t` in [0, 1000] lies inside the interval."""
+        low, high = self.interval
+        return low < t / 1000 < high
+
+    def pag_scale_at(self, t: float) -> float:
+        """Return p at time `t`."""
+        return max(0.0, self.pag_scale - self.pag_adaptive_scale * (1000 - t))
 
 
 def guided_velocity(
-    transformer: SanaTransformer,
-    prompt: TextCondition,
-    null: TextCondition | None,
-    guidance_scale: float,
+    transformer: SanaTransformer, prompt: TextCondition, null: TextCondition | None, guidance: Guidance
 ) -> Callable[[Tensor, float], Tensor]:
     """Bind text and guidance: return (x, t) -> fp32 velocity, x being fp32 (B, C, h, w).
 
-    Both branches run as one batch in the order [unconditional, conditional]; with `null` None there is only
-    the second.
+    The branches that a step needs run as one batch in the order [unconditional, conditional, perturbed]. `null`
+    is required when `guidance.uses_null`. Raises ValueError for a block that the transformer does not have.
     """
+    depth = len(transformer.transformer_blocks)
+    outside = [block for block in guidance.pag_blocks if not 0 <= block < depth]
+    if outside:
+        raise ValueError(f"pag_blocks has {outside[0]}; this transformer has blocks 0 to {depth - 1}")
+    if guidance.uses_null and null is None:
+        raise ValueError("guidance needs the unconditional text")
     dtype = transformer.proj_out.weight.dtype
-    embeddings, mask = prompt.embeddings, prompt.mask
-    if null is not None:
-        embeddings, mask = torch.cat([null.embeddings, embeddings]), torch.cat([null.mask, mask])
 
     def velocity(x: Tensor, t: float) -> Tensor:
-        batch = x if null is None else torch.cat([x, x])
-        times = torch.full((len(batch),), t, device=x.device)
-        predicted = transformer(batch.to(dtype), times, embeddings, mask).float()
-        if null is None:
-            return predicted
-        unconditional, conditional = predicted.chunk(2)
-        return unconditional + guidance_scale * (conditional - unconditional)
+        acts = guidance.acts(t)
+        use_null = null if guidance.uses_null and acts else None
+        pag = guidance.pag_scale_at(t) if acts else 0.0
+        branches = [*([use_null] if use_null else []), prompt, *([prompt] if pag > 0 else [])]
+        batch = torch.cat([x] * len(branches))
+        predicted = transformer(
+            batch.to(dtype),
+            torch.full((len(batch),), t, device=x.device),
+            torch.cat([branch.embeddings for branch in branches]),
+            torch.cat([branch.mask for branch in branches]),
+            identity_rows=len(x) if pag > 0 else 0,
+            identity_blocks=guidance.pag_blocks if pag > 0 else (),
+        ).float()
+        parts = list(predicted.chunk(len(branches)))
+        conditional = parts[1 if use_null else 0]
+        result = parts[0] + guidance.scale * (conditional - parts[0]) if use_null else conditional
+        return result + pag * (conditional - parts[-1]) if pag > 0 else result
 
     return velocity

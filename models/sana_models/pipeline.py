@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sana_models.aspect_ratios import BASE_SIZES, bucket_size, resize_and_crop
 from sana_models.checkpoints import (
     CheckpointError,
     check_pipeline_folder,
@@ -16,9 +17,12 @@ from sana_models.checkpoints import (
     load_transformer,
 )
 from sana_models.dc_ae import DCAE
-from sana_models.guidance import TextCondition, guided_velocity, uses_guidance
+from sana_models.guidance import Guidance, TextCondition, guided_velocity
+from sana_models.hub import locate
 from sana_models.solvers import SOLVERS
 from sana_models.text import Conditioning, TextEncoder
+from sana_models.text_cache import CachedTextEncoder
+from sana_models.tiling import Tiling, decode_tiled
 from sana_models.transformer import SanaTransformer
 
 __all__ = ["SanaPipeline", "load_pipeline"]
@@ -68,67 +72,127 @@ class SanaPipeline:
         factor = self.autoencoder.config.spatial_compression
         return self.transformer.config.in_channels, height // factor, width // factor
 
+    def draw_noise(self, seeds: Sequence[int], height: int, width: int) -> Tensor:
+        """Return standard normal fp32 noise (B, C, h, w), each entry drawn on the CPU from its own seed."""
+        shape = self.latent_shape(height, width)
+        return torch.stack(
+            [torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds]
+        )
+
     @torch.inference_mode()
     def __call__(
         self,
         prompts: Sequence[str],
         *,
-        noise: Tensor,
+        seeds: Sequence[int] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        noise: Tensor | None = None,
         steps: int = 20,
         guidance_scale: float = 4.5,
+        guidance: Guidance | None = None,
+        negative_prompt: str = "",
         shift: float | None = None,
         sampler: str = "flow_dpm_solver",
+        tiling: Tiling | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """Return uint8 images (B, H, W, 3) on the CPU.
+        """Return uint8 images (B, height, width, 3) on the CPU.
 
-        `noise` is standard normal fp32 (B, C, h, w), one entry a prompt (see `latent_shape`).
-        `guidance_scale` 1 or less turns classifier-free guidance off. `shift` defaults to the checkpoint's
-        own. Raises ValueError on an unknown sampler or wrong noise shape and FloatingPointError when sampling
-        produced values that are not finite.
+        Give `seeds`, one a prompt, or `noise`, standard normal fp32 (B, C, h, w) (see `latent_shape`), which then
+        decides the size. With seeds the size defaults to the one the checkpoint was trained at; a checkpoint of a
+        published size makes the bucket of the nearest aspect ratio, which is scaled to cover the request and cropped at
+        the centre, and others make the size itself.
+
+        `guidance_scale` 1 or less turns classifier-free guidance off; `guidance` replaces it and adds an interval and
+        perturbed attention. `shift` defaults to the checkpoint's own. `tiling` decodes in tiles. Raises ValueError on
+        an unknown sampler, a size or noise that does not fit or absurd settings, and FloatingPointError when
+        sampling produced values that are not finite.
         """
         if sampler not in SOLVERS:
             raise ValueError(f"sampler is {sampler!r}; allowed: {', '.join(SOLVERS)}")
-        channels = self.transformer.config.in_channels
-        if not prompts or noise.ndim != 4 or noise.shape[:2] != (len(prompts), channels):
-            found = f"noise is {tuple(noise.shape)} for {len(prompts)} prompts"
-            raise ValueError(f"{found}; expected one (C, h, w) a prompt, C being {channels}")
+        noise, crop_to = self._start(prompts, seeds, height, width, noise)
         levels, integrate = SOLVERS[sampler]
         sigmas = levels(steps, self.flow_shift if shift is None else shift)
-        prompt, null = self._condition(prompts, uses_guidance(guidance_scale))
-        velocity = guided_velocity(self.transformer, prompt, null, guidance_scale)
+        guidance = guidance or Guidance(scale=guidance_scale)
+        prompt, null = self._condition(prompts, negative_prompt if guidance.uses_null else None)
+        velocity = guided_velocity(self.transformer, prompt, null, guidance)
         options: dict[str, Any] = {"on_step": on_step}
         if self.conditioning == "official":
             # The official network truncates its time input whichever sampler calls it.
             options["truncate_time"] = True
-        device = self.transformer.proj_out.weight.device
-        latents = integrate(velocity, noise.to(device), sigmas, **options)
+        latents = integrate(velocity, noise.to(self.transformer.proj_out.weight.device), sigmas, **options)
         if not torch.isfinite(latents).all():
             raise FloatingPointError("sampling produced values that are not finite")
-        return self.decode(latents)
+        return self.decode(latents, tiling=tiling, crop_to=crop_to)
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents of the diffusion model (B, C, h, w) to uint8 images (B, H, W, 3) on the CPU."""
-        dtype = self.autoencoder.decoder.conv_in.weight.dtype
-        pixels = self.autoencoder.decode(self.autoencoder.denormalise(latents).to(dtype)).float()
+    def _start(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int] | None,
+        height: int | None,
+        width: int | None,
+        noise: Tensor | None,
+    ) -> tuple[Tensor, tuple[int, int] | None]:
+        """Return the noise to start from and the size to bring the images to, if it is another."""
+        crop_to = None
+        if noise is None:
+            if seeds is None or len(seeds) != len(prompts):
+                found = "none" if seeds is None else f"{len(seeds)} seeds"
+                raise ValueError(f"{len(prompts)} prompts need as many seeds, or noise; found {found}")
+            side = self.transformer.config.sample_size * self.autoencoder.config.spatial_compression
+            crop_to = (height or side, width or side)
+            base = BASE_SIZES.get(self.transformer.config.sample_size)
+            made = bucket_size(*crop_to, base) if base == side else crop_to
+            noise = self.draw_noise(seeds, *made) if prompts else torch.empty(0)
+        elif seeds is not None or height is not None or width is not None:
+            raise ValueError("noise has a size of its own: leave out seeds, height and width")
+        channels = self.transformer.config.in_channels
+        if not prompts or noise.ndim != 4 or noise.shape[:2] != (len(prompts), channels):
+            found = f"noise is {tuple(noise.shape)} for {len(prompts)} prompts"
+            raise ValueError(f"{found}; expected one (C, h, w) a prompt, C being {channels}")
+        return noise, crop_to
+
+    def decode(
+        self, latents: Tensor, *, tiling: Tiling | None = None, crop_to: tuple[int, int] | None = None
+    ) -> Tensor:
+        """Latents of the diffusion model (B, C, h, w) to uint8 images (B, H, W, 3) on the CPU.
+
+        `tiling` keeps the memory of large images small; `crop_to` (height, width) scales and crops.
+        """
+        dtype = next(self.autoencoder.decoder.parameters()).dtype
+        raw = self.autoencoder.denormalise(latents).to(dtype)
+        decoded = decode_tiled(self.autoencoder, raw, tiling) if tiling else self.autoencoder.decode(raw)
+        pixels = decoded.float()
+        if crop_to is not None:
+            pixels = resize_and_crop(pixels, *crop_to)
         scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round()
         return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
 
-    def _condition(self, prompts: Sequence[str], guided: bool) -> tuple[TextCondition, TextCondition | None]:
-        """Encode each distinct prompt once, and the empty one when guidance needs it."""
+    def _condition(
+        self, prompts: Sequence[str], negative_prompt: str | None
+    ) -> tuple[TextCondition, TextCondition | None]:
+        """Encode each distinct prompt once, and the negative one when guidance needs it."""
         distinct = list(dict.fromkeys(prompts))
         embeddings, mask = self.text_encoder.encode(
-            distinct, max_length=self.max_length, instruction=self.instruction, conditioning=self.conditioning
+            distinct,
+            max_length=self.max_length,
+            instruction=self.instruction,
+            conditioning=self.conditioning,
+            keep_padding=False,
         )
         rows = [distinct.index(prompt) for prompt in prompts]
         prompt = TextCondition(embeddings[rows], mask[rows])
-        if not guided:
+        if negative_prompt is None:
             return prompt, None
-        null, null_mask = self.text_encoder.encode(
-            [""], max_length=self.max_length, conditioning=self.conditioning
-        )
-        # The official sampler hands the prompt's mask to the null branch as well.
+        # The official sampler hands the prompt's mask to the null branch as well, which so reads padding.
         own_mask = self.conditioning == "diffusers"
+        null, null_mask = self.text_encoder.encode(
+            [negative_prompt],
+            max_length=self.max_length,
+            conditioning=self.conditioning,
+            keep_padding=not own_mask,
+        )
         null_mask = null_mask.expand(len(prompts), -1) if own_mask else prompt.mask
         return prompt, TextCondition(null.expand(len(prompts), -1, -1), null_mask)
 
@@ -141,18 +205,21 @@ def load_pipeline(
     variant: str | None = None,
     instruction: str | None = None,
     conditioning: Conditioning = "diffusers",
+    text_cache: str | Path | None = None,
 ) -> SanaPipeline:
-    """Load a pipeline folder in the diffusers layout; `variant` picks weight files such as
-    `*.fp16.safetensors`.
+    """Load a pipeline in the diffusers layout, from a folder or a hub id `org/name[@revision]`.
 
-    The text length is the tokenizer's own when it is shorter than SANA's 300 tokens. In fp16, text encoder
-    and autoencoder stay in fp32: both overflow there. Raises CheckpointError, one line, for anything missing,
-    truncated or foreign.
+    `variant` picks weight files such as `*.fp16.safetensors`; `text_cache` is a folder for text embeddings,
+    which all pipelines of one text encoder may share. The text length is the tokenizer's own when it is shorter
+    than SANA's 300 tokens. In fp16, text encoder and autoencoder stay in fp32: both overflow there. Raises
+    CheckpointError, one line, for anything missing, truncated or foreign.
     """
-    root = Path(root)
+    root = locate(root)
     check_pipeline_folder(root)
     wide = torch.float32 if dtype == torch.float16 else dtype
     text_encoder = load_text_encoder(root, device=device, dtype=wide, variant=variant)
+    if text_cache is not None:
+        text_encoder = CachedTextEncoder(text_encoder, text_cache)
     try:
         return SanaPipeline(
             load_transformer(root / "transformer", device=device, dtype=dtype, variant=variant),

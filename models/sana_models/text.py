@@ -78,8 +78,12 @@ class TextEncoder:
         max_length: int = 300,
         instruction: str | None = None,
         conditioning: Conditioning = "diffusers",
+        keep_padding: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """Return embeddings (B, max_length, D) and the mask (B, max_length) of tokens that take part.
+
+        Without `keep_padding` the embeddings of all other positions are zero, which changes nothing for a reader that
+        respects the mask and makes them cheap to store.
 
         With an instruction, the prompt is encoded behind it and the instruction's own positions are dropped:
         the first token and the last `max_length - 1` are kept. The unconditional text is the empty prompt
@@ -104,7 +108,8 @@ class TextEncoder:
         mask = encoded["attention_mask"].to(device)
         hidden = self.model(input_ids=encoded["input_ids"].to(device), attention_mask=mask).last_hidden_state
         keep = [0, *range(length - max_length + 1, length)]
-        return hidden[:, keep], mask[:, keep]
+        hidden, mask = hidden[:, keep], mask[:, keep]
+        return (hidden if keep_padding else hidden * mask[..., None].to(hidden.dtype)), mask
 
 
 def _clean(prompt: str, conditioning: Conditioning) -> str:

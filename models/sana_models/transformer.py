@@ -102,10 +102,13 @@ class LinearSelfAttention(nn.Module):
         self.norm_k = RMSNorm(width) if config.qk_norm else nn.Identity()
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
 
-    def forward(self, x_BNC: Tensor) -> Tensor:
+    def forward(self, x_BNC: Tensor, identity_rows: int = 0) -> Tensor:
+        """In the last `identity_rows` of the batch every token attends to itself alone."""
         q, k, v = self.norm_q(self.to_q(x_BNC)), self.norm_k(self.to_k(x_BNC)), self.to_v(x_BNC)
         heads = [t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for t in (q, k, v)]
         attended = relu_linear_attention(*heads).transpose(1, 2).flatten(2).to(v.dtype)
+        if identity_rows:
+            attended = torch.cat([attended[:-identity_rows], v[-identity_rows:]])
         out = self.to_out[0](attended)
         return out.clamp(-_FP16_MAX, _FP16_MAX) if out.dtype == torch.float16 else out
 
@@ -151,10 +154,11 @@ class SanaBlock(nn.Module):
         bias_B11T: Tensor,
         modulation_B6C: Tensor,
         grid: tuple[int, int],
+        identity_rows: int = 0,
     ) -> Tensor:
         table = self.scale_shift_table + modulation_B6C
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.chunk(6, dim=1)
-        x_BNC = x_BNC + gate_a * self.attn1(self.norm1(x_BNC) * (1 + scale_a) + shift_a)
+        x_BNC = x_BNC + gate_a * self.attn1(self.norm1(x_BNC) * (1 + scale_a) + shift_a, identity_rows)
         x_BNC = x_BNC + self.attn2(x_BNC, text_BTC, bias_B11T)
         hidden = (self.norm2(x_BNC) * (1 + scale_f) + shift_f).unflatten(1, grid)
         return x_BNC + gate_f * self.ff(hidden).flatten(1, 2)
@@ -178,12 +182,21 @@ class SanaTransformer(nn.Module):
         self.proj_out = nn.Linear(width, config.patch_size**2 * config.out_channels)
 
     def forward(
-        self, latents: Tensor, timestep: Tensor, text_embeddings: Tensor, text_mask: Tensor | None
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text_embeddings: Tensor,
+        text_mask: Tensor | None,
+        *,
+        identity_rows: int = 0,
+        identity_blocks: tuple[int, ...] = (),
     ) -> Tensor:
         """Return the velocity, shaped like `latents` (B, C, h, w).
 
         `timestep` (B,) is 1000 times the noise level, already shifted. `text_embeddings` is (B, T, caption_channels);
         `text_mask` (B, T) is 1 for tokens that take part, None for all. h and w must be multiples of the patch size.
+        For perturbed-attention guidance, the last `identity_rows` of the batch run with identity self-attention in
+        `identity_blocks`.
         Raises ValueError on a wrong rank, channel count or size.
         """
         if latents.ndim != 4 or latents.shape[1] != self.config.in_channels:
@@ -204,13 +217,14 @@ class SanaTransformer(nn.Module):
         modulation_B6C, embedding_BC = self.time_embed(timestep_B, x_BNC.dtype)
         text_BTC = self.caption_norm(self.caption_projection(text_embeddings.to(x_BNC.dtype)))
         bias_B11T = _mask_bias(text_mask, text_BTC)
-        for block in self.transformer_blocks:
+        for index, block in enumerate(self.transformer_blocks):
+            rows = identity_rows if index in identity_blocks else 0
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x_BNC = checkpoint(
-                    block, x_BNC, text_BTC, bias_B11T, modulation_B6C, grid, use_reentrant=False
+                    block, x_BNC, text_BTC, bias_B11T, modulation_B6C, grid, rows, use_reentrant=False
                 )
             else:
-                x_BNC = block(x_BNC, text_BTC, bias_B11T, modulation_B6C, grid)
+                x_BNC = block(x_BNC, text_BTC, bias_B11T, modulation_B6C, grid, rows)
         shift, scale = (self.scale_shift_table + embedding_BC[:, None]).chunk(2, dim=1)
         out_BNP = self.proj_out(self.norm_out(x_BNC) * (1 + scale) + shift)
         tiles = out_BNP.unflatten(1, grid).unflatten(-1, (patch, patch, self.config.out_channels))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sana_models import load_pipeline
-from sana_models.guidance import TextCondition, guided_velocity, uses_guidance
+from sana_models.guidance import Guidance, TextCondition, guided_velocity
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,12 @@ def test_progress_is_reported(pipeline):
         (["a"], {"noise": torch.zeros(1, 4, 8, 8)}, r"noise is \(1, 4, 8, 8\)"),
         (["a"], {"noise": torch.zeros(8, 8, 8)}, r"noise is \(8, 8, 8\)"),
         ([], {"noise": torch.zeros(0, 8, 8, 8)}, "for 0 prompts"),
+        (["a"], {"seeds": [1]}, "noise has a size of its own"),
+        (["a"], {"height": 64}, "noise has a size of its own"),
+        (["a"], {"noise": None}, "1 prompts need as many seeds, or noise; found none"),
+        (["a"], {"noise": None, "seeds": [1, 2]}, "found 2 seeds"),
+        (["a"], {"noise": None, "seeds": [1], "height": 63}, "multiple of 8 pixels"),
+        (["a"], {"guidance": Guidance(pag_scale=1.0, pag_blocks=(7,))}, "pag_blocks has 7"),
         (["a"], {"steps": 0}, "steps must be at least 1"),
         (["a"], {"shift": -1.0}, "shift above 0"),
     ],
@@ -123,9 +129,9 @@ def test_guidance_is_the_linear_combination(pipeline):
         TextCondition(torch.randn(2, 5, width, generator=generator), torch.ones(2, 5)) for _ in range(2)
     )
     x = draw(2)
-    conditional = guided_velocity(model, prompt, None, 1.0)(x, 500.0)
-    unconditional = guided_velocity(model, null, None, 1.0)(x, 500.0)
-    guided = guided_velocity(model, prompt, null, 4.5)(x, 500.0)
+    conditional = guided_velocity(model, prompt, None, Guidance(scale=1.0))(x, 500.0)
+    unconditional = guided_velocity(model, null, None, Guidance(scale=1.0))(x, 500.0)
+    guided = guided_velocity(model, prompt, null, Guidance(scale=4.5))(x, 500.0)
     assert (conditional - unconditional).abs().max() > 1e-3
     expected = unconditional + 4.5 * (conditional - unconditional)
     # Rounding of a batch of four against batches of two, multiplied by the guidance scale.
@@ -133,4 +139,67 @@ def test_guidance_is_the_linear_combination(pipeline):
 
 
 def test_guidance_is_off_at_one():
-    assert [uses_guidance(scale) for scale in (0.0, 1.0, 1.01, 4.5)] == [False, False, True, True]
+    assert [Guidance(scale=scale).uses_null for scale in (0.0, 1.0, 1.01, 4.5)] == [False, False, True, True]
+
+
+def test_a_seed_is_an_image(pipeline):
+    prompts = ["a red circle", "two blue squares"]
+    images = pipeline(prompts, seeds=[7, 2**40], steps=2)
+    assert images.shape == (2, 64, 64, 3)
+    again = pipeline(prompts[::-1], seeds=[2**40, 7], steps=2)
+    assert torch.equal(images, again.flip(0))
+    assert not torch.equal(images, pipeline(prompts, seeds=[8, 9], steps=2))
+    assert torch.equal(images, pipeline(prompts, noise=pipeline.draw_noise([7, 2**40], 64, 64), steps=2))
+    assert pipeline(["a"], seeds=[1], height=32, width=48, steps=1).shape == (1, 32, 48, 3)
+
+
+def test_a_negative_prompt_replaces_the_empty_one(pipeline):
+    plain = pipeline(["a red circle"], seeds=[1], steps=2)
+    pushed = pipeline(["a red circle"], seeds=[1], steps=2, negative_prompt="blue")
+    assert not torch.equal(plain, pushed)
+    unguided = [
+        pipeline(["a red circle"], seeds=[1], steps=2, guidance_scale=1.0, negative_prompt=text)
+        for text in ("", "blue")
+    ]
+    assert torch.equal(*unguided)
+
+
+def test_guidance_acts_strictly_inside_its_interval(pipeline):
+    """Network rows tell which branches a step ran; the times of three steps are 998, 748 and 499."""
+    rows: list[tuple[int, float]] = []
+    hook = pipeline.transformer.register_forward_pre_hook(
+        lambda _, inputs: rows.append((len(inputs[0]), float(inputs[1][0])))
+    )
+    try:
+        for interval in ((0.0, 1.0), (0.5, 0.9), (0.748, 0.998)):
+            pipeline(["a"], seeds=[1], steps=3, shift=1.5, guidance=Guidance(interval=interval))
+    finally:
+        hook.remove()
+    times = [t for _, t in rows[:3]]
+    expected = [
+        2 if low < t / 1000 < high else 1
+        for low, high in ((0.0, 1.0), (0.5, 0.9), (0.748, 0.998))
+        for t in times
+    ]
+    assert [count for count, _ in rows] == expected
+    assert {1, 2} <= set(expected[3:])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"interval": (0.5, 0.5)}, "guidance interval"),
+        ({"interval": (-0.1, 0.5)}, "guidance interval"),
+        ({"pag_scale": -1.0}, "must be >= 0"),
+        ({"pag_scale": 1.0}, "needs pag_blocks"),
+    ],
+)
+def test_absurd_guidance_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Guidance(**settings)
+
+
+def test_guidance_needs_the_unconditional_text(pipeline):
+    condition = TextCondition(torch.zeros(1, 1, 1), torch.ones(1, 1))
+    with pytest.raises(ValueError, match="unconditional text"):
+        guided_velocity(pipeline.transformer, condition, None, Guidance(scale=2.0))

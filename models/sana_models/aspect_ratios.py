@@ -1,0 +1,58 @@
+"""The image sizes that the published models were trained at, and the way to any other size.
+
+A request goes to the bucket of the nearest aspect ratio, and the image made there is scaled to cover the
+request and cropped at the centre. Source: the public multi-aspect tables of PixArt and SANA at 1024 pixels;
+those of 512, 2048 and 4096 pixels are the same, scaled.
+"""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["BASE_SIZES", "bucket_size", "buckets", "resize_and_crop"]
+
+#: Image side in pixels by the side of the latents that the configuration names (`sample_size`).
+BASE_SIZES = {16: 512, 32: 1024, 64: 2048, 128: 4096}
+
+# (height, width) at 1024 pixels; every table has these.
+_COMMON = (
+    (512, 2048), (512, 1856), (576, 1792), (576, 1728), (576, 1664), (640, 1600), (640, 1536), (704, 1472),
+    (704, 1408), (704, 1344), (768, 1344), (768, 1280), (832, 1216), (832, 1152), (896, 1152), (896, 1088),
+    (960, 1088), (960, 1024), (1024, 1024), (1024, 960), (1088, 960), (1088, 896), (1152, 896), (1152, 832),
+    (1216, 832), (1280, 768), (1344, 768), (1408, 704), (1472, 704), (1536, 640), (1600, 640), (1728, 576),
+    (2048, 512),
+)  # fmt: skip
+# Only the tables of 2048 and 4096 pixels have these.
+_EXTRA = ((512, 1984), (512, 1920), (1664, 576), (1792, 576), (1856, 512), (1920, 512), (1984, 512))
+
+
+def buckets(base: int) -> dict[float, tuple[int, int]]:
+    """Return (height, width) in pixels by height/width, rounded to two decimals as published.
+
+    Raises ValueError for a base without a table.
+    """
+    if base not in BASE_SIZES.values():
+        raise ValueError(f"no aspect-ratio buckets at {base} pixels; known: {sorted(BASE_SIZES.values())}")
+    rows = _COMMON + (_EXTRA if base >= 2048 else ())
+    return {round(h / w, 2): (h * base // 1024, w * base // 1024) for h, w in sorted(rows, key=_ratio)}
+
+
+def bucket_size(height: int, width: int, base: int) -> tuple[int, int]:
+    """Return the (height, width) of the bucket whose aspect ratio is nearest to the request's."""
+    table = buckets(base)
+    return table[min(table, key=lambda ratio: abs(ratio - height / width))]
+
+
+def resize_and_crop(images: Tensor, height: int, width: int) -> Tensor:
+    """Scale float images (B, C, H, W) bilinearly to cover height x width and crop the centre."""
+    own_height, own_width = images.shape[-2:]
+    if (own_height, own_width) == (height, width):
+        return images
+    ratio = max(height / own_height, width / own_width)
+    covering = (int(own_height * ratio), int(own_width * ratio))
+    scaled = F.interpolate(images, size=covering, mode="bilinear", align_corners=False)
+    top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
+    return scaled[:, :, top : top + height, left : left + width]
+
+
+def _ratio(size: tuple[int, int]) -> float:
+    return size[0] / size[1]

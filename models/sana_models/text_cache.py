@@ -1,0 +1,112 @@
+"""Text embeddings on disk, by content: each prompt is encoded once for all pipelines that share an encoder."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sana_models.text import Conditioning, TextEncoder
+
+__all__ = ["CachedTextEncoder", "encoder_identity"]
+
+_FORMAT = "text embeddings v1"
+
+
+def encoder_identity(encoder: TextEncoder) -> str:
+    """SHA-256 over the tokenizer and every weight, with names and dtypes: equal for equal encoders, wherever stored."""
+    digest = hashlib.sha256(encoder.tokenizer.backend_tokenizer.to_str().encode())
+    for name, value in sorted(encoder.model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+class CachedTextEncoder(TextEncoder):
+    """A `TextEncoder` that looks into a folder first.
+
+    Prompts that are not there are encoded one by one, so that an embedding never depends on which others happened to
+    be in its batch. Files appear whole or not at all; a damaged one is made again.
+    """
+
+    def __init__(self, encoder: TextEncoder, folder: str | Path) -> None:
+        super().__init__(encoder.tokenizer, encoder.model)
+        self.folder = Path(folder)
+
+    @cached_property
+    def identity(self) -> str:
+        """What the stored embeddings belong to; read once, so the weights must not change afterwards."""
+        return encoder_identity(self)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_length: int = 300,
+        instruction: str | None = None,
+        conditioning: Conditioning = "diffusers",
+        keep_padding: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """As `TextEncoder.encode`, from the folder where possible."""
+        rows = []
+        for prompt in prompts:
+            path = self._path(prompt, [max_length, instruction, conditioning, keep_padding])
+            row = _read(path)
+            if row is None:
+                embeddings, mask = super().encode(
+                    [prompt],
+                    max_length=max_length,
+                    instruction=instruction,
+                    conditioning=conditioning,
+                    keep_padding=keep_padding,
+                )
+                row = (embeddings[0], mask[0])
+                _write(path, *row, keep_padding=keep_padding)
+            rows.append(row)
+        device = next(self.model.parameters()).device
+        return (
+            torch.stack([embedding.to(device) for embedding, _ in rows]),
+            torch.stack([mask.to(device) for _, mask in rows]),
+        )
+
+    def _path(self, prompt: str, settings: list[Any]) -> Path:
+        content = json.dumps([_FORMAT, self.identity, str(self.model.dtype), prompt, *settings])
+        name = hashlib.sha256(content.encode()).hexdigest()
+        return self.folder / name[:2] / f"{name}.safetensors"
+
+
+def _read(path: Path) -> tuple[Tensor, Tensor] | None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        stored = load(path.read_bytes())
+        mask = stored["mask"]
+        embedding = stored["embedding"].new_zeros(len(mask), stored["embedding"].shape[1])
+        embedding[: len(stored["embedding"])] = stored["embedding"]
+        return embedding, mask
+    except (FileNotFoundError, SafetensorError, KeyError):
+        return None
+
+
+def _write(path: Path, embedding: Tensor, mask: Tensor, *, keep_padding: bool) -> None:
+    from safetensors.torch import save
+
+    if not keep_padding:
+        # A prompt fills a tenth of its 300 positions or less; the rest is zero.
+        embedding = embedding[: int(mask.nonzero().max()) + 1]
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    content = {"embedding": embedding.cpu().contiguous(), "mask": mask.cpu().contiguous()}
+    with temporary.open("wb") as stream:
+        stream.write(save(content))
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)

@@ -1,0 +1,71 @@
+"""Embeddings on disk: equal to fresh ones, encoded once, never those of another encoder."""
+
+import torch
+
+from sana_models.text_cache import CachedTextEncoder, encoder_identity
+from tests.parity.conftest import small_text_encoder
+
+PROMPTS = ["a red circle", "two blue square left of the green circle", ""]
+
+
+def cached(folder, **options):
+    return CachedTextEncoder(small_text_encoder(**options), folder)
+
+
+def test_stored_embeddings_are_the_fresh_ones(tmp_path, monkeypatch):
+    encoder = cached(tmp_path)
+    for options in (
+        {},
+        {"keep_padding": False},
+        {"instruction": "a photo of the "},
+        {"conditioning": "official"},
+    ):
+        first = encoder.encode(PROMPTS, max_length=12, **options)
+        again = cached(tmp_path).encode(PROMPTS[::-1], max_length=12, **options)
+        for stored, fresh in zip(again, first, strict=True):
+            assert torch.equal(stored.flip(0), fresh)
+        plain = small_text_encoder().encode(PROMPTS, max_length=12, **options)
+        assert torch.equal(first[1], plain[1])
+        # One prompt at a time sums in another order than a batch.
+        assert float((first[0] - plain[0]).abs().max()) <= 1e-5
+
+
+def test_each_prompt_is_encoded_once(tmp_path):
+    encoder = cached(tmp_path)
+    calls: list[int] = []
+    encoder.model.register_forward_pre_hook(
+        lambda _, args, kwargs: calls.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    encoder.encode(PROMPTS, max_length=12)
+    encoder.encode(PROMPTS[:2], max_length=12)
+    assert calls == [1, 1, 1]
+    encoder.encode(["a red circle "], max_length=12)
+    encoder.encode(PROMPTS[:1], max_length=10)
+    assert calls == [1] * 5
+
+
+def test_padding_is_stored_only_where_it_is_kept(tmp_path):
+    for keep in (True, False):
+        cached(tmp_path / str(keep)).encode(PROMPTS[:1], max_length=12, keep_padding=keep)
+    sizes = [next((tmp_path / str(keep)).glob("*/*.safetensors")).stat().st_size for keep in (True, False)]
+    assert sizes[0] - sizes[1] == (12 - 4) * 24 * 4
+
+
+def test_another_encoder_has_embeddings_of_its_own(tmp_path):
+    one, same, other = cached(tmp_path), cached(tmp_path), cached(tmp_path, seed=22)
+    assert one.identity == same.identity != other.identity
+    assert encoder_identity(one) == one.identity
+    first = one.encode(PROMPTS, max_length=12)[0]
+    assert not torch.equal(first, other.encode(PROMPTS, max_length=12)[0])
+    shorter = CachedTextEncoder(small_text_encoder(max_length=11), tmp_path)
+    shorter.model.to(torch.bfloat16)
+    assert shorter.identity != one.identity
+
+
+def test_a_damaged_file_is_made_again(tmp_path):
+    first = cached(tmp_path).encode(PROMPTS, max_length=12)[0]
+    for path in tmp_path.glob("*/*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-5])
+    assert torch.equal(cached(tmp_path).encode(PROMPTS, max_length=12)[0], first)
+    assert torch.equal(cached(tmp_path).encode(PROMPTS, max_length=12)[0], first)
+    assert not list(tmp_path.glob("*/.*"))
