@@ -22,9 +22,11 @@ __all__ = [
     "RequiredFile",
     "allocator_settings",
     "check_pipeline_directory",
+    "check_safetensors_files",
     "data_root",
     "hub_cache",
     "micro_weights_root",
+    "resolve_folder",
     "resolve_weights",
 ]
 
@@ -135,7 +137,17 @@ def allocator_settings() -> dict[str, bool]:
 
 
 def resolve_weights(weights: str, relative_to: Path) -> Path:
-    """Return the local pipeline directory that `weights` names, checked for missing and truncated files.
+    """Return the local SANA pipeline directory that `weights` names, checked for missing and truncated files.
+
+    Raises `AssetError` that names the missing files and how to get them.
+    """
+    directory = resolve_folder(weights, relative_to)
+    check_pipeline_directory(directory)
+    return directory
+
+
+def resolve_folder(weights: str, relative_to: Path) -> Path:
+    """Return the local folder that `weights` names, whatever is in it.
 
     `weights` is `micro://NAME`, a path (absolute, `~`, or starting with `.`: relative to `relative_to`), or a
     hub id `owner/name[@revision]`, optionally with `hf://` in front, looked up under the data root and in the
@@ -150,7 +162,6 @@ def resolve_weights(weights: str, relative_to: Path) -> Path:
         directory = (relative_to / Path(weights).expanduser()).resolve()
         if not directory.is_dir():
             raise AssetError(f"weights {weights!r}: there is no folder {directory}")
-    check_pipeline_directory(directory)
     return directory
 
 
@@ -163,6 +174,11 @@ def check_pipeline_directory(directory: Path) -> None:
     ]
     if missing:
         raise AssetError(f"{directory}: missing {', '.join(missing)}")
+    check_safetensors_files(directory)
+
+
+def check_safetensors_files(directory: Path) -> None:
+    """Raise `AssetError` unless every safetensors file of a pipeline's parts is as long as its own header says."""
     for path in sorted(directory.glob("*/*.safetensors")):
         _check_safetensors(path)
 

@@ -122,8 +122,9 @@ def estimate_seconds(plan: CellPlan, store: Store | None, tier: str) -> Estimate
         timed = [row.seconds for row in store.images(plan.cell.image_key).values() if row.seconds]
     if timed:
         return Estimate(statistics.median(timed) * len(plan.missing), f"median of {len(timed)} timed images")
-    steps = plan.cell.variant.variant.sampler.steps
-    per_image = _DEFAULT_STEP_SECONDS[tier] * (steps + 1)
+    sampler = plan.cell.variant.variant.sampler
+    # One more for text encoder and decoder.
+    per_image = _DEFAULT_STEP_SECONDS[tier] * (1 + (sampler.steps if sampler else 0))
     return Estimate(per_image * len(plan.missing), "default, nothing timed yet")
 
 

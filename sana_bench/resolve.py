@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from sana_bench import benchmarks, generators
-from sana_bench.assets import resolve_weights
 from sana_bench.benchmarks.base import Prompt, Sample
 from sana_bench.errors import AssetError
 from sana_bench.fingerprint import HashCache, directory_sha256, fingerprint, short
@@ -116,7 +115,8 @@ class ResolvedVariant:
             "height": variant.model.height,
             "width": variant.model.width,
             "instruction": variant.model.instruction,
-            "sampler": variant.sampler.model_dump(mode="json"),
+            "conditioning": variant.model.conditioning,
+            "sampler": variant.sampler.model_dump(mode="json") if variant.sampler else None,
             "precision": variant.precision,
             "suite_seed": self.suite_seed,
         }
@@ -218,7 +218,7 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
     specs, problems = [], []
     for variant in suite.variants:
         try:
-            path = resolve_weights(variant.model.weights, suite.variants_dir)
+            path = generators.find(variant, suite.variants_dir)
         except AssetError as error:
             problems.append(f"variant {variant.name!r}: {error}")
         else:

@@ -56,12 +56,33 @@ class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class SamplerSpec(_Spec):
-    """How noise becomes latents: solver, number of network calls, guidance and noise shift."""
+def _check_interval(interval: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= interval[0] < interval[1] <= 1:
+        raise ValueError("must be two rising noise levels in [0, 1]")
+    return interval
 
-    name: Literal["flow_dpm_solver", "flow_euler"] = "flow_dpm_solver"
+
+class PerturbedAttentionSpec(_Spec):
+    """Perturbed-attention guidance: its strength, and the transformer blocks it acts in."""
+
+    scale: float = Field(gt=0, le=100, allow_inf_nan=False)
+    blocks: tuple[Annotated[int, Field(ge=0)], ...] = Field(strict=False, min_length=1)
+    adaptive_scale: float = Field(default=0.0, ge=0, le=100, allow_inf_nan=False)
+
+
+class SamplerSpec(_Spec):
+    """How noise becomes latents: solver, number of network calls, guidance and noise shift.
+
+    `name: pipeline` is the scheduler that a foreign pipeline brings along, with its own shift.
+    """
+
+    name: Literal["flow_dpm_solver", "flow_euler", "pipeline"] = "flow_dpm_solver"
     steps: int = Field(ge=1, le=1000)
     guidance_scale: float = Field(ge=0, le=100, allow_inf_nan=False)
+    guidance_interval: Annotated[
+        tuple[float, float], Field(strict=False), AfterValidator(_check_interval)
+    ] = (0.0, 1.0)
+    perturbed_attention: PerturbedAttentionSpec | None = None
     shift: float | None = Field(default=None, gt=0, le=100, allow_inf_nan=False)
 
 
@@ -69,16 +90,22 @@ class ModelSpec(_Spec):
     """Which weights, the image size in pixels, and the text put before every prompt.
 
     `instruction: sana` is SANA's complex human instruction, which the published models are used with.
+    `conditioning` says whose habits to follow where the two public pipelines differ: prompt case, the mask of the
+    unconditional branch, the quotes of the instruction, and the time that flow-Euler tells the network.
     """
 
     weights: str = Field(min_length=1, max_length=500)
     height: int = Field(ge=8, le=8192)
     width: int = Field(ge=8, le=8192)
     instruction: Literal["none", "sana"] = "none"
+    conditioning: Literal["diffusers", "official"] = "diffusers"
 
 
 class Variant(_Spec):
-    """One way to turn prompts into images: a row of the leaderboard."""
+    """One way to turn prompts into images: a row of the leaderboard.
+
+    `sampler` is missing where images exist already.
+    """
 
     schema_version: Literal[1] = 1
     name: Name
@@ -86,7 +113,7 @@ class Variant(_Spec):
     description: str = Field(default="", max_length=500)
     generator: str = "sana"
     model: ModelSpec
-    sampler: SamplerSpec
+    sampler: SamplerSpec | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
 

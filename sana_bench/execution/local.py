@@ -106,7 +106,7 @@ def png_bytes(image: np.ndarray) -> bytes:
 
 
 def _make(cell: Cell, keys: Sequence[SampleKey], generator: Generator) -> _Made:
-    requests = [Request(key.prompt.text, cell.noise_seed(key)) for key in keys]
+    requests = [Request(key.prompt.text, cell.noise_seed(key), key.index) for key in keys]
     started = time.perf_counter()
     try:
         images = _checked(generator.generate(requests), cell, len(requests))

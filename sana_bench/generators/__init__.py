@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from sana_bench.assets import resolve_weights
 from sana_bench.errors import SuiteError, nearest
 from sana_bench.generators.base import Generator, GeneratorSpec, OutOfMemoryError, Request, SampleError
+from sana_bench.suite import Variant
 
 __all__ = [
     "Generator",
@@ -13,18 +16,34 @@ __all__ = [
     "Request",
     "SampleError",
     "build",
+    "find",
     "names",
     "register",
     "version",
 ]
 
 Builder = Callable[[GeneratorSpec, str], Generator]
+#: From a variant, and the folder that relative paths start from, to its weights on this machine.
+Finder = Callable[[Variant, Path], Path]
 
 
 @dataclass(frozen=True)
 class _Registration:
     version: str
     builder: Builder
+    finder: Finder
+
+
+def _find_pipeline(variant: Variant, relative_to: Path) -> Path:
+    return resolve_weights(variant.model.weights, relative_to)
+
+
+def _find_sana(variant: Variant, relative_to: Path) -> Path:
+    if variant.sampler is None or variant.sampler.name == "pipeline":
+        raise SuiteError(
+            f"variant {variant.name!r}: generator sana needs a sampler, flow_dpm_solver or flow_euler"
+        )
+    return _find_pipeline(variant, relative_to)
 
 
 def _build_sana(spec: GeneratorSpec, device: str) -> Generator:
@@ -33,8 +52,36 @@ def _build_sana(spec: GeneratorSpec, device: str) -> Generator:
     return SanaGenerator(spec, device)
 
 
+def _find_diffusers(variant: Variant, relative_to: Path) -> Path:
+    from sana_bench.generators.diffusers import find_pipeline
+
+    return find_pipeline(variant, relative_to)
+
+
+def _build_diffusers(spec: GeneratorSpec, device: str) -> Generator:
+    from sana_bench.generators.diffusers import DiffusersGenerator
+
+    return DiffusersGenerator(spec, device)
+
+
+def _find_images(variant: Variant, relative_to: Path) -> Path:
+    from sana_bench.generators.image_folder import find_folder
+
+    return find_folder(variant, relative_to)
+
+
+def _build_images(spec: GeneratorSpec, device: str) -> Generator:
+    from sana_bench.generators.image_folder import ImageFolder
+
+    return ImageFolder(spec)
+
+
 # The version is part of every image's identity: raise it when a change of code changes images.
-_GENERATORS: dict[str, _Registration] = {"sana": _Registration("sana@1", _build_sana)}
+_GENERATORS: dict[str, _Registration] = {
+    "sana": _Registration("sana@1", _build_sana, _find_sana),
+    "diffusers": _Registration("diffusers@1", _build_diffusers, _find_diffusers),
+    "images": _Registration("images@1", _build_images, _find_images),
+}
 
 
 def names() -> list[str]:
@@ -42,11 +89,22 @@ def names() -> list[str]:
     return sorted(_GENERATORS)
 
 
-def register(name: str, version: str, builder: Builder) -> None:
-    """Make `builder` available as `generator: NAME`; raises `SuiteError` when the name is taken."""
+def register(name: str, version: str, builder: Builder, finder: Finder = _find_pipeline) -> None:
+    """Make `builder` available as `generator: NAME`; raises `SuiteError` when the name is taken.
+
+    Unless `finder` says otherwise, its weights are a SANA pipeline folder.
+    """
     if name in _GENERATORS:
         raise SuiteError(f"generator {name!r} is registered already")
-    _GENERATORS[name] = _Registration(version, builder)
+    _GENERATORS[name] = _Registration(version, builder, finder)
+
+
+def find(variant: Variant, relative_to: Path) -> Path:
+    """Return the folder with a variant's weights or images; nothing is loaded or downloaded.
+
+    Raises `SuiteError` for settings that the generator has no use for and `AssetError` that names what is missing.
+    """
+    return _registration(variant.generator).finder(variant, relative_to)
 
 
 def version(name: str) -> str:

@@ -35,10 +35,11 @@ class GeneratorSpec:
 
 @dataclass(frozen=True)
 class Request:
-    """One image to make: the prompt and the seed that its initial noise is drawn from."""
+    """One image to make: the prompt, the seed that its initial noise is drawn from, and which of the prompt's images."""
 
     prompt: str
     noise_seed: int
+    index: int = 0
 
 
 class Generator(Protocol):

@@ -2,15 +2,19 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sana_bench.errors import AssetError, SuiteError
 from sana_bench.generators.base import GeneratorSpec, OutOfMemoryError, Request, SampleError
 from sana_bench.generators.noise import sample_noise
+from sana_bench.suite import Variant
 
-__all__ = ["SanaGenerator"]
+if TYPE_CHECKING:
+    from sana_models.text import Conditioning
+
+__all__ = ["SanaGenerator", "guidance_of", "instruction_text", "is_out_of_memory", "load_sana"]
 
 
 class SanaGenerator:
@@ -21,19 +25,27 @@ class SanaGenerator:
         self._spec = spec
         self._device = device
         variant = spec.variant
-        self._pipeline = _load(
-            str(spec.weights_path), spec.weights_sha256, device, variant.precision, variant.model.instruction
-        )
+        self._pipeline = load_sana(spec.weights_path, variant, device, spec.weights_sha256)
+        self._guidance = guidance_of(variant)
         try:
             self._latent_shape = self._pipeline.latent_shape(variant.model.height, variant.model.width)
         except ValueError as error:
             raise SuiteError(f"variant {variant.name!r}: {error}") from None
+        depth = len(self._pipeline.transformer.transformer_blocks)
+        outside = [block for block in self._guidance.pag_blocks if block >= depth]
+        if outside:
+            raise SuiteError(
+                f"variant {variant.name!r}: sampler.perturbed_attention.blocks has {outside[0]}, "
+                f"the model has blocks 0 to {depth - 1}"
+            )
 
     def generate(self, requests: list[Request]) -> np.ndarray:
         """Return uint8 images (batch, height, width, 3)."""
         import torch
 
         sampler = self._spec.variant.sampler
+        if sampler is None:
+            raise SuiteError(f"variant {self._spec.variant.name!r}: generator sana needs a sampler")
         noise = torch.stack([sample_noise(request.noise_seed, self._latent_shape) for request in requests])
         try:
             with torch.inference_mode():
@@ -41,14 +53,14 @@ class SanaGenerator:
                     [request.prompt for request in requests],
                     noise=noise,
                     steps=sampler.steps,
-                    guidance_scale=sampler.guidance_scale,
+                    guidance=self._guidance,
                     shift=sampler.shift,
                     sampler=sampler.name,
                 )
         except FloatingPointError as error:
             raise SampleError(str(error)) from None
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if self._device.startswith("cuda"):
                 torch.cuda.empty_cache()
@@ -56,7 +68,46 @@ class SanaGenerator:
         return np.asarray(images.numpy(), dtype=np.uint8)
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def guidance_of(variant: Variant) -> Any:
+    """Return the variant's guidance as the pipeline takes it; without a sampler, none."""
+    from sana_models import Guidance
+
+    sampler = variant.sampler
+    if sampler is None:
+        return Guidance(scale=1.0)
+    pag = sampler.perturbed_attention
+    return Guidance(
+        scale=sampler.guidance_scale,
+        interval=sampler.guidance_interval,
+        pag_scale=pag.scale if pag else 0.0,
+        pag_blocks=pag.blocks if pag else (),
+        pag_adaptive_scale=pag.adaptive_scale if pag else 0.0,
+    )
+
+
+def instruction_text(instruction: str, conditioning: "Conditioning") -> str | None:
+    """Return the text before every prompt; raises `AssetError` when diffusers, which has SANA's, is not installed."""
+    from sana_models.text import complex_human_instruction
+
+    if instruction == "none":
+        return None
+    try:
+        return complex_human_instruction(conditioning)
+    except ImportError:
+        raise AssetError("model.instruction 'sana' is read from diffusers, which is not installed") from None
+
+
+def load_sana(folder: Path, variant: Variant, device: str, sha256: str = "") -> Any:
+    """Return the pipeline in `folder`, set up as the variant says; the last two loaded are kept.
+
+    `sha256` tells apart what a folder held at different times. Raises `AssetError` for a checkpoint of another model.
+    """
+    model = variant.model
+    return _load(str(folder), sha256, device, variant.precision, model.instruction, model.conditioning)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a smaller batch may help."""
     import torch
 
     # The CPU allocator has no exception type of its own.
@@ -66,20 +117,22 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 # Variants that differ only in their sampler share one loaded pipeline; two are kept so that a pass over
 # alternating variants does not reload.
 @lru_cache(maxsize=2)
-def _load(path: str, sha256: str, device: str, precision: str, instruction: str) -> Any:
+def _load(
+    path: str, sha256: str, device: str, precision: str, instruction: str, conditioning: "Conditioning"
+) -> Any:
     import torch
 
     import sana_models
-    from sana_models.text import complex_human_instruction
 
     dtypes: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    try:
-        prefix = complex_human_instruction() if instruction == "sana" else None
-    except ImportError:
-        raise AssetError("model.instruction 'sana' is read from diffusers, which is not installed") from None
+    prefix = instruction_text(instruction, conditioning)
     try:
         return sana_models.load_pipeline(
-            Path(path), device=device, dtype=dtypes[precision], instruction=prefix
+            Path(path),
+            device=device,
+            dtype=dtypes[precision],
+            instruction=prefix,
+            conditioning=conditioning,
         )
     except ValueError as error:
         raise AssetError(" ".join(str(error).split())) from None

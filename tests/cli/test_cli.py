@@ -28,7 +28,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_names_every_command(capsys) -> None:
     assert execute(["--help"]) == 0
     out = capsys.readouterr().out
-    for command in ("run", "validate", "list", "report", "doctor", "train"):
+    for command in ("run", "validate", "list", "report", "doctor", "train", "generate"):
         assert f"\n  {command} " in out
     assert "Exit codes: 0 done" in out
 

@@ -169,7 +169,26 @@ def test_bad_suites_are_refused_with_place_and_reason(suite: Path, old: str, new
             "guidance_scale: 1e9",
             "sampler.guidance_scale is 1000000000.0, must be at most 100",
         ),
-        ("flow_dpm_solver", "ddim", "sampler.name is 'ddim', must be one of flow_dpm_solver or flow_euler"),
+        (
+            "flow_dpm_solver",
+            "ddim",
+            "sampler.name is 'ddim', must be one of flow_dpm_solver, flow_euler or pipeline",
+        ),
+        (
+            "guidance_scale: 4.5",
+            "guidance_scale: 4.5\n  guidance_interval: [0.5, 0.2]",
+            "sampler.guidance_interval is [0.5, 0.2], must be two rising noise levels in [0, 1]",
+        ),
+        (
+            "guidance_scale: 4.5",
+            "guidance_scale: 4.5\n  perturbed_attention: {scale: 2.0, blocks: []}",
+            "sampler.perturbed_attention.blocks is []",
+        ),
+        (
+            "guidance_scale: 4.5",
+            "guidance_scale: 4.5\n  perturbed_attention: {scal: 2.0, blocks: [1]}",
+            "unknown key 'sampler.perturbed_attention.scal' (did you mean 'scale'?)",
+        ),
         ("fp32", "int8", "precision is 'int8', must be one of fp32, bf16 or fp16"),
         ("height: 64", "height: 100000", "model.height is 100000, must be at most 8192"),
         (

@@ -1,0 +1,123 @@
+"""Any text-to-image pipeline of diffusers as a source of images."""
+
+import inspect
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sana_bench.assets import check_safetensors_files, resolve_folder
+from sana_bench.errors import AssetError, SuiteError
+from sana_bench.generators.base import GeneratorSpec, OutOfMemoryError, Request, SampleError
+from sana_bench.generators.sana import is_out_of_memory
+from sana_bench.suite import Variant
+
+__all__ = ["DiffusersGenerator", "find_pipeline"]
+
+
+def find_pipeline(variant: Variant, relative_to: Path) -> Path:
+    """Return the folder of a diffusers pipeline.
+
+    Raises `SuiteError` for settings that such a pipeline has no use for, `AssetError` when it is not there or not whole.
+    """
+    sampler, model = variant.sampler, variant.model
+    if sampler is None or sampler.name != "pipeline" or sampler.shift is not None:
+        raise SuiteError(
+            f"variant {variant.name!r}: generator diffusers samples with the pipeline's own scheduler; "
+            "write sampler.name: pipeline, and no shift"
+        )
+    if sampler.guidance_interval != (0.0, 1.0) or sampler.perturbed_attention is not None:
+        raise SuiteError(f"variant {variant.name!r}: generator diffusers knows guidance_scale alone")
+    if model.instruction != "none" or model.conditioning != "diffusers":
+        raise SuiteError(f"variant {variant.name!r}: instruction and conditioning belong to generator sana")
+    folder = resolve_folder(model.weights, relative_to)
+    _check_parts(folder)
+    check_safetensors_files(folder)
+    return folder
+
+
+class DiffusersGenerator:
+    """Generates with `diffusers.DiffusionPipeline`; see `sana_bench.generators.Generator`.
+
+    The pipeline draws each sample's noise from a CPU generator with the sample's seed, so the batch plays no part.
+    """
+
+    def __init__(self, spec: GeneratorSpec, device: str) -> None:
+        """Load the pipeline; raises `AssetError` when diffusers is missing or cannot load it."""
+        self._spec = spec
+        self._device = device
+        self._pipeline = _load(str(spec.weights_path), spec.weights_sha256, device, spec.variant.precision)
+        parameters = inspect.signature(type(self._pipeline).__call__).parameters
+        missing = {"prompt", "height", "width", "guidance_scale", "generator"} - set(parameters)
+        if missing:
+            name = type(self._pipeline).__name__
+            raise AssetError(f"{spec.weights_path}: {name} takes no {', '.join(sorted(missing))}")
+        self._bins = "use_resolution_binning" in parameters
+
+    def generate(self, requests: list[Request]) -> np.ndarray:
+        """Return uint8 images (batch, height, width, 3)."""
+        import torch
+
+        model, sampler = self._spec.variant.model, self._spec.variant.sampler
+        if sampler is None:
+            raise SuiteError(f"variant {self._spec.variant.name!r}: generator diffusers needs a sampler")
+        # SANA's and PixArt's pipelines would make the nearest bucket and scale it; a variant means its size.
+        exact = {"use_resolution_binning": False} if self._bins else {}
+        try:
+            images = self._pipeline(
+                prompt=[request.prompt for request in requests],
+                height=model.height,
+                width=model.width,
+                num_inference_steps=sampler.steps,
+                guidance_scale=sampler.guidance_scale,
+                generator=[torch.Generator("cpu").manual_seed(request.noise_seed) for request in requests],
+                output_type="np",
+                **exact,
+            ).images
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if self._device.startswith("cuda"):
+                torch.cuda.empty_cache()
+            raise OutOfMemoryError(str(error).splitlines()[0]) from None
+        if not np.isfinite(images).all():
+            raise SampleError("the pipeline gave values that are not finite")
+        return np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+
+
+def _check_parts(folder: Path) -> None:
+    index = folder / "model_index.json"
+    try:
+        parts = json.loads(index.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AssetError(f"{folder}: missing model_index.json, so no diffusers pipeline") from None
+    except (OSError, ValueError) as error:
+        raise AssetError(f"{index}: unreadable ({error})") from None
+    if not isinstance(parts, dict) or "_class_name" not in parts:
+        raise AssetError(f"{index}: names no pipeline class")
+    wanted = [name for name, value in parts.items() if isinstance(value, list) and value[0] is not None]
+    missing = [name for name in wanted if not (folder / name).is_dir()]
+    if missing:
+        raise AssetError(f"{folder}: missing {', '.join(missing)}")
+
+
+@lru_cache(maxsize=1)
+def _load(path: str, sha256: str, device: str, precision: str) -> Any:
+    import torch
+
+    try:
+        from diffusers import DiffusionPipeline
+    except ImportError:
+        raise AssetError("generator diffusers needs the diffusers package: pip install diffusers") from None
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(
+            path, local_files_only=True, torch_dtype=dtypes[precision], trust_remote_code=False
+        )
+    except (OSError, ValueError, RuntimeError, AttributeError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise AssetError(f"{path}: diffusers cannot load it: {first}") from None
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
