@@ -111,7 +111,7 @@ def test_genevals_own_layout(tmp_path):
         ("{", ":1: not valid JSON"),
         ("[1]", ":1: expected an object"),
         ('\n{"prompt": "a"}', ":2: expected prompt and file as text"),
-        ('{"prompt": "a", "file": "x.png", "index": true}', "index as a whole number"),
+        ('{"prompt": "a", "file": "x.png", "index": true}', ":1: expected index as a whole number"),
         ('{"prompt": "a", "file": "../x.png"}', "lies outside the folder"),
         (
             '{"prompt": "a", "file": "x.png"}\n{"prompt": "a", "file": "y.png"}',

@@ -1,0 +1,63 @@
+"""Half precision against fp32, and what keeps fp16 finite; the whole transformer as one compiled graph."""
+
+import pytest
+import torch
+
+from sana_models.layers import relu_linear_attention
+from sana_models.transformer import SanaTransformer
+from tests.parity.conftest import randomise, small_sana
+
+
+def transformer(dtype: torch.dtype = torch.float32) -> SanaTransformer:
+    model = SanaTransformer(small_sana()).eval().requires_grad_(False)
+    randomise(model, seed=1)
+    return model.to(dtype)
+
+
+def inputs(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(2)
+    latents = torch.randn(2, 8, 8, 6, generator=generator).to(dtype)
+    text = torch.randn(2, 5, 24, generator=generator).to(dtype)
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    return latents, torch.tensor([999.0, 17.0]), text, mask
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 0.05), (torch.float16, 0.006)])
+def test_half_precision_stays_close(dtype, bound):
+    """Bound: some twenty roundings of 2^-9 (bf16) or 2^-12 (fp16) relative that add as a random walk, doubled."""
+    wide, narrow = transformer()(*inputs()), transformer(dtype)(*inputs(dtype))
+    assert narrow.dtype == dtype
+    error = (narrow.float() - wide).square().mean().sqrt() / wide.square().mean().sqrt()
+    assert 1e-5 < float(error) < bound
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_linear_attention_accumulates_in_fp32(dtype):
+    """4096 tokens of ones: the sums reach 4096 * 32 and overflow fp16, and bf16 stops counting at 256."""
+    q = k = torch.ones(1, 1, 4096, 32, dtype=dtype)
+    v = torch.linspace(-1, 1, 4096).to(dtype)[None, None, :, None].expand(1, 1, 4096, 32)
+    out = relu_linear_attention(q, k, v)
+    assert out.dtype == torch.float32
+    # Every token attends to all alike: the mean of v, exact to fp32 sums of 4096 terms.
+    assert float((out - v.float().mean()).abs().max()) <= 1e-6
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(relu_linear_attention(q, k, v), out)
+
+
+def test_fp16_clamps_what_would_overflow():
+    model = transformer(torch.float16)
+    block = model.transformer_blocks[0].attn1
+    block.to_out[0].weight.fill_(60000)
+    out = block(torch.ones(1, 4, 64, dtype=torch.float16))
+    assert torch.isfinite(out).all()
+    assert float(out.abs().max()) == 65504
+
+
+def test_the_transformer_is_one_graph():
+    """`fullgraph` raises on any break; the compiled sums may run in another order, hence 1e-5 as in the parity tests."""
+    torch._dynamo.reset()
+    model = transformer()
+    expected = model(*inputs())
+    compiled = torch.compile(model, fullgraph=True)
+    with torch.no_grad():
+        assert float((compiled(*inputs()) - expected).abs().max()) <= 1e-5
