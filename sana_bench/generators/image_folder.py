@@ -75,11 +75,12 @@ def _manifest(folder: Path) -> Iterator[tuple[str, tuple[str, int], Path]]:
     manifest = folder / MANIFEST
     for number, data in _json_lines(manifest):
         where = f"{manifest}:{number}"
-        prompt, index, file = data.get("prompt"), data.get("index", 0), data.get("file")
+        prompt, file = data.get("prompt"), data.get("file")
         if not isinstance(prompt, str) or not isinstance(file, str):
             raise AssetError(f"{where}: expected prompt and file as text")
+        index = data.get("index", 0)
         # JSON's true is a Python int.
-        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
+        if isinstance(index, bool) or not isinstance(index, int) or index < 0:
             raise AssetError(f"{where}: expected index as a whole number from 0")
         path = folder / file
         if not path.resolve().is_relative_to(folder.resolve()):
