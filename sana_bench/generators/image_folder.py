@@ -93,12 +93,12 @@ def _geneval_layout(folder: Path) -> Iterator[tuple[str, tuple[str, int], Path]]
         metadata = directory / "metadata.jsonl"
         if not metadata.is_file():
             raise AssetError(f"{metadata} is missing")
-        first = next(_json_lines(metadata), (1, {}))[1]
-        if not isinstance(first.get("prompt"), str):
+        prompt = next(_json_lines(metadata), (1, {}))[1].get("prompt")
+        if not isinstance(prompt, str):
             raise AssetError(f"{metadata}:1: no prompt")
         files = [path for path in (directory / "samples").glob("*") if path.suffix.lower() in _SUFFIXES]
         for index, path in enumerate(sorted(files)):
-            yield str(path), (first["prompt"], index), path
+            yield str(path), (prompt, index), path
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
