@@ -1,7 +1,7 @@
 """Lasting changes of level in the history of one number over many runs.
 
 The series is cut into the segments of least squared error (exact, by dynamic programming), with as many cuts as
-all hold up in a t test between neighbouring segments. One stray run is pulled in before that, so that it neither
+all hold up in a t test between neighbouring segments. One stray run is replaced before that, so that it neither
 makes a step nor hides one.
 """
 
@@ -26,7 +26,7 @@ class Step:
 
     Attributes:
         index: the first run of the new level.
-        before: mean of the segment that ends there, stray runs pulled in.
+        before: mean of the segment that ends there, stray runs replaced.
         after: mean of the segment that starts there.
         p_value: corrected for the number of places and steps tried.
     """
@@ -68,9 +68,9 @@ def detect_steps(
     if min_segment < 2:
         raise ValueError(f"a level takes at least 2 runs, got {min_segment}")
     weights = _weights(values, noise)
-    if len(values) < 2 * min_segment:
+    if len(values) < max(2 * min_segment, 5):
         return []
-    values = _pull_in_strays(values)
+    values = _replace_strays(values)
     found: list[Step] = []
     for cuts in _best_cuts(values, weights, min_segment)[1:]:
         steps = _test(values, weights, cuts, known=noise is not None)
@@ -91,29 +91,28 @@ def _weights(values: Numbers, noise: Sequence[float] | None) -> Numbers:
     return weights
 
 
-def _pull_in_strays(values: Numbers) -> Numbers:
-    """The series with its furthest strays, at most a tenth of it, moved to the edge of what is ordinary.
+def _replace_strays(values: Numbers) -> Numbers:
+    """The series with stray runs replaced by the median of the five runs around.
 
-    Ordinary is within five robust standard deviations (from the differences of neighbours, which steps hardly
-    touch) of the median of the five runs around.
+    A stray is more than five robust standard deviations (from the differences of neighbours, which steps hardly
+    touch) from that median. Where more than one run in forty, beside the first, is that far, the noise itself has
+    long tails: nothing is replaced then, because it would hide the spread.
     """
     n = len(values)
-    # At the ends the window is cut to 3 runs, so that a level of 3 runs keeps its own median there.
-    reach = [min(2, max(1, i), max(1, n - 1 - i)) for i in range(n)]
+    # At the ends the three runs there stand in, so that a level of three runs keeps its own median.
     windows = [
-        values[max(0, i - r) : i + r + 1] if 0 < i < n - 1 else values[:3] for i, r in enumerate(reach)
+        values[:3],
+        values[:3],
+        *(values[i - 2 : i + 3] for i in range(2, n - 2)),
+        values[-3:],
+        values[-3:],
     ]
-    windows[-1] = values[-3:]
     medians = np.array([np.median(window) for window in windows])
     changes = np.abs(np.diff(values))
     # 0.6745: the normal's median absolute deviation; a difference of two runs spreads sqrt(2) times as far.
     limit = _STRAY * float(np.median(changes)) / (0.6745 * sqrt(2))
-    excess = np.abs(values - medians) - limit
-    strays = [i for i in np.argsort(-excess, kind="stable")[: max(1, n // 10)] if excess[i] > 0]
-    pulled = values.copy()
-    for i in strays:
-        pulled[i] = medians[i] + np.sign(values[i] - medians[i]) * limit
-    return pulled
+    strays = np.abs(values - medians) > limit
+    return values if strays.sum() > 1 + n // 40 else np.where(strays, medians, values)
 
 
 def _best_cuts(values: Numbers, weights: Numbers, min_segment: int) -> list[list[int]]:

@@ -174,9 +174,9 @@ def _sign_flip(groups: list[Stratum], *, seed: int, n_draws: int) -> float:
     terms = terms[terms != 0]
     if len(terms) == 0:
         return 1.0
-    # Sorted by size, not by name, so that swapping names of prompts changes nothing either.
-    terms = terms[np.lexsort((terms, np.abs(terms)))]
     threshold = abs(terms.sum()) - _TIE_TOLERANCE * np.abs(terms).sum()
+    # With signs at random only sizes matter; sorted, neither names of prompts nor exchanging a and b do.
+    terms = np.sort(np.abs(terms))
     if len(terms) <= _MOST_ENUMERATED:
         patterns = 1 - 2 * (np.arange(2 ** len(terms))[:, None] >> np.arange(len(terms)) & 1)
         return float(np.mean(np.abs(patterns @ terms) >= threshold))
