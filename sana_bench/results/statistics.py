@@ -26,8 +26,8 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class _Stratum:
-    """Sums and counts of the values of each cluster."""
+class Stratum:
+    """Sums and counts of the values of each cluster, shapes (n_clusters,)."""
 
     sums: NDArray[np.float64]
     counts: NDArray[np.float64]
@@ -35,6 +35,13 @@ class _Stratum:
     @property
     def mean(self) -> float:
         return float(self.sums.sum() / self.counts.sum())
+
+    @property
+    def variance_of_mean(self) -> float:
+        """Variance of `mean`, from the spread between at least two clusters."""
+        n = len(self.sums)
+        residuals = self.sums - self.mean * self.counts
+        return float(n / (n - 1) * (residuals @ residuals) / self.counts.sum() ** 2)
 
 
 def clustered_bootstrap(
@@ -60,13 +67,13 @@ def clustered_bootstrap(
     Raises:
         ValueError: no rows, lengths that differ, values that are not finite, or a level outside (0, 1).
     """
-    groups = _stratify(values, clusters, strata)
-    _check_level(level)
+    groups = stratify(values, clusters, strata)
+    check_level(level)
     value = float(np.mean([group.mean for group in groups]))
     if any(len(group.sums) < 2 for group in groups):
         return Interval(value, nan, nan)
     rng = np.random.default_rng(seed)
-    draws = np.mean([_redraw_means(group, rng, n_draws) for group in groups], axis=0)
+    draws = np.mean([redraw_means(group, rng, n_draws) for group in groups], axis=0)
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
 
@@ -87,8 +94,8 @@ def clustered_proportion(
     size, joined to the rest by adding squared half-widths (MOVER; Zou & Donner, 2008).
     """
     rates = np.asarray(outcomes, dtype=np.float64)
-    groups = _stratify(rates, clusters, strata)
-    _check_level(level)
+    groups = stratify(rates, clusters, strata)
+    check_level(level)
     if np.any((rates < 0) | (rates > 1)):
         raise ValueError("outcomes of a proportion must lie in [0, 1]")
     value = float(np.mean([group.mean for group in groups]))
@@ -101,7 +108,7 @@ def clustered_proportion(
             below += (group.mean - wilson.low) ** 2
             above += (wilson.high - group.mean) ** 2
         else:
-            spread.append(_redraw_means(group, rng, n_draws) - group.mean)
+            spread.append(redraw_means(group, rng, n_draws) - group.mean)
     if spread:
         shift = np.quantile(np.sum(spread, axis=0), [(1 - level) / 2, (1 + level) / 2])
         below += min(shift[0], 0.0) ** 2
@@ -115,7 +122,7 @@ def wilson_interval(rate: float, n: int, *, level: float = 0.95) -> Interval:
     """Wilson's score interval for a success rate seen in `n` independent trials; informative at 0 and 1."""
     if n < 1 or not 0 <= rate <= 1:
         raise ValueError(f"a rate in [0, 1] of at least one trial is needed, got {rate} of {n}")
-    _check_level(level)
+    check_level(level)
     z = NormalDist().inv_cdf((1 + level) / 2)
     shrink = 1 + z**2 / n
     centre = (rate + z**2 / (2 * n)) / shrink
@@ -131,7 +138,7 @@ def jackknife_interval(value: float, leave_one_out: ArrayLike, *, level: float =
     a bias that all of them share (Fréchet distance grows as n shrinks) does not widen the interval.
     """
     replicates = np.asarray(leave_one_out, dtype=np.float64)
-    _check_level(level)
+    check_level(level)
     n_groups = len(replicates)
     if n_groups < 2:
         return Interval(value, nan, nan)
@@ -146,25 +153,45 @@ def delete_one_group(n_groups: int, statistic: Callable[[list[int]], float]) -> 
     return np.array([statistic([other for other in everyone if other != left_out]) for left_out in everyone])
 
 
-def student_t_quantile(probability: float, degrees_of_freedom: int) -> float:
-    """Quantile of Student's t by its expansion in 1/df around the normal (Abramowitz & Stegun 26.7.5).
+def t_interval(
+    values: ArrayLike,
+    clusters: Sequence[Hashable],
+    strata: Sequence[Hashable] | None = None,
+    *,
+    level: float = 0.95,
+) -> Interval:
+    """Student-t interval of what `clustered_bootstrap` estimates, from the spread between clusters.
 
-    Good to 0.5 % for the 95 % interval from 3 degrees of freedom, and to 1e-4 from 10.
+    The variance of a stratum's mean is that of a ratio of cluster sums to cluster sizes, linearised (Cochran,
+    Sampling Techniques, 1977, section 6.3); strata add up, with Satterthwaite's degrees of freedom. Both bounds
+    are NaN where a stratum has a single cluster.
     """
-    if degrees_of_freedom < 1:
-        raise ValueError(f"at least one degree of freedom is needed, got {degrees_of_freedom}")
-    z = NormalDist().inv_cdf(probability)
-    df = float(degrees_of_freedom)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / df ** (power + 1) for power, term in enumerate(terms))
+    groups = stratify(values, clusters, strata)
+    check_level(level)
+    value = float(np.mean([group.mean for group in groups]))
+    if any(len(group.sums) < 2 for group in groups):
+        return Interval(value, nan, nan)
+    variances = np.array([group.variance_of_mean for group in groups])
+    if not np.any(variances):
+        return Interval(value, value, value)
+    # Shares of the total, not squares of variances: those underflow.
+    shares = variances / variances.sum()
+    freedom = 1 / sum(share**2 / (len(group.sums) - 1) for share, group in zip(shares, groups, strict=True))
+    half = student_t_quantile((1 + level) / 2, freedom) * sqrt(variances.sum()) / len(groups)
+    return Interval(value, value - half, value + half)
 
 
-def _redraw_means(group: _Stratum, rng: np.random.Generator, n_draws: int) -> NDArray[np.float64]:
+def student_t_quantile(probability: float, degrees_of_freedom: float) -> float:
+    """Quantile of Student's t."""
+    from scipy.special import stdtrit  # imported here: slow, and most callers of this module need none
+
+    if degrees_of_freedom <= 0 or not 0 < probability < 1:
+        raise ValueError(f"no t quantile of {probability} at {degrees_of_freedom} degrees of freedom")
+    return float(stdtrit(degrees_of_freedom, probability))
+
+
+def redraw_means(group: Stratum, rng: np.random.Generator, n_draws: int) -> NDArray[np.float64]:
+    """Means of `n_draws` bootstrap samples of a stratum's clusters, one cluster fewer than there are."""
     n_clusters = len(group.sums)
     block = max(1, _BLOCK_ELEMENTS // n_clusters)
     means = []
@@ -175,9 +202,14 @@ def _redraw_means(group: _Stratum, rng: np.random.Generator, n_draws: int) -> ND
     return np.concatenate(means)
 
 
-def _stratify(
+def stratify(
     values: ArrayLike, clusters: Sequence[Hashable], strata: Sequence[Hashable] | None
-) -> list[_Stratum]:
+) -> list[Stratum]:
+    """Cluster sums and sizes of each stratum, in an order that does not depend on the order of the rows.
+
+    Raises:
+        ValueError: no rows, lengths that differ, or values that are not finite.
+    """
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or len(numbers) == 0:
         raise ValueError(f"at least one value in one dimension is needed, got shape {numbers.shape}")
@@ -193,7 +225,7 @@ def _stratify(
         members.setdefault(label, {}).setdefault(cluster, []).append(number)
     # Sorted by name and value: draws and rounding are then the same for every order of the rows.
     return [
-        _Stratum(
+        Stratum(
             sums=np.array([sum(sorted(of_stratum[cluster])) for cluster in sorted(of_stratum, key=str)]),
             counts=np.array([float(len(of_stratum[cluster])) for cluster in sorted(of_stratum, key=str)]),
         )
@@ -201,6 +233,7 @@ def _stratify(
     ]
 
 
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Raises `ValueError` unless the confidence level lies between 0 and 1."""
     if not 0 < level < 1:
         raise ValueError(f"a confidence level lies between 0 and 1, got {level}")

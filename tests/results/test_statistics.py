@@ -12,6 +12,7 @@ from sana_bench.results.statistics import (
     delete_one_group,
     jackknife_interval,
     student_t_quantile,
+    t_interval,
     wilson_interval,
 )
 
@@ -140,21 +141,46 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     replicates = delete_one_group(30, lambda kept: float(values[kept].mean()))
     interval = jackknife_interval(float(values.mean()), replicates)
     half = scipy.stats.t.ppf(0.975, 29) * values.std(ddof=1) / math.sqrt(30)
-    # 1e-4: the t quantile's expansion; the jackknife itself is exact for a mean.
-    assert interval.high - interval.value == pytest.approx(half, rel=1e-4)
-    assert interval.value - interval.low == pytest.approx(half, rel=1e-4)
+    # 1e-10: the jackknife is exact for a mean, up to rounding of differences of nearly equal numbers.
+    assert interval.high - interval.value == pytest.approx(half, rel=1e-10)
+    assert interval.value - interval.low == pytest.approx(half, rel=1e-10)
 
 
 def test_jackknife_needs_two_groups():
     assert math.isnan(jackknife_interval(1.0, [1.0]).low)
 
 
-@pytest.mark.parametrize(("df", "tolerance"), [(3, 5e-3), (10, 1e-4), (19, 1e-5), (200, 1e-8)])
-def test_student_quantile_agrees_with_scipy(df, tolerance):
-    assert student_t_quantile(0.975, df) == pytest.approx(scipy.stats.t.ppf(0.975, df), rel=tolerance)
+@pytest.mark.parametrize("df", [1, 3, 10, 19.5, 200])
+def test_student_quantile_agrees_with_the_distribution(df):
+    # 1e-9: two implementations of the same function in float64.
+    assert student_t_quantile(0.975, df) == pytest.approx(scipy.stats.t.ppf(0.975, df), rel=1e-9)
 
 
-@pytest.mark.parametrize("interval_of", [clustered_bootstrap, clustered_proportion])
+def test_t_interval_of_one_value_a_cluster_is_the_textbook_one():
+    values = np.random.default_rng(10).normal(size=25)
+    interval = t_interval(values, range(25))
+    expected = scipy.stats.t.interval(0.95, 24, values.mean(), scipy.stats.sem(values))
+    assert (interval.low, interval.high) == pytest.approx(expected, rel=1e-12)  # same closed form
+
+
+def test_t_interval_of_two_strata_is_welchs():
+    rng = np.random.default_rng(11)
+    first, second = rng.normal(size=12), rng.normal(2, 3, size=20)
+    interval = t_interval([*first, *-second], range(32), [0] * 12 + [1] * 20)
+    welch = scipy.stats.ttest_ind(first, second, equal_var=False).confidence_interval()
+    assert (2 * interval.low, 2 * interval.high) == pytest.approx((welch.low, welch.high), rel=1e-12)
+
+
+def test_t_interval_needs_two_clusters_a_stratum():
+    assert math.isnan(t_interval([1.0, 2.0, 3.0], "aab", [0, 0, 1]).low)
+    assert t_interval([2.0, 2.0], "ab").high == 2.0
+
+
+def t_interval_with_a_seed(values, clusters, strata=None, *, seed, level):
+    return t_interval(values, clusters, strata, level=level)
+
+
+@pytest.mark.parametrize("interval_of", [clustered_bootstrap, clustered_proportion, t_interval_with_a_seed])
 @pytest.mark.parametrize(
     ("values", "clusters", "strata", "level", "message"),
     [
