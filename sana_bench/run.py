@@ -14,7 +14,7 @@ import yaml
 from sana_bench import atomic, generators, metrics
 from sana_bench.assets import micro_weights_root
 from sana_bench.catalogue import catalogue
-from sana_bench.errors import BenchError, IncompleteError, UsageError
+from sana_bench.errors import IncompleteError, UsageError
 from sana_bench.execution.local import Halved, generate_missing
 from sana_bench.execution.scoring import Scorer, metric_key
 from sana_bench.fingerprint import FileHashes
@@ -25,7 +25,7 @@ from sana_bench.provenance import command_line, now
 from sana_bench.report import write_run_report
 from sana_bench.resolve import Cell, ResolvedSuite, resolve_suite
 from sana_bench.results.schema import SummaryRecord
-from sana_bench.results.store import Store, writer_lock
+from sana_bench.results.store import Store, disk_errors, writer_lock
 from sana_bench.run_files import RunFiles
 from sana_bench.suite import load_suite
 from sana_bench.tiers import choose_tier
@@ -73,7 +73,12 @@ def run_suite(options: RunOptions) -> int:
     loaded = _load_metrics(resolved, options.output)
     _check_generators(plans, tier.device)
     _create(options.output)
-    with writer_lock(options.output), Store.open(options.output) as store, _stoppable():
+    with (
+        disk_errors(options.output),
+        writer_lock(options.output),
+        Store.open(options.output) as store,
+        _stoppable(),
+    ):
         store.put_file_hashes(hashes.learnt)
         session = _Session(store, resolved, options, cells, loaded)
         return session.execute()
@@ -112,10 +117,6 @@ class _Session:
             state = "interrupted"
             say(self._how_to_resume())
             return IncompleteError.exit_code
-        except (OSError, sqlite3.OperationalError) as error:
-            raise BenchError(
-                f"{self._output}: {error}; what is finished is kept, run the same command again to continue"
-            ) from error
         finally:
             # On a full disk even this cannot be written; the error in flight is the one to tell.
             with suppress(sqlite3.OperationalError) if state == "failed" else nullcontext():
