@@ -12,11 +12,11 @@ import yaml
 
 from sana_bench import atomic
 from sana_bench.benchmarks.base import Prompt
-from sana_bench.errors import UsageError
+from sana_bench.errors import IncompleteError, UsageError
 from sana_bench.fingerprint import sha256_bytes
 from sana_bench.provenance import now
 from sana_bench.results.export import read_export
-from sana_bench.results.merge import RunMerge, apply_merge, plan_merge
+from sana_bench.results.merge import RunMerge, add_features, apply_merge, plan_merge
 from sana_bench.results.store import STORE_NAME, Store, disk_errors, writer_lock
 from sana_bench.results.tables import Tables
 from sana_bench.run_files import RunFiles
@@ -55,17 +55,21 @@ def import_runs(source: Path, output: Path, report: Callable[[ImportedRun], obje
     Raises:
         UsageError: `source` is none of these, is damaged, or is `output` itself.
         IncomparableError: a run contradicts what the store has; runs before it are imported.
+        IncompleteError: interrupted; the same command continues.
         BenchError: the disk is full; the same command continues.
     """
     tables, files_root = _read_source(source, output)
     runs = [_only(tables, row["run_id"]) for row in tables["runs"]]
     for run in runs:
         _check_run(run)
-    with disk_errors(output):
-        output.mkdir(parents=True, exist_ok=True)
-        with writer_lock(output), Store.open(output) as store:
-            for run in runs:
-                report(_import_run(store, run, source, files_root))
+    try:
+        with disk_errors(output):
+            output.mkdir(parents=True, exist_ok=True)
+            with writer_lock(output), Store.open(output) as store:
+                for run in runs:
+                    report(_import_run(store, run, source, files_root))
+    except KeyboardInterrupt:
+        raise IncompleteError("interrupted; what was copied is kept, run the same command again") from None
     return len(runs)
 
 
@@ -112,6 +116,8 @@ def _import_run(store: Store, run: Tables, source: Path, files_root: Path | None
     files = RunFiles(store.output / "runs" / merge.run_id)
     _write_run_files(files, run)
     copied = _copy_images(store, files, run, merge, files_root)
+    if files_root is not None:
+        _copy_features(store, run, files_root)
     if merge.n_rows:
         directory = files.directory.relative_to(store.output).as_posix()
         apply_merge(
@@ -183,6 +189,31 @@ def _copy_image(candidates: list[Path], target: Path, row: dict[str, Any]) -> bo
             atomic.write_bytes(target, content)
             return True
     return False
+
+
+def _copy_features(store: Store, run: Tables, files_root: Path) -> None:
+    """Bring in intact chunks of feature vectors, so that nothing has to be computed again to compare sets."""
+    images = {row["sha256"] for row in run["images"] if row["status"] == "ok"}
+    source = Store.open_existing(files_root)
+    if source is None:
+        return
+    with source:
+        chunks = source.chunks_of(images)
+    for chunk in chunks:
+        parts = Path(chunk.path).parts
+        if len(parts) < 3 or parts[0] != "runs" or not all(map(_SAFE_NAME.fullmatch, parts)):
+            continue  # not a place that a run writes features to
+        known = store.chunk_sha256(chunk.path)
+        if known is not None and known != chunk.sha256:
+            continue  # the same vectors from other batches; those that are here stay
+        target = store.output / chunk.path
+        if not (target.is_file() and sha256_bytes(target.read_bytes()) == chunk.sha256):
+            file = files_root / chunk.path
+            content = file.read_bytes() if file.is_file() else b""
+            if sha256_bytes(content) != chunk.sha256:
+                continue
+            atomic.write_bytes(target, content)
+        add_features(store, chunk)
 
 
 def _is_intact(path: Path, row: dict[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sana_bench import __version__, atomic
 from sana_bench.errors import UsageError
-from sana_bench.fingerprint import canonical_json, sha256_bytes
+from sana_bench.fingerprint import sha256_bytes
 from sana_bench.results.schema import SCHEMA_VERSION
 from sana_bench.results.tables import EXPORT_VERSION, TABLES, Column, Table, Tables
 
@@ -278,7 +278,7 @@ _DECODERS = {"parquet": _decode_parquet, "csv": _decode_csv, "json": _decode_jso
 
 
 def _as_text(value: Any) -> str | None:
-    return None if value is None else canonical_json(value)
+    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _parse_json_columns(table: Table, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from sana_bench.errors import IncomparableError, UsageError
 from sana_bench.fingerprint import canonical_json, fingerprint
+from sana_bench.results.schema import Chunk
 from sana_bench.results.store import Store
 
-__all__ = ["RunMerge", "apply_merge", "plan_merge"]
+__all__ = ["RunMerge", "add_features", "apply_merge", "plan_merge"]
 
 _Row = dict[str, Any]
 
@@ -100,6 +101,16 @@ def apply_merge(
         connection.execute(
             "INSERT INTO imports (run_id, source, created, rows_added, files_copied) VALUES (?, ?, ?, ?, ?)",
             (merge.run_id, source, created, merge.n_rows, files),
+        )
+
+
+def add_features(store: Store, chunk: Chunk) -> None:
+    """Record the vectors of a chunk file for images that have none of this kind yet."""
+    with store.transaction() as connection:
+        connection.execute("INSERT OR IGNORE INTO chunks VALUES (?, ?)", (chunk.path, chunk.sha256))
+        connection.executemany(
+            "INSERT OR IGNORE INTO features VALUES (?, ?, ?, ?)",
+            [(chunk.feature_key, image, chunk.path, row) for image, row in chunk.rows],
         )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["SCHEMA_VERSION", "FeatureRow", "ImageRow", "ScoreRecord", "SummaryRecord"]
+__all__ = ["SCHEMA_VERSION", "Chunk", "FeatureRow", "ImageRow", "ScoreRecord", "SummaryRecord"]
 
 SCHEMA_VERSION = 2
 
@@ -41,6 +41,16 @@ class FeatureRow:
 
     path: str
     row: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A file of feature vectors, and in which row the vector of an image (by SHA-256) is."""
+
+    path: str
+    sha256: str
+    feature_key: str
+    rows: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)

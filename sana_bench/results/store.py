@@ -18,7 +18,7 @@ from urllib.parse import quote
 from sana_bench.errors import BenchError, UsageError
 from sana_bench.fingerprint import canonical_json
 from sana_bench.results.migrations import migrate, schema_version
-from sana_bench.results.schema import SCHEMA_VERSION, FeatureRow, ImageRow, ScoreRecord, SummaryRecord
+from sana_bench.results.schema import SCHEMA_VERSION, Chunk, FeatureRow, ImageRow, ScoreRecord, SummaryRecord
 
 __all__ = ["STORE_NAME", "Store", "disk_errors", "writer_lock"]
 
@@ -343,6 +343,18 @@ class Store:
         """Return the recorded SHA-256 of a chunk file."""
         row = self._connection.execute("SELECT sha256 FROM chunks WHERE path = ?", (path,)).fetchone()
         return None if row is None else str(row[0])
+
+    def chunks_of(self, image_sha256s: Iterable[str]) -> list[Chunk]:
+        """Return the chunk files that hold feature vectors of these images, with their rows."""
+        wanted = set(image_sha256s)
+        found: dict[tuple[str, str, str], list[tuple[str, int]]] = {}
+        for path, sha256, key, image, row in self._connection.execute(
+            "SELECT path, sha256, feature_key, image_sha256, row FROM features JOIN chunks USING (path) "
+            "ORDER BY path, row"
+        ):
+            if image in wanted:
+                found.setdefault((path, sha256, key), []).append((image, row))
+        return [Chunk(*names, tuple(rows)) for names, rows in found.items()]
 
     def forget_chunk(self, path: str) -> None:
         """Drop every feature of a chunk file that is missing or damaged."""
