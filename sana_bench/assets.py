@@ -134,12 +134,12 @@ def allocator_settings() -> dict[str, bool]:
     return {name: name in os.environ for name in ALLOCATOR_VARIABLES}
 
 
-def resolve_weights(weights: str, relative_to: Path) -> Path:
+def resolve_weights(weights: str, relative_to: Path, *, check_layout: bool = True) -> Path:
     """Return the local pipeline directory that `weights` names, checked for missing and truncated files.
 
     `weights` is `micro://NAME`, a path (absolute, `~`, or starting with `.`: relative to `relative_to`), or a
     hub id `owner/name[@revision]`, optionally with `hf://` in front, looked up under the data root and in the
-    hub cache.
+    hub cache. Without `check_layout` any folder will do.
     Raises `AssetError` that names the missing files and how to get them.
     """
     if weights.startswith(MICRO_SCHEME):
@@ -150,7 +150,8 @@ def resolve_weights(weights: str, relative_to: Path) -> Path:
         directory = (relative_to / Path(weights).expanduser()).resolve()
         if not directory.is_dir():
             raise AssetError(f"weights {weights!r}: there is no folder {directory}")
-    check_pipeline_directory(directory)
+    if check_layout:
+        check_pipeline_directory(directory)
     return directory
 
 

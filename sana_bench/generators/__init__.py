@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sana_bench import plugins
 from sana_bench.errors import SuiteError, nearest
 from sana_bench.generators.base import Generator, GeneratorSpec, OutOfMemoryError, Request, SampleError
 
@@ -13,6 +14,7 @@ __all__ = [
     "Request",
     "SampleError",
     "build",
+    "is_plugin",
     "names",
     "register",
     "version",
@@ -38,8 +40,13 @@ _GENERATORS: dict[str, _Registration] = {"sana": _Registration("sana@1", _build_
 
 
 def names() -> list[str]:
-    """Return the names of the known generators."""
-    return sorted(_GENERATORS)
+    """Return the names of the known generators, plug-ins included."""
+    return sorted({*_GENERATORS, *plugins.names("generators")})
+
+
+def is_plugin(name: str) -> bool:
+    """Say whether a generator comes from another package, whose weights have a layout of its own."""
+    return name not in _GENERATORS and name in plugins.names("generators")
 
 
 def register(name: str, version: str, builder: Builder) -> None:
@@ -64,6 +71,11 @@ def build(spec: GeneratorSpec, device: str) -> Generator:
 
 
 def _registration(name: str) -> _Registration:
-    if name not in _GENERATORS:
-        raise SuiteError(f"unknown generator {name!r}{nearest(name, _GENERATORS)}")
-    return _GENERATORS[name]
+    if name in _GENERATORS:
+        return _GENERATORS[name]
+    plugin = plugins.find("generators", name)
+    if plugin is None:
+        raise SuiteError(f"unknown generator {name!r}{nearest(name, names())}")
+    return _Registration(
+        f"{name} ({plugin.identity})", lambda spec, device: plugin.build(spec, device, needs=("generate",))
+    )
