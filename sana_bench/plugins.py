@@ -53,7 +53,7 @@ class Plugin:
             raise SuiteError(f"{self.label} cannot be loaded: {_described(error)}") from error
         if not callable(loaded):
             raise SuiteError(f"{self.label}: {self.entry_point.value} is not callable")
-        return loaded  # type: ignore[no-any-return]
+        return loaded
 
     def build(self, *arguments: object, needs: tuple[str, ...] = ()) -> Any:
         """Call the plug-in and check that the result has the attributes `needs`.

@@ -139,7 +139,7 @@ def _write_run_files(files: RunFiles, run: Tables) -> None:
         if not files.has_prompts(benchmark["name"]):
             prompts = [Prompt(row["prompt_id"], row["text"], row["tag"], row["metadata"]) for row in rows]
             files.write_prompts(benchmark["name"], prompts)
-    document = next((row["document"] for row in run["provenance"]), {})
+    document: dict[str, Any] = next((row["document"] for row in run["provenance"]), {})
     if document and not files.provenance.is_file():
         atomic.write_text(files.provenance, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     # Last: a directory counts as a run once it has this file.

@@ -45,7 +45,7 @@ def write_export(tables: Tables, directory: Path, format_: Format, *, created: s
     building = directory.parent / f"{atomic.TEMPORARY_PREFIX}{secrets.token_hex(8)}-export"
     try:
         building.mkdir()
-        listed = {}
+        listed: dict[str, dict[str, Any]] = {}
         for table in TABLES.values():
             rows = tables.get(table.name, [])
             content = _ENCODERS[format_](table, rows)
@@ -98,14 +98,12 @@ def read_frames(directory: Path) -> "dict[str, pandas.DataFrame]":
     tables, _ = read_export(directory)
     frames = {}
     for table in TABLES.values():
-        columns = {
-            column.name: pandas.array(
-                [_as_text(row[column.name]) if column.type == "json" else row[column.name]
-                 for row in tables[table.name]],
-                dtype=_PANDAS_TYPES[column.type],
-            )
-            for column in table.columns
-        }  # fmt: skip
+        columns = {}
+        for column in table.columns:
+            values: Any = [row[column.name] for row in tables[table.name]]
+            if column.type == "json":
+                values = [_as_text(value) for value in values]
+            columns[column.name] = pandas.Series(values, dtype=_PANDAS_TYPES[column.type])
         frames[table.name] = pandas.DataFrame(columns)
     return frames
 

@@ -5,6 +5,7 @@ one transaction. Rows that say the same as the store change nothing, whoever mad
 """
 
 import json
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,8 +41,15 @@ class RunMerge:
     @property
     def n_rows(self) -> int:
         """Rows that the store lacks or has less of."""
-        parts = (self.metrics, self.images, self.scores, self.summaries, self.sessions, self.paths)
-        return self.is_new + (self.provenance is not None) + sum(map(len, parts))
+        parts: tuple[Sized, ...] = (
+            self.metrics,
+            self.images,
+            self.scores,
+            self.summaries,
+            self.sessions,
+            self.paths,
+        )
+        return self.is_new + (self.provenance is not None) + sum(len(part) for part in parts)
 
 
 def plan_merge(store: Store, tables: dict[str, list[_Row]]) -> RunMerge:
@@ -57,7 +65,7 @@ def plan_merge(store: Store, tables: dict[str, list[_Row]]) -> RunMerge:
         for name in ("suite", "tier", "fingerprint"):
             if known[name] != run[name]:
                 raise _conflict(run, f"{name} is {known[name]} here and {run[name]} there")
-    document = next((row["document"] for row in tables["provenance"]), {})
+    document: _Row = next((row["document"] for row in tables["provenance"]), {})
     imported = known is None or known["origin"] is not None
     if imported and document and (known is None or known["provenance"] != document):
         merge.provenance = document
@@ -234,7 +242,7 @@ def _new_sessions(
     store: Store, run: _Row, tables: dict[str, list[_Row]]
 ) -> list[tuple[int | None, _Row, list[_Row]]]:
     known = {(row["started"], row["command"]): row for row in store.sessions(run["run_id"])}
-    new = []
+    new: list[tuple[int | None, _Row, list[_Row]]] = []
     for row in tables["sessions"]:
         have = known.get((row["started"], row["command"]))
         events = [event for event in tables["events"] if event["session_id"] == row["session_id"]]
