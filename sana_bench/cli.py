@@ -132,6 +132,10 @@ def run(
         int | None,
         typer.Option(min=1, max=4096, metavar="N", help="Images per batch; does not change the numbers."),
     ] = None,
+    logger: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Tell a logger plug-in about the run; may be given again."),
+    ] = None,
     debug: Annotated[bool, _DEBUG] = False,
 ) -> int:
     """Run a suite; the same command again does what is missing."""
@@ -147,6 +151,7 @@ def run(
         overrides=tuple(set_ or ()),
         batch_size=batch_size,
         dry_run=dry_run,
+        loggers=tuple(logger or ()),
     )
     return run_suite(options)
 
@@ -170,10 +175,12 @@ def validate(
 
 @app.command("list")
 def list_(
-    what: Annotated[str | None, typer.Argument(metavar="[suites|variants|benchmarks|metrics]")] = None,
+    what: Annotated[
+        str | None, typer.Argument(metavar="[suites|variants|benchmarks|metrics|generators|loggers]")
+    ] = None,
     debug: Annotated[bool, _DEBUG] = False,
 ) -> int:
-    """List suites, variants, benchmarks or metrics."""
+    """List suites, variants, benchmarks, metrics, generators or loggers."""
     del debug
     from sana_bench.listing import SECTIONS, section_lines
 

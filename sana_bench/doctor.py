@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import sana_bench
+from sana_bench import plugins
 from sana_bench.assets import (
     ALLOCATOR_VARIABLES,
     FULL_TIER_FILES,
@@ -20,6 +21,7 @@ from sana_bench.catalogue import catalogue
 from sana_bench.errors import AssetError, BenchError
 from sana_bench.fingerprint import directory_sha256, file_sha256, short
 from sana_bench.provenance import code_revision, cpu_model, package_versions
+from sana_bench.resolve import NO_WEIGHTS
 from sana_bench.suite import list_variants, load_variant
 
 __all__ = ["changed_files", "diagnose"]
@@ -28,7 +30,14 @@ __all__ = ["changed_files", "diagnose"]
 def diagnose(suites: Path) -> tuple[list[str], bool]:
     """Return the lines to print, and whether the micro tier can run here."""
     micro_lines, micro_works = _micro()
-    lines = [*_environment(), *_devices(), *_storage(), *micro_lines, *_full(suites / "variants")]
+    lines = [
+        *_environment(),
+        *_plugins(),
+        *_devices(),
+        *_storage(),
+        *micro_lines,
+        *_full(suites / "variants"),
+    ]
     verdict = "ready" if micro_works else "not ready: see the lines marked with !"
     return [*lines, f"micro tier: {verdict}"], micro_works
 
@@ -45,6 +54,17 @@ def _environment() -> list[str]:
         f"python {sys.version.split()[0]} ({sys.executable})",
         f"packages: {packages}",
     ]
+
+
+def _plugins() -> list[str]:
+    found = {
+        f"{kind.removesuffix('s')} {name}": plugin.identity
+        for kind in plugins.KINDS
+        for name in plugins.names(kind)
+        for plugin in plugins.candidates(kind, name)
+    }
+    lines = [f"plug-in: {name} ({identity})" for name, identity in found.items()]
+    return [*lines, *(f"! {problem}" for problem in plugins.problems())]
 
 
 def _devices() -> list[str]:
@@ -118,7 +138,7 @@ def _full(variants: Path) -> list[str]:
     for name in list_variants(variants):
         try:
             variant = load_variant(variants / f"{name}.yaml", catalogue())
-            if variant.tier == "full":
+            if variant.tier == "full" and variant.model.weights != NO_WEIGHTS:
                 resolve_weights(variant.model.weights, variants)
                 lines.append(f"full tier, variant {name}: weights are there")
         except BenchError as error:

@@ -1,15 +1,17 @@
 """What there is to choose from, without loading any model."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from sana_bench import benchmarks, metrics
+from sana_bench import benchmarks, generators, loggers, metrics, plugins
 from sana_bench.catalogue import catalogue
+from sana_bench.errors import SuiteError
 from sana_bench.suite import list_variants, load_variant
 from sana_bench.yaml_files import read_yaml
 
 __all__ = ["SECTIONS", "section_lines", "suites_dir"]
 
-SECTIONS = ("suites", "variants", "benchmarks", "metrics")
+SECTIONS = ("suites", "variants", "benchmarks", "metrics", "generators", "loggers")
 
 
 def suites_dir() -> Path:
@@ -32,12 +34,29 @@ def section_lines(section: str) -> list[str]:
                 for v in sorted(variants, key=lambda v: v.tier, reverse=True)
             ]
         case "benchmarks":
-            found = [benchmarks.get(name) for name in benchmarks.NAMES]
-            return [
-                f"{b.name}: {b.default_images_per_prompt} images per prompt, {', '.join(b.metric_names)}"
-                for b in found
-            ]
-    return list(metrics.NAMES)
+            return [_named("benchmarks", name, _benchmark) for name in benchmarks.names()]
+        case "metrics":
+            return [_named("metrics", name) for name in metrics.names()]
+        case "generators":
+            return [_named("generators", name) for name in generators.names()]
+    return [_named("loggers", name) for name in loggers.names()]
+
+
+def _benchmark(name: str) -> str:
+    found = benchmarks.get(name)
+    return f"{name}: {found.default_images_per_prompt} images per prompt, {', '.join(found.metric_names)}"
+
+
+def _named(kind: plugins.Kind, name: str, describe: Callable[[str], str] = str) -> str:
+    """Return one line about a name; for a plug-in with its package, or with what keeps it from working."""
+    offered = plugins.candidates(kind, name)
+    if not offered:
+        return describe(name)
+    try:
+        offered[0].load()
+        return f"{describe(name)} (plug-in: {' and '.join(plugin.identity for plugin in offered)})"
+    except SuiteError as error:
+        return f"{name}: ! {error}"
 
 
 def _described(name: str, data: dict[str, object]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from sana_bench import atomic
+from sana_bench import atomic, plugins
 from sana_bench.benchmarks.base import Prompt
 from sana_bench.errors import UsageError
 from sana_bench.fingerprint import fingerprint
@@ -247,6 +247,13 @@ def _provenance(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
             }
             for variant in resolved.variants
         },
+        "plugins": plugins.used(
+            {
+                "generators": [variant.variant.generator for variant in resolved.variants],
+                "benchmarks": [benchmark.name for benchmark in resolved.benchmarks],
+                "metrics": [name for benchmark in resolved.benchmarks for name in benchmark.metrics],
+            }
+        ),
         "protocols": {row.metric: row.protocol for row in summaries},
         "metrics": {row.metric: store.metric_identity(row.metric_key) for row in summaries},
         "sessions": store.sessions(resolved.run_id),

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sana_bench import benchmarks, generators
+from sana_bench import benchmarks, generators, plugins
 from sana_bench.benchmarks.base import Prompt, Sample
 from sana_bench.errors import AssetError
 from sana_bench.fingerprint import HashCache, directory_sha256, fingerprint, short
@@ -16,8 +16,18 @@ from sana_bench.run_files import image_path
 from sana_bench.suite import BenchmarkSpec, Suite, Variant
 from sana_bench.tiers import TierChoice
 
-__all__ = ["Cell", "ResolvedBenchmark", "ResolvedSuite", "ResolvedVariant", "SampleKey", "resolve_suite"]
+__all__ = [
+    "NO_WEIGHTS",
+    "Cell",
+    "ResolvedBenchmark",
+    "ResolvedSuite",
+    "ResolvedVariant",
+    "SampleKey",
+    "resolve_suite",
+]
 
+# What a variant of a generator without weights gives as `model.weights`.
+NO_WEIGHTS = "none"
 # Files of a weights folder that explain the weights and do not change images.
 _NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png", "training.yaml")
 
@@ -79,7 +89,9 @@ class ResolvedBenchmark:
         prompts = fingerprint(
             [[prompt.id, prompt.text, prompt.tag, prompt.metadata] for prompt in self.prompts]
         )
+        plugin = plugins.find("benchmarks", self.name)
         return {
+            **({"plugin": plugin.identity} if plugin is not None else {}),
             "name": self.name,
             "images_per_prompt": self.images_per_prompt,
             "metrics": list(self.metrics),
@@ -218,16 +230,22 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
     specs, problems = [], []
     for variant in suite.variants:
         try:
-            path = generators.find(variant, suite.variants_dir)
+            specs.append(_find_weights(variant, suite.variants_dir, hashes))
         except AssetError as error:
             problems.append(f"variant {variant.name!r}: {error}")
-        else:
-            specs.append(GeneratorSpec(variant, path, directory_sha256(path, hashes, ignore=_NOT_WEIGHTS)))
     if problems:
         raise AssetError("; ".join(problems))
     seed = suite.file.seed
     resolved = tuple(_resolve_benchmark(spec, suite.tier) for spec in suite.file.benchmarks)
     return ResolvedSuite(suite, tier, resolved, tuple(ResolvedVariant(spec, seed) for spec in specs))
+
+
+def _find_weights(variant: Variant, variants_dir: Path, hashes: HashCache) -> GeneratorSpec:
+    """Find and hash the weights of a variant; only plug-ins may have none, or a layout of their own."""
+    if variant.model.weights == NO_WEIGHTS and generators.is_plugin(variant.generator):
+        return GeneratorSpec(variant, variants_dir, fingerprint({}))
+    path = generators.find(variant, variants_dir)
+    return GeneratorSpec(variant, path, directory_sha256(path, hashes, ignore=_NOT_WEIGHTS))
 
 
 def _resolve_benchmark(spec: BenchmarkSpec, tier: str) -> ResolvedBenchmark:

@@ -5,7 +5,7 @@ import signal
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +14,11 @@ import yaml
 from sana_bench import atomic, generators, metrics
 from sana_bench.assets import micro_weights_root
 from sana_bench.catalogue import catalogue
-from sana_bench.errors import BenchError, IncompleteError, UsageError
+from sana_bench.errors import IncompleteError, UsageError
 from sana_bench.execution.local import Halved, generate_missing
 from sana_bench.execution.scoring import Scorer, metric_key
 from sana_bench.fingerprint import FileHashes
+from sana_bench.loggers import Loggers, check_loggers
 from sana_bench.metrics.base import FeatureMetric, Metric
 from sana_bench.plan import CellPlan, plan_cell, plan_lines
 from sana_bench.progress import Progress, say
@@ -25,7 +26,7 @@ from sana_bench.provenance import command_line, now
 from sana_bench.report import write_run_report
 from sana_bench.resolve import Cell, ResolvedSuite, resolve_suite
 from sana_bench.results.schema import SummaryRecord
-from sana_bench.results.store import Store, writer_lock
+from sana_bench.results.store import Store, disk_errors, writer_lock
 from sana_bench.run_files import RunFiles
 from sana_bench.suite import load_suite
 from sana_bench.tiers import choose_tier
@@ -47,6 +48,7 @@ class RunOptions:
     overrides: tuple[str, ...] = ()
     batch_size: int | None = None
     dry_run: bool = False
+    loggers: tuple[str, ...] = ()
 
 
 def run_suite(options: RunOptions) -> int:
@@ -54,6 +56,7 @@ def run_suite(options: RunOptions) -> int:
 
     Nothing is written before suite, weights and metrics have been checked. Raises `BenchError`.
     """
+    check_loggers(options.loggers)
     tier = choose_tier(options.tier)
     suite = load_suite(options.suite, tier.tier, catalogue(), options.overrides)
     _check_output(options.output)
@@ -73,7 +76,12 @@ def run_suite(options: RunOptions) -> int:
     loaded = _load_metrics(resolved, options.output)
     _check_generators(plans, tier.device)
     _create(options.output)
-    with writer_lock(options.output), Store.open(options.output) as store, _stoppable():
+    with (
+        disk_errors(options.output),
+        writer_lock(options.output),
+        Store.open(options.output) as store,
+        _stoppable(),
+    ):
         store.put_file_hashes(hashes.learnt)
         session = _Session(store, resolved, options, cells, loaded)
         return session.execute()
@@ -101,9 +109,22 @@ class _Session:
         self._session_id = 0
 
     def execute(self) -> int:
-        """Do everything; record how it ended."""
-        self._prepare()
-        state = "failed"
+        """Do everything; record how it ended, and tell the loggers."""
+        described = {
+            **self._resolved.describe(),
+            "run_id": self._run_id,
+            "fingerprint": self._resolved.fingerprint,
+            "directory": str(self._files.directory),
+        }
+        self._files.directory.mkdir(parents=True, exist_ok=True)
+        loggers = Loggers(self._options.loggers, self._files.directory)
+        with loggers.observe(described) as result:
+            self._prepare()
+            return self._work(loggers, result)
+
+    def _work(self, loggers: Loggers, result: dict[str, Any]) -> int:
+        state = result["state"]
+        reasons: list[str] = []
         try:
             self._generate_all()
             reasons = self._score_all()
@@ -112,15 +133,14 @@ class _Session:
             state = "interrupted"
             say(self._how_to_resume())
             return IncompleteError.exit_code
-        except (OSError, sqlite3.OperationalError) as error:
-            raise BenchError(
-                f"{self._output}: {error}; what is finished is kept, run the same command again to continue"
-            ) from error
         finally:
             # On a full disk even this cannot be written; the error in flight is the one to tell.
             with suppress(sqlite3.OperationalError) if state == "failed" else nullcontext():
                 self._store.finish_session(self._session_id, now(), state)
+            result.update(state=state, incomplete=reasons)
         self._report(reasons)
+        for record in self._store.summaries(self._run_id):
+            loggers.summary(asdict(record))
         return IncompleteError.exit_code if reasons else 0
 
     def _prepare(self) -> None:

@@ -52,6 +52,10 @@ class RunFiles:
         lines = self._prompts(benchmark).read_text(encoding="utf-8").splitlines()
         return {record["id"]: Prompt(**record) for record in map(json.loads, lines)}
 
+    def has_prompts(self, benchmark: str) -> bool:
+        """Say whether the prompts of a benchmark are there."""
+        return self._prompts(benchmark).is_file()
+
     def _prompts(self, benchmark: str) -> Path:
         return self.directory / "prompts" / f"{benchmark}.jsonl"
 

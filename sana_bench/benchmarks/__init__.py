@@ -1,11 +1,18 @@
 """Benchmarks by name."""
 
+from sana_bench import plugins
 from sana_bench.benchmarks.base import Benchmark
 from sana_bench.errors import SuiteError, nearest
 
-__all__ = ["NAMES", "Benchmark", "get"]
+__all__ = ["NAMES", "Benchmark", "get", "names"]
 
 NAMES = ("geneval",)
+_NEEDS = ("name", "default_images_per_prompt", "metric_names", "prompts", "image_size")
+
+
+def names() -> list[str]:
+    """Return the names of the known benchmarks, plug-ins last."""
+    return [*NAMES, *plugins.names("benchmarks")]
 
 
 def get(name: str) -> Benchmark:
@@ -14,4 +21,12 @@ def get(name: str) -> Benchmark:
         from sana_bench.benchmarks.geneval import GenEval
 
         return GenEval()
-    raise SuiteError(f"unknown benchmark {name!r}{nearest(name, NAMES)}; available: {', '.join(NAMES)}")
+    plugin = plugins.find("benchmarks", name)
+    if plugin is None:
+        raise SuiteError(
+            f"unknown benchmark {name!r}{nearest(name, names())}; available: {', '.join(names())}"
+        )
+    benchmark: Benchmark = plugin.build(needs=_NEEDS)
+    if benchmark.name != name:
+        raise SuiteError(f"{plugin.label} calls itself {benchmark.name!r}")
+    return benchmark

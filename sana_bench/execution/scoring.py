@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sana_bench import atomic
+from sana_bench import atomic, metrics
 from sana_bench.benchmarks.base import Metric, Sample, ScoreRow, Summary
 from sana_bench.errors import BenchError
 from sana_bench.fingerprint import fingerprint, sha256_bytes, short
@@ -29,7 +29,9 @@ _CHUNK = 64
 
 def metric_key(metric: Metric | FeatureMetric) -> str:
     """Return the identity of a metric's scores: everything that the metric declares as changing them."""
-    return fingerprint({"name": metric.name, "protocol": metric.protocol, "identity": metric.identity()})
+    return fingerprint(
+        {"name": metric.name, "protocol": metric.protocol, "identity": metrics.identity(metric)}
+    )
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Scorer:
         Raises `BenchError` when the metric does not give a row for an image.
         """
         key = metric_key(metric)
-        self._store.put_metric(key, metric.name, metric.protocol, metric.identity())
+        self._store.put_metric(key, metric.name, metric.protocol, metrics.identity(metric))
         items = self._items(plan)
         if not items:
             return []

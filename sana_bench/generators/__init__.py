@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sana_bench.assets import resolve_weights
+from sana_bench import plugins
+from sana_bench.assets import resolve_folder, resolve_weights
 from sana_bench.errors import SuiteError, nearest
 from sana_bench.generators.base import Generator, GeneratorSpec, OutOfMemoryError, Request, SampleError
 from sana_bench.suite import Variant
@@ -17,6 +18,7 @@ __all__ = [
     "SampleError",
     "build",
     "find",
+    "is_plugin",
     "names",
     "register",
     "version",
@@ -85,8 +87,13 @@ _GENERATORS: dict[str, _Registration] = {
 
 
 def names() -> list[str]:
-    """Return the names of the known generators."""
-    return sorted(_GENERATORS)
+    """Return the names of the known generators, plug-ins included."""
+    return sorted({*_GENERATORS, *plugins.names("generators")})
+
+
+def is_plugin(name: str) -> bool:
+    """Say whether a generator comes from another package, whose weights have a layout of its own."""
+    return name not in _GENERATORS and name in plugins.names("generators")
 
 
 def register(name: str, version: str, builder: Builder, finder: Finder = _find_pipeline) -> None:
@@ -122,6 +129,14 @@ def build(spec: GeneratorSpec, device: str) -> Generator:
 
 
 def _registration(name: str) -> _Registration:
-    if name not in _GENERATORS:
-        raise SuiteError(f"unknown generator {name!r}{nearest(name, _GENERATORS)}")
-    return _GENERATORS[name]
+    if name in _GENERATORS:
+        return _GENERATORS[name]
+    plugin = plugins.find("generators", name)
+    if plugin is None:
+        raise SuiteError(f"unknown generator {name!r}{nearest(name, names())}")
+    return _Registration(
+        f"{name} ({plugin.identity})",
+        lambda spec, device: plugin.build(spec, device, needs=("generate",)),
+        # What is in the folder is the plug-in's own affair.
+        lambda variant, relative_to: resolve_folder(variant.model.weights, relative_to),
+    )

@@ -1,16 +1,29 @@
 """Metrics by name."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sana_bench import plugins
 from sana_bench.errors import SuiteError, nearest
 
 if TYPE_CHECKING:
     from sana_bench.metrics.assets import MetricAssets
     from sana_bench.metrics.base import FeatureMetric, Metric
 
-__all__ = ["NAMES", "build"]
+__all__ = ["NAMES", "build", "identity", "names"]
 
 NAMES = ("geneval", "clip_score", "fid")
+_NEEDS = ("name", "protocol", "higher_is_better", "identity")
+
+
+def names() -> list[str]:
+    """Return the names of the known metrics, plug-ins last."""
+    return [*NAMES, *plugins.names("metrics")]
+
+
+def identity(metric: "Metric | FeatureMetric") -> dict[str, Any]:
+    """Return everything that changes a metric's scores; for a plug-in also its package and version."""
+    plugin = plugins.find("metrics", metric.name)
+    return {**metric.identity(), **({"plugin": plugin.identity} if plugin is not None else {})}
 
 
 def build(name: str, tier: str, assets: "MetricAssets") -> "Metric | FeatureMetric":
@@ -23,10 +36,16 @@ def build(name: str, tier: str, assets: "MetricAssets") -> "Metric | FeatureMetr
         SuiteError: no such metric or tier, with the nearest valid name.
         AssetError: weights or data of the tier are missing; the message names them and how to get them.
     """
-    if name not in NAMES:
-        raise SuiteError(f"unknown metric {name!r}{nearest(name, NAMES)}; available: {', '.join(NAMES)}")
+    plugin = plugins.find("metrics", name)
+    if name not in NAMES and plugin is None:
+        raise SuiteError(f"unknown metric {name!r}{nearest(name, names())}; available: {', '.join(names())}")
     if tier not in ("micro", "full"):
         raise SuiteError(f"unknown tier {tier!r}, expected 'micro' or 'full'")
+    if plugin is not None:
+        metric: Metric | FeatureMetric = plugin.build(tier, assets, needs=_NEEDS)
+        if metric.name != name:
+            raise SuiteError(f"{plugin.label} calls itself {metric.name!r}")
+        return metric
     if name == "geneval":
         from sana_bench.metrics.geneval import build_geneval
 

@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, Self
@@ -17,9 +17,10 @@ from urllib.parse import quote
 
 from sana_bench.errors import BenchError, UsageError
 from sana_bench.fingerprint import canonical_json
-from sana_bench.results.schema import SCHEMA, SCHEMA_VERSION, FeatureRow, ImageRow, ScoreRecord, SummaryRecord
+from sana_bench.results.migrations import migrate, schema_version
+from sana_bench.results.schema import SCHEMA_VERSION, Chunk, FeatureRow, ImageRow, ScoreRecord, SummaryRecord
 
-__all__ = ["STORE_NAME", "Store", "writer_lock"]
+__all__ = ["STORE_NAME", "Store", "disk_errors", "writer_lock"]
 
 STORE_NAME = "store.sqlite"
 _LOCK_NAME = ".writer.lock"
@@ -50,6 +51,17 @@ def writer_lock(output: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def disk_errors(output: Path) -> Iterator[None]:
+    """Turn a full disk, or one that fails, into one line that says how to go on."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        raise BenchError(
+            f"{output}: {error}; what is finished is kept, run the same command again to continue"
+        ) from error
+
+
 class Store:
     """The tables of one output folder."""
 
@@ -59,19 +71,19 @@ class Store:
 
     @classmethod
     def open(cls, output: Path) -> "Store":
-        """Open for writing, creating the file when needed; the caller holds `writer_lock(output)`.
+        """Open for writing, creating or migrating the file when needed; the caller holds `writer_lock(output)`.
 
-        Raises `UsageError` for a file that is no store of this version.
+        Raises `UsageError` for a file that is no store or one of a newer version, and `BenchError` when the
+        disk is full; the file is then as it was.
         """
         path = output / STORE_NAME
         connection = sqlite3.connect(path, isolation_level=None, timeout=30)
         try:
+            _check_usable(connection, path)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
-            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-                _create(connection, path)
-            _check_version(connection, path)
+            migrate(connection)
         except sqlite3.DatabaseError as error:
             connection.close()
             raise _unusable(path, error) from None
@@ -82,7 +94,11 @@ class Store:
 
     @classmethod
     def open_existing(cls, output: Path) -> "Store | None":
-        """Open for reading without creating anything; None when there is no store yet."""
+        """Open for reading without creating anything; None when there is no store yet.
+
+        A store of an older version is read as a migrated copy in memory, and stays as it is on disk. Raises
+        `UsageError` for a file that is no store or one of a newer version.
+        """
         path = output / STORE_NAME
         if not path.is_file():
             return None
@@ -93,10 +109,13 @@ class Store:
             f"file:{quote(str(path.resolve()))}?{mode}", uri=True, isolation_level=None, timeout=30
         )
         try:
-            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            _check_usable(connection, path)
+            version = schema_version(connection)
+            if version == 0:
                 connection.close()
                 return None
-            _check_version(connection, path)
+            if version < SCHEMA_VERSION:
+                connection = _migrated_copy(connection)
         except sqlite3.DatabaseError as error:
             connection.close()
             raise _unusable(path, error) from None
@@ -138,7 +157,8 @@ class Store:
         """Register a run unless it is known."""
         with self.transaction() as connection:
             connection.execute(
-                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, '{}') ON CONFLICT DO NOTHING",
+                "INSERT INTO runs (run_id, suite, tier, fingerprint, directory, created, provenance) "
+                "VALUES (?, ?, ?, ?, ?, ?, '{}') ON CONFLICT DO NOTHING",
                 (run_id, suite, tier, fingerprint, directory, created),
             )
 
@@ -150,15 +170,35 @@ class Store:
             )
 
     def run(self, run_id: str) -> dict[str, Any] | None:
-        """Return the row of a run, provenance decoded; None when unknown."""
-        row = self._connection.execute(
-            "SELECT suite, tier, fingerprint, directory, created, provenance FROM runs WHERE run_id = ?",
-            (run_id,),
-        ).fetchone()
-        if row is None:
-            return None
-        names = ("suite", "tier", "fingerprint", "directory", "created", "provenance")
-        return {**dict(zip(names, row, strict=True)), "provenance": json.loads(row[5])}
+        """Return the row of a run, provenance decoded; None when unknown.
+
+        `origin` is None for a run that was made here and says where an imported one came from.
+        """
+        found = self.rows(
+            "SELECT suite, tier, fingerprint, directory, created, origin, provenance FROM runs "
+            "WHERE run_id = ?",
+            run_id,
+        )
+        return {**found[0], "provenance": json.loads(found[0]["provenance"])} if found else None
+
+    def run_ids(self) -> list[str]:
+        """Return the names of all runs, oldest first."""
+        return [row["run_id"] for row in self.rows("SELECT run_id FROM runs ORDER BY created, run_id")]
+
+    def rows(self, query: str, *parameters: object) -> list[dict[str, Any]]:
+        """Return the rows of a reading query by column name."""
+        cursor = self._connection.execute(query, parameters)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let every read inside see the store at one moment, whatever a writer does meanwhile."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._roll_back()
 
     def start_session(self, run_id: str, started: str, command: str) -> int:
         """Record that a command starts to work on a run; return its number."""
@@ -181,11 +221,7 @@ class Store:
 
     def sessions(self, run_id: str) -> list[dict[str, Any]]:
         """Return the sessions of a run, oldest first."""
-        cursor = self._connection.execute(
-            "SELECT * FROM sessions WHERE run_id = ? ORDER BY session_id", (run_id,)
-        )
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
+        return self.rows("SELECT * FROM sessions WHERE run_id = ? ORDER BY session_id", run_id)
 
     def add_event(self, session_id: int, created: str, kind: str, details: dict[str, Any]) -> None:
         """Record something a reader of the results should know, such as a halved batch."""
@@ -196,12 +232,17 @@ class Store:
 
     def events(self, run_id: str) -> list[dict[str, Any]]:
         """Return the events of a run, oldest first."""
-        rows = self._connection.execute(
-            "SELECT e.created, e.kind, e.details FROM events e JOIN sessions s USING (session_id) "
-            "WHERE s.run_id = ? ORDER BY e.rowid",
-            (run_id,),
+        found = self.session_events(run_id)
+        return [{"created": row["created"], "kind": row["kind"], **row["details"]} for row in found]
+
+    def session_events(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the events of a run with the number of their session, oldest first."""
+        found = self.rows(
+            "SELECT e.session_id, e.created, e.kind, e.details FROM events e JOIN sessions s "
+            "USING (session_id) WHERE s.run_id = ? ORDER BY e.rowid",
+            run_id,
         )
-        return [{"created": created, "kind": kind, **json.loads(details)} for created, kind, details in rows]
+        return [{**row, "details": json.loads(row["details"])} for row in found]
 
     def images(self, image_key: str) -> dict[tuple[str, int], ImageRow]:
         """Return every recorded image of `image_key` by (prompt id, sample index)."""
@@ -303,6 +344,18 @@ class Store:
         row = self._connection.execute("SELECT sha256 FROM chunks WHERE path = ?", (path,)).fetchone()
         return None if row is None else str(row[0])
 
+    def chunks_of(self, image_sha256s: Iterable[str]) -> list[Chunk]:
+        """Return the chunk files that hold feature vectors of these images, with their rows."""
+        wanted = set(image_sha256s)
+        found: dict[tuple[str, str, str], list[tuple[str, int]]] = {}
+        for path, sha256, key, image, row in self._connection.execute(
+            "SELECT path, sha256, feature_key, image_sha256, row FROM features JOIN chunks USING (path) "
+            "ORDER BY path, row"
+        ):
+            if image in wanted:
+                found.setdefault((path, sha256, key), []).append((image, row))
+        return [Chunk(*names, tuple(rows)) for names, rows in found.items()]
+
     def forget_chunk(self, path: str) -> None:
         """Drop every feature of a chunk file that is missing or damaged."""
         with self.transaction() as connection:
@@ -351,20 +404,28 @@ class Store:
             yield from self._connection.execute(f"{query} ({', '.join('?' * len(part))})", (key, *part))
 
 
-def _create(connection: sqlite3.Connection, path: Path) -> None:
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables:
-        raise UsageError(f"{path}: not a sana-bench result store; choose another --output")
-    connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+def _migrated_copy(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a copy in memory with the tables of this version, and close the original."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    with closing(connection):
+        connection.backup(copy)
+    migrate(copy)
+    return copy
 
 
-def _check_version(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != SCHEMA_VERSION:
+def _check_usable(connection: sqlite3.Connection, path: Path) -> None:
+    version = schema_version(connection)
+    if version > SCHEMA_VERSION:
         raise UsageError(
-            f"{path}: store version {version}, this version reads {SCHEMA_VERSION}: choose another --output"
+            f"{path}: store version {version} is newer than this sana-bench, which reads up to "
+            f"{SCHEMA_VERSION}: update it or choose another --output"
         )
+    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise UsageError(f"{path}: not a sana-bench result store; choose another --output")
 
 
-def _unusable(path: Path, error: sqlite3.DatabaseError) -> UsageError:
+def _unusable(path: Path, error: sqlite3.DatabaseError) -> BenchError:
+    # Errors of the module itself, in contrast to those of SQLite, carry no code.
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return BenchError(f"{path}: {error}; nothing was lost, run the same command again to continue")
     return UsageError(f"{path}: cannot be used as the result store: {error}")

@@ -1,0 +1,54 @@
+"""`sana-bench export`: runs as Parquet, CSV or JSON files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sana_bench.errors import UsageError, nearest
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("export", epilog="Example: sana-bench export --all --format parquet --to exported")(_export)
+
+
+def _export(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Run directories, or names below DIR/runs.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every run of the store.")] = False,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="parquet|csv|json", help="File format.")
+    ] = "parquet",
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="FOLDER", help="Folder to write; an earlier export is replaced."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of runs and of the result store.")
+    ] = Path("results"),
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> int:
+    """Write runs as flat tables; docs/results.md explains the columns."""
+    del debug
+    from sana_bench.results.export import FORMATS
+
+    chosen = next((name for name in FORMATS if name == format_), None)
+    if chosen is None:
+        raise UsageError(
+            f"--format {format_}: unknown{nearest(format_, FORMATS)}; one of {', '.join(FORMATS)}"
+        )
+    if to is None:
+        raise UsageError("export needs --to FOLDER")
+    if bool(runs) == all_:
+        raise UsageError("export needs the names of runs, or --all")
+    from sana_bench.run_export import export_runs
+
+    counts = export_runs(None if all_ else list(runs or ()), output, to, chosen)
+    for name, count in counts.items():
+        print(f"{name}: {count} rows")
+    print(f"export: {to}")
+    return 0

@@ -1,0 +1,120 @@
+"""A full disk ends a run with one line; what is recorded stays, and the same command goes on."""
+
+import errno
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "runner"))
+
+import fakes
+import numbers_of_runs as numbers
+
+from sana_bench import atomic
+from sana_bench.cli import execute
+from sana_bench.results.store import STORE_NAME, Store
+
+N = 2 * 4 * fakes.N_PROMPTS
+
+
+@pytest.fixture
+def command(tmp_path: Path):
+    saved = fakes.registries()
+    fakes.install()
+    suite = fakes.write_suite(tmp_path)
+    yield ["run", str(suite), "--tier", "micro", "--batch-size", "4", "--output", str(tmp_path / "results")]
+    fakes.uninstall(saved)
+
+
+def expected_numbers(command: list[str], folder: Path):
+    assert execute([*command[:-1], str(folder / "whole")]) == 0
+    return numbers.summaries(folder / "whole")
+
+
+def only_line(capsys) -> str:
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sana-bench: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def n_recorded(output: Path) -> int:
+    with sqlite3.connect(output / STORE_NAME) as connection:
+        return int(connection.execute("SELECT count(*) FROM images WHERE status = 'ok'").fetchone()[0])
+
+
+@pytest.mark.parametrize("pages", [0, 1, 3, 6])
+def test_a_store_that_cannot_grow(command, tmp_path, monkeypatch, capsys, pages) -> None:
+    """SQLite reports SQLITE_FULL when the file may not grow by more than `pages` pages."""
+    expected = expected_numbers(command, tmp_path)
+    output = tmp_path / "results"
+    output.mkdir()
+    Store.open(output).close()
+    original = Store.open.__func__
+
+    def cramped(cls, folder: Path) -> Store:
+        store = original(cls, folder)
+        used = store.rows("PRAGMA page_count")[0]["page_count"]
+        store.rows(f"PRAGMA max_page_count = {used + pages}")
+        return store
+
+    capsys.readouterr()
+    monkeypatch.setattr(Store, "open", classmethod(cramped))
+    assert execute(command) == 1
+    line = only_line(capsys)
+    assert "disk is full" in line
+    assert "run the same command again to continue" in line
+    monkeypatch.undo()
+    fakes.FakeGenerator.batches.clear()
+    before = n_recorded(output)
+    assert execute(command) == 0
+    assert sum(fakes.FakeGenerator.batches) == N - before
+    assert numbers.summaries(output) == expected
+
+
+@pytest.mark.parametrize("n_written", [0, 2, 5, 30, 48])
+def test_files_that_cannot_be_written(command, tmp_path, monkeypatch, capsys, n_written) -> None:
+    expected = expected_numbers(command, tmp_path)
+    output = tmp_path / "results"
+    original, count = atomic.os.fsync, [0]
+
+    def fsync(descriptor: int) -> None:
+        count[0] += 1
+        if count[0] > 2 * n_written:  # each file is flushed, and then its directory
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(descriptor)
+
+    capsys.readouterr()
+    monkeypatch.setattr(atomic.os, "fsync", fsync)
+    assert execute(command) == 1
+    line = only_line(capsys)
+    assert "No space left on device" in line
+    assert "run the same command again to continue" in line
+    monkeypatch.undo()
+    assert not list(output.rglob(f"{atomic.TEMPORARY_PREFIX}*"))
+    before = n_recorded(output)
+    fakes.FakeGenerator.batches.clear()
+    assert execute(command) == 0
+    assert sum(fakes.FakeGenerator.batches) == N - before
+    assert numbers.summaries(output) == expected
+
+
+def test_a_new_store_on_a_full_disk(tmp_path, monkeypatch) -> None:
+    """The file system refuses the first page of the write-ahead log."""
+    from sana_bench.errors import BenchError
+    from sana_bench.results import store as module
+
+    original = module.migrate
+
+    def cramped(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA max_page_count = 2")
+        original(connection)
+
+    monkeypatch.setattr(module, "migrate", cramped)
+    with pytest.raises(BenchError, match="full; nothing was lost, run the same command again") as caught:
+        Store.open(tmp_path)
+    assert caught.value.exit_code == 1
+    monkeypatch.undo()
+    with Store.open(tmp_path) as store:
+        assert store.run_ids() == []
