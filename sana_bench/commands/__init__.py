@@ -6,7 +6,7 @@ import typer
 
 __all__ = ["register_all"]
 
-_MODULES: tuple[str, ...] = ("compare",)
+_MODULES: tuple[str, ...] = ("compare", "gate")
 
 
 def register_all(app: typer.Typer) -> None:
