@@ -6,7 +6,7 @@ import typer
 
 __all__ = ["register_all"]
 
-_MODULES: tuple[str, ...] = ()
+_MODULES: tuple[str, ...] = ("leaderboard",)
 
 
 def register_all(app: typer.Typer) -> None:
