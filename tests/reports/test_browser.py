@@ -219,6 +219,8 @@ def test_linked_images_load_from_beside_the_report(
     browser: "sync_api.Browser", report: ReportData, images: Path
 ) -> None:
     found = visit(browser, write_report(report, images / "linked", inline_limit_bytes=0).html)
+    for card in found.page.locator(".sample").all():
+        card.scroll_into_view_if_needed()  # linked images are fetched when they come near
     sync_api.expect(found.page.locator(".sample img.small")).to_have_count(48)
     assert found.problems == []
     assert all(url.startswith("file://") for url in found.requests)
