@@ -170,7 +170,10 @@ _LATEX = {
 
 def escape_latex(text: str) -> str:
     """`text` with every character that TeX would interpret replaced; control characters removed."""
-    return "".join(_LATEX.get(char, char) for char in one_line(text))
+    flat = one_line(text)
+    # After the end of a row, TeX would read these as an argument of the line break.
+    guard = "{}" if flat.startswith(("[", "*")) else ""
+    return guard + "".join(_LATEX.get(char, char) for char in flat)
 
 
 def render_latex(board: Leaderboard) -> str:

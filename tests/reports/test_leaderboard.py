@@ -201,6 +201,11 @@ def test_latex_is_balanced_and_every_row_has_all_its_columns() -> None:
             assert len(re.findall(r"(?<!\\)&", line)) == 6  # variant, 2 x (value, rank), time, parameters
 
 
+def test_latex_name_cannot_become_an_argument_of_the_line_break() -> None:
+    lines = render_latex(board(table(entry("[9cm]", 0.5, 1.0)))).splitlines()
+    assert any(line.startswith("{}[9cm] & ") for line in lines)
+
+
 def test_latex_comment_lines_cannot_be_left() -> None:
     row = Incomplete(variant="a\n\\input{x}", tier="micro", benchmark="b", run="r", reasons=["line\nbreak"])
     lines = render_latex(board(table(A), incomplete=(row,))).splitlines()
