@@ -61,7 +61,7 @@ def collect_leaderboard(
             if (run := store.run(directory.name)) is None or tier not in (None, run["tier"]):
                 continue
             done, short = _read_run(store, RunFiles(directory), run, link_from)
-            known |= {row.benchmark for row in [*done, *short]}
+            known |= {row.benchmark for row in done} | {row.benchmark for row in short}
             results += [row for row in done if benchmark in (None, row.benchmark)]
             incomplete += [row for row in short if benchmark in (None, row.benchmark)]
     if benchmark is not None and benchmark not in known:

@@ -1,6 +1,6 @@
 """Published numbers, quoted: for orientation beside full-tier results, never ranked with them.
 
-Sources: SANA (arXiv:2410.10629v3, Table 7), SANA-1.5 (arXiv:2501.18427v4, Table 1). FID and CLIP score are over
+Sources: SANA (arXiv:2410.10629, Table 7), SANA-1.5 (arXiv:2501.18427v4, Table 1). FID and CLIP score are over
 MJHQ-30K; latency is one image on an A100, in seconds. The 512-pixel latencies of SANA look swapped between 0.6B
 and 1.6B in the paper and are left out.
 """
