@@ -7,7 +7,7 @@ import math
 from sana_reports.data import ReportData
 from sana_reports.tables import leaderboard_table
 
-__all__ = ["COLUMNS", "render_csv"]
+__all__ = ["COLUMNS", "escape_field", "render_csv"]
 
 COLUMNS = (
     "suite",
@@ -61,11 +61,12 @@ def render_csv(data: ReportData) -> str:
             cell.higher_is_better,
             cell.note,
         )
-        writer.writerow([_field(value) for value in values])
+        writer.writerow([escape_field(value) for value in values])
     return text.getvalue()
 
 
-def _field(value: object) -> str:
+def escape_field(value: object) -> str:
+    """One value as CSV text: full precision, empty if not finite, never a spreadsheet formula."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

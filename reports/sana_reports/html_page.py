@@ -4,6 +4,7 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -149,4 +150,5 @@ def _filters(data: ReportData) -> dict[str, Any]:
         "has_boxes": any(sample.detections for sample in data.samples),
         "variants": names,
         "pairs": pairs,
+        "comparisons": list(combinations(names, 2)),
     }

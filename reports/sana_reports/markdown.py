@@ -16,15 +16,15 @@ from sana_reports.labels import (
 )
 from sana_reports.tables import flatten, leaderboard_table, metric_blocks, setting_rows, verdict_changes
 
-__all__ = ["render_markdown"]
+__all__ = ["escape_markdown", "markdown_table", "render_markdown"]
 
 
 def render_markdown(data: ReportData) -> str:
     """Summary with variants as columns, verdict changes, settings and provenance. All text is escaped."""
-    parts = [f"# {_text(data.title)}", _facts(data)]
-    parts += [f"> **{_text(notice)}**" for notice in notices(data)]
+    parts = [f"# {escape_markdown(data.title)}", _facts(data)]
+    parts += [f"> **{escape_markdown(notice)}**" for notice in notices(data)]
     if not data.complete:
-        reasons = "\n".join(f"> - {_text(reason)}" for reason in data.incomplete_reasons)
+        reasons = "\n".join(f"> - {escape_markdown(reason)}" for reason in data.incomplete_reasons)
         parts.append(f"> **This run is incomplete.**\n>\n{reasons}".rstrip(">\n "))
     parts += ["## Results", _summary(data), *_unranked(data)]
     changes = _changes(data)
@@ -37,7 +37,7 @@ def render_markdown(data: ReportData) -> str:
 _ESCAPES = {"<": "&lt;", "&": "&amp;"} | {char: f"\\{char}" for char in r"\`*_{}[]>#|~"}
 
 
-def _text(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Escape what Markdown or inline HTML would interpret."""
     return "".join(_ESCAPES.get(char, char) for char in one_line(text))
 
@@ -51,7 +51,8 @@ def _code(text: str) -> str:
     return f"{fence}{pad}{flat}{pad}{fence}" if flat else ""
 
 
-def _table(header: list[str], rows: list[list[str]], *, right_from: int) -> str:
+def markdown_table(header: list[str], rows: list[list[str]], *, right_from: int) -> str:
+    """A table of cells that are escaped already; columns from `right_from` on are set flush right."""
     rule = ["---:" if index >= right_from else "---" for index in range(len(header))]
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
 
@@ -59,32 +60,32 @@ def _table(header: list[str], rows: list[list[str]], *, right_from: int) -> str:
 def _facts(data: ReportData) -> str:
     tier = f"{data.tier} tier ({data.tier_reason})"
     run = f"run {_code(data.fingerprint)}"
-    return f"Suite {_code(data.suite_name)}, {_text(tier)}, {_text(data.created)}, {run}."
+    return f"Suite {_code(data.suite_name)}, {escape_markdown(tier)}, {escape_markdown(data.created)}, {run}."
 
 
 def _summary(data: ReportData) -> str:
-    header = ["Metric", "Task", "Protocol", *(_text(variant.name) for variant in data.variants)]
+    header = ["Metric", "Task", "Protocol", *(escape_markdown(variant.name) for variant in data.variants)]
     rows = []
     for block in metric_blocks(data):
-        name = f"{_text(block.benchmark)}: {_text(metric_label(block.metric))}"
+        name = f"{escape_markdown(block.benchmark)}: {escape_markdown(metric_label(block.metric))}"
         for row in block.rows:
             label = f"**{name}** ({direction(block.higher_is_better)})" if row is block.rows[0] else ""
             numbers = (_number(cell) for cell in row.cells)
-            rows.append([label, _text(task_label(row.key)), _code(block.protocol), *numbers])
+            rows.append([label, escape_markdown(task_label(row.key)), _code(block.protocol), *numbers])
     if any(variant.latency for variant in data.variants):
         times = (_latency(variant.latency) for variant in data.variants)
         rows.append(["**Time per image** (lower is better)", "", "", *times])
     if not rows:
         return "No scores."
     note = "Brackets: 95 % interval. n: images (prompts)."
-    return f"{_table(header, rows, right_from=3)}\n\n{note}"
+    return f"{markdown_table(header, rows, right_from=3)}\n\n{note}"
 
 
 def _latency(latency: Latency | None) -> str:
     if latency is None:
         return MISSING
     interval = f"\\[{latency.low_ms:.1f}, {latency.high_ms:.1f}]"
-    return f"{latency.value_ms:.1f} {interval} ms n={latency.n_images} ({_text(latency.device)})"
+    return f"{latency.value_ms:.1f} {interval} ms n={latency.n_images} ({escape_markdown(latency.device)})"
 
 
 def _number(cell: SummaryCell | None) -> str:
@@ -98,7 +99,9 @@ def _number(cell: SummaryCell | None) -> str:
 
 def _unranked(data: ReportData) -> list[str]:
     rows = [row for row in leaderboard_table(data) if row["rank"] is None]
-    lines = [f"- {_text(row['variant'])}: {_text('; '.join(row['reasons']))}" for row in rows]
+    lines = [
+        f"- {escape_markdown(row['variant'])}: {escape_markdown('; '.join(row['reasons']))}" for row in rows
+    ]
     return ["Not ranked, because incomplete:\n\n" + "\n".join(lines)] if lines else []
 
 
@@ -107,25 +110,25 @@ def _changes(data: ReportData) -> str:
     header += ["Gained", "Lost", "Both correct", "Both wrong", "No pair"]
     rows = [
         [
-            _text(change.benchmark),
-            _text(change.variant),
-            _text(change.reference),
+            escape_markdown(change.benchmark),
+            escape_markdown(change.variant),
+            escape_markdown(change.reference),
             *(str(count) for count in change.counts),
         ]
         for change in verdict_changes(data)
     ]
-    return _table(header, rows, right_from=3) if rows else ""
+    return markdown_table(header, rows, right_from=3) if rows else ""
 
 
 def _settings(data: ReportData) -> str:
-    header = ["Setting", *(_text(variant.name) for variant in data.variants)]
+    header = ["Setting", *(escape_markdown(variant.name) for variant in data.variants)]
     rows = [["fingerprint", *(_code(variant.fingerprint) for variant in data.variants)]]
     for row in setting_rows(data):
-        name = f"**{_text(row.name)}**" if row.differs else _text(row.name)
+        name = f"**{escape_markdown(row.name)}**" if row.differs else escape_markdown(row.name)
         rows.append([name, *(MISSING if value is None else _code(value) for value in row.values)])
-    return _table(header, rows, right_from=99) + "\n\nBold: differs between the variants."
+    return markdown_table(header, rows, right_from=99) + "\n\nBold: differs between the variants."
 
 
 def _provenance(data: ReportData) -> str:
-    rows = [[_text(name), _code(value)] for name, value in flatten(data.provenance).items()]
-    return _table(["What", "Value"], rows, right_from=99) if rows else "None recorded."
+    rows = [[escape_markdown(name), _code(value)] for name, value in flatten(data.provenance).items()]
+    return markdown_table(["What", "Value"], rows, right_from=99) if rows else "None recorded."

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from boards import board, entry, table
+from synthetic import make_report
 from test_html import HOSTILE, with_hostile_text
 
 from sana_reports import ReportData, write_report
+from sana_reports.leaderboard import write_leaderboard
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 sync_api.expect.set_options(timeout=60_000)  # milliseconds; a busy machine is slow, not wrong
@@ -216,6 +219,8 @@ def test_linked_images_load_from_beside_the_report(
     browser: "sync_api.Browser", report: ReportData, images: Path
 ) -> None:
     found = visit(browser, write_report(report, images / "linked", inline_limit_bytes=0).html)
+    for card in found.page.locator(".sample").all():
+        card.scroll_into_view_if_needed()  # linked images are fetched when they come near
     sync_api.expect(found.page.locator(".sample img.small")).to_have_count(48)
     assert found.problems == []
     assert all(url.startswith("file://") for url in found.requests)
@@ -228,4 +233,90 @@ def test_missing_image_says_so(browser: "sync_api.Browser", report: ReportData, 
     assert found.page.locator(".absent").all_inner_texts() == ["Image missing or unreadable"]
     found.page.locator("#controls [name=verdict]").select_option("missing")
     found.expect_cards(1)
+    found.page.close()
+
+
+def test_two_variants_side_by_side_have_their_flips_first(
+    browser: "sync_api.Browser", images: Path, tmp_path: Path
+) -> None:
+    three = make_report(images / "three", 3, prompts_per_task=1, images_per_prompt=2)
+    found = visit(browser, write_report(three, tmp_path).html)
+    found.choose("shown", "0:2")
+    sync_api.expect(found.page.locator(".sample").first.locator(".side")).to_have_count(2)
+    pairs = [card.locator(".verdict").all_inner_texts() for card in found.page.locator(".sample").all()]
+    flips = [left != right for left, right in pairs]
+    assert len(flips) == 12
+    assert any(flips)
+    assert flips == sorted(flips, reverse=True)
+    assert found.problems == []
+    found.page.close()
+
+
+def test_from_the_leaderboard_to_a_sample_in_three_clicks(
+    browser: "sync_api.Browser", report: ReportData, tmp_path: Path
+) -> None:
+    write_report(report, tmp_path / "run")
+    name = report.variants[1].name
+    listed = replace(entry(name, 0.5, 1.0), report="../run/report.html")
+    board_page = write_leaderboard(board(table(listed)), tmp_path / "board").html
+    found = visit(browser, board_page)
+    found.page.get_by_role("link", name=name).click()
+    found.page.locator("a[data-filter-tag=position]").click()
+    found.expect_cards(6)
+    found.page.locator(".sample button.frame").first.click()
+    assert found.page.locator("#viewer").is_visible()
+    assert "position" in found.page.locator("#viewer-meta").inner_text().lower()
+    assert found.problems == []
+    assert all(url.startswith(("file://", "data:")) for url in found.requests)
+    found.page.close()
+
+
+def test_an_address_opens_a_variant_s_failures_and_a_sample(
+    browser: "sync_api.Browser", report: ReportData, tmp_path: Path
+) -> None:
+    html = write_report(report, tmp_path).html
+    wrong = next(sample for sample in report.samples if sample.correct is False)
+    found = visit(browser, html)
+    place = f"{wrong.prompt_id}/{wrong.index}"
+    found.page.goto(f"{html.as_uri()}#variant={wrong.variant}&verdict=wrong&tag={wrong.tag}&sample={place}")
+    sync_api.expect(found.page.locator("#viewer-title")).to_have_text(wrong.prompt)
+    assert found.page.locator("#controls [name=tag]").input_value() == wrong.tag
+    assert found.problems == []
+    found.page.close()
+
+
+def test_ten_thousand_samples_stay_responsive(
+    browser: "sync_api.Browser", report: ReportData, tmp_path: Path
+) -> None:
+    """5,000 comparisons of two variants; only a page of cards may exist at a time."""
+    by_variant = [next(s for s in report.samples if s.variant == v.name) for v in report.variants]
+    tags = [sample.tag for sample in report.samples]
+    many = [
+        replace(
+            sample,
+            prompt_id=f"{number:05d}",
+            index=0,
+            tag=tags[number % len(tags)],
+            correct=number % 3 > rank,
+        )
+        for number in range(5000)
+        for rank, sample in enumerate(by_variant)
+    ]
+    found = visit(browser, write_report(replace(report, samples=many), tmp_path, inline_limit_bytes=0).html)
+    found.expect_cards(24)
+    milliseconds = found.page.evaluate(
+        """() => {
+          const start = performance.now();
+          const box = document.querySelector("[name=disagree]");
+          box.checked = true;
+          document.getElementById("controls").elements.shown.value = "0:1";
+          document.querySelector("[data-filter-tag=position]").click();
+          return performance.now() - start;
+        }"""
+    )
+    # Filtering, sorting and drawing in one task: below a second a page feels alive; the margin is for busy machines.
+    assert milliseconds < 1000
+    assert found.page.locator(".sample").count() == 24
+    assert found.page.locator("img[loading=lazy]").count() == 48
+    assert found.problems == []
     found.page.close()

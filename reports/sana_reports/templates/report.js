@@ -52,8 +52,13 @@
     }
   }
 
-  function disagrees(group) {
-    const verdicts = group.cells.map((cell) => (cell ? cell.correct : null));
+  function shownColumns() {
+    const pair = form.elements.shown?.value;
+    return pair ? pair.split(":").map(Number) : report.variants.map((_, column) => column);
+  }
+
+  function disagrees(group, columns) {
+    const verdicts = columns.map((column) => group.cells[column]?.correct ?? null);
     return verdicts.includes(true) && verdicts.includes(false);
   }
 
@@ -66,13 +71,14 @@
   function select() {
     const choice = new FormData(form);
     const value = (name) => choice.get(name) ?? "";
+    const columns = shownColumns();
     const words = value("search").toLowerCase().split(/\s+/).filter(Boolean);
     state.shown = report.groups.filter((group) =>
       (!value("benchmark") || group.benchmark === value("benchmark")) &&
       (!value("tag") || group.tag === value("tag")) &&
       (!value("index") || group.index === Number(value("index"))) &&
       matchesVerdict(group, value("verdict")) &&
-      (!choice.has("disagree") || disagrees(group)) &&
+      (!choice.has("disagree") || disagrees(group, columns)) &&
       words.every((word) => group.text.includes(word)));
     if (value("order")) {
       const [kind, ...metric] = value("order").split(":");
@@ -81,6 +87,10 @@
         const [a, b] = [keys.get(left), keys.get(right)];
         return a === b ? 0 : a - b;
       });
+    } else if (value("shown")) {
+      const [flips, rest] = [true, false].map((wanted) =>
+        state.shown.filter((group) => disagrees(group, columns) === wanted));
+      state.shown = [...flips, ...rest];
     }
     state.page = 0;
     draw();
@@ -129,7 +139,8 @@
     }
     const verdict = verdictText(cell);
     const alt = `${variant}, sample ${group.index}: “${group.prompt}”${verdict ? `, ${verdict}` : ""}`;
-    const image = make("img", { alt, decoding: "async" });
+    // A linked image is fetched when it comes near; an inlined one is here already.
+    const image = make("img", { alt, decoding: "async", loading: cell.src.startsWith("data:") ? null : "lazy" });
     const frame = make(onOpen ? "button" : "div", {
       class: `frame${cell.correct === false ? " wrong" : ""}`, type: onOpen ? "button" : null,
       title: onOpen ? "Enlarge and show detections" : null,
@@ -177,7 +188,7 @@
     return make("article", { class: "card sample" },
       make("h3", {}, group.prompt),
       make("p", { class: "where" }, make("span", { class: "tag" }, TASKS[group.tag] ?? group.tag), ` · ${where(group)}`),
-      make("div", { class: "sides" }, ...report.variants.map((_, column) => side(group, column, { onOpen }))));
+      make("div", { class: "sides" }, ...shownColumns().map((column) => side(group, column, { onOpen }))));
   }
 
   function draw() {
@@ -195,6 +206,7 @@
       bar.querySelector("[data-page='-1']").disabled = state.page === 0;
       bar.querySelector("[data-page='1']").disabled = state.page === pages - 1;
     }
+    cards.style.setProperty("--variants", shownColumns().length);
     cards.replaceChildren(...state.shown.slice(start, end).map((group, offset) => card(group, start + offset)));
     if (!total) cards.append(make("p", { class: "card empty" }, "No sample to show."));
   }
@@ -219,7 +231,7 @@
     document.getElementById("viewer-meta").textContent = `${TASKS[group.tag] ?? group.tag} · ${where(group)}`;
     document.getElementById("viewer-previous").disabled = position === 0;
     document.getElementById("viewer-next").disabled = position === state.shown.length - 1;
-    document.getElementById("viewer-body").replaceChildren(...report.variants.map((_, column) => {
+    document.getElementById("viewer-body").replaceChildren(...shownColumns().map((column) => {
       const figure = side(group, column, { labelled: true });
       const table = detectionTable(group.cells[column]);
       if (table) figure.append(table);
@@ -236,6 +248,23 @@
   function choose(name, value) {
     const control = form.elements[name];
     if (control) control.value = value;
+  }
+
+  // The address of a view: report.html#variant=NAME&tag=TASK&verdict=wrong|correct|disagree&sample=PROMPT/INDEX
+  function followAddress() {
+    const wanted = new URLSearchParams(location.hash.slice(1));
+    if (!["variant", "tag", "verdict", "sample"].some((key) => wanted.has(key))) return;
+    form.reset();
+    const column = report.variants.indexOf(wanted.get("variant"));
+    choose("tag", wanted.get("tag") ?? "");
+    const verdict = wanted.get("verdict");
+    if (verdict === "disagree" && form.elements.disagree) form.elements.disagree.checked = true;
+    else if (verdict && column >= 0) choose("verdict", `one:${column}:${verdict === "correct" ? 1 : 0}`);
+    select();
+    const sample = wanted.get("sample");
+    const position = state.shown.findIndex((group) => `${group.prompt_id}/${group.index}` === sample);
+    if (position >= 0) open(position);
+    else document.getElementById(column >= 0 && !wanted.has("tag") && !verdict ? "results" : "samples").scrollIntoView();
   }
 
   let waiting = 0;
@@ -272,5 +301,7 @@
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;
   });
+  addEventListener("hashchange", followAddress);
   draw();
+  followAddress();
 })();

@@ -1,0 +1,181 @@
+"""What a leaderboard is made of, as plain data that also has a JSON form."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from sana_reports.data import Latency, SummaryCell
+
+__all__ = [
+    "KINDS",
+    "Column",
+    "Contrast",
+    "Entry",
+    "Incomplete",
+    "Leaderboard",
+    "Table",
+    "from_json",
+    "to_json",
+]
+
+# How a variant came to be: rows are grouped in this order.
+KINDS = {
+    "full": "Full-size models",
+    "pruned": "Pruned models",
+    "inference-scaled": "Inference-scaled models",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A metric under one protocol."""
+
+    metric: str
+    protocol: str
+    unit: str
+    higher_is_better: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One complete variant: a row. `numbers` holds the overall number of each metric by name.
+
+    `kind` is a key of `KINDS`. `parameters` counts the denoising network's weights, None where unknown.
+    `report` is a link to the run's HTML report relative to the leaderboard, or None. `other_runs` measured
+    the same fingerprint earlier.
+    """
+
+    variant: str
+    fingerprint: str
+    description: str = ""
+    kind: str = "full"
+    run: str
+    created: str
+    weights: str = ""
+    weights_sha256: str = ""
+    parameters: int | None = None
+    latency: Latency | None = None
+    numbers: Mapping[str, SummaryCell]
+    report: str | None = None
+    other_runs: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """Paired difference `right - left` of a metric between two entries, named by fingerprint, with its interval."""
+
+    metric: str
+    left: str
+    right: str
+    difference: float
+    low: float
+    high: float
+    n_prompts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Entries that may be ranked together: one tier, one set of prompts, one protocol per metric.
+
+    `workload` identifies prompts, images per prompt and the exact evaluators.
+    Raises `ValueError` for a number under another protocol, an incomplete number, or a repeated variant.
+    """
+
+    tier: str
+    benchmark: str
+    workload: str
+    columns: Sequence[Column]
+    entries: Sequence[Entry]
+    contrasts: Sequence[Contrast] = ()
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for entry in self.entries:
+            if entry.fingerprint in seen:
+                raise ValueError(
+                    f"variant {entry.variant!r} ({entry.fingerprint[:12]}) is in one table twice"
+                )
+            seen.add(entry.fingerprint)
+            if entry.kind not in KINDS:
+                raise ValueError(f"variant {entry.variant!r} has the unknown kind {entry.kind!r}")
+            for column in self.columns:
+                cell = entry.numbers.get(column.metric)
+                if cell is None or not cell.is_complete:
+                    raise ValueError(f"variant {entry.variant!r} has no complete {column.metric}")
+                if cell.protocol != column.protocol:
+                    raise ValueError(
+                        f"variant {entry.variant!r} has {column.metric} under {cell.protocol}, "
+                        f"the table is of {column.protocol}"
+                    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incomplete:
+    """A result that may not be ranked, and why."""
+
+    variant: str
+    tier: str
+    benchmark: str
+    run: str
+    reasons: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaderboard:
+    """Everything one leaderboard shows."""
+
+    tables: Sequence[Table]
+    incomplete: Sequence[Incomplete] = field(default_factory=tuple)
+
+
+def to_json(board: Leaderboard) -> str:
+    """The leaderboard as JSON with sorted keys; numbers that do not exist are null, links are left out."""
+    tables = [
+        replace(table, entries=[replace(entry, report=None) for entry in table.entries])
+        for table in board.tables
+    ]
+    plain = _without_nan(asdict(replace(board, tables=tables)))
+    return json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_json(text: str) -> Leaderboard:
+    """Read what `to_json` wrote; raises `ValueError` for anything else."""
+    try:
+        plain = json.loads(text)
+        return Leaderboard(
+            tables=[_table(table) for table in plain["tables"]],
+            incomplete=[Incomplete(**row) for row in plain["incomplete"]],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a leaderboard: {error}") from None
+
+
+def _table(plain: dict[str, Any]) -> Table:
+    return Table(
+        **plain
+        | {
+            "columns": [Column(**column) for column in plain["columns"]],
+            "entries": [_entry(entry) for entry in plain["entries"]],
+            "contrasts": [Contrast(**contrast) for contrast in plain["contrasts"]],
+        }
+    )
+
+
+def _entry(plain: dict[str, Any]) -> Entry:
+    numbers = {name: SummaryCell(**_nan(cell, ("low", "high"))) for name, cell in plain["numbers"].items()}
+    latency = plain["latency"] and Latency(**plain["latency"])
+    return Entry(**plain | {"numbers": numbers, "latency": latency})
+
+
+def _nan(plain: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    return dict(plain) | {key: math.nan for key in keys if plain[key] is None}
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,246 @@
+"""The leaderboard as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from sana_reports.csv_table import escape_field
+from sana_reports.data import SummaryCell
+from sana_reports.labels import (
+    MICRO_NOTICE,
+    MISSING,
+    direction,
+    format_interval,
+    format_value,
+    metric_label,
+    one_line,
+)
+from sana_reports.leaderboard_data import KINDS, Entry, Leaderboard, Table
+from sana_reports.markdown import escape_markdown, markdown_table
+from sana_reports.published import PublishedRow, published_rows
+from sana_reports.ranking import RANK_RULE, RankRange, grouped
+
+__all__ = ["CSV_COLUMNS", "render_csv", "render_latex", "render_markdown", "table_title"]
+
+QUOTED_NOTE = "Quoted from papers under their own protocol and hardware: for orientation, never ranked."
+CSV_COLUMNS = (
+    "tier", "benchmark", "workload", "source", "kind", "variant", "variant_fingerprint", "run", "metric",
+    "protocol", "rank_best", "rank_worst", "value", "low", "high", "n_samples", "n_prompts", "unit",
+    "higher_is_better", "latency_ms", "device", "parameters",
+)  # fmt: skip
+
+
+def table_title(table: Table) -> str:
+    """What a table ranks: tier and benchmark."""
+    return f"{table.benchmark}, {table.tier} tier"
+
+
+def _quoted(table: Table) -> list[tuple[PublishedRow, list[float | None]]]:
+    return published_rows(table.tier, table.benchmark, tuple(column.metric for column in table.columns))
+
+
+def _millions(entry: Entry) -> str:
+    return MISSING if entry.parameters is None else f"{entry.parameters / 1e6:,.2f} M"
+
+
+def _milliseconds(entry: Entry) -> str:
+    return MISSING if entry.latency is None else f"{entry.latency.value_ms:.1f} ms"
+
+
+def _device(entry: Entry) -> str:
+    return entry.latency.device if entry.latency is not None else ""
+
+
+# Markdown
+
+
+def render_markdown(board: Leaderboard) -> str:
+    """One table per tier, benchmark and set of protocols, then what was kept out. All text is escaped."""
+    parts = ["# Leaderboard"]
+    if any(table.tier == "micro" for table in board.tables):
+        parts.append(f"> **{escape_markdown(MICRO_NOTICE)}**")
+    for table in board.tables:
+        parts += [f"## {escape_markdown(table_title(table))}", _markdown_table(table)]
+        if _quoted(table):
+            parts.append(escape_markdown(f"Italics: {QUOTED_NOTE}"))
+    parts.append(
+        escape_markdown(RANK_RULE) if board.tables else "No complete result yet: `sana-bench run` makes one."
+    )
+    if board.incomplete:
+        parts += ["## Not ranked", _markdown_incomplete(board)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    header = ["Variant", "Fingerprint"]
+    for column in table.columns:
+        label = f"{metric_label(column.metric)} ({direction(column.higher_is_better)}), {column.protocol}"
+        header += ["Rank", escape_markdown(label)]
+    header += ["n (prompts)", "Time per image", "Device", "Parameters"]
+    groups = grouped(table)
+    rows = []
+    for kind, entries in groups:
+        if len(groups) > 1:
+            rows.append([f"**{KINDS[kind]}**", *[""] * (len(header) - 1)])
+        for entry, ranks in entries:
+            cells = [entry.numbers[column.metric] for column in table.columns]
+            row = [escape_markdown(entry.variant), f"`{one_line(entry.fingerprint[:12])}`"]
+            for rank, cell in zip(ranks, cells, strict=True):
+                row += [str(rank), escape_markdown(_number(cell))]
+            count = f"{cells[0].n_samples} ({cells[0].n_prompts})" if cells else MISSING
+            rows.append(
+                [*row, count, _milliseconds(entry), escape_markdown(_device(entry)), _millions(entry)]
+            )
+    for quote, numbers in _quoted(table):
+        row = [f"*{escape_markdown(f'{quote.model}, {quote.resolution} px')}*", escape_markdown(quote.source)]
+        for number in numbers:
+            row += [MISSING, MISSING if number is None else f"*{number:g}*"]
+        time = MISSING if quote.latency_s is None else f"*{1000 * quote.latency_s:.0f} ms*"
+        rows.append([*row, MISSING, time, quote.hardware, f"*{1000 * quote.parameters_b:,.0f} M*"])
+    return markdown_table(header, rows, right_from=2)
+
+
+def _markdown_incomplete(board: Leaderboard) -> str:
+    rows = [
+        [
+            escape_markdown(text)
+            for text in (row.variant, row.tier, row.benchmark, row.run, "; ".join(row.reasons))
+        ]
+        for row in board.incomplete
+    ]
+    return markdown_table(["Variant", "Tier", "Benchmark", "Run", "Reason"], rows, right_from=99)
+
+
+def _number(cell: SummaryCell) -> str:
+    return " ".join(part for part in (format_value(cell.value, cell.unit), format_interval(cell)) if part)
+
+
+# CSV
+
+
+def render_csv(board: Leaderboard) -> str:
+    """One line per variant and metric at full precision; quoted numbers have the paper as their source."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for table in board.tables:
+        for row in _csv_rows(table):
+            writer.writerow([escape_field(value) for value in row])
+    return text.getvalue()
+
+
+def _csv_rows(table: Table) -> list[Sequence[object]]:
+    place = (table.tier, table.benchmark, table.workload)
+    rows: list[Sequence[object]] = []
+    for kind, entries in grouped(table):
+        for entry, ranks in entries:
+            for column, rank in zip(table.columns, ranks, strict=True):
+                cell = entry.numbers[column.metric]
+                latency = "" if entry.latency is None else entry.latency.value_ms
+                parameters = "" if entry.parameters is None else entry.parameters
+                rows.append(
+                    (
+                        *place, "measured", kind, entry.variant, entry.fingerprint, entry.run, column.metric,
+                        column.protocol, rank.best, rank.worst, cell.value, cell.low, cell.high, cell.n_samples,
+                        cell.n_prompts, cell.unit, cell.higher_is_better, latency, _device(entry), parameters,
+                    )
+                )  # fmt: skip
+    for quote, numbers in _quoted(table):
+        for column, number in zip(table.columns, numbers, strict=True):
+            if number is not None:
+                latency = "" if quote.latency_s is None else 1000 * quote.latency_s
+                rows.append(
+                    (
+                        *place, f"quoted: {quote.source}", "", f"{quote.model}, {quote.resolution} px", "", "",
+                        column.metric, "as published", "", "", number, "", "", "", "", "",
+                        column.higher_is_better, latency, quote.hardware, int(1e9 * quote.parameters_b),
+                    )
+                )  # fmt: skip
+    return rows
+
+
+# LaTeX
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "\u2013": "--", "\u2026": r"\ldots{}",
+}  # fmt: skip
+
+
+def escape_latex(text: str) -> str:
+    """`text` with every character that TeX would interpret replaced; control characters removed."""
+    flat = one_line(text)
+    # After the end of a row, TeX would read these as an argument of the line break.
+    guard = "{}" if flat.startswith(("[", "*")) else ""
+    return guard + "".join(_LATEX.get(char, char) for char in flat)
+
+
+def render_latex(board: Leaderboard) -> str:
+    """A `table` environment per ranking, for `\\usepackage{booktabs}`; not a whole document."""
+    parts = ["% Made by sana-bench leaderboard. Needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}."]
+    parts += [_latex_table(table) for table in board.tables]
+    if board.incomplete:
+        reasons = [
+            f"% Not ranked: {one_line(row.variant)} ({one_line(row.tier)}, {one_line(row.benchmark)}): "
+            f"{one_line('; '.join(row.reasons))}"
+            for row in board.incomplete
+        ]
+        parts.append("\n".join(reasons))
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex_table(table: Table) -> str:
+    columns = table.columns
+    header = ["Variant"]
+    for column in columns:
+        arrow = r"$\uparrow$" if column.higher_is_better else r"$\downarrow$"
+        header += [f"{escape_latex(metric_label(column.metric))} {arrow}", "Rank"]
+    header += ["ms/image", "Parameters"]
+    width = len(header)
+    groups = grouped(table)
+    body: list[str] = []
+    for kind, entries in groups:
+        if len(groups) > 1:
+            body.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(KINDS[kind])}}}}} \\")
+        body += [_latex_row(table, entry, ranks) for entry, ranks in entries]
+    quoted = _quoted(table)
+    if quoted:
+        note = rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(QUOTED_NOTE)}}}}} \\"
+        body += [r"\midrule", note]
+    for quote, numbers in quoted:
+        row = [escape_latex(f"{quote.model}, {quote.resolution} px ({quote.source})")]
+        for number in numbers:
+            row += ["--" if number is None else f"{number:g}", "--"]
+        time = "--" if quote.latency_s is None else f"{1000 * quote.latency_s:.0f}"
+        body.append(" & ".join([*row, time, f"{1000 * quote.parameters_b:,.0f} M"]) + r" \\")
+    protocols = ", ".join(column.protocol for column in columns)
+    micro = f" {MICRO_NOTICE}" if table.tier == "micro" else ""
+    devices = sorted({_device(entry) for entry in table.entries if entry.latency is not None})
+    caption = (
+        f"{table_title(table)}. Protocols: {protocols}. Brackets: 95 % interval. "
+        f"Devices: {', '.join(devices) or 'none timed'}.{micro}"
+    )
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape_latex(caption)}}}",
+            rf"\begin{{tabular}}{{l{'rr' * len(columns)}rr}}",
+            r"\toprule",
+            " & ".join(header) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+def _latex_row(table: Table, entry: Entry, ranks: Sequence[RankRange]) -> str:
+    row = [escape_latex(entry.variant)]
+    for column, rank in zip(table.columns, ranks, strict=True):
+        row += [escape_latex(_number(entry.numbers[column.metric])), escape_latex(str(rank))]
+    time = "--" if entry.latency is None else f"{entry.latency.value_ms:.1f}"
+    return " & ".join([*row, time, escape_latex(_millions(entry))]) + r" \\"

@@ -1,0 +1,323 @@
+"""From every run of an output folder to `sana_reports`' leaderboard: who may be ranked with whom."""
+
+import json
+import os
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import yaml
+
+from sana_bench.assets import resolve_weights
+from sana_bench.errors import AssetError, UsageError, nearest
+from sana_bench.fingerprint import FileHashes, directory_sha256, fingerprint
+from sana_bench.report import build_report_data
+from sana_bench.resolve import _NOT_WEIGHTS, SampleKey
+from sana_bench.results.schema import SummaryRecord
+from sana_bench.results.store import Store
+from sana_bench.run_files import RunFiles
+from sana_reports import SummaryCell, VariantInfo
+from sana_reports.leaderboard_data import KINDS, Column, Contrast, Entry, Incomplete, Leaderboard, Table
+
+__all__ = ["collect_leaderboard", "count_parameters", "paired_contrast", "weights_sha256"]
+
+OVERALL = "overall"
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A complete variant of one run on one benchmark, with its values by prompt for each metric."""
+
+    tier: str
+    benchmark: str
+    workload: str
+    columns: tuple[Column, ...]
+    entry: Entry
+    values: Mapping[str, Mapping[str, tuple[str, float]]]
+
+
+def collect_leaderboard(
+    output: Path, *, link_from: Path | None = None, tier: str | None = None, benchmark: str | None = None
+) -> Leaderboard:
+    """Collect the newest complete result of each variant, and what is incomplete, from all runs of `output`.
+
+    `link_from` is the folder the leaderboard is written into, None for no links to reports.
+    Raises `UsageError` when there is no store, or none of its runs has `benchmark`.
+    """
+    store = Store.open_existing(output)
+    if store is None:
+        raise UsageError(f"{output}: there is no result store; sana-bench run makes one")
+    results: list[_Result] = []
+    incomplete: list[Incomplete] = []
+    known: set[str] = set()
+    with store:
+        for directory in sorted(path.parent for path in (output / "runs").glob("*/suite.resolved.yaml")):
+            if (run := store.run(directory.name)) is None or tier not in (None, run["tier"]):
+                continue
+            done, short = _read_run(store, RunFiles(directory), run, link_from)
+            known |= {row.benchmark for row in done} | {row.benchmark for row in short}
+            results += [row for row in done if benchmark in (None, row.benchmark)]
+            incomplete += [row for row in short if benchmark in (None, row.benchmark)]
+    if benchmark is not None and benchmark not in known:
+        raise UsageError(f"--benchmark {benchmark}: no run has it{nearest(benchmark, known)}")
+    return Leaderboard(tables=_tables(results), incomplete=incomplete)
+
+
+def _read_run(
+    store: Store, files: RunFiles, run: Mapping[str, Any], link_from: Path | None
+) -> tuple[list[_Result], list[Incomplete]]:
+    resolved = yaml.safe_load(files.suite.read_text(encoding="utf-8"))
+    data = build_report_data(store, files, run["provenance"])
+    summaries = store.summaries(files.directory.name)
+    infos = {info.name: info for info in data.variants}
+    link = None
+    if link_from is not None and (files.report / "report.html").is_file():
+        link = quote(
+            Path(os.path.relpath(files.report.resolve() / "report.html", link_from.resolve())).as_posix()
+        )
+    results, incomplete = [], []
+    for described in resolved["variants"]:
+        for bench in resolved["benchmarks"]:
+            rows = [
+                row for row in summaries if (row.variant, row.benchmark) == (described["name"], bench["name"])
+            ]
+            cells = {
+                cell.metric: cell
+                for cell in data.summaries
+                if (cell.variant, cell.benchmark, cell.key) == (described["name"], bench["name"], OVERALL)
+            }
+            reasons = _reasons(infos[described["name"]], bench, rows, cells)
+            if reasons:
+                incomplete.append(
+                    Incomplete(
+                        variant=described["name"],
+                        tier=resolved["tier"],
+                        benchmark=bench["name"],
+                        run=files.directory.name,
+                        reasons=reasons,
+                    )
+                )
+                continue
+            entry = _entry(described, infos[described["name"]], cells, files, run, link)
+            results.append(_result(store, files, resolved["tier"], bench, rows, entry))
+    return results, incomplete
+
+
+def _reasons(
+    info: VariantInfo, bench: Mapping[str, Any], rows: list[SummaryRecord], cells: Mapping[str, SummaryCell]
+) -> list[str]:
+    prefix = f"{bench['name']} "
+    reasons = [reason for reason in info.incomplete_reasons if reason.startswith(prefix)]
+    short = [row for row in rows if not row.complete or row.n_samples != row.n_expected]
+    reasons += [f"{row.metric} ({row.key}): {row.n_samples}/{row.n_expected} samples" for row in short]
+    reasons += [f"no {metric}" for metric in bench["metrics"] if metric not in cells and not reasons]
+    reasons += [f"{name}: no value" for name, cell in cells.items() if not np.isfinite(cell.value)]
+    return list(dict.fromkeys(reasons))
+
+
+def _entry(
+    described: Mapping[str, Any],
+    info: VariantInfo,
+    cells: Mapping[str, SummaryCell],
+    files: RunFiles,
+    run: Mapping[str, Any],
+    link: str | None,
+) -> Entry:
+    sha256 = str(described.get("weights_sha256", ""))
+    weights = str((described.get("model") or {}).get("weights", ""))
+    return Entry(
+        variant=described["name"],
+        fingerprint=described["fingerprint"],
+        description=described["description"],
+        kind=_kind(described),
+        run=files.directory.name,
+        created=str(run["created"]),
+        weights=weights,
+        weights_sha256=sha256,
+        parameters=count_parameters(weights, sha256),
+        latency=info.latency,
+        numbers=cells,
+        report=link,
+    )
+
+
+def _kind(described: Mapping[str, Any]) -> str:
+    """Pruned and inference-scaled variants say so in `kind`; all others are full-size."""
+    kind = str(described.get("kind", "full"))
+    if kind not in KINDS:
+        raise UsageError(f"variant {described['name']}: unknown kind {kind!r}{nearest(kind, KINDS)}")
+    return kind
+
+
+def _result(
+    store: Store,
+    files: RunFiles,
+    tier: str,
+    bench: Mapping[str, Any],
+    rows: list[SummaryRecord],
+    entry: Entry,
+) -> _Result:
+    overall = [row for row in rows if row.key == OVERALL]
+    prompts = files.read_prompts(bench["name"])
+    judged = {prompt.id: SampleKey(prompt, 0).judged_sha256 for prompt in prompts.values()}
+    values: dict[str, Mapping[str, tuple[str, float]]] = {}
+    for row in overall:
+        images = [image for image in store.images(row.image_key).values() if image.status == "ok"]
+        scores = store.scores(row.metric_key, (str(image.sha256) for image in images))
+        by_prompt: dict[str, list[float]] = {}
+        for image in images:
+            score = scores.get((str(image.sha256), judged.get(image.prompt_id, "")))
+            if score is not None and image.index < bench["images_per_prompt"]:
+                by_prompt.setdefault(image.prompt_id, []).append(score.value)
+        if by_prompt and all(len(found) == bench["images_per_prompt"] for found in by_prompt.values()):
+            values[row.metric] = {
+                key: (prompts[key].tag, float(np.mean(by_prompt[key]))) for key in sorted(by_prompt)
+            }
+    workload = fingerprint(
+        {
+            "prompts": bench["prompts_sha256"],
+            "images_per_prompt": bench["images_per_prompt"],
+            "metrics": sorted((row.metric, row.protocol, row.metric_key) for row in overall),
+        }
+    )
+    columns = tuple(
+        Column(metric=row.metric, protocol=row.protocol, unit=row.unit, higher_is_better=row.higher_is_better)
+        for row in sorted(overall, key=lambda row: bench["metrics"].index(row.metric))
+    )
+    return _Result(tier, bench["name"], workload[:12], columns, entry, values)
+
+
+def _tables(results: Iterable[_Result]) -> list[Table]:
+    groups: dict[tuple[str, str, str], list[_Result]] = {}
+    for result in results:
+        groups.setdefault((result.tier, result.benchmark, result.workload), []).append(result)
+    tables = []
+    for (tier, benchmark, workload), found in sorted(groups.items()):
+        chosen = _newest(found)
+        tables.append(
+            Table(
+                tier=tier,
+                benchmark=benchmark,
+                workload=workload,
+                columns=chosen[0].columns,
+                entries=[result.entry for result in chosen],
+                contrasts=_contrasts(chosen),
+            )
+        )
+    return tables
+
+
+def _newest(results: list[_Result]) -> list[_Result]:
+    """One result per variant fingerprint: the newest, with the runs of the others in `other_runs`."""
+    by_variant: dict[str, list[_Result]] = {}
+    for result in sorted(results, key=lambda r: (r.entry.created, r.entry.run), reverse=True):
+        by_variant.setdefault(result.entry.fingerprint, []).append(result)
+    chosen = []
+    for newest, *older in by_variant.values():
+        entry = replace(newest.entry, other_runs=[result.entry.run for result in older])
+        chosen.append(replace(newest, entry=entry))
+    return sorted(chosen, key=lambda r: (r.entry.variant, r.entry.fingerprint))
+
+
+def _contrasts(results: list[_Result]) -> list[Contrast]:
+    pairs = list(combinations(results, 2))
+    contrasts = []
+    for column in results[0].columns:
+        for left, right in pairs:
+            a, b = left.values.get(column.metric), right.values.get(column.metric)
+            if a is None or b is None or a.keys() != b.keys():
+                continue
+            by_task = _is_mean_of_tasks(a, left.entry.numbers[column.metric].value)
+            if by_task is None:
+                continue
+            strata = [tag for tag, _ in a.values()] if by_task else [""] * len(a)
+            differences = [b[key][1] - a[key][1] for key in a]
+            found = paired_contrast(differences, strata, level=1 - (1 - _LEVEL) / len(pairs))
+            if found is not None:
+                difference, low, high = found
+                contrasts.append(
+                    Contrast(
+                        metric=column.metric,
+                        left=left.entry.fingerprint,
+                        right=right.entry.fingerprint,
+                        difference=difference,
+                        low=low,
+                        high=high,
+                        n_prompts=len(differences),
+                    )
+                )
+    return contrasts
+
+
+def _is_mean_of_tasks(values: Mapping[str, tuple[str, float]], overall: float) -> bool | None:
+    """Whether the metric's overall number is the mean of its task means, or of all prompts; None for neither.
+
+    Only such a number has a paired difference by prompt (a Fréchet distance has none).
+    """
+    tasks: dict[str, list[float]] = {}
+    for tag, value in values.values():
+        tasks.setdefault(tag, []).append(value)
+    # Both sides are float64 means of the same few thousand values.
+    if np.isclose(np.mean([np.mean(found) for found in tasks.values()]), overall, rtol=1e-9, atol=1e-12):
+        return True
+    if np.isclose(np.mean([value for _, value in values.values()]), overall, rtol=1e-9, atol=1e-12):
+        return False
+    return None
+
+
+def paired_contrast(
+    differences: list[float], strata: list[str], *, level: float
+) -> tuple[float, float, float] | None:
+    """Mean of stratum means of per-prompt differences with its t interval; None with a stratum of one prompt.
+
+    Prompts are the independent units: images of one prompt are averaged before. Degrees of freedom by
+    Welch and Satterthwaite.
+    """
+    from scipy.stats import t
+
+    groups: dict[str, list[float]] = {}
+    for stratum, difference in zip(strata, differences, strict=True):
+        groups.setdefault(stratum, []).append(difference)
+    if any(len(group) < 2 for group in groups.values()):
+        return None
+    share = 1 / len(groups)
+    mean = share * sum(float(np.mean(group)) for group in groups.values())
+    parts = [
+        (share**2 * float(np.var(group, ddof=1)) / len(group), len(group) - 1) for group in groups.values()
+    ]
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return mean, mean, mean
+    freedom = variance**2 / sum(part**2 / n for part, n in parts)
+    half = float(t.ppf((1 + level) / 2, freedom)) * variance**0.5
+    return mean, mean - half, mean + half
+
+
+def weights_sha256(weights: str) -> str:
+    """Hash of the weights that `weights` names on this machine; raises `AssetError` when they are missing."""
+    return directory_sha256(resolve_weights(weights, Path.cwd()), FileHashes(), ignore=_NOT_WEIGHTS)
+
+
+def count_parameters(weights: str, sha256: str) -> int | None:
+    """Parameters of the denoising network by its safetensors headers; None if these weights are not at hand."""
+    try:
+        directory = resolve_weights(weights, Path.cwd())
+        if weights_sha256(weights) != sha256:
+            return None
+    except (AssetError, OSError):
+        return None
+    return sum(_elements(path) for path in sorted((directory / "transformer").glob("*.safetensors")))
+
+
+def _elements(path: Path) -> int:
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    shapes = (entry["shape"] for name, entry in header.items() if name != "__metadata__")
+    return sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)
