@@ -11,7 +11,7 @@ export MALLOC_MMAP_THRESHOLD_ := 8589934592
 export MALLOC_TRIM_THRESHOLD_ := 17179869184
 export MALLOC_TOP_PAD_ := 268435456
 
-.PHONY: setup demo test lint train lock clean
+.PHONY: setup demo test lint train leaderboard lock clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,11 @@ train: setup
 	$(BIN)/sana-bench train configs/train/dc_ae_micro.yaml
 	$(BIN)/sana-bench train configs/train/sana_micro.yaml
 	$(BIN)/sana-bench train configs/train/clip_micro.yaml
+
+# Measures the shipped micro variants and writes reports/micro/.
+leaderboard: setup
+	$(BIN)/sana-bench run suites/geneval.yaml --tier micro --output results/leaderboard
+	$(BIN)/python scripts/update_leaderboard.py --from results/leaderboard
 
 # Newest versions that satisfy pyproject.toml; versions only, no index addresses.
 lock: setup

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,7 +97,9 @@ def compare_variants(
     rows.append(_compare_latency(a[1], b[1], alpha, seed, minimum_latency_effect))
     labels = [f"{run.run_id}:{variant.name}" for run, variant in (a, b)]
     flips.sort(key=lambda flip: (not flip.lost, flip.benchmark, flip.prompt_id, flip.index))
-    return Comparison(*labels, configuration_difference(a[1].settings, b[1].settings), rows, flips)
+    return Comparison(
+        labels[0], labels[1], configuration_difference(a[1].settings, b[1].settings), rows, flips
+    )
 
 
 def configuration_difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -186,14 +189,14 @@ def _compare_metric(
 def _paired_effect(
     pairs: list[tuple[SampleResult, SampleResult]], metric: str, seed: int
 ) -> tuple[Effect, float | None]:
-    values = [np.array([pair[side].scores[metric].value for pair in pairs]) for side in (0, 1)]
+    a, b = (np.array([pair[side].scores[metric].value for pair in pairs]) for side in (0, 1))
     clusters = [x.prompt_id for x, _ in pairs]
     binary = _is_verdict(pairs, metric)
     # Pass rates are means of task rates, as the official GenEval aggregates them; scores are plain means.
     strata = [x.tag for x, _ in pairs] if binary else None
     compare = compare_proportions if binary else compare_means
-    effect = compare(*values, clusters, strata, seed=seed)
-    spread = cluster_differences(*values, clusters, strata)
+    effect = compare(a, b, clusters, strata, seed=seed)
+    spread = cluster_differences(a, b, clusters, strata)
     return effect, minimum_detectable_effect(spread) if len(spread) > 1 else None
 
 
@@ -241,8 +244,8 @@ def _unmeasured(
     higher: bool,
     reason: str,
 ) -> MetricComparison:
-    values = [None if row is None else row.value for row in (first, second)]
-    return MetricComparison(benchmark, metric, "overall", *values, higher, "not measured", reason)
+    a, b = (None if row is None else row.value for row in (first, second))
+    return MetricComparison(benchmark, metric, "overall", a, b, higher, "not measured", reason)
 
 
 def _compare_set(
@@ -267,7 +270,7 @@ def _compare_set(
         what = "reference statistics" if reference is None else "features"
         return _unmeasured(first.benchmark, first.metric, first, second, higher, f"{what} missing")
     clusters = [x.prompt_id for x, _ in pairs]
-    effect = compare_frechet(*sets, reference, clusters, seed=seed, n_draws=_FRECHET_DRAWS)
+    effect = compare_frechet(sets[0], sets[1], reference, clusters, seed=seed, n_draws=_FRECHET_DRAWS)
     verdict = _verdict(effect.difference, effect.p_value, higher, alpha)
     return MetricComparison(
         first.benchmark, first.metric, "overall", first.value, second.value, higher, verdict, "",
@@ -293,18 +296,18 @@ def _compare_latency(
 ) -> MetricComparison:
     times = [_times(variant) for variant in (a, b)]
     medians = [float(np.median(found)) if found else None for found in times]
-    base = ("", "latency", "overall", *medians, False)
+    judged = partial(MetricComparison, "", "latency", "overall", medians[0], medians[1], False)
     if not times[0] or not times[1]:
-        return MetricComparison(*base, "not measured", "no times per image")
+        return judged("not measured", "no times per image")
     for what in ("device", "batch_size"):
         found = [sorted({str(getattr(s, what)) for s in v.samples if s.seconds}) for v in (a, b)]
         if found[0] != found[1]:
             reason = f"other {what.replace('_', ' ')}: {', '.join(found[0])} and {', '.join(found[1])}"
-            return MetricComparison(*base, "not comparable", reason)
-    effect = compare_latency(*times, minimum_effect=minimum_effect, seed=seed)
+            return judged("not comparable", reason)
+    effect = compare_latency(times[0], times[1], minimum_effect=minimum_effect, seed=seed)
     note = "images of A and B were not interleaved: a slow phase of the machine counts against one side"
     verdict = _verdict(effect.difference, effect.p_value, False, alpha)
-    return MetricComparison(*base, verdict, note, effect, effect.p_value)
+    return judged(verdict, note, effect, effect.p_value)
 
 
 def _times(variant: VariantResults) -> list[float]:

@@ -98,10 +98,10 @@ def _check(row: MetricComparison, rule: Rule, p_value: float | None, default_alp
     if row.effect is None or p_value is None:
         status: Status = "not measured" if row.verdict == "not measured" else "not comparable"
         return Check(name, status, row.reason, rule.required, row)
-    row = replace(row, p_value=p_value)
-    worse = row.effect.difference if not row.higher_is_better else -row.effect.difference
+    effect, row = row.effect, replace(row, p_value=p_value)
+    worse = effect.difference if not row.higher_is_better else -effect.difference
     significant = p_value < (rule.alpha or default_alpha)
-    shown = f"changed by {row.effect.difference:+.4g}, p = {p_value:.3g} after Holm's correction"
+    shown = f"changed by {effect.difference:+.4g}, p = {p_value:.3g} after Holm's correction"
     if significant and worse > rule.worse_by:
         return Check(
             name, "regression", f"{shown}; at most {rule.worse_by:g} worse is allowed", rule.required, row
@@ -111,7 +111,7 @@ def _check(row: MetricComparison, rule: Rule, p_value: float | None, default_alp
         return Check(name, "too good", why, rule.required, row)
     detectable = row.detectable
     if detectable is None:
-        detectable = (row.effect.high - row.effect.low) * _DETECTABLE_SHARE
+        detectable = (effect.high - effect.low) * _DETECTABLE_SHARE
     if not significant and (math.isnan(detectable) or detectable > rule.worse_by):
         least = "nothing" if math.isnan(detectable) else f"{detectable:.4g}"
         why = f"{shown}; these prompts can show {least} at least, {rule.worse_by:g} matters"
