@@ -31,7 +31,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Reproduces every shipped micro weight, in this order (about two hours on two cores).
+# Reproduces every shipped micro weight, in this order (two and a half hours on two cores).
 train: setup
 	$(BIN)/sana-bench train configs/train/dc_ae_micro.yaml
 	$(BIN)/sana-bench train configs/train/sana_micro.yaml
