@@ -17,6 +17,8 @@ __all__ = [
     "directory_sha256",
     "file_sha256",
     "fingerprint",
+    "image_key",
+    "judged_sha256",
     "sha256_bytes",
     "short",
 ]
@@ -32,6 +34,16 @@ def canonical_json(value: Any) -> str:
 def fingerprint(value: Any) -> str:
     """Return the SHA-256 (hex) of the canonical JSON of `value`."""
     return sha256_bytes(canonical_json(value).encode("utf-8"))
+
+
+def image_key(variant_fingerprint: str, benchmark: str) -> str:
+    """Return the identity, with prompt and sample index, of an image of a variant on a benchmark in any run."""
+    return fingerprint({"variant": variant_fingerprint, "benchmark": benchmark})
+
+
+def judged_sha256(text: str, tag: str, metadata: Mapping[str, Any]) -> str:
+    """Return the identity of everything about a prompt that a metric may look at."""
+    return fingerprint({"text": text, "tag": tag, "metadata": metadata})
 
 
 def short(digest: str) -> str:

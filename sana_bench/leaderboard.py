@@ -15,10 +15,11 @@ import yaml
 
 from sana_bench.assets import resolve_weights
 from sana_bench.errors import AssetError, UsageError, nearest
-from sana_bench.fingerprint import FileHashes, directory_sha256, fingerprint
+from sana_bench.fingerprint import FileHashes, HashCache, directory_sha256, fingerprint
 from sana_bench.report import build_report_data
-from sana_bench.resolve import _NOT_WEIGHTS, SampleKey
+from sana_bench.resolve import NOT_WEIGHTS, SampleKey
 from sana_bench.results.schema import SummaryRecord
+from sana_bench.results.statistics import t_interval
 from sana_bench.results.store import Store
 from sana_bench.run_files import RunFiles
 from sana_reports import SummaryCell, VariantInfo
@@ -57,10 +58,12 @@ def collect_leaderboard(
     incomplete: list[Incomplete] = []
     known: set[str] = set()
     with store:
+        # Variants share weights of many gigabytes: no file is hashed twice, nor one that a run has hashed.
+        hashes = FileHashes(store.file_hashes())
         for directory in sorted(path.parent for path in (output / "runs").glob("*/suite.resolved.yaml")):
             if (run := store.run(directory.name)) is None or tier not in (None, run["tier"]):
                 continue
-            done, short = _read_run(store, RunFiles(directory), run, link_from)
+            done, short = _read_run(store, RunFiles(directory), run, link_from, hashes)
             known |= {row.benchmark for row in done} | {row.benchmark for row in short}
             results += [row for row in done if benchmark in (None, row.benchmark)]
             incomplete += [row for row in short if benchmark in (None, row.benchmark)]
@@ -70,7 +73,7 @@ def collect_leaderboard(
 
 
 def _read_run(
-    store: Store, files: RunFiles, run: Mapping[str, Any], link_from: Path | None
+    store: Store, files: RunFiles, run: Mapping[str, Any], link_from: Path | None, hashes: HashCache
 ) -> tuple[list[_Result], list[Incomplete]]:
     resolved = yaml.safe_load(files.suite.read_text(encoding="utf-8"))
     data = build_report_data(store, files, run["provenance"])
@@ -104,7 +107,7 @@ def _read_run(
                     )
                 )
                 continue
-            entry = _entry(described, infos[described["name"]], cells, files, run, link)
+            entry = _entry(described, infos[described["name"]], cells, files, run, link, hashes)
             results.append(_result(store, files, resolved["tier"], bench, rows, entry))
     return results, incomplete
 
@@ -128,6 +131,7 @@ def _entry(
     files: RunFiles,
     run: Mapping[str, Any],
     link: str | None,
+    hashes: HashCache,
 ) -> Entry:
     sha256 = str(described.get("weights_sha256", ""))
     weights = str((described.get("model") or {}).get("weights", ""))
@@ -140,7 +144,7 @@ def _entry(
         created=str(run["created"]),
         weights=weights,
         weights_sha256=sha256,
-        parameters=count_parameters(weights, sha256),
+        parameters=count_parameters(weights, sha256, hashes),
         latency=info.latency,
         numbers=cells,
         report=link,
@@ -279,36 +283,20 @@ def paired_contrast(
     Prompts are the independent units: images of one prompt are averaged before. Degrees of freedom by
     Welch and Satterthwaite.
     """
-    from scipy.stats import t
-
-    groups: dict[str, list[float]] = {}
-    for stratum, difference in zip(strata, differences, strict=True):
-        groups.setdefault(stratum, []).append(difference)
-    if any(len(group) < 2 for group in groups.values()):
-        return None
-    share = 1 / len(groups)
-    mean = share * sum(float(np.mean(group)) for group in groups.values())
-    parts = [
-        (share**2 * float(np.var(group, ddof=1)) / len(group), len(group) - 1) for group in groups.values()
-    ]
-    variance = sum(part for part, _ in parts)
-    if variance == 0:
-        return mean, mean, mean
-    freedom = variance**2 / sum(part**2 / n for part, n in parts)
-    half = float(t.ppf((1 + level) / 2, freedom)) * variance**0.5
-    return mean, mean - half, mean + half
+    found = t_interval(differences, range(len(differences)), strata, level=level)
+    return None if np.isnan(found.low) else (found.value, found.low, found.high)
 
 
 def weights_sha256(weights: str) -> str:
     """Hash of the weights that `weights` names on this machine; raises `AssetError` when they are missing."""
-    return directory_sha256(resolve_weights(weights, Path.cwd()), FileHashes(), ignore=_NOT_WEIGHTS)
+    return directory_sha256(resolve_weights(weights, Path.cwd()), ignore=NOT_WEIGHTS)
 
 
-def count_parameters(weights: str, sha256: str) -> int | None:
+def count_parameters(weights: str, sha256: str, hashes: HashCache | None = None) -> int | None:
     """Parameters of the denoising network by its safetensors headers; None if these weights are not at hand."""
     try:
         directory = resolve_weights(weights, Path.cwd())
-        if weights_sha256(weights) != sha256:
+        if directory_sha256(directory, hashes, ignore=NOT_WEIGHTS) != sha256:
             return None
     except (AssetError, OSError):
         return None

@@ -12,7 +12,7 @@ import yaml
 from sana_bench import atomic, plugins
 from sana_bench.benchmarks.base import Prompt
 from sana_bench.errors import UsageError
-from sana_bench.fingerprint import fingerprint
+from sana_bench.fingerprint import image_key
 from sana_bench.provenance import code_revision, command_line, describe_machine, now, package_versions
 from sana_bench.resolve import ResolvedSuite, SampleKey
 from sana_bench.results.schema import ImageRow, ScoreRecord, SummaryRecord
@@ -57,7 +57,10 @@ def build_report_data(store: Store, files: RunFiles, provenance: Mapping[str, An
     summaries = store.summaries(files.directory.resolve().name)
     variants, samples, reasons = [], [], []
     for described in resolved["variants"]:
-        images = {b["name"]: store.images(_image_key(described, b["name"])) for b in resolved["benchmarks"]}
+        images = {
+            b["name"]: store.images(image_key(described["fingerprint"], b["name"]))
+            for b in resolved["benchmarks"]
+        }
         own = _incomplete_reasons(described["name"], resolved["benchmarks"], images, summaries)
         reasons += [f"{described['name']}: {reason}" for reason in own]
         rows = [row for found in images.values() for row in found.values()]
@@ -79,10 +82,6 @@ def build_report_data(store: Store, files: RunFiles, provenance: Mapping[str, An
         samples=samples,
         provenance=provenance,
     )
-
-
-def _image_key(described: Mapping[str, Any], benchmark: str) -> str:
-    return fingerprint({"variant": described["fingerprint"], "benchmark": benchmark})
 
 
 def _incomplete_reasons(

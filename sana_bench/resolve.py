@@ -9,7 +9,7 @@ from typing import Any
 from sana_bench import benchmarks, generators, plugins
 from sana_bench.benchmarks.base import Prompt, Sample
 from sana_bench.errors import AssetError
-from sana_bench.fingerprint import HashCache, directory_sha256, fingerprint, short
+from sana_bench.fingerprint import HashCache, directory_sha256, fingerprint, image_key, judged_sha256, short
 from sana_bench.generators.base import GeneratorSpec
 from sana_bench.generators.noise import NOISE_VERSION, noise_seed
 from sana_bench.run_files import image_path
@@ -17,6 +17,7 @@ from sana_bench.suite import BenchmarkSpec, Suite, Variant
 from sana_bench.tiers import TierChoice
 
 __all__ = [
+    "NOT_WEIGHTS",
     "NO_WEIGHTS",
     "Cell",
     "ResolvedBenchmark",
@@ -29,7 +30,7 @@ __all__ = [
 # What a variant of a generator without weights gives as `model.weights`.
 NO_WEIGHTS = "none"
 # Files of a weights folder that explain the weights and do not change images.
-_NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png", "training.yaml")
+NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png", "training.yaml")
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,7 @@ class SampleKey:
     @property
     def judged_sha256(self) -> str:
         """Identity of everything about the prompt that a metric may look at."""
-        return fingerprint(
-            {"text": self.prompt.text, "tag": self.prompt.tag, "metadata": self.prompt.metadata}
-        )
+        return judged_sha256(self.prompt.text, self.prompt.tag, self.prompt.metadata)
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class Cell:
     @cached_property
     def image_key(self) -> str:
         """Identity, with prompt and sample index, of an image of this cell in any run."""
-        return fingerprint({"variant": self.variant.fingerprint, "benchmark": self.benchmark.name})
+        return image_key(self.variant.fingerprint, self.benchmark.name)
 
     @property
     def label(self) -> str:
@@ -245,7 +244,7 @@ def _find_weights(variant: Variant, variants_dir: Path, hashes: HashCache) -> Ge
     if variant.model.weights == NO_WEIGHTS and generators.is_plugin(variant.generator):
         return GeneratorSpec(variant, variants_dir, fingerprint({}))
     path = generators.find(variant, variants_dir)
-    return GeneratorSpec(variant, path, directory_sha256(path, hashes, ignore=_NOT_WEIGHTS))
+    return GeneratorSpec(variant, path, directory_sha256(path, hashes, ignore=NOT_WEIGHTS))
 
 
 def _resolve_benchmark(spec: BenchmarkSpec, tier: str) -> ResolvedBenchmark:

@@ -13,14 +13,14 @@ import yaml
 from sana_bench import atomic
 from sana_bench.benchmarks.base import Prompt
 from sana_bench.errors import IncompleteError, UsageError
-from sana_bench.fingerprint import sha256_bytes
+from sana_bench.fingerprint import image_key, sha256_bytes
 from sana_bench.provenance import now
 from sana_bench.results.export import read_export
 from sana_bench.results.merge import RunMerge, add_features, apply_merge, plan_merge
 from sana_bench.results.store import STORE_NAME, Store, disk_errors, writer_lock
 from sana_bench.results.tables import Tables
 from sana_bench.run_files import RunFiles
-from sana_bench.run_tables import collect_runs, image_key, image_target
+from sana_bench.run_tables import collect_runs, image_target
 
 __all__ = ["ImportedRun", "import_runs"]
 

@@ -8,13 +8,13 @@ import yaml
 
 from sana_bench.benchmarks.base import Prompt
 from sana_bench.errors import UsageError
-from sana_bench.fingerprint import fingerprint
+from sana_bench.fingerprint import image_key
 from sana_bench.resolve import SampleKey
 from sana_bench.results.store import Store
 from sana_bench.results.tables import TABLES, Tables
 from sana_bench.run_files import RunFiles, image_path
 
-__all__ = ["collect_runs", "image_key", "image_target"]
+__all__ = ["collect_runs", "image_target"]
 
 
 def collect_runs(store: Store, run_ids: Sequence[str]) -> Tables:
@@ -27,11 +27,6 @@ def collect_runs(store: Store, run_ids: Sequence[str]) -> Tables:
         for run_id in run_ids:
             _Collector(store, run_id, tables).collect()
     return tables
-
-
-def image_key(variant_fingerprint: str, benchmark: str) -> str:
-    """Identity, with prompt and sample index, of an image of any run; see `sana_bench.resolve.Cell`."""
-    return fingerprint({"variant": variant_fingerprint, "benchmark": benchmark})
 
 
 def image_target(run_directory: Path, variant: dict[str, Any], row: dict[str, Any]) -> Path:

@@ -10,8 +10,8 @@ import numpy as np
 
 from sana_bench.assets import check_safetensors_files, resolve_folder
 from sana_bench.errors import AssetError, SuiteError
-from sana_bench.generators.base import GeneratorSpec, OutOfMemoryError, Request, SampleError
-from sana_bench.generators.sana import is_out_of_memory
+from sana_bench.generators.base import GeneratorSpec, Request, SampleError
+from sana_bench.generators.torch_device import memory_errors_told, torch_dtype
 from sana_bench.suite import Variant
 
 __all__ = ["DiffusersGenerator", "find_pipeline"]
@@ -65,7 +65,7 @@ class DiffusersGenerator:
             raise SuiteError(f"variant {self._spec.variant.name!r}: generator diffusers needs a sampler")
         # SANA's and PixArt's pipelines would make the nearest bucket and scale it; a variant means its size.
         exact = {"use_resolution_binning": False} if self._bins else {}
-        try:
+        with memory_errors_told(self._device):
             images = self._pipeline(
                 prompt=[request.prompt for request in requests],
                 height=model.height,
@@ -76,12 +76,6 @@ class DiffusersGenerator:
                 output_type="np",
                 **exact,
             ).images
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            if self._device.startswith("cuda"):
-                torch.cuda.empty_cache()
-            raise OutOfMemoryError(str(error).splitlines()[0]) from None
         if not np.isfinite(images).all():
             raise SampleError("the pipeline gave values that are not finite")
         return np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
@@ -105,16 +99,13 @@ def _check_parts(folder: Path) -> None:
 
 @lru_cache(maxsize=1)
 def _load(path: str, sha256: str, device: str, precision: str) -> Any:
-    import torch
-
     try:
         from diffusers import DiffusionPipeline
     except ImportError:
         raise AssetError("generator diffusers needs the diffusers package: pip install diffusers") from None
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     try:
         pipeline = DiffusionPipeline.from_pretrained(
-            path, local_files_only=True, torch_dtype=dtypes[precision], trust_remote_code=False
+            path, local_files_only=True, torch_dtype=torch_dtype(precision), trust_remote_code=False
         )
     except (OSError, ValueError, RuntimeError, AttributeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

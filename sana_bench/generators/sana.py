@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sana_bench.errors import AssetError, SuiteError
-from sana_bench.generators.base import GeneratorSpec, OutOfMemoryError, Request, SampleError
+from sana_bench.generators.base import GeneratorSpec, Request, SampleError
 from sana_bench.generators.noise import sample_noise
+from sana_bench.generators.torch_device import memory_errors_told, torch_dtype
 from sana_bench.suite import Variant
 
 if TYPE_CHECKING:
     from sana_models.text import Conditioning
 
-__all__ = ["SanaGenerator", "guidance_of", "instruction_text", "is_out_of_memory", "load_sana"]
+__all__ = ["SanaGenerator", "guidance_of", "instruction_text", "load_sana"]
 
 
 class SanaGenerator:
@@ -48,7 +49,7 @@ class SanaGenerator:
             raise SuiteError(f"variant {self._spec.variant.name!r}: generator sana needs a sampler")
         noise = torch.stack([sample_noise(request.noise_seed, self._latent_shape) for request in requests])
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), memory_errors_told(self._device):
                 images = self._pipeline(
                     [request.prompt for request in requests],
                     noise=noise,
@@ -59,12 +60,6 @@ class SanaGenerator:
                 )
         except FloatingPointError as error:
             raise SampleError(str(error)) from None
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            if self._device.startswith("cuda"):
-                torch.cuda.empty_cache()
-            raise OutOfMemoryError(str(error).splitlines()[0]) from None
         return np.asarray(images.numpy(), dtype=np.uint8)
 
 
@@ -106,31 +101,21 @@ def load_sana(folder: Path, variant: Variant, device: str, sha256: str = "") -> 
     return _load(str(folder), sha256, device, variant.precision, model.instruction, model.conditioning)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a smaller batch may help."""
-    import torch
-
-    # The CPU allocator has no exception type of its own.
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 # Variants that differ only in their sampler share one loaded pipeline; two are kept so that a pass over
 # alternating variants does not reload.
 @lru_cache(maxsize=2)
 def _load(
     path: str, sha256: str, device: str, precision: str, instruction: str, conditioning: "Conditioning"
 ) -> Any:
-    import torch
 
     import sana_models
 
-    dtypes: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     prefix = instruction_text(instruction, conditioning)
     try:
         return sana_models.load_pipeline(
             Path(path),
             device=device,
-            dtype=dtypes[precision],
+            dtype=torch_dtype(precision),
             instruction=prefix,
             conditioning=conditioning,
         )

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from sana_bench.errors import UsageError, nearest
-from sana_bench.fingerprint import fingerprint
+from sana_bench.fingerprint import image_key, judged_sha256
 from sana_bench.results.schema import FeatureRow, ScoreRecord, SummaryRecord
 from sana_bench.results.store import Store
 
@@ -175,7 +175,7 @@ def _samples(
     summaries: list[SummaryRecord],
 ) -> list[SampleResult]:
     name = benchmark["name"]
-    images = store.images(fingerprint({"variant": variant_fingerprint, "benchmark": name})).values()
+    images = store.images(image_key(variant_fingerprint, name)).values()
     rows = [
         row
         for row in images
@@ -186,7 +186,7 @@ def _samples(
     samples = []
     for row in sorted(rows, key=lambda row: (row.prompt_id, row.index)):
         prompt = prompts[row.prompt_id]
-        judged = fingerprint({key: prompt[key] for key in ("text", "tag", "metadata")})
+        judged = judged_sha256(prompt["text"], prompt["tag"], prompt["metadata"])
         samples.append(
             SampleResult(
                 name, row.prompt_id, row.index, prompt["tag"], prompt["text"], judged, str(row.sha256),
