@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sana_models.transformer import SanaTransformer
+from sana_models.transformer import SanaTransformer, TextContext
 
 __all__ = ["Guidance", "TextCondition", "guided_velocity"]
 
@@ -86,6 +86,15 @@ def guided_velocity(
     if guidance.uses_null and null is None:
         raise ValueError("guidance needs the unconditional text")
     dtype = transformer.proj_out.weight.dtype
+    contexts: dict[tuple[bool, bool], TextContext] = {}
+
+    def context_of(branches: list[TextCondition], key: tuple[bool, bool]) -> TextContext:
+        if key not in contexts:
+            contexts[key] = transformer.text_context(
+                torch.cat([branch.embeddings for branch in branches]),
+                torch.cat([branch.mask for branch in branches]),
+            )
+        return contexts[key]
 
     def velocity(x: Tensor, t: float) -> Tensor:
         acts = guidance.acts(t)
@@ -95,9 +104,8 @@ def guided_velocity(
         batch = torch.cat([x] * len(branches))
         predicted = transformer(
             batch.to(dtype),
-            torch.full((len(batch),), t, device=x.device),
-            torch.cat([branch.embeddings for branch in branches]),
-            torch.cat([branch.mask for branch in branches]),
+            torch.full((1,), t, device=x.device),
+            context_of(branches, (use_null is not None, pag > 0)),
             identity_rows=len(x) if pag > 0 else 0,
             identity_blocks=guidance.pag_blocks if pag > 0 else (),
         ).float()

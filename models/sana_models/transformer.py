@@ -6,6 +6,7 @@ Parameter names are the public diffusers names. Sources: SANA (arXiv 2410.10629)
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,21 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from sana_models.config import SanaConfig
-from sana_models.layers import GatedConvFeedForward, RMSNorm, relu_linear_attention
+from sana_models.layers import GatedConvFeedForward, Linear, RMSNorm, modulate, relu_linear_attention
 
-__all__ = ["SanaTransformer", "sincos_position_table", "timestep_features"]
+__all__ = ["SanaTransformer", "TextContext", "sincos_position_table", "timestep_features"]
 
 _FP16_MAX = 65504.0
+
+
+class TextContext(NamedTuple):
+    """What the blocks attend to, which does not change from one sampling step to the next.
+
+    `keys_values` holds one pair of (B, H, T, D) tensors a block; `bias` is the additive (B, 1, 1, T) mask.
+    """
+
+    keys_values: tuple[tuple[Tensor, Tensor], ...]
+    bias: Tensor
 
 
 def timestep_features(timestep_B: Tensor, *, width: int = 256, max_period: float = 10000.0) -> Tensor:
@@ -60,9 +71,9 @@ class TwoLayerMLP(nn.Module):
 
     def __init__(self, in_width: int, width: int, activation: nn.Module) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(in_width, width)
+        self.linear_1 = Linear(in_width, width)
         self.activation = activation
-        self.linear_2 = nn.Linear(width, width)
+        self.linear_2 = Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear_2(self.activation(self.linear_1(x)))
@@ -80,7 +91,7 @@ class TimeEmbed(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.emb = _TimestepEmbedding(width)
-        self.linear = nn.Linear(width, 6 * width)
+        self.linear = Linear(width, 6 * width)
 
     def forward(self, timestep_B: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         embedding_BC = self.emb.timestep_embedder(timestep_features(timestep_B).to(dtype))
@@ -95,12 +106,12 @@ class LinearSelfAttention(nn.Module):
         super().__init__()
         width = config.width
         self.head_dim = config.attention_head_dim
-        self.to_q = nn.Linear(width, width, bias=False)
-        self.to_k = nn.Linear(width, width, bias=False)
-        self.to_v = nn.Linear(width, width, bias=False)
+        self.to_q = Linear(width, width, bias=False)
+        self.to_k = Linear(width, width, bias=False)
+        self.to_v = Linear(width, width, bias=False)
         self.norm_q = RMSNorm(width) if config.qk_norm else nn.Identity()
         self.norm_k = RMSNorm(width) if config.qk_norm else nn.Identity()
-        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+        self.to_out = nn.ModuleList([Linear(width, width)])
 
     def forward(self, x_BNC: Tensor, identity_rows: int = 0) -> Tensor:
         """In the last `identity_rows` of the batch every token attends to itself alone."""
@@ -120,18 +131,25 @@ class CrossAttention(nn.Module):
         super().__init__()
         width = config.width
         self.head_dim = config.cross_attention_head_dim
-        self.to_q = nn.Linear(width, width)
-        self.to_k = nn.Linear(width, width)
-        self.to_v = nn.Linear(width, width)
+        self.to_q = Linear(width, width)
+        self.to_k = Linear(width, width)
+        self.to_v = Linear(width, width)
         self.norm_q = RMSNorm(width) if config.qk_norm else nn.Identity()
         self.norm_k = RMSNorm(width) if config.qk_norm else nn.Identity()
-        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+        self.to_out = nn.ModuleList([Linear(width, width)])
 
-    def forward(self, x_BNC: Tensor, text_BTC: Tensor, bias_B11T: Tensor) -> Tensor:
-        q, k, v = self.norm_q(self.to_q(x_BNC)), self.norm_k(self.to_k(text_BTC)), self.to_v(text_BTC)
-        q, k, v = (t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for t in (q, k, v))
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias_B11T.to(q.dtype))
+    def keys_values(self, text_BTC: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the text, (B, H, T, D) each."""
+        k, v = self.norm_k(self.to_k(text_BTC)), self.to_v(text_BTC)
+        return self._heads(k).contiguous(), self._heads(v).contiguous()
+
+    def forward(self, x_BNC: Tensor, keys_values: tuple[Tensor, Tensor], bias_B11T: Tensor) -> Tensor:
+        q = self._heads(self.norm_q(self.to_q(x_BNC)))
+        attended = F.scaled_dot_product_attention(q, *keys_values, attn_mask=bias_B11T.to(q.dtype))
         return self.to_out[0](attended.transpose(1, 2).flatten(2))
+
+    def _heads(self, x_BNC: Tensor) -> Tensor:
+        return x_BNC.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
 
 class SanaBlock(nn.Module):
@@ -140,17 +158,16 @@ class SanaBlock(nn.Module):
     def __init__(self, config: SanaConfig) -> None:
         super().__init__()
         width = config.width
-        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=config.norm_eps)
+        self.eps = config.norm_eps
         self.attn1 = LinearSelfAttention(config)
         self.attn2 = CrossAttention(config)
-        self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=config.norm_eps)
         self.ff = GatedConvFeedForward(width, int(config.mlp_ratio * width))
         self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
 
     def forward(
         self,
         x_BNC: Tensor,
-        text_BTC: Tensor,
+        keys_values: tuple[Tensor, Tensor],
         bias_B11T: Tensor,
         modulation_B6C: Tensor,
         grid: tuple[int, int],
@@ -158,10 +175,11 @@ class SanaBlock(nn.Module):
     ) -> Tensor:
         table = self.scale_shift_table + modulation_B6C
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.chunk(6, dim=1)
-        x_BNC = x_BNC + gate_a * self.attn1(self.norm1(x_BNC) * (1 + scale_a) + shift_a, identity_rows)
-        x_BNC = x_BNC + self.attn2(x_BNC, text_BTC, bias_B11T)
-        hidden = (self.norm2(x_BNC) * (1 + scale_f) + shift_f).unflatten(1, grid)
-        return x_BNC + gate_f * self.ff(hidden).flatten(1, 2)
+        attended = self.attn1(modulate(x_BNC, shift_a, scale_a, eps=self.eps), identity_rows)
+        x_BNC = torch.addcmul(x_BNC, gate_a, attended)
+        x_BNC = x_BNC + self.attn2(x_BNC, keys_values, bias_B11T)
+        hidden = modulate(x_BNC, shift_f, scale_f, eps=self.eps).unflatten(1, grid)
+        return torch.addcmul(x_BNC, gate_f, self.ff(hidden).flatten(1, 2))
 
 
 class SanaTransformer(nn.Module):
@@ -178,23 +196,23 @@ class SanaTransformer(nn.Module):
         self.caption_norm = RMSNorm(width)
         self.transformer_blocks = nn.ModuleList(SanaBlock(config) for _ in range(config.num_layers))
         self.scale_shift_table = nn.Parameter(torch.randn(2, width) / width**0.5)
-        self.norm_out = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.proj_out = nn.Linear(width, config.patch_size**2 * config.out_channels)
+        self.proj_out = Linear(width, config.patch_size**2 * config.out_channels)
 
     def forward(
         self,
         latents: Tensor,
         timestep: Tensor,
-        text_embeddings: Tensor,
-        text_mask: Tensor | None,
+        text_embeddings: Tensor | TextContext,
+        text_mask: Tensor | None = None,
         *,
         identity_rows: int = 0,
         identity_blocks: tuple[int, ...] = (),
     ) -> Tensor:
         """Return the velocity, shaped like `latents` (B, C, h, w).
 
-        `timestep` (B,) is 1000 times the noise level, already shifted. `text_embeddings` is (B, T, caption_channels);
-        `text_mask` (B, T) is 1 for tokens that take part, None for all. h and w must be multiples of the patch size.
+        `timestep`, (B,) or one for all, is 1000 times the noise level, already shifted. `text_embeddings` is (B, T, caption_channels);
+        `text_mask` (B, T) is 1 for tokens that take part, None for all. Sampling gives `text_context(...)` in their place,
+        computed once for all steps. h and w must be multiples of the patch size.
         For perturbed-attention guidance, the last `identity_rows` of the batch run with identity self-attention in
         `identity_blocks`.
         Raises ValueError on a wrong rank, channel count or size.
@@ -203,9 +221,6 @@ class SanaTransformer(nn.Module):
             raise ValueError(
                 f"latents are {tuple(latents.shape)}; expected (B, {self.config.in_channels}, h, w)"
             )
-        if text_embeddings.ndim != 3 or text_embeddings.shape[-1] != self.config.caption_channels:
-            found = tuple(text_embeddings.shape)
-            raise ValueError(f"text embeddings are {found}; expected (B, T, {self.config.caption_channels})")
         patch = self.config.patch_size
         if latents.shape[-2] % patch or latents.shape[-1] % patch:
             raise ValueError(
@@ -213,22 +228,35 @@ class SanaTransformer(nn.Module):
             )
         grid = (latents.shape[-2] // patch, latents.shape[-1] // patch)
         x_BNC = self._add_positions(self.patch_embed(latents), grid)
-        timestep_B = timestep.expand(latents.shape[0]) * self.config.timestep_scale
+        timestep_B = timestep.reshape(-1) * self.config.timestep_scale
         modulation_B6C, embedding_BC = self.time_embed(timestep_B, x_BNC.dtype)
-        text_BTC = self.caption_norm(self.caption_projection(text_embeddings.to(x_BNC.dtype)))
-        bias_B11T = _mask_bias(text_mask, text_BTC)
+        if not isinstance(text_embeddings, TextContext):
+            text_embeddings = self.text_context(text_embeddings, text_mask)
+        keys_values, bias_B11T = text_embeddings
         for index, block in enumerate(self.transformer_blocks):
             rows = identity_rows if index in identity_blocks else 0
+            arguments = (x_BNC, keys_values[index], bias_B11T, modulation_B6C, grid, rows)
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                x_BNC = checkpoint(
-                    block, x_BNC, text_BTC, bias_B11T, modulation_B6C, grid, rows, use_reentrant=False
-                )
+                x_BNC = checkpoint(block, *arguments, use_reentrant=False)
             else:
-                x_BNC = block(x_BNC, text_BTC, bias_B11T, modulation_B6C, grid, rows)
+                x_BNC = block(*arguments)
         shift, scale = (self.scale_shift_table + embedding_BC[:, None]).chunk(2, dim=1)
-        out_BNP = self.proj_out(self.norm_out(x_BNC) * (1 + scale) + shift)
+        out_BNP = self.proj_out(modulate(x_BNC, shift, scale, eps=1e-6))
         tiles = out_BNP.unflatten(1, grid).unflatten(-1, (patch, patch, self.config.out_channels))
         return tiles.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+    def text_context(self, text_embeddings: Tensor, text_mask: Tensor | None) -> TextContext:
+        """Project the text for every block, once for all sampling steps; arguments as in `forward`.
+
+        Holds 2 C T values a block and batch row. Raises ValueError on a wrong rank or channel count.
+        """
+        if text_embeddings.ndim != 3 or text_embeddings.shape[-1] != self.config.caption_channels:
+            found = tuple(text_embeddings.shape)
+            raise ValueError(f"text embeddings are {found}; expected (B, T, {self.config.caption_channels})")
+        dtype = self.proj_out.weight.dtype
+        text_BTC = self.caption_norm(self.caption_projection(text_embeddings.to(dtype)))
+        keys_values = tuple(block.attn2.keys_values(text_BTC) for block in self.transformer_blocks)
+        return TextContext(keys_values, _mask_bias(text_mask, text_BTC))
 
     def _add_positions(self, x_BNC: Tensor, grid: tuple[int, int]) -> Tensor:
         scale = self.config.interpolation_scale
