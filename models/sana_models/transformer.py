@@ -210,9 +210,9 @@ class SanaTransformer(nn.Module):
     ) -> Tensor:
         """Return the velocity, shaped like `latents` (B, C, h, w).
 
-        `timestep`, (B,) or one for all, is 1000 times the noise level, already shifted. `text_embeddings` is (B, T, caption_channels);
-        `text_mask` (B, T) is 1 for tokens that take part, None for all. Sampling gives `text_context(...)` in their place,
-        computed once for all steps. h and w must be multiples of the patch size.
+        `timestep`, (B,) or one for all, is 1000 times the noise level, already shifted. `text_embeddings` is
+        (B, T, caption_channels); `text_mask` (B, T) is 1 for tokens that take part, None for all. Sampling gives
+        `text_context(...)` in their place, computed once for all steps. h and w must be multiples of the patch size.
         For perturbed-attention guidance, the last `identity_rows` of the batch run with identity self-attention in
         `identity_blocks`.
         Raises ValueError on a wrong rank, channel count or size.
