@@ -88,7 +88,7 @@ class GatedConvFeedForward(nn.Module):
         return _pointwise(value * F.silu(gate), self.conv_point)
 
 
-def _pointwise(x_BhwC: Tensor, layer: nn.Module) -> Tensor:
+def _pointwise(x_BhwC: Tensor, layer: nn.Conv2d | nn.Linear) -> Tensor:
     """A 1x1 convolution as a product; a quantised one is a linear layer already."""
     if isinstance(layer, nn.Linear):
         return layer(x_BhwC)

@@ -6,7 +6,7 @@ Parameter names are the public diffusers names. Sources: SANA (arXiv 2410.10629)
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -255,7 +255,9 @@ class SanaTransformer(nn.Module):
             raise ValueError(f"text embeddings are {found}; expected (B, T, {self.config.caption_channels})")
         dtype = self.proj_out.weight.dtype
         text_BTC = self.caption_norm(self.caption_projection(text_embeddings.to(dtype)))
-        keys_values = tuple(block.attn2.keys_values(text_BTC) for block in self.transformer_blocks)
+        keys_values = tuple(
+            cast(SanaBlock, block).attn2.keys_values(text_BTC) for block in self.transformer_blocks
+        )
         return TextContext(keys_values, _mask_bias(text_mask, text_BTC))
 
     def _add_positions(self, x_BNC: Tensor, grid: tuple[int, int]) -> Tensor:
