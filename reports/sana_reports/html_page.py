@@ -1,9 +1,6 @@
 """The report as one HTML file that opens from disk, with no network and nothing beside it."""
 
-import base64
-import hashlib
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -11,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sana_reports import labels
+from sana_reports.assets import asset, script_hash
 from sana_reports.data import ReportData
 from sana_reports.gallery import gallery_json, total_image_bytes
 from sana_reports.plots import N_COLORS, interval_strip, task_bars, value_domain
@@ -53,7 +51,7 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
 
     inline = total_image_bytes(data.samples) <= inline_limit_bytes
     blocks = metric_blocks(data)
-    script = Markup(_asset("report.js"))
+    script = Markup(asset("report.js"))
     environment = Environment(
         loader=PackageLoader("sana_reports"),
         autoescape=True,
@@ -75,14 +73,10 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
         filters=_filters(data),
         gallery=gallery_json(data, out_dir, inline=inline),
         inline=inline,
-        css=Markup(_asset("report.css")),
+        css=Markup(asset("report.css")),
         script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        script_hash=script_hash(script),
     )
-
-
-def _asset(name: str) -> str:
-    return files("sana_reports").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _numbers(data: ReportData, block: MetricBlock, row: MetricRow) -> list[_Number | None]:

@@ -1,19 +1,28 @@
 """The leaderboard's files: HTML, Markdown, CSV and LaTeX."""
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
 from markupsafe import Markup
 
 from sana_reports import labels
+from sana_reports.assets import asset, script_hash
+from sana_reports.data import KINDS
 from sana_reports.files import write_text_atomic
-from sana_reports.leaderboard_data import KINDS, Leaderboard
+from sana_reports.leaderboard_data import Leaderboard
 from sana_reports.leaderboard_plots import quality_plots
-from sana_reports.leaderboard_text import QUOTED_NOTE, render_csv, render_latex, render_markdown, table_title
+from sana_reports.leaderboard_text import (
+    QUOTED_NOTE,
+    published_size,
+    quoted_label,
+    quoted_table,
+    render_csv,
+    render_latex,
+    render_markdown,
+    table_title,
+)
 from sana_reports.plots import N_COLORS
-from sana_reports.published import published_rows
 from sana_reports.ranking import RANK_RULE, grouped
 
 __all__ = ["LeaderboardPaths", "render_leaderboard", "write_leaderboard"]
@@ -56,13 +65,11 @@ def _render_html(board: Leaderboard) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    css = files("sana_reports").joinpath("templates", "report.css").read_text(encoding="utf-8")
+    css, script = asset("report.css"), Markup(asset("leaderboard.js"))
     tables = []
     for table in board.tables:
-        metrics = tuple(column.metric for column in table.columns)
         colors = {entry.fingerprint: i % N_COLORS for i, entry in enumerate(table.entries)}
-        quoted = published_rows(table.tier, table.benchmark, metrics)
-        tables.append((table, grouped(table), colors, quoted, quality_plots(table)))
+        tables.append((table, grouped(table), colors, quoted_table(table), quality_plots(table)))
     return environment.get_template("leaderboard.html.j2").render(
         board=board,
         tables=tables,
@@ -70,7 +77,11 @@ def _render_html(board: Leaderboard) -> str:
         labels=labels,
         rank_rule=RANK_RULE,
         quoted_note=QUOTED_NOTE,
+        quoted_label=quoted_label,
+        published_size=published_size,
         table_title=table_title,
         fragment=lambda variant: f"#variant={quote(variant, safe='')}",
         css=Markup(css),
+        script=script,
+        script_hash=script_hash(script),
     )
