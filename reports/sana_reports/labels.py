@@ -31,6 +31,7 @@ _METRICS = {
     "fid": "FID",
     "geneval": "GenEval",
     "image_reward": "ImageReward",
+    "mjhq30k": "MJHQ-30K",
 }
 _MADE = {"full": "", "inference_scaled": "inference-scaled"}
 _TASKS = {
@@ -45,7 +46,7 @@ _TASKS = {
 
 
 def metric_label(name: str) -> str:
-    """The metric's usual spelling, or its name as given."""
+    """The usual spelling of a metric or benchmark, or its name as given."""
     return _METRICS.get(name, name)
 
 

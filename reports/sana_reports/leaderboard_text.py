@@ -33,8 +33,8 @@ CSV_COLUMNS = (
 
 
 def table_title(table: Table) -> str:
-    """What a table ranks: tier and benchmark."""
-    return f"{table.benchmark}, {table.tier} tier"
+    """What a table ranks: benchmark and tier."""
+    return f"{metric_label(table.benchmark)}, {table.tier} tier"
 
 
 def quoted_table(table: Table) -> PublishedTable | None:
@@ -48,8 +48,12 @@ def quoted_label(column: tuple[str, str]) -> str:
     return metric_label(metric) if key == OVERALL else task_label(key)
 
 
-def _millions(entry: Entry) -> str:
-    return MISSING if entry.parameters is None else f"{entry.parameters / 1e6:,.2f} M"
+def entry_size(entry: Entry) -> str:
+    """Parameters in millions or billions."""
+    if entry.parameters is None:
+        return MISSING
+    billions = entry.parameters >= 1e9
+    return f"{entry.parameters / (1e9 if billions else 1e6):.2f} {'B' if billions else 'M'}"
 
 
 def _milliseconds(entry: Entry) -> str:
@@ -98,7 +102,7 @@ def _markdown_table(table: Table) -> str:
                 row += [str(rank), escape_markdown(_number(cell))]
             count = f"{cells[0].n_samples} ({cells[0].n_prompts})" if cells else MISSING
             rows.append(
-                [*row, count, _milliseconds(entry), escape_markdown(_device(entry)), _millions(entry)]
+                [*row, count, _milliseconds(entry), escape_markdown(_device(entry)), entry_size(entry)]
             )
     return markdown_table(header, rows, right_from=2)
 
@@ -299,4 +303,4 @@ def _latex_row(table: Table, entry: Entry, ranks: Sequence[RankRange]) -> str:
     for column, rank in zip(table.columns, ranks, strict=True):
         row += [escape_latex(_number(entry.numbers[column.metric])), escape_latex(str(rank))]
     time = "--" if entry.latency is None else f"{entry.latency.value_ms:.1f}"
-    return " & ".join([*row, time, escape_latex(_millions(entry))]) + r" \\"
+    return " & ".join([*row, time, escape_latex(entry_size(entry))]) + r" \\"
