@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sana_bench.errors import SuiteError, nearest
+from sana_bench.origin import check_origin
 from sana_bench.validation import validate
 from sana_bench.yaml_files import Document, KeyPath, parse_override, read_yaml
 
@@ -119,13 +120,16 @@ class ModelSpec(_Spec):
 class Variant(_Spec):
     """One way to turn prompts into images: a row of the leaderboard.
 
-    `sampler` is missing where images exist already.
+    `sampler` is missing where images exist already. `kind` and `derived_from` tell what the variant was made from; they
+    group reports and change no image.
     """
 
     schema_version: Literal[1] = 1
     name: Name
     tier: Tier
     description: str = Field(default="", max_length=500)
+    kind: Literal["full", "pruned", "grown", "inference_scaled"] = "full"
+    derived_from: Name | None = None
     generator: str = "sana"
     model: ModelSpec
     sampler: SamplerSpec | None = None
@@ -365,6 +369,7 @@ def load_variant(path: Path, catalogue: Catalogue, overrides: Sequence[_Override
         raise SuiteError(
             f"{document.origin(('name',))}: name is {variant.name!r}, the file name says {name!r}"
         )
+    check_origin(document)
     if variant.generator not in catalogue.generators:
         raise SuiteError(
             f"{document.origin(('generator',))}: unknown generator {variant.generator!r}"
