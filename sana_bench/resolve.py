@@ -30,7 +30,7 @@ __all__ = [
 # What a variant of a generator without weights gives as `model.weights`.
 NO_WEIGHTS = "none"
 # Files of a weights folder that explain the weights and do not change images.
-NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png", "training.yaml")
+NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png", "training.yaml", "provenance.json", "importance.png")
 
 
 @dataclass(frozen=True)
