@@ -117,7 +117,7 @@ def _variant_info(
 ) -> VariantInfo:
     settings = {
         key: described[key]
-        for key in ("generator", "model", "sampler", "precision", "weights_sha256")
+        for key in ("generator", "model", "sampler", "precision", "quantization", "weights_sha256")
         if key in described
     }
     return VariantInfo(
@@ -243,6 +243,7 @@ def _provenance(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
                 "source": variant.variant.model.weights,
                 "sha256": variant.spec.weights_sha256,
                 "precision": variant.variant.precision,
+                "quantization": variant.variant.quantization,
             }
             for variant in resolved.variants
         },

@@ -128,7 +128,9 @@ class ResolvedVariant:
             "instruction": variant.model.instruction,
             "conditioning": variant.model.conditioning,
             "sampler": variant.sampler.model_dump(mode="json") if variant.sampler else None,
+            "tiling": variant.model.tiling.model_dump(mode="json") if variant.model.tiling else None,
             "precision": variant.precision,
+            "quantization": variant.quantization,
             "suite_seed": self.suite_seed,
         }
 

@@ -21,6 +21,7 @@ _HOMES = {
     "Guidance": "guidance",
     "SanaPipeline": "pipeline",
     "load_pipeline": "pipeline",
+    "quantize": "quantization",
     "TextEncoder": "text",
     "CachedTextEncoder": "text_cache",
     "Tiling": "tiling",

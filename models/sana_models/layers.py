@@ -82,7 +82,14 @@ class GatedConvFeedForward(nn.Module):
         self.conv_point = nn.Conv2d(hidden, width, 1, bias=False)
 
     def forward(self, x_BhwC: Tensor) -> Tensor:
-        expanded = F.silu(linear(x_BhwC, self.conv_inverted.weight.flatten(1), self.conv_inverted.bias))
+        expanded = F.silu(_pointwise(x_BhwC, self.conv_inverted))
         mixed = self.conv_depth(expanded.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         value, gate = mixed.chunk(2, dim=-1)
-        return F.linear(value * F.silu(gate), self.conv_point.weight.flatten(1))
+        return _pointwise(value * F.silu(gate), self.conv_point)
+
+
+def _pointwise(x_BhwC: Tensor, layer: nn.Conv2d | nn.Linear) -> Tensor:
+    """A 1x1 convolution as a product; a quantised one is a linear layer already."""
+    if isinstance(layer, nn.Linear):
+        return layer(x_BhwC)
+    return linear(x_BhwC, layer.weight.flatten(1), layer.bias)
