@@ -62,12 +62,13 @@ ODD_TEXTS = {
 
 @pytest.fixture(scope="module")
 def rich(images: Path) -> ReportData:
-    """Three variants of two kinds whose samples have everything: verdict, boxes, answers, reward."""
-    made = make_report(images / "rich", 3, prompts_per_task=3, images_per_prompt=2)
+    """Four variants of four kinds whose samples have everything: verdict, boxes, answers, reward."""
+    made = make_report(images / "rich", 4, prompts_per_task=3, images_per_prompt=2)
     variants = [
         made.variants[0],
         replace(made.variants[1], kind="pruned", derived_from=made.variants[0].name),
         replace(made.variants[2], kind="inference_scaled", derived_from=made.variants[0].name),
+        replace(made.variants[3], kind="grown", derived_from=made.variants[0].name),
     ]
     answers = (
         {"question": "Is there a circle?", "answer": "yes", "score": 1.0},
@@ -91,7 +92,7 @@ def pages(rich: ReportData, tmp_path_factory: pytest.TempPathFactory) -> dict[st
             derived_from=variant.derived_from,
             report="../run/report.html",
         )
-        for variant, value in zip(rich.variants, (0.6, 0.4, 0.7), strict=True)
+        for variant, value in zip(rich.variants, (0.6, 0.5, 0.4, 0.7), strict=True)
     ]
     official = replace(GENEVAL, protocol="geneval/official@1")
     full = [
