@@ -134,7 +134,9 @@ def run(
     ] = None,
     logger: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Tell a logger plug-in about the run; may be given again."),
+        typer.Option(
+            metavar="NAME", help="Tell mlflow, tensorboard, wandb or a logger plug-in; may be given again."
+        ),
     ] = None,
     text_cache: Annotated[
         bool,

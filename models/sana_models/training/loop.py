@@ -6,7 +6,6 @@ optimizer, moving average and the step number make a resumed run equal to one th
 
 import csv
 import math
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sana_models.files import write_whole
 from sana_models.training.progress import training_progress
 
 __all__ = ["LoopConfig", "Task", "TrainingResult", "step_generator", "train"]
@@ -163,12 +163,7 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "average": list(average),
     }
-    temporary = out / f".state.{os.getpid()}.tmp"
-    with temporary.open("wb") as stream:
-        torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(out / "state.pt")
+    write_whole(out / "state.pt", lambda stream: torch.save(state, stream))
 
 
 def _restore(
