@@ -8,6 +8,7 @@ no change but one: it hard-codes the width of CLIP's position table, which small
 
 import ast
 import gzip
+import itertools
 import json
 import os.path
 import sys
@@ -26,7 +27,7 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-import cases
+import cases  # noqa: E402
 
 
 def _preprocessor_class():
@@ -118,7 +119,7 @@ def _record(model, preprocess, index, question):
     assert whole[0][0].tolist() == beams[0][0].tolist()
     values = [float(score) for score in scores[0]]
     # The order of beams must be decided by more than rounding.
-    assert all(a - b > 2e-4 for a, b in zip(values, values[1:])), (index, question, values)
+    assert all(a - b > 2e-4 for a, b in itertools.pairwise(values)), (index, question, values)
     return {
         "image": index,
         "question": question,
