@@ -136,6 +136,12 @@ def run(
         list[str] | None,
         typer.Option(metavar="NAME", help="Tell a logger plug-in about the run; may be given again."),
     ] = None,
+    text_cache: Annotated[
+        bool,
+        typer.Option(
+            help="Keep text embeddings in DIR/cache/text, for all variants of a text encoder; up to 1.4 MB a prompt."
+        ),
+    ] = True,
     debug: Annotated[bool, _DEBUG] = False,
 ) -> int:
     """Run a suite; the same command again does what is missing."""
@@ -152,6 +158,7 @@ def run(
         batch_size=batch_size,
         dry_run=dry_run,
         loggers=tuple(logger or ()),
+        text_cache=text_cache,
     )
     return run_suite(options)
 

@@ -133,7 +133,7 @@ def _load(options: GenerateOptions, device: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _load_variant(variant: Variant, folder: Path, device: str) -> tuple[Any, dict[str, Any]]:
-    from sana_bench.generators.sana import guidance_of, load_sana
+    from sana_bench.generators.sana import guidance_of, load_sana, tiling_of
 
     if variant.generator != "sana" or variant.sampler is None:
         raise UsageError(
@@ -147,6 +147,7 @@ def _load_variant(variant: Variant, folder: Path, device: str) -> tuple[Any, dic
         "sampler": variant.sampler.name,
         "height": variant.model.height,
         "width": variant.model.width,
+        "tiling": tiling_of(variant),
     }
 
 

@@ -30,7 +30,7 @@ __all__ = [
 # What a variant of a generator without weights gives as `model.weights`.
 NO_WEIGHTS = "none"
 # Files of a weights folder that explain the weights and do not change images.
-NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png", "training.yaml")
+NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png", "training.yaml", "provenance.json", "importance.png")
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,9 @@ class ResolvedVariant:
             "instruction": variant.model.instruction,
             "conditioning": variant.model.conditioning,
             "sampler": variant.sampler.model_dump(mode="json") if variant.sampler else None,
+            "tiling": variant.model.tiling.model_dump(mode="json") if variant.model.tiling else None,
             "precision": variant.precision,
+            "quantization": variant.quantization,
             "suite_seed": self.suite_seed,
         }
 

@@ -5,7 +5,7 @@ import signal
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +49,7 @@ class RunOptions:
     batch_size: int | None = None
     dry_run: bool = False
     loggers: tuple[str, ...] = ()
+    text_cache: bool = True
 
 
 def run_suite(options: RunOptions) -> int:
@@ -192,8 +193,18 @@ class _Session:
     def _generate(self, plan: CellPlan) -> None:
         cell = plan.cell
         device = self._resolved.tier.device
-        generator = generators.build(cell.variant.spec, device)
+        spec = cell.variant.spec
+        if self._options.text_cache:
+            spec = replace(spec, text_cache=self._output / "cache" / "text")
+        generator = generators.build(spec, device)
         label = cell.label
+        if isinstance(generator, generators.PreparesPrompts):
+            # Ahead of the images, so that the seconds of an image do not depend on which variant came first.
+            prompts = list(dict.fromkeys(key.prompt.text for key in plan.missing))
+            with Progress(f"{label}: text", len(prompts), "prompts") as progress:
+                for prompt in prompts:
+                    generator.prepare(prompt)
+                    progress.advance(1)
         steps = generate_missing(
             plan,
             generator,

@@ -4,11 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sana_bench.errors import SuiteError, nearest
+from sana_bench.origin import check_origin
 from sana_bench.validation import validate
 from sana_bench.yaml_files import Document, KeyPath, parse_override, read_yaml
 
@@ -86,12 +87,26 @@ class SamplerSpec(_Spec):
     shift: float | None = Field(default=None, gt=0, le=100, allow_inf_nan=False)
 
 
+class TilingSpec(_Spec):
+    """Decoding in tiles: their side and the distance between them, in image pixels."""
+
+    tile: int = Field(default=512, ge=64, le=8192)
+    stride: int = Field(default=448, ge=32, le=8192)
+
+    @model_validator(mode="after")
+    def _overlapping(self) -> Self:
+        if self.stride > self.tile:
+            raise ValueError("stride must not be larger than tile")
+        return self
+
+
 class ModelSpec(_Spec):
     """Which weights, the image size in pixels, and the text put before every prompt.
 
     `instruction: sana` is SANA's complex human instruction, which the published models are used with.
     `conditioning` says whose habits to follow where the two public pipelines differ: prompt case, the mask of the
-    unconditional branch, the quotes of the instruction, and the time that flow-Euler tells the network.
+    unconditional branch, the quotes of the instruction, and the time that flow-Euler tells the network. `tiling` keeps the
+    decoder's memory small at 2K and 4K.
     """
 
     weights: str = Field(min_length=1, max_length=500)
@@ -99,22 +114,27 @@ class ModelSpec(_Spec):
     width: int = Field(ge=8, le=8192)
     instruction: Literal["none", "sana"] = "none"
     conditioning: Literal["diffusers", "official"] = "diffusers"
+    tiling: TilingSpec | None = None
 
 
 class Variant(_Spec):
     """One way to turn prompts into images: a row of the leaderboard.
 
-    `sampler` is missing where images exist already.
+    `sampler` is missing where images exist already. `kind` and `derived_from` tell what the variant was made from; they
+    group reports and change no image.
     """
 
     schema_version: Literal[1] = 1
     name: Name
     tier: Tier
     description: str = Field(default="", max_length=500)
+    kind: Literal["full", "pruned", "grown", "inference_scaled"] = "full"
+    derived_from: Name | None = None
     generator: str = "sana"
     model: ModelSpec
     sampler: SamplerSpec | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    quantization: Literal["none", "int8", "w8a8"] = "none"
 
 
 class BenchmarkSpec(_Spec):
@@ -349,6 +369,7 @@ def load_variant(path: Path, catalogue: Catalogue, overrides: Sequence[_Override
         raise SuiteError(
             f"{document.origin(('name',))}: name is {variant.name!r}, the file name says {name!r}"
         )
+    check_origin(document)
     if variant.generator not in catalogue.generators:
         raise SuiteError(
             f"{document.origin(('generator',))}: unknown generator {variant.generator!r}"

@@ -27,6 +27,15 @@ class TextCondition:
     embeddings: Tensor
     mask: Tensor
 
+    @property
+    def used(self) -> int:
+        """Positions up to the last one that takes part in any row."""
+        return int(self.mask.any(0).nonzero().max()) + 1
+
+    def shortened(self, length: int) -> "TextCondition":
+        """Only the first `length` positions."""
+        return TextCondition(self.embeddings[:, :length], self.mask[:, :length])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guidance:

@@ -46,10 +46,10 @@ class RMSNorm(nn.Module):
         x32 = x.float()
         # The norm reads x once and stores no squares.
         norm = torch.linalg.vector_norm(x32, dim=-1, keepdim=True)
-        normalised = x32 * self.weight.float() * torch.rsqrt(norm.square() / x.shape[-1] + self.eps)
-        if self.bias is not None:
-            normalised = normalised + self.bias.float()
-        return normalised.to(x.dtype)
+        inverse = torch.rsqrt(norm.square() / x.shape[-1] + self.eps)
+        if self.bias is None:
+            return (x32 * self.weight.float() * inverse).to(x.dtype)
+        return torch.addcmul(self.bias.float(), x32 * self.weight.float(), inverse).to(x.dtype)
 
 
 def relu_linear_attention(q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor, *, eps: float = 1e-15) -> Tensor:
@@ -82,7 +82,14 @@ class GatedConvFeedForward(nn.Module):
         self.conv_point = nn.Conv2d(hidden, width, 1, bias=False)
 
     def forward(self, x_BhwC: Tensor) -> Tensor:
-        expanded = F.silu(linear(x_BhwC, self.conv_inverted.weight.flatten(1), self.conv_inverted.bias))
+        expanded = F.silu(_pointwise(x_BhwC, self.conv_inverted))
         mixed = self.conv_depth(expanded.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         value, gate = mixed.chunk(2, dim=-1)
-        return F.linear(value * F.silu(gate), self.conv_point.weight.flatten(1))
+        return _pointwise(value * F.silu(gate), self.conv_point)
+
+
+def _pointwise(x_BhwC: Tensor, layer: nn.Conv2d | nn.Linear) -> Tensor:
+    """A 1x1 convolution as a product; a quantised one is a linear layer already."""
+    if isinstance(layer, nn.Linear):
+        return layer(x_BhwC)
+    return linear(x_BhwC, layer.weight.flatten(1), layer.bias)

@@ -16,9 +16,11 @@ from sana_models.checkpoints import (
     load_text_encoder,
     load_transformer,
 )
+from sana_models.config import SanaConfig
 from sana_models.dc_ae import DCAE
 from sana_models.guidance import Guidance, TextCondition, guided_velocity
 from sana_models.hub import locate
+from sana_models.quantization import Quantization, quantize
 from sana_models.solvers import SOLVERS
 from sana_models.text import Conditioning, TextEncoder
 from sana_models.text_cache import CachedTextEncoder
@@ -169,6 +171,11 @@ class SanaPipeline:
         scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round()
         return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
 
+    def encode_text(self, prompts: Sequence[str]) -> None:
+        """Encode prompts ahead of time; of use with a text encoder that remembers."""
+        for prompt in prompts:
+            self._condition([prompt], None)
+
     def _condition(
         self, prompts: Sequence[str], negative_prompt: str | None
     ) -> tuple[TextCondition, TextCondition | None]:
@@ -184,7 +191,7 @@ class SanaPipeline:
         rows = [distinct.index(prompt) for prompt in prompts]
         prompt = TextCondition(embeddings[rows], mask[rows])
         if negative_prompt is None:
-            return prompt, None
+            return prompt.shortened(prompt.used), None
         # The official sampler hands the prompt's mask to the null branch as well, which so reads padding.
         own_mask = self.conditioning == "diffusers"
         null, null_mask = self.text_encoder.encode(
@@ -194,35 +201,51 @@ class SanaPipeline:
             keep_padding=not own_mask,
         )
         null_mask = null_mask.expand(len(prompts), -1) if own_mask else prompt.mask
-        return prompt, TextCondition(null.expand(len(prompts), -1, -1), null_mask)
+        null_text = TextCondition(null.expand(len(prompts), -1, -1), null_mask)
+        # A prompt fills a tenth of its positions: what no row of the batch reads need not be projected.
+        used = max(prompt.used, null_text.used)
+        return prompt.shortened(used), null_text.shortened(used)
 
 
 def load_pipeline(
     root: str | Path,
     *,
+    transformer: str | Path | None = None,
+    config: SanaConfig | str | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     variant: str | None = None,
+    quantization: Quantization = "none",
     instruction: str | None = None,
     conditioning: Conditioning = "diffusers",
     text_cache: str | Path | None = None,
 ) -> SanaPipeline:
     """Load a pipeline in the diffusers layout, from a folder or a hub id `org/name[@revision]`.
 
-    `variant` picks weight files such as `*.fp16.safetensors`; `text_cache` is a folder for text embeddings,
-    which all pipelines of one text encoder may share. The text length is the tokenizer's own when it is shorter
-    than SANA's 300 tokens. In fp16, text encoder and autoencoder stay in fp32: both overflow there. Raises
-    CheckpointError, one line, for anything missing, truncated or foreign.
+    `transformer` replaces the folder's own: an official `.pth` file with its `config` (see `load_transformer`), which
+    holds nothing else of a pipeline, or another folder or hub id.
+
+    `variant` picks weight files such as `*.fp16.safetensors`; `quantization` makes the transformer's blocks INT8;
+    `text_cache` is a folder for text embeddings, which all pipelines of one text encoder may share. The text length is the
+    tokenizer's own when it is shorter than SANA's 300 tokens. In fp16, text encoder and autoencoder stay in fp32: both
+    overflow there. Raises CheckpointError, one line, for anything missing, truncated or foreign, and ValueError for an
+    unknown `config` or `quantization`.
     """
+    if str(root).endswith((".pth", ".pt")):
+        raise CheckpointError(
+            f"{root}: holds a transformer only; give the folder or hub id of a pipeline, and this file as transformer"
+        )
     root = locate(root)
     check_pipeline_folder(root)
     wide = torch.float32 if dtype == torch.float16 else dtype
     text_encoder = load_text_encoder(root, device=device, dtype=wide, variant=variant)
     if text_cache is not None:
         text_encoder = CachedTextEncoder(text_encoder, text_cache)
+    source = root / "transformer" if transformer is None else transformer
+    network = load_transformer(source, config=config, device=device, dtype=dtype, variant=variant)
     try:
         return SanaPipeline(
-            load_transformer(root / "transformer", device=device, dtype=dtype, variant=variant),
+            quantize(network, quantization),
             load_autoencoder(root / "vae", device=device, dtype=wide, variant=variant),
             text_encoder,
             flow_shift=load_flow_shift(root),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,8 @@ from sana_models.text import Conditioning, TextEncoder
 __all__ = ["CachedTextEncoder", "encoder_identity"]
 
 _FORMAT = "text embeddings v1"
+# About 0.5 GB of full-length Gemma-2-2B embeddings in fp32.
+_KEPT_IN_MEMORY = 192
 
 
 def encoder_identity(encoder: TextEncoder) -> str:
@@ -28,15 +31,16 @@ def encoder_identity(encoder: TextEncoder) -> str:
 
 
 class CachedTextEncoder(TextEncoder):
-    """A `TextEncoder` that looks into a folder first.
+    """A `TextEncoder` that looks into a folder first; without one, among the prompts it encoded last.
 
     Prompts that are not there are encoded one by one, so that an embedding never depends on which others happened to
     be in its batch. Files appear whole or not at all; a damaged one is made again.
     """
 
-    def __init__(self, encoder: TextEncoder, folder: str | Path) -> None:
+    def __init__(self, encoder: TextEncoder, folder: str | Path | None = None) -> None:
         super().__init__(encoder.tokenizer, encoder.model)
-        self.folder = Path(folder)
+        self.folder = None if folder is None else Path(folder)
+        self._recent: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
 
     @cached_property
     def identity(self) -> str:
@@ -54,31 +58,40 @@ class CachedTextEncoder(TextEncoder):
         keep_padding: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """As `TextEncoder.encode`, from the folder where possible."""
-        rows = []
-        for prompt in prompts:
-            path = self._path(prompt, [max_length, instruction, conditioning, keep_padding])
-            row = _read(path)
-            if row is None:
-                embeddings, mask = super().encode(
-                    [prompt],
-                    max_length=max_length,
-                    instruction=instruction,
-                    conditioning=conditioning,
-                    keep_padding=keep_padding,
-                )
-                row = (embeddings[0], mask[0])
-                _write(path, *row, keep_padding=keep_padding)
-            rows.append(row)
+        options: dict[str, Any] = {
+            "max_length": max_length,
+            "instruction": instruction,
+            "conditioning": conditioning,
+            "keep_padding": keep_padding,
+        }
+        rows = [self._row(prompt, options) for prompt in prompts]
         device = next(self.model.parameters()).device
         return (
             torch.stack([embedding.to(device) for embedding, _ in rows]),
             torch.stack([mask.to(device) for _, mask in rows]),
         )
 
-    def _path(self, prompt: str, settings: list[Any]) -> Path:
-        content = json.dumps([_FORMAT, self.identity, str(self.model.dtype), prompt, *settings])
-        name = hashlib.sha256(content.encode()).hexdigest()
-        return self.folder / name[:2] / f"{name}.safetensors"
+    def _row(self, prompt: str, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        name = self._name(prompt, options)
+        path = None if self.folder is None else self.folder / name[:2] / f"{name}.safetensors"
+        row = self._recent.get(name) if path is None else _read(path)
+        if row is None:
+            embeddings, mask = super().encode([prompt], **options)
+            row = (embeddings[0].cpu(), mask[0].cpu())
+            if path is not None:
+                _write(path, *row, keep_padding=options["keep_padding"])
+        if path is None:
+            self._recent[name] = row
+            self._recent.move_to_end(name)
+            if len(self._recent) > _KEPT_IN_MEMORY:
+                self._recent.popitem(last=False)
+        return row
+
+    def _name(self, prompt: str, options: dict[str, Any]) -> str:
+        # Without a folder there is one encoder only, whose weights need not be read for a name.
+        identity = self.identity if self.folder is not None else ""
+        content = json.dumps([_FORMAT, identity, str(self.model.dtype), prompt, *options.values()])
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _read(path: Path) -> tuple[Tensor, Tensor] | None:

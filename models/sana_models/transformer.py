@@ -6,7 +6,7 @@ Parameter names are the public diffusers names. Sources: SANA (arXiv 2410.10629)
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -210,9 +210,9 @@ class SanaTransformer(nn.Module):
     ) -> Tensor:
         """Return the velocity, shaped like `latents` (B, C, h, w).
 
-        `timestep`, (B,) or one for all, is 1000 times the noise level, already shifted. `text_embeddings` is (B, T, caption_channels);
-        `text_mask` (B, T) is 1 for tokens that take part, None for all. Sampling gives `text_context(...)` in their place,
-        computed once for all steps. h and w must be multiples of the patch size.
+        `timestep`, (B,) or one for all, is 1000 times the noise level, already shifted. `text_embeddings` is
+        (B, T, caption_channels); `text_mask` (B, T) is 1 for tokens that take part, None for all. Sampling gives
+        `text_context(...)` in their place, computed once for all steps. h and w must be multiples of the patch size.
         For perturbed-attention guidance, the last `identity_rows` of the batch run with identity self-attention in
         `identity_blocks`.
         Raises ValueError on a wrong rank, channel count or size.
@@ -255,7 +255,9 @@ class SanaTransformer(nn.Module):
             raise ValueError(f"text embeddings are {found}; expected (B, T, {self.config.caption_channels})")
         dtype = self.proj_out.weight.dtype
         text_BTC = self.caption_norm(self.caption_projection(text_embeddings.to(dtype)))
-        keys_values = tuple(block.attn2.keys_values(text_BTC) for block in self.transformer_blocks)
+        keys_values = tuple(
+            cast(SanaBlock, block).attn2.keys_values(text_BTC) for block in self.transformer_blocks
+        )
         return TextContext(keys_values, _mask_bias(text_mask, text_BTC))
 
     def _add_positions(self, x_BNC: Tensor, grid: tuple[int, int]) -> Tensor:

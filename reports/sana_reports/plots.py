@@ -10,7 +10,7 @@ from sana_reports.data import SummaryCell
 from sana_reports.labels import format_count, format_interval, format_value, metric_label, task_label
 from sana_reports.tables import MetricBlock, MetricRow
 
-__all__ = ["N_COLORS", "interval_strip", "nice_ticks", "task_bars", "value_domain"]
+__all__ = ["N_COLORS", "interval_strip", "nice_ticks", "shorten", "task_bars", "value_domain"]
 
 # The style sheet defines this many series colours, safe for colour-blind readers; later variants start again.
 N_COLORS = 8
@@ -117,7 +117,7 @@ def _group(frame: _Frame, row: MetricRow, variants: Sequence[str], top: int) -> 
 def _bar(frame: _Frame, index: int, name: str, cell: SummaryCell | None, top: int) -> Markup:
     middle = top + _BAR_HEIGHT / 2
     text = Markup('<text class="{}" x="{:.1f}" y="{}" dy="0.32em"{}>{}</text>')
-    short = _shorten(name, 18 if frame.heading_above else 26)
+    short = shorten(name, 18 if frame.heading_above else 26)
     label = text.format("name", frame.left - 10, middle, Markup(' text-anchor="end"'), short)
     if cell is None or not math.isfinite(cell.value):
         return label + text.format("value", frame.left + 6, middle, "", "no value")
@@ -171,7 +171,7 @@ def _description(block: MetricBlock, variants: Sequence[str]) -> str:
     )
 
 
-def _shorten(text: str, limit: int) -> str:
+def shorten(text: str, limit: int) -> str:
     """Cut the middle out: variants of one family differ at either end of their names."""
     if len(text) <= limit:
         return text

@@ -6,7 +6,16 @@ import typer
 
 __all__ = ["register_all"]
 
-_MODULES: tuple[str, ...] = ("generate", "compare", "gate", "leaderboard", "export", "import_")
+_MODULES: tuple[str, ...] = (
+    "generate",
+    "compare",
+    "gate",
+    "leaderboard",
+    "export",
+    "import_",
+    "grow",
+    "prune",
+)
 
 
 def register_all(app: typer.Typer) -> None:

@@ -7,13 +7,21 @@ from pathlib import Path
 from sana_bench import plugins
 from sana_bench.assets import resolve_folder, resolve_weights
 from sana_bench.errors import SuiteError, nearest
-from sana_bench.generators.base import Generator, GeneratorSpec, OutOfMemoryError, Request, SampleError
+from sana_bench.generators.base import (
+    Generator,
+    GeneratorSpec,
+    OutOfMemoryError,
+    PreparesPrompts,
+    Request,
+    SampleError,
+)
 from sana_bench.suite import Variant
 
 __all__ = [
     "Generator",
     "GeneratorSpec",
     "OutOfMemoryError",
+    "PreparesPrompts",
     "Request",
     "SampleError",
     "build",
@@ -80,7 +88,7 @@ def _build_images(spec: GeneratorSpec, device: str) -> Generator:
 
 # The version is part of every image's identity: raise it when a change of code changes images.
 _GENERATORS: dict[str, _Registration] = {
-    "sana": _Registration("sana@1", _build_sana, _find_sana),
+    "sana": _Registration("sana@2", _build_sana, _find_sana),
     "diffusers": _Registration("diffusers@1", _build_diffusers, _find_diffusers),
     "images": _Registration("images@1", _build_images, _find_images),
 }

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from sana_bench.suite import Variant
 
-__all__ = ["Generator", "GeneratorSpec", "OutOfMemoryError", "Request", "SampleError"]
+__all__ = ["Generator", "GeneratorSpec", "OutOfMemoryError", "PreparesPrompts", "Request", "SampleError"]
 
 
 class SampleError(Exception):
@@ -21,11 +21,15 @@ class OutOfMemoryError(Exception):
 
 @dataclass(frozen=True)
 class GeneratorSpec:
-    """A variant with its weights found on this machine."""
+    """A variant with its weights found on this machine.
+
+    `text_cache` is a folder for text embeddings that all variants of a run share; None keeps none on disk.
+    """
 
     variant: Variant
     weights_path: Path
     weights_sha256: str
+    text_cache: Path | None = None
 
     @property
     def generator(self) -> str:
@@ -51,4 +55,13 @@ class Generator(Protocol):
         Raises `OutOfMemoryError` when the batch is too large for the device and `SampleError` when the output
         of any request is not an image (for instance not finite).
         """
+        ...
+
+
+@runtime_checkable
+class PreparesPrompts(Protocol):
+    """A generator that can do work for a prompt once, before its images are made and timed."""
+
+    def prepare(self, prompt: str) -> None:
+        """Do what `generate` will not have to do again for this prompt."""
         ...

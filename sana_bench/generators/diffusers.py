@@ -11,6 +11,7 @@ import numpy as np
 from sana_bench.assets import check_safetensors_files, resolve_folder
 from sana_bench.errors import AssetError, SuiteError
 from sana_bench.generators.base import GeneratorSpec, Request, SampleError
+from sana_bench.generators.settings import refuse_sana_settings
 from sana_bench.generators.torch_device import memory_errors_told, torch_dtype
 from sana_bench.suite import Variant
 
@@ -32,6 +33,7 @@ def find_pipeline(variant: Variant, relative_to: Path) -> Path:
         raise SuiteError(f"variant {variant.name!r}: generator diffusers knows guidance_scale alone")
     if model.instruction != "none" or model.conditioning != "diffusers":
         raise SuiteError(f"variant {variant.name!r}: instruction and conditioning belong to generator sana")
+    refuse_sana_settings(variant)
     folder = resolve_folder(model.weights, relative_to)
     _check_parts(folder)
     check_safetensors_files(folder)

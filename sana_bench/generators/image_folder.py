@@ -13,6 +13,7 @@ import numpy as np
 from sana_bench.assets import resolve_folder
 from sana_bench.errors import AssetError, SuiteError
 from sana_bench.generators.base import GeneratorSpec, Request, SampleError
+from sana_bench.generators.settings import refuse_sana_settings
 from sana_bench.metrics.images import ImageError, load_image
 from sana_bench.suite import Variant
 
@@ -25,6 +26,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 def find_folder(variant: Variant, relative_to: Path) -> Path:
     """Return the folder of images; raises `SuiteError` for settings of other generators, `AssetError` for no such folder."""
     model = variant.model
+    refuse_sana_settings(variant)
     if variant.sampler is not None or model.instruction != "none" or model.conditioning != "diffusers":
         raise SuiteError(
             f"variant {variant.name!r}: generator images takes no sampler, instruction or conditioning"

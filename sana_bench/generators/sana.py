@@ -13,9 +13,10 @@ from sana_bench.generators.torch_device import memory_errors_told, torch_dtype
 from sana_bench.suite import Variant
 
 if TYPE_CHECKING:
+    from sana_models.quantization import Quantization
     from sana_models.text import Conditioning
 
-__all__ = ["SanaGenerator", "guidance_of", "instruction_text", "load_sana"]
+__all__ = ["SanaGenerator", "guidance_of", "instruction_text", "load_sana", "tiling_of"]
 
 
 class SanaGenerator:
@@ -26,7 +27,10 @@ class SanaGenerator:
         self._spec = spec
         self._device = device
         variant = spec.variant
-        self._pipeline = load_sana(spec.weights_path, variant, device, spec.weights_sha256)
+        self._pipeline = load_sana(
+            spec.weights_path, variant, device, sha256=spec.weights_sha256, text_cache=spec.text_cache
+        )
+        self._tiling = tiling_of(variant)
         self._guidance = guidance_of(variant)
         try:
             self._latent_shape = self._pipeline.latent_shape(variant.model.height, variant.model.width)
@@ -39,6 +43,11 @@ class SanaGenerator:
                 f"variant {variant.name!r}: sampler.perturbed_attention.blocks has {outside[0]}, "
                 f"the model has blocks 0 to {depth - 1}"
             )
+
+    def prepare(self, prompt: str) -> None:
+        """Encode a prompt, unless the cache on disk has it."""
+        if self._spec.text_cache is not None:
+            self._pipeline.encode_text([prompt])
 
     def generate(self, requests: list[Request]) -> np.ndarray:
         """Return uint8 images (batch, height, width, 3)."""
@@ -57,6 +66,7 @@ class SanaGenerator:
                     guidance=self._guidance,
                     shift=sampler.shift,
                     sampler=sampler.name,
+                    tiling=self._tiling,
                 )
         except FloatingPointError as error:
             raise SampleError(str(error)) from None
@@ -80,6 +90,14 @@ def guidance_of(variant: Variant) -> Any:
     )
 
 
+def tiling_of(variant: Variant) -> Any:
+    """Return how the variant's images are decoded: None for whole."""
+    from sana_models import Tiling
+
+    tiling = variant.model.tiling
+    return Tiling(tile=tiling.tile, stride=tiling.stride) if tiling else None
+
+
 def instruction_text(instruction: str, conditioning: "Conditioning") -> str | None:
     """Return the text before every prompt; raises `AssetError` when diffusers, which has SANA's, is not installed."""
     from sana_models.text import complex_human_instruction
@@ -92,32 +110,58 @@ def instruction_text(instruction: str, conditioning: "Conditioning") -> str | No
         raise AssetError("model.instruction 'sana' is read from diffusers, which is not installed") from None
 
 
-def load_sana(folder: Path, variant: Variant, device: str, sha256: str = "") -> Any:
+def load_sana(
+    folder: Path, variant: Variant, device: str, *, sha256: str = "", text_cache: Path | None = None
+) -> Any:
     """Return the pipeline in `folder`, set up as the variant says; the last two loaded are kept.
 
-    `sha256` tells apart what a folder held at different times. Raises `AssetError` for a checkpoint of another model.
+    `sha256` tells apart what a folder held at different times. Prompts are encoded one by one, so that an image does not
+    depend on which others were asked for with it; `text_cache` keeps them on disk. Raises `AssetError` for a checkpoint
+    of another model and for a package that the variant needs.
     """
     model = variant.model
-    return _load(str(folder), sha256, device, variant.precision, model.instruction, model.conditioning)
+    return _load(
+        str(folder),
+        sha256,
+        device,
+        variant.precision,
+        variant.quantization,
+        model.instruction,
+        model.conditioning,
+        text_cache,
+    )
 
 
 # Variants that differ only in their sampler share one loaded pipeline; two are kept so that a pass over
 # alternating variants does not reload.
 @lru_cache(maxsize=2)
 def _load(
-    path: str, sha256: str, device: str, precision: str, instruction: str, conditioning: "Conditioning"
+    path: str,
+    sha256: str,
+    device: str,
+    precision: str,
+    quantization: "Quantization",
+    instruction: str,
+    conditioning: "Conditioning",
+    text_cache: Path | None,
 ) -> Any:
-
     import sana_models
 
     prefix = instruction_text(instruction, conditioning)
     try:
-        return sana_models.load_pipeline(
+        pipeline = sana_models.load_pipeline(
             Path(path),
             device=device,
             dtype=torch_dtype(precision),
+            quantization=quantization,
             instruction=prefix,
             conditioning=conditioning,
         )
+    except ImportError:
+        raise AssetError(
+            f"quantization {quantization!r} needs the package torchao: pip install 'sana-bench[quantization]'"
+        ) from None
     except ValueError as error:
         raise AssetError(" ".join(str(error).split())) from None
+    pipeline.text_encoder = sana_models.CachedTextEncoder(pipeline.text_encoder, text_cache)
+    return pipeline

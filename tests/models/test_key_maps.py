@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sana_models import DCAE, SanaTransformer, load_autoencoder, load_transformer
-from sana_models.checkpoints import CheckpointError
+from sana_models import DCAE, SanaTransformer, load_autoencoder, load_pipeline, load_transformer
+from sana_models.checkpoints import CheckpointError, read_config
 from sana_models.config import DC_AE_F32C32, QK_NORM, SANA_CONFIGS, DCAEConfig, SanaConfig
 from sana_models.key_maps import autoencoder_pieces, transformer_pieces
 
@@ -233,3 +233,16 @@ def test_unknown_official_entries_are_named(tmp_path):
     torch.save(official_transformer(SMALL) | {"logvar_linear.weight": torch.zeros(3)}, tmp_path / "sana.pth")
     with pytest.raises(CheckpointError, match=r"1 unexpected \(logvar_linear\.weight\)"):
         load_transformer(tmp_path / "sana.pth", config=SMALL)
+
+
+def test_official_file_in_a_pipeline(tmp_path, tiny_pipeline_dir):
+    path = tmp_path / "sana.pth"
+    config = SanaConfig.from_dict(read_config(tiny_pipeline_dir / "transformer"))
+    torch.save(official_transformer(config), path)
+    pipeline = load_pipeline(tiny_pipeline_dir, transformer=path, config=config)
+    alone = load_transformer(path, config=config)
+    for key, value in pipeline.transformer.state_dict().items():
+        assert torch.equal(value, alone.state_dict()[key]), key
+    assert pipeline(["a red circle"], seeds=[0], height=64, width=64, steps=2).shape == (1, 64, 64, 3)
+    with pytest.raises(CheckpointError, match=r"sana.pth: holds a transformer only; give the folder"):
+        load_pipeline(path)

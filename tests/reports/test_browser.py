@@ -1,75 +1,19 @@
 """The report in a real browser, opened from disk."""
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from boards import board, entry, table
+from browsing import BROWSER, Visit, sync_api, visit
 from synthetic import make_report
 from test_html import HOSTILE, with_hostile_text
 
 from sana_reports import ReportData, write_report
 from sana_reports.leaderboard import write_leaderboard
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-sync_api.expect.set_options(timeout=60_000)  # milliseconds; a busy machine is slow, not wrong
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no `chromium` on the PATH"),
-]
-
-
-@dataclass
-class Visit:
-    """An open page with everything it complained about or asked for."""
-
-    page: "sync_api.Page"
-    problems: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-    def count(self, selector: str) -> int:
-        return self.page.locator(selector).count()
-
-    def expect_cards(self, n: int) -> None:
-        sync_api.expect(self.page.locator(".sample")).to_have_count(n)
-
-    def status(self) -> str:
-        return self.page.locator("#count").inner_text()
-
-    def choose(self, name: str, value: str) -> None:
-        self.page.locator(f"#controls [name={name}]").select_option(value)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser
-        browser.close()
-
-
-def visit(browser: "sync_api.Browser", html: Path, *, width: int = 1280) -> Visit:
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    page.set_default_timeout(60_000)
-    found = Visit(page)
-    page.on("console", lambda message: found.problems.append(message.text))
-    page.on("pageerror", lambda error: found.problems.append(str(error)))
-    page.on("request", lambda request: found.requests.append(request.url))
-    page.goto(html.as_uri())
-    return found
+pytestmark = BROWSER
 
 
 @pytest.fixture

@@ -60,7 +60,13 @@ def with_hostile_text(data: ReportData) -> ReportData:
     name = f"variant {HOSTILE}"
     old = data.variants[0].name
     variant = replace(
-        data.variants[0], name=name, description=HOSTILE, settings={HOSTILE: HOSTILE}, fingerprint=HOSTILE
+        data.variants[0],
+        name=name,
+        description=HOSTILE,
+        settings={HOSTILE: HOSTILE},
+        fingerprint=HOSTILE,
+        kind="pruned",
+        derived_from=HOSTILE,
     )
     summaries = [
         replace(cell, variant=name, note=HOSTILE, unit=HOSTILE, protocol=HOSTILE)
@@ -76,6 +82,8 @@ def with_hostile_text(data: ReportData) -> ReportData:
             reasons=(HOSTILE, "</script>", "<!-- <script>"),
             detections=[{"label": HOSTILE, "score": 0.9, "box": [1, 2, 30, 40], "color": HOSTILE}],
             scores={f"score {HOSTILE}": 1.0},
+            answers=[{"question": HOSTILE, "answer": HOSTILE, "score": 1.0}],
+            rewards={f"reward {HOSTILE}": 0.5},
         )
         for sample in data.samples
     ]

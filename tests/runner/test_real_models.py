@@ -131,3 +131,38 @@ def test_bad_checkpoints_are_one_line_and_nothing_is_written(
     assert len(lines) == 1
     assert message in lines[0]
     assert not (tmp_path / "results").exists()
+
+
+def test_each_prompt_is_encoded_once_for_all_variants(sana_bench, tmp_path, monkeypatch) -> None:
+    from sana_models.text import TextEncoder
+
+    encoded: list[str] = []
+    encode = TextEncoder.encode
+
+    def counting(self, prompts, **options):
+        encoded.extend(prompts)
+        return encode(self, prompts, **options)
+
+    monkeypatch.setattr(TextEncoder, "encode", counting)
+    sana_bench("cached", "--limit", str(LIMIT))
+    # The first images are of different prompts; guidance adds the empty one.
+    assert len(encoded) == len(set(encoded)) == LIMIT + 1
+    assert len(list((tmp_path / "cached/cache/text").glob("*/*.safetensors"))) == LIMIT + 1
+    sana_bench("uncached", "--limit", str(LIMIT), "--no-text-cache")
+    assert not (tmp_path / "uncached/cache/text").exists()
+    assert numbers.image_bytes(tmp_path / "cached") == numbers.image_bytes(tmp_path / "uncached")
+
+
+@pytest.mark.parametrize("setting", ["quantization=int8", "model.tiling={tile: 64, stride: 32}"])
+def test_quantization_and_tiling_are_part_of_the_identity(sana_bench, tmp_path, setting) -> None:
+    if setting.startswith("quantization"):
+        pytest.importorskip("torchao")
+    plain = ("--limit", "4", "--variants", "sana-micro")
+    sana_bench("results", *plain)
+    sana_bench("results", *plain, "--set", f"variants.sana-micro.{setting}")
+    with Store.open(tmp_path / "results") as store:
+        assert len(store.run_ids()) == 2
+    images = numbers.image_bytes(tmp_path / "results")
+    assert len(images) == 8
+    if setting.startswith("quantization"):
+        assert len(set(images.values())) > 4
