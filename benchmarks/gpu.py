@@ -30,6 +30,7 @@ from gpu_cases import (
 )
 from side_by_side import Timing, cuda_seconds, environment, interleave, table, wall_seconds
 
+from sana_kernels import resolve_backend
 from sana_models.config import SANA_CONFIGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,10 +50,8 @@ def main() -> int:
     arguments = parse()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no CUDA device; --device cpu --sizes tiny --dtype fp32 tries the script without one")
-    kernels = arguments.kernels
-    if kernels == "auto":
-        kernels = "triton" if arguments.device == "cuda" else "torch"
-    scene = Scene(torch.device(arguments.device), DTYPES[arguments.dtype], kernels)
+    backend = resolve_backend(arguments.kernels, arguments.device)
+    scene = Scene(torch.device(arguments.device), DTYPES[arguments.dtype], backend)
     with torch.inference_mode():
         failures = [line for make in cases(arguments, scene) for line in disagreements(make(), scene)]
         if failures:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sana_kernels import Backend, operations
 from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, DCAEConfig, SanaConfig
 from sana_models.dc_ae import DCAE
 from sana_models.guidance import Guidance, TextCondition, guided_velocity
@@ -61,7 +62,7 @@ class Scene:
 
     device: torch.device
     dtype: torch.dtype
-    kernels: str
+    kernels: Backend
 
     def draw(self, *shape: int) -> Tensor:
         """Standard normal values."""
@@ -97,8 +98,6 @@ def config_of(name: str) -> tuple[SanaConfig, DCAEConfig]:
 
 def kernel_cases(scene: Scene, name: str) -> Iterator[Case]:
     """Every kernel at the shapes of a guided step of one image: Triton against plain PyTorch and its compiled form."""
-    import sana_kernels
-
     config, _ = config_of(name)
     width, side, hidden = config.width, config.sample_size, int(config.mlp_ratio * config.width)
     tokens = [scene.draw(2, side * side, width) for _ in range(3)]
@@ -114,10 +113,10 @@ def kernel_cases(scene: Scene, name: str) -> Iterator[Case]:
     }
     for label, arguments in inputs.items():
         operation = label.partition(" ")[0]
-        plain = getattr(sana_kernels, f"{operation}_torch")
+        plain = getattr(operations("torch"), operation)
         contestants: dict[str, Run] = {"torch": _bind(plain, arguments)}
         if scene.kernels == "triton":
-            contestants["triton"] = _bind(getattr(sana_kernels, f"{operation}_triton"), arguments)
+            contestants["triton"] = _bind(getattr(operations("triton"), operation), arguments)
         output = plain(*arguments)
         yield Case(
             f"{label}, {name}",
@@ -270,6 +269,7 @@ def _ours(config: SanaConfig, theirs: nn.Module, scene: Scene) -> SanaTransforme
     with torch.device("meta"):
         ours = SanaTransformer(config)
     ours.load_state_dict(theirs.state_dict(), assign=True)
+    ours.use_kernels(scene.kernels)
     return ours.eval()
 
 
