@@ -6,7 +6,7 @@ import typer
 
 __all__ = ["register_all"]
 
-_MODULES: tuple[str, ...] = ("generate", "compare", "gate", "leaderboard", "export", "import_")
+_MODULES: tuple[str, ...] = ("generate", "compare", "gate", "leaderboard", "history", "export", "import_")
 
 
 def register_all(app: typer.Typer) -> None:
