@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "runner"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "runner"))
 
 import fakes
 
@@ -26,6 +25,7 @@ from sana_bench.gating import load_policy
 from sana_bench.results.comparison import holm
 from sana_bench.run import RunOptions, run_suite
 
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "regression.md"
 DEFAULT_POLICY = ROOT / "suites" / "policies" / "default.yaml"
 POLICY = "schema_version: 1\nmetrics:\n  redness: {worse_by: 10, too_good_by: 60}\n"
