@@ -116,7 +116,7 @@ def test_every_verdict_of_compare(compare, other, made, a, capsys, verdict) -> N
     assert code == 0  # the other metrics can be compared
     assert (row(found, metric)["verdict"], row(found, metric)["reason"]) == (verdict, reason)
     assert execute(["compare", a, b, "-o", str(made)]) == 0
-    (line,) = (x for x in capsys.readouterr().out.splitlines() if x.startswith(f"shapes/{metric} "))
+    (line,) = (x for x in capsys.readouterr().out.splitlines() if x.startswith(f"shapes/{metric}  "))
     assert line.endswith(f"{verdict}: {reason}" if reason else verdict)
 
 
@@ -127,7 +127,7 @@ def test_latency_is_judged_from_the_stored_times(compare, other, factor, verdict
     found = row(compare(other(TIMES.format(factor)))[1], "latency")
     assert found["verdict"] == verdict
     assert found["effect"]["test"].startswith("Mann-Whitney")
-    # The ratio of medians of the same times but for a factor; 6 digits are kept of neither side.
+    # The ratio of medians of the same times but for a factor, in float64.
     assert found["effect"]["difference"] == pytest.approx(factor - 1, rel=1e-6)
 
 
@@ -175,7 +175,8 @@ def features(output: Path, target: str) -> np.ndarray:
             "SELECT DISTINCT f.path, f.row FROM images i JOIN features f ON i.sha256 = f.image_sha256 "
             "WHERE i.path LIKE ?", (f"%/{target}-%",),
         ).fetchall()  # fmt: skip
-    return np.stack([np.load(output / path)["features"][number] for path, number in found])
+    rows = [np.load(output / path)["features"][number] for path, number in found]
+    return np.stack(rows).astype(np.float64)
 
 
 def frechet(values: np.ndarray) -> float:
@@ -191,7 +192,7 @@ def test_a_distance_of_sets_is_compared_by_its_features(compare, made, a) -> Non
     _, found = compare(f"{run}:fake-2")
     effect = row(found, "spread")["effect"]
     expected = frechet(features(made, "fake-2")) - frechet(features(made, "fake-4"))
-    # Two algorithms for the square root of a 4 x 4 matrix, float64 from float32 features.
+    # Two algorithms for the square root of a 4 x 4 matrix, both in float64.
     assert effect["difference"] == pytest.approx(expected, rel=1e-6, abs=1e-6)
     assert effect["low"] <= effect["difference"] <= effect["high"]
     assert (effect["n_pairs"], effect["n_clusters"]) == (24, 6)
