@@ -238,13 +238,14 @@ def train(
         Path, typer.Argument(metavar="CONFIG", help="Training configuration, such as configs/train/*.yaml.")
     ],
     output: Annotated[Path | None, _OUTPUT] = None,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Where to train.")] = "cpu",
     debug: Annotated[bool, _DEBUG] = False,
 ) -> int:
     """Train weights; the same command again continues."""
     del debug
     from sana_bench.train import train_from_config
 
-    return train_from_config(config, output)
+    return train_from_config(config, output, device)
 
 
 def _tier(name: str) -> Any:

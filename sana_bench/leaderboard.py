@@ -22,7 +22,7 @@ from sana_bench.results.statistics import t_interval
 from sana_bench.results.store import Store
 from sana_bench.run_files import RunFiles
 from sana_reports import SummaryCell, VariantInfo
-from sana_reports.leaderboard_data import KINDS, Column, Contrast, Entry, Incomplete, Leaderboard, Table
+from sana_reports.leaderboard_data import Column, Contrast, Entry, Incomplete, Leaderboard, Table
 
 __all__ = ["collect_leaderboard", "count_parameters", "paired_contrast", "weights_sha256"]
 
@@ -155,7 +155,8 @@ def _entry(
         variant=described["name"],
         fingerprint=described["fingerprint"],
         description=described["description"],
-        kind=_kind(described),
+        kind=info.kind,
+        derived_from=info.derived_from,
         run=files.directory.name,
         created=str(run["created"]),
         weights=weights,
@@ -165,14 +166,6 @@ def _entry(
         numbers=cells,
         report=link,
     )
-
-
-def _kind(described: Mapping[str, Any]) -> str:
-    """Pruned and inference-scaled variants say so in `kind`; all others are full-size."""
-    kind = str(described.get("kind", "full"))
-    if kind not in KINDS:
-        raise UsageError(f"variant {described['name']}: unknown kind {kind!r}{nearest(kind, KINDS)}")
-    return kind
 
 
 def _result(

@@ -6,8 +6,9 @@ from pathlib import Path
 from sana_bench import benchmarks, generators, loggers, metrics, plugins
 from sana_bench.catalogue import catalogue
 from sana_bench.errors import SuiteError
-from sana_bench.suite import list_variants, load_variant
+from sana_bench.suite import Variant, list_variants, load_variant
 from sana_bench.yaml_files import read_yaml
+from sana_reports.labels import origin_label
 
 __all__ = ["SECTIONS", "section_lines", "suites_dir"]
 
@@ -29,10 +30,7 @@ def section_lines(section: str) -> list[str]:
         case "variants":
             names = list_variants(directory / "variants")
             variants = [load_variant(directory / "variants" / f"{name}.yaml", catalogue()) for name in names]
-            return [
-                f"{v.name} ({v.tier}): {v.description}"
-                for v in sorted(variants, key=lambda v: v.tier, reverse=True)
-            ]
+            return [_variant(v) for v in sorted(variants, key=lambda v: v.tier, reverse=True)]
         case "benchmarks":
             return [_named("benchmarks", name, _benchmark) for name in benchmarks.names()]
         case "metrics":
@@ -40,6 +38,11 @@ def section_lines(section: str) -> list[str]:
         case "generators":
             return [_named("generators", name) for name in generators.names()]
     return [_named("loggers", name) for name in loggers.names()]
+
+
+def _variant(variant: Variant) -> str:
+    facts = filter(None, (variant.tier, origin_label(variant.kind, variant.derived_from)))
+    return f"{variant.name} ({', '.join(facts)}): {variant.description}"
 
 
 def _benchmark(name: str) -> str:

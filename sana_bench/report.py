@@ -11,14 +11,15 @@ import yaml
 
 from sana_bench import atomic, plugins
 from sana_bench.benchmarks.base import Prompt
-from sana_bench.errors import UsageError
+from sana_bench.errors import UsageError, nearest
 from sana_bench.fingerprint import image_key
+from sana_bench.origin import FULL
 from sana_bench.provenance import code_revision, command_line, describe_machine, now, package_versions
 from sana_bench.resolve import ResolvedSuite, SampleKey
 from sana_bench.results.schema import ImageRow, ScoreRecord, SummaryRecord
 from sana_bench.results.store import Store
 from sana_bench.run_files import RunFiles, image_path
-from sana_reports import Latency, ReportData, ReportPaths, SampleCell, SummaryCell, VariantInfo
+from sana_reports import KINDS, Latency, ReportData, ReportPaths, SampleCell, SummaryCell, VariantInfo
 
 __all__ = ["build_report_data", "regenerate_report", "write_run_report"]
 
@@ -124,10 +125,20 @@ def _variant_info(
         name=described["name"],
         fingerprint=described["fingerprint"],
         description=described["description"],
+        kind=_kind(described),
+        derived_from=str(described.get("derived_from") or ""),
         settings=settings,
         latency=_latency(rows, device_name),
         incomplete_reasons=reasons,
     )
+
+
+def _kind(described: Mapping[str, Any]) -> str:
+    """The variant's kind; runs of before it was written down are of full-size models."""
+    kind = str(described.get("kind", FULL))
+    if kind not in KINDS:
+        raise UsageError(f"variant {described['name']}: unknown kind {kind!r}{nearest(kind, KINDS)}")
+    return kind
 
 
 def _latency(rows: list[ImageRow], device_name: str) -> Latency | None:
@@ -185,6 +196,10 @@ def _sample_cell(
 ) -> SampleCell:
     verdict = next((record for record in found.values() if "correct" in record.details), None)
     details = verdict.details if verdict is not None else {}
+    answers = [answer for record in found.values() for answer in record.details.get("answers", ())]
+    rewards = {
+        metric: record.details["reward"] for metric, record in found.items() if "reward" in record.details
+    }
     return SampleCell(
         variant=variant,
         benchmark=benchmark,
@@ -197,6 +212,8 @@ def _sample_cell(
         reasons=details.get("reasons", ()),
         detections=details.get("detections", ()),
         scores={metric: record.value for metric, record in found.items() if record is not verdict},
+        answers=answers,
+        rewards=rewards,
     )
 
 

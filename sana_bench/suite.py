@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sana_bench.errors import SuiteError, nearest
+from sana_bench.origin import check_origin
 from sana_bench.validation import validate
 from sana_bench.yaml_files import Document, KeyPath, parse_override, read_yaml
 
@@ -116,21 +117,74 @@ class ModelSpec(_Spec):
     tiling: TilingSpec | None = None
 
 
+# What benchmarks score with: a search that it steers would be judged by its own examiner.
+_METRIC_JUDGES = ("detector", "geneval", "mask2former", "micro_detector")
+
+
+def _check_judge(name: str) -> str:
+    if name in _METRIC_JUDGES:
+        raise ValueError("that is what the benchmark scores with; choose clip_score or vision_language")
+    return name
+
+
+class JudgeSpec(_Spec):
+    """Who chooses among candidates; `weights` as for a model, where the judge needs any."""
+
+    name: Annotated[str, AfterValidator(_check_judge)]
+    weights: str | None = Field(default=None, min_length=1, max_length=500)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+
+def _check_power(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError("must be a power of two: candidates meet in pairs")
+    return value
+
+
+class BestOfNSpec(_Spec):
+    """Inference-time scaling: `candidates` images a search from the wrapped `generator`, of which `keep` become samples.
+
+    `batch_size` candidates are made and judged at once.
+    """
+
+    generator: str = "sana"
+    candidates: Annotated[int, Field(ge=1, le=65536), AfterValidator(_check_power)]
+    keep: Annotated[int, Field(ge=1, le=1024), AfterValidator(_check_power)] = 1
+    batch_size: int = Field(default=16, ge=1, le=4096)
+    judge: JudgeSpec
+
+    @model_validator(mode="after")
+    def _keeps_some(self) -> Self:
+        if self.keep > self.candidates:
+            raise ValueError("keep must not be larger than candidates")
+        return self
+
+
 class Variant(_Spec):
     """One way to turn prompts into images: a row of the leaderboard.
 
-    `sampler` is missing where images exist already.
+    `sampler` is missing where images exist already. `kind` and `derived_from` tell what the variant was made from; they
+    group reports and change no image.
     """
 
     schema_version: Literal[1] = 1
     name: Name
     tier: Tier
     description: str = Field(default="", max_length=500)
+    kind: Literal["full", "pruned", "grown", "inference_scaled"] = "full"
+    derived_from: Name | None = None
     generator: str = "sana"
     model: ModelSpec
     sampler: SamplerSpec | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     quantization: Literal["none", "int8", "w8a8"] = "none"
+    best_of_n: BestOfNSpec | None = None
+
+    @model_validator(mode="after")
+    def _searches(self) -> Self:
+        if (self.generator == "best_of_n") != (self.best_of_n is not None):
+            raise ValueError("generator best_of_n and the section best_of_n belong together")
+        return self
 
 
 class BenchmarkSpec(_Spec):
@@ -365,6 +419,7 @@ def load_variant(path: Path, catalogue: Catalogue, overrides: Sequence[_Override
         raise SuiteError(
             f"{document.origin(('name',))}: name is {variant.name!r}, the file name says {name!r}"
         )
+    check_origin(document)
     if variant.generator not in catalogue.generators:
         raise SuiteError(
             f"{document.origin(('generator',))}: unknown generator {variant.generator!r}"

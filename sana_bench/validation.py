@@ -1,5 +1,6 @@
 """pydantic's verdict on a document, told as one line: where, which key, what was found, what is allowed."""
 
+import re
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -55,7 +56,9 @@ def _allowed(problem: ErrorDetails) -> str:
         case "less_than_equal":
             return f"must be at most {context['le']}"
         case "literal_error":
-            return f"must be one of {context['expected']}".replace("'", "")
+            allowed = context["expected"].replace("'", "")
+            hint = nearest(str(problem["input"]), re.split(r", | or ", allowed))
+            return f"must be one of {allowed}{hint}"
         case "int_type" | "int_parsing" | "int_from_float":
             return "must be a whole number"
         case "float_type":

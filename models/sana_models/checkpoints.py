@@ -39,6 +39,7 @@ __all__ = [
     "read_config",
     "save_autoencoder",
     "save_pretrained",
+    "save_transformer",
 ]
 
 _WEIGHTS = "diffusion_pytorch_model"
@@ -174,6 +175,11 @@ def save_autoencoder(
     _write_module(model, config, folder, f"{_WEIGHTS}.safetensors", dtype)
 
 
+def save_transformer(model: SanaTransformer, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    """Write a transformer's `config.json` and weights in the diffusers layout."""
+    _write_module(model, model.config.to_dict(), folder, f"{_WEIGHTS}.safetensors", dtype)
+
+
 def save_pretrained(
     root: Path,
     *,
@@ -189,8 +195,7 @@ def save_pretrained(
     this package's own class, so that diffusers refuses the folder.
     """
     root.mkdir(parents=True, exist_ok=True)
-    weights = f"{_WEIGHTS}.safetensors"
-    _write_module(transformer, transformer.config.to_dict(), root / "transformer", weights, dtype)
+    save_transformer(transformer, root / "transformer", dtype=dtype)
     save_autoencoder(autoencoder, root / "vae", dtype=dtype)
     gemma = text_encoder.model.config.to_dict() | {"architectures": ["Gemma2Model"]}
     _write_module(text_encoder.model, gemma, root / "text_encoder", "model.safetensors", dtype)

@@ -46,10 +46,10 @@ class RMSNorm(nn.Module):
         x32 = x.float()
         # The norm reads x once and stores no squares.
         norm = torch.linalg.vector_norm(x32, dim=-1, keepdim=True)
-        normalised = x32 * self.weight.float() * torch.rsqrt(norm.square() / x.shape[-1] + self.eps)
-        if self.bias is not None:
-            normalised = normalised + self.bias.float()
-        return normalised.to(x.dtype)
+        inverse = torch.rsqrt(norm.square() / x.shape[-1] + self.eps)
+        if self.bias is None:
+            return (x32 * self.weight.float() * inverse).to(x.dtype)
+        return torch.addcmul(self.bias.float(), x32 * self.weight.float(), inverse).to(x.dtype)
 
 
 def relu_linear_attention(q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor, *, eps: float = 1e-15) -> Tensor:

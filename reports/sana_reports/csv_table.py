@@ -15,6 +15,8 @@ COLUMNS = (
     "run_fingerprint",
     "variant",
     "variant_fingerprint",
+    "kind",
+    "derived_from",
     "ranked",
     "benchmark",
     "metric",
@@ -35,7 +37,7 @@ COLUMNS = (
 def render_csv(data: ReportData) -> str:
     """All summaries in long form, values at full precision, empty where a number does not exist."""
     ranked = {row["variant"] for row in leaderboard_table(data) if row["rank"] is not None}
-    fingerprints = {variant.name: variant.fingerprint for variant in data.variants}
+    variants = {variant.name: variant for variant in data.variants}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -45,7 +47,9 @@ def render_csv(data: ReportData) -> str:
             data.tier,
             data.fingerprint,
             cell.variant,
-            fingerprints[cell.variant],
+            variants[cell.variant].fingerprint,
+            variants[cell.variant].kind,
+            variants[cell.variant].derived_from,
             cell.variant in ranked,
             cell.benchmark,
             cell.metric,

@@ -3,12 +3,20 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Latency", "ReportData", "ReportPaths", "SampleCell", "SummaryCell", "VariantInfo"]
+__all__ = ["KINDS", "Latency", "ReportData", "ReportPaths", "SampleCell", "SummaryCell", "VariantInfo"]
 
 OVERALL = "overall"
+# How a variant came to be: reports and leaderboards group in this order.
+KINDS = {
+    "full": "Full-size models",
+    "grown": "Grown models",
+    "pruned": "Pruned models",
+    "inference_scaled": "Inference-scaled models",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +36,15 @@ class VariantInfo:
     """One column of the report.
 
     `settings` is the fully resolved configuration; nested mappings are shown with dotted keys.
+    `kind` is a key of `KINDS`, `derived_from` the variant that this one was made from, if any.
     A variant with `incomplete_reasons` is shown but never ranked.
     """
 
     name: str
     fingerprint: str
     description: str = ""
+    kind: str = "full"
+    derived_from: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     latency: Latency | None = None
     incomplete_reasons: Sequence[str] = ()
@@ -74,7 +85,9 @@ class SampleCell:
 
     `correct` is None where the benchmark gives no verdict. `detections` are mappings with `label`, `score`,
     `box` ([x1, y1, x2, y2] in image pixels) and, where known, `color`. `scores` are the per-image values of
-    the other metrics by name. A sample whose `image_path` does not exist is shown as missing.
+    the other metrics by name. `answers` are what a visual question answering metric was told: mappings with
+    `question`, `answer` and `score`. `rewards` are what reward models gave, by metric.
+    A sample whose `image_path` does not exist is shown as missing.
     """
 
     variant: str
@@ -88,14 +101,17 @@ class SampleCell:
     reasons: Sequence[str] = ()
     detections: Sequence[Mapping[str, Any]] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
+    answers: Sequence[Mapping[str, Any]] = ()
+    rewards: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
-    """Everything one report shows. Variants, metrics and tasks appear in the order given here.
+    """Everything one report shows. Metrics and tasks appear in the order given here, variants grouped by kind.
 
     `created` is text ready to be shown. `banner` is an extra notice above the results; the notice that micro
     numbers do not compare with published ones appears by itself when `tier == "micro"`.
+    Raises `ValueError` for a variant of unknown kind.
     """
 
     title: str
@@ -111,6 +127,19 @@ class ReportData:
     provenance: Mapping[str, Any]
     incomplete_reasons: Sequence[str] = ()
     banner: str | None = None
+
+    def __post_init__(self) -> None:
+        for variant in self.variants:
+            if variant.kind not in KINDS:
+                raise ValueError(f"variant {variant.name!r} has the unknown kind {variant.kind!r}")
+        order = list(KINDS)
+        by_kind = sorted(self.variants, key=lambda variant: order.index(variant.kind))
+        object.__setattr__(self, "variants", by_kind)
+
+    @property
+    def groups(self) -> list[tuple[str, Sequence[VariantInfo]]]:
+        """Kinds with their variants, in the order of `KINDS`."""
+        return [(kind, list(found)) for kind, found in groupby(self.variants, lambda variant: variant.kind)]
 
     def variant_is_complete(self, name: str) -> bool:
         """Whether `name` may be ranked: no stated reason against it, and all of its numbers complete."""

@@ -26,7 +26,7 @@ def total_image_bytes(samples: Sequence[SampleCell]) -> int:
 def gallery_json(data: ReportData, out_dir: Path, *, inline: bool) -> Markup:
     """JSON for a `<script type="application/json">` element, with nothing in it that can end the element.
 
-    Raises `ValueError` for two samples in one place, an unknown variant or a malformed detection.
+    Raises `ValueError` for two samples in one place, an unknown variant, or a malformed detection, answer or reward.
     """
     columns = {variant.name: index for index, variant in enumerate(data.variants)}
     groups: dict[tuple[str, str, int], dict[str, Any]] = {}
@@ -57,7 +57,11 @@ def _cell(sample: SampleCell, out_dir: Path, *, inline: bool) -> dict[str, Any]:
         "correct": sample.correct,
         "reasons": list(sample.reasons),
         "detections": [_detection(sample, found) for found in sample.detections],
-        "scores": {name: round(value, 4) for name, value in sample.scores.items() if math.isfinite(value)},
+        "scores": _finite(sample.scores),
+        "rewards": _finite(
+            {name: _number(sample, "reward", value) for name, value in sample.rewards.items()}
+        ),
+        "answers": [_answer(sample, found) for found in sample.answers],
     }
 
 
@@ -72,13 +76,34 @@ def _source(path: Path, out_dir: Path, *, inline: bool) -> str | None:
     return media_type and f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items() if math.isfinite(value)}
+
+
+def _number(sample: SampleCell, what: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{_place(sample)}: {what} {value!r} is not a number")
+    return float(value)
+
+
+def _place(sample: SampleCell) -> str:
+    return f"sample {sample.prompt_id}/{sample.index} of variant {sample.variant!r}"
+
+
+def _answer(sample: SampleCell, found: Mapping[str, Any]) -> list[Any]:
+    """[question, answer, score]."""
+    if not isinstance(found, Mapping) or not found.keys() >= {"question", "answer", "score"}:
+        raise ValueError(f"{_place(sample)}: an answer is a question, an answer and a score, not {found!r}")
+    score = _number(sample, "the score of an answer", found["score"])
+    return [str(found["question"]), str(found["answer"]), round(score, 3) if math.isfinite(score) else None]
+
+
 def _detection(sample: SampleCell, found: Mapping[str, Any]) -> list[Any]:
     """[label, score, [x1, y1, x2, y2], color], short because a page holds thousands of them."""
     box = [float(value) for value in found["box"]]
     score = float(found["score"])
     if len(box) != 4 or not all(map(math.isfinite, [*box, score])):
-        where = f"sample {sample.prompt_id}/{sample.index} of variant {sample.variant!r}"
-        raise ValueError(f"{where}: bad detection {found!r}")
+        raise ValueError(f"{_place(sample)}: bad detection {found!r}")
     color = found.get("color")
     return [str(found["label"]), round(score, 3), [round(value, 1) for value in box], color and str(color)]
 

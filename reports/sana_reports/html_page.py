@@ -1,9 +1,6 @@
 """The report as one HTML file that opens from disk, with no network and nothing beside it."""
 
-import base64
-import hashlib
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -11,7 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from sana_reports import labels
-from sana_reports.data import ReportData
+from sana_reports.assets import asset, script_hash
+from sana_reports.data import KINDS, ReportData
 from sana_reports.gallery import gallery_json, total_image_bytes
 from sana_reports.plots import N_COLORS, interval_strip, task_bars, value_domain
 from sana_reports.tables import (
@@ -53,7 +51,7 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
 
     inline = total_image_bytes(data.samples) <= inline_limit_bytes
     blocks = metric_blocks(data)
-    script = Markup(_asset("report.js"))
+    script = Markup(asset("report.js"))
     environment = Environment(
         loader=PackageLoader("sana_reports"),
         autoescape=True,
@@ -64,6 +62,7 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
     return environment.get_template("report.html.j2").render(
         data=data,
         labels=labels,
+        kinds=KINDS,
         n_colors=N_COLORS,
         notices=labels.notices(data),
         unranked=[row for row in leaderboard_table(data) if row["rank"] is None],
@@ -75,14 +74,10 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
         filters=_filters(data),
         gallery=gallery_json(data, out_dir, inline=inline),
         inline=inline,
-        css=Markup(_asset("report.css")),
+        css=Markup(asset("report.css")),
         script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        script_hash=script_hash(script),
     )
-
-
-def _asset(name: str) -> str:
-    return files("sana_reports").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _numbers(data: ReportData, block: MetricBlock, row: MetricRow) -> list[_Number | None]:
@@ -116,13 +111,11 @@ def _charts(data: ReportData, blocks: list[MetricBlock]) -> list[tuple[MetricBlo
     """A wide and a narrow drawing of each metric that has tasks; the style sheet shows the one that fits."""
     names = [variant.name for variant in data.variants]
     charts = []
-    for number, block in enumerate(blocks):
+    for block in blocks:
         if len(block.tasks) >= 2:
-            drawings = [
-                task_bars(block, names, identifier=f"chart-{number}-{kind}", wide=kind == "wide")
-                for kind in ("wide", "narrow")
-            ]
-            charts.append((block, Markup("").join(drawings)))
+            charts.append(
+                (block, Markup("").join(task_bars(block, names, wide=wide) for wide in (True, False)))
+            )
     return charts
 
 
@@ -135,6 +128,15 @@ def _provenance(data: ReportData) -> list[tuple[str, dict[str, str]]]:
     return sections + [(key, flatten(value)) for key, value in nested.items() if value]
 
 
+def _orders(data: ReportData) -> list[tuple[str, str]]:
+    """(key, label) of everything that samples can be ordered by: scores, and rewards that are no score already."""
+    scores = dict.fromkeys(name for sample in data.samples for name in sample.scores)
+    rewards = dict.fromkeys(name for sample in data.samples for name in sample.rewards)
+    return [(f"scores:{name}", labels.metric_label(name)) for name in scores] + [
+        (f"rewards:{name}", f"reward ({labels.metric_label(name)})") for name in rewards if name not in scores
+    ]
+
+
 def _filters(data: ReportData) -> dict[str, Any]:
     """The choices of the gallery's controls."""
     names = list(enumerate(variant.name for variant in data.variants))
@@ -145,7 +147,7 @@ def _filters(data: ReportData) -> dict[str, Any]:
         "benchmarks": list(dict.fromkeys(sample.benchmark for sample in data.samples)),
         "tags": list(dict.fromkeys(sample.tag for sample in data.samples)),
         "indices": sorted({sample.index for sample in data.samples}),
-        "scores": list(dict.fromkeys(name for sample in data.samples for name in sample.scores)),
+        "orders": _orders(data),
         "has_verdicts": any(sample.correct is not None for sample in data.samples),
         "has_boxes": any(sample.detections for sample in data.samples),
         "variants": names,

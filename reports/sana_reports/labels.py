@@ -15,6 +15,7 @@ __all__ = [
     "metric_label",
     "notices",
     "one_line",
+    "origin_label",
     "task_label",
 ]
 
@@ -30,7 +31,9 @@ _METRICS = {
     "fid": "FID",
     "geneval": "GenEval",
     "image_reward": "ImageReward",
+    "mjhq30k": "MJHQ-30K",
 }
+_MADE = {"full": "", "inference_scaled": "inference-scaled"}
 _TASKS = {
     OVERALL: "Overall",
     "single_object": "Single object",
@@ -43,13 +46,19 @@ _TASKS = {
 
 
 def metric_label(name: str) -> str:
-    """The metric's usual spelling, or its name as given."""
+    """The usual spelling of a metric or benchmark, or its name as given."""
     return _METRICS.get(name, name)
 
 
 def task_label(key: str) -> str:
     """A task tag in words."""
     return _TASKS.get(key) or key.replace("_", " ").strip().capitalize()
+
+
+def origin_label(kind: str, derived_from: str | None) -> str:
+    """`pruned from NAME`; an empty string for a full-size variant that was made from no other."""
+    made = _MADE.get(kind, kind)
+    return f"{made or 'made'} from {derived_from}" if derived_from else made
 
 
 def direction(higher_is_better: bool) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from sana_reports.data import Latency, SummaryCell
+from sana_reports.data import KINDS, Latency, SummaryCell
 
 __all__ = [
-    "KINDS",
     "Column",
     "Contrast",
     "Entry",
@@ -19,13 +18,6 @@ __all__ = [
     "from_json",
     "to_json",
 ]
-
-# How a variant came to be: rows are grouped in this order.
-KINDS = {
-    "full": "Full-size models",
-    "pruned": "Pruned models",
-    "inference-scaled": "Inference-scaled models",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,15 +34,16 @@ class Column:
 class Entry:
     """One complete variant: a row. `numbers` holds the overall number of each metric by name.
 
-    `kind` is a key of `KINDS`. `parameters` counts the denoising network's weights, None where unknown.
-    `report` is a link to the run's HTML report relative to the leaderboard, or None. `other_runs` measured
-    the same fingerprint earlier.
+    `kind` is a key of `KINDS`, `derived_from` the variant that this one was made from. `parameters` counts the
+    denoising network's weights, None where unknown. `report` is a link to the run's HTML report relative to the
+    leaderboard, or None. `other_runs` measured the same fingerprint earlier.
     """
 
     variant: str
     fingerprint: str
     description: str = ""
     kind: str = "full"
+    derived_from: str = ""
     run: str
     created: str
     weights: str = ""

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 
 from sana_reports.csv_table import escape_field
-from sana_reports.data import SummaryCell
+from sana_reports.data import KINDS, OVERALL, SummaryCell
 from sana_reports.labels import (
     MICRO_NOTICE,
     MISSING,
@@ -14,33 +14,46 @@ from sana_reports.labels import (
     format_value,
     metric_label,
     one_line,
+    origin_label,
+    task_label,
 )
-from sana_reports.leaderboard_data import KINDS, Entry, Leaderboard, Table
+from sana_reports.leaderboard_data import Entry, Leaderboard, Table
 from sana_reports.markdown import escape_markdown, markdown_table
-from sana_reports.published import PublishedRow, published_rows
+from sana_reports.published import PublishedRow, PublishedTable, published_table
 from sana_reports.ranking import RANK_RULE, RankRange, grouped
 
 __all__ = ["CSV_COLUMNS", "render_csv", "render_latex", "render_markdown", "table_title"]
 
 QUOTED_NOTE = "Quoted from papers under their own protocol and hardware: for orientation, never ranked."
 CSV_COLUMNS = (
-    "tier", "benchmark", "workload", "source", "kind", "variant", "variant_fingerprint", "run", "metric",
-    "protocol", "rank_best", "rank_worst", "value", "low", "high", "n_samples", "n_prompts", "unit",
-    "higher_is_better", "latency_ms", "device", "parameters",
+    "tier", "benchmark", "workload", "source", "kind", "derived_from", "variant", "variant_fingerprint", "run",
+    "metric", "key", "protocol", "rank_best", "rank_worst", "value", "low", "high", "n_samples", "n_prompts", "unit",
+    "higher_is_better", "latency_ms", "images_per_s", "device", "parameters",
 )  # fmt: skip
 
 
 def table_title(table: Table) -> str:
-    """What a table ranks: tier and benchmark."""
-    return f"{table.benchmark}, {table.tier} tier"
+    """What a table ranks: benchmark and tier."""
+    return f"{metric_label(table.benchmark)}, {table.tier} tier"
 
 
-def _quoted(table: Table) -> list[tuple[PublishedRow, list[float | None]]]:
-    return published_rows(table.tier, table.benchmark, tuple(column.metric for column in table.columns))
+def quoted_table(table: Table) -> PublishedTable | None:
+    """The published numbers that belong beside a ranking; None for the micro tier and other prompts."""
+    return published_table(table.tier, table.benchmark, tuple(column.metric for column in table.columns))
 
 
-def _millions(entry: Entry) -> str:
-    return MISSING if entry.parameters is None else f"{entry.parameters / 1e6:,.2f} M"
+def quoted_label(column: tuple[str, str]) -> str:
+    """Heading of a column of published numbers."""
+    metric, key = column
+    return metric_label(metric) if key == OVERALL else task_label(key)
+
+
+def entry_size(entry: Entry) -> str:
+    """Parameters in millions or billions."""
+    if entry.parameters is None:
+        return MISSING
+    billions = entry.parameters >= 1e9
+    return f"{entry.parameters / (1e9 if billions else 1e6):.2f} {'B' if billions else 'M'}"
 
 
 def _milliseconds(entry: Entry) -> str:
@@ -61,8 +74,8 @@ def render_markdown(board: Leaderboard) -> str:
         parts.append(f"> **{escape_markdown(MICRO_NOTICE)}**")
     for table in board.tables:
         parts += [f"## {escape_markdown(table_title(table))}", _markdown_table(table)]
-        if _quoted(table):
-            parts.append(escape_markdown(f"Italics: {QUOTED_NOTE}"))
+        if (quoted := quoted_table(table)) is not None:
+            parts += ["### Published numbers", escape_markdown(QUOTED_NOTE), _markdown_quoted(quoted)]
     parts.append(
         escape_markdown(RANK_RULE) if board.tables else "No complete result yet: `sana-bench run` makes one."
     )
@@ -84,20 +97,42 @@ def _markdown_table(table: Table) -> str:
             rows.append([f"**{KINDS[kind]}**", *[""] * (len(header) - 1)])
         for entry, ranks in entries:
             cells = [entry.numbers[column.metric] for column in table.columns]
-            row = [escape_markdown(entry.variant), f"`{one_line(entry.fingerprint[:12])}`"]
+            row = [_markdown_name(entry), f"`{one_line(entry.fingerprint[:12])}`"]
             for rank, cell in zip(ranks, cells, strict=True):
                 row += [str(rank), escape_markdown(_number(cell))]
             count = f"{cells[0].n_samples} ({cells[0].n_prompts})" if cells else MISSING
             rows.append(
-                [*row, count, _milliseconds(entry), escape_markdown(_device(entry)), _millions(entry)]
+                [*row, count, _milliseconds(entry), escape_markdown(_device(entry)), entry_size(entry)]
             )
-    for quote, numbers in _quoted(table):
-        row = [f"*{escape_markdown(f'{quote.model}, {quote.resolution} px')}*", escape_markdown(quote.source)]
-        for number in numbers:
-            row += [MISSING, MISSING if number is None else f"*{number:g}*"]
-        time = MISSING if quote.latency_s is None else f"*{1000 * quote.latency_s:.0f} ms*"
-        rows.append([*row, MISSING, time, quote.hardware, f"*{1000 * quote.parameters_b:,.0f} M*"])
     return markdown_table(header, rows, right_from=2)
+
+
+def _markdown_name(entry: Entry) -> str:
+    origin = origin_label(entry.kind, entry.derived_from)
+    return escape_markdown(entry.variant) + (f" ({escape_markdown(origin)})" if origin else "")
+
+
+def _markdown_quoted(quoted: PublishedTable) -> str:
+    labels = [escape_markdown(quoted_label(column)) for column in quoted.columns]
+    header = ["Model", "Source", *labels, "Images per second", "Time per image", "Hardware", "Parameters"]
+    rows = []
+    for kind, published in quoted.groups:
+        rows.append([f"**{KINDS[kind]}**", *[""] * (len(header) - 1)])
+        for row in published:
+            numbers = [MISSING if (n := row.numbers.get(c)) is None else f"*{n:g}*" for c in quoted.columns]
+            throughput = MISSING if row.throughput is None else f"*{row.throughput:g}*"
+            time = MISSING if row.latency_s is None else f"*{row.latency_s:g} s*"
+            place = f"quoted: {escape_markdown(row.source(quoted.metrics))}"
+            name = f"*{escape_markdown(row.title)}*"
+            rows.append(
+                [name, place, *numbers, throughput, time, row.hardware or MISSING, published_size(row)]
+            )
+    return markdown_table(header, rows, right_from=2)
+
+
+def published_size(row: PublishedRow) -> str:
+    """Parameters of a published model."""
+    return MISSING if row.parameters_b is None else f"{row.parameters_b:g} B"
 
 
 def _markdown_incomplete(board: Leaderboard) -> str:
@@ -140,23 +175,34 @@ def _csv_rows(table: Table) -> list[Sequence[object]]:
                 parameters = "" if entry.parameters is None else entry.parameters
                 rows.append(
                     (
-                        *place, "measured", kind, entry.variant, entry.fingerprint, entry.run, column.metric,
-                        column.protocol, rank.best, rank.worst, cell.value, cell.low, cell.high, cell.n_samples,
-                        cell.n_prompts, cell.unit, cell.higher_is_better, latency, _device(entry), parameters,
+                        *place, "measured", kind, entry.derived_from, entry.variant, entry.fingerprint, entry.run,
+                        column.metric, cell.key, column.protocol, rank.best, rank.worst, cell.value, cell.low,
+                        cell.high, cell.n_samples, cell.n_prompts, cell.unit, cell.higher_is_better, latency, "",
+                        _device(entry), parameters,
                     )
                 )  # fmt: skip
-    for quote, numbers in _quoted(table):
-        for column, number in zip(table.columns, numbers, strict=True):
-            if number is not None:
-                latency = "" if quote.latency_s is None else 1000 * quote.latency_s
-                rows.append(
-                    (
-                        *place, f"quoted: {quote.source}", "", f"{quote.model}, {quote.resolution} px", "", "",
-                        column.metric, "as published", "", "", number, "", "", "", "", "",
-                        column.higher_is_better, latency, quote.hardware, int(1e9 * quote.parameters_b),
-                    )
-                )  # fmt: skip
+    if (quoted := quoted_table(table)) is not None:
+        for _, published in quoted.groups:
+            for row in published:
+                rows += _csv_quoted(place, row, quoted)
     return rows
+
+
+def _csv_quoted(
+    place: tuple[str, str, str], row: PublishedRow, quoted: PublishedTable
+) -> list[Sequence[object]]:
+    latency = "" if row.latency_s is None else 1000 * row.latency_s
+    throughput = "" if row.throughput is None else row.throughput
+    parameters = "" if row.parameters_b is None else round(1e9 * row.parameters_b)
+    return [
+        (
+            *place, f"quoted: {row.source({metric})}", row.kind, "", row.title, "", "", metric, key, "as published",
+            "", "", row.numbers[metric, key], "", "", "", "", "", metric != "fid", latency, throughput, row.hardware,
+            parameters,
+        )
+        for metric, key in quoted.columns
+        if (metric, key) in row.numbers
+    ]  # fmt: skip
 
 
 # LaTeX
@@ -204,16 +250,8 @@ def _latex_table(table: Table) -> str:
         if len(groups) > 1:
             body.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(KINDS[kind])}}}}} \\")
         body += [_latex_row(table, entry, ranks) for entry, ranks in entries]
-    quoted = _quoted(table)
-    if quoted:
-        note = rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(QUOTED_NOTE)}}}}} \\"
-        body += [r"\midrule", note]
-    for quote, numbers in quoted:
-        row = [escape_latex(f"{quote.model}, {quote.resolution} px ({quote.source})")]
-        for number in numbers:
-            row += ["--" if number is None else f"{number:g}", "--"]
-        time = "--" if quote.latency_s is None else f"{1000 * quote.latency_s:.0f}"
-        body.append(" & ".join([*row, time, f"{1000 * quote.parameters_b:,.0f} M"]) + r" \\")
+    if (quoted := quoted_table(table)) is not None:
+        body += _latex_quoted(table, quoted, width)
     protocols = ", ".join(column.protocol for column in columns)
     micro = f" {MICRO_NOTICE}" if table.tier == "micro" else ""
     devices = sorted({_device(entry) for entry in table.entries if entry.latency is not None})
@@ -238,9 +276,31 @@ def _latex_table(table: Table) -> str:
     )
 
 
+def _latex_quoted(table: Table, quoted: PublishedTable, width: int) -> list[str]:
+    """Overall numbers only: a page has no room for the categories."""
+    body = [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(QUOTED_NOTE)}}}}} \\"]
+    for kind, published in quoted.groups:
+        body.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(KINDS[kind])}, quoted}}}} \\")
+        for row in published:
+            found = [row.numbers.get((column.metric, OVERALL)) for column in table.columns]
+            shown = [
+                number if column.metric in quoted.metrics else None
+                for column, number in zip(table.columns, found, strict=True)
+            ]
+            if all(number is None for number in shown):
+                continue
+            cells = [escape_latex(f"{row.title} ({row.source(quoted.metrics)})")]
+            for number in shown:
+                cells += ["--" if number is None else f"{number:g}", "--"]
+            time = "--" if row.latency_s is None else f"{1000 * row.latency_s:.0f}"
+            body.append(" & ".join([*cells, time, escape_latex(published_size(row))]) + r" \\")
+    return body
+
+
 def _latex_row(table: Table, entry: Entry, ranks: Sequence[RankRange]) -> str:
-    row = [escape_latex(entry.variant)]
+    origin = origin_label(entry.kind, entry.derived_from)
+    row = [escape_latex(entry.variant + (f" ({origin})" if origin else ""))]
     for column, rank in zip(table.columns, ranks, strict=True):
         row += [escape_latex(_number(entry.numbers[column.metric])), escape_latex(str(rank))]
     time = "--" if entry.latency is None else f"{entry.latency.value_ms:.1f}"
-    return " & ".join([*row, time, escape_latex(_millions(entry))]) + r" \\"
+    return " & ".join([*row, time, escape_latex(entry_size(entry))]) + r" \\"

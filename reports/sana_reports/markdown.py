@@ -2,7 +2,7 @@
 
 import re
 
-from sana_reports.data import Latency, ReportData, SummaryCell
+from sana_reports.data import KINDS, Latency, ReportData, SummaryCell, VariantInfo
 from sana_reports.labels import (
     MISSING,
     direction,
@@ -12,6 +12,7 @@ from sana_reports.labels import (
     metric_label,
     notices,
     one_line,
+    origin_label,
     task_label,
 )
 from sana_reports.tables import flatten, leaderboard_table, metric_blocks, setting_rows, verdict_changes
@@ -66,6 +67,8 @@ def _facts(data: ReportData) -> str:
 def _summary(data: ReportData) -> str:
     header = ["Metric", "Task", "Protocol", *(escape_markdown(variant.name) for variant in data.variants)]
     rows = []
+    if len(data.groups) > 1:
+        rows.append(["**Kind**", "", "", *(escape_markdown(_kind(variant)) for variant in data.variants)])
     for block in metric_blocks(data):
         name = f"{escape_markdown(block.benchmark)}: {escape_markdown(metric_label(block.metric))}"
         for row in block.rows:
@@ -79,6 +82,11 @@ def _summary(data: ReportData) -> str:
         return "No scores."
     note = "Brackets: 95 % interval. n: images (prompts)."
     return f"{markdown_table(header, rows, right_from=3)}\n\n{note}"
+
+
+def _kind(variant: VariantInfo) -> str:
+    origin = origin_label(variant.kind, variant.derived_from)
+    return KINDS[variant.kind] + (f", {origin}" if origin else "")
 
 
 def _latency(latency: Latency | None) -> str:

@@ -10,7 +10,7 @@ from sana_reports.data import SummaryCell
 from sana_reports.labels import format_count, format_interval, format_value, metric_label, task_label
 from sana_reports.tables import MetricBlock, MetricRow
 
-__all__ = ["N_COLORS", "interval_strip", "nice_ticks", "task_bars", "value_domain"]
+__all__ = ["N_COLORS", "interval_strip", "nice_ticks", "shorten", "task_bars", "value_domain"]
 
 # The style sheet defines this many series colours, safe for colour-blind readers; later variants start again.
 N_COLORS = 8
@@ -70,7 +70,7 @@ def interval_strip(cell: SummaryCell, column: int, domain: tuple[float, float]) 
     ).format(column % N_COLORS, frame.x(low), frame.x(high), frame.x(cell.value))
 
 
-def task_bars(block: MetricBlock, variants: Sequence[str], *, identifier: str, wide: bool) -> Markup:
+def task_bars(block: MetricBlock, variants: Sequence[str], *, wide: bool) -> Markup:
     """Horizontal bars grouped by task, one bar per variant, each with its interval, value and name."""
     low, high = value_domain(block.tasks, block.unit, from_zero=True)
     frame = _Frame(1000, 340, 890, False, low, high) if wide else _Frame(400, 128, 336, True, low, high)
@@ -81,19 +81,16 @@ def task_bars(block: MetricBlock, variants: Sequence[str], *, identifier: str, w
         marks.append(group)
         top = bottom + (16 if wide else 12)
     height = top + 14
-    title = f"{metric_label(block.metric)} by task"
     return Markup(
-        '<svg class="bars {}" viewBox="0 0 {} {}" role="img" aria-labelledby="{id}-title {id}-desc">'
-        '<title id="{id}-title">{}</title><desc id="{id}-desc">{}</desc>{}{}</svg>'
+        '<svg class="bars {}" viewBox="0 0 {} {}" role="img" aria-label="{}"><desc>{}</desc>{}{}</svg>'
     ).format(
         "wide" if wide else "narrow",
         frame.width,
         height,
-        title,
+        f"{metric_label(block.metric)} by task",
         _description(block, variants),
         _grid(frame, block.unit, top),
         Markup("").join(marks),
-        id=identifier,
     )
 
 
@@ -117,7 +114,7 @@ def _group(frame: _Frame, row: MetricRow, variants: Sequence[str], top: int) -> 
 def _bar(frame: _Frame, index: int, name: str, cell: SummaryCell | None, top: int) -> Markup:
     middle = top + _BAR_HEIGHT / 2
     text = Markup('<text class="{}" x="{:.1f}" y="{}" dy="0.32em"{}>{}</text>')
-    short = _shorten(name, 18 if frame.heading_above else 26)
+    short = shorten(name, 18 if frame.heading_above else 26)
     label = text.format("name", frame.left - 10, middle, Markup(' text-anchor="end"'), short)
     if cell is None or not math.isfinite(cell.value):
         return label + text.format("value", frame.left + 6, middle, "", "no value")
@@ -171,7 +168,7 @@ def _description(block: MetricBlock, variants: Sequence[str]) -> str:
     )
 
 
-def _shorten(text: str, limit: int) -> str:
+def shorten(text: str, limit: int) -> str:
     """Cut the middle out: variants of one family differ at either end of their names."""
     if len(text) <= limit:
         return text

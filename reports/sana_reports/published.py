@@ -1,83 +1,225 @@
 """Published numbers, quoted: for orientation beside full-tier results, never ranked with them.
 
-Sources: SANA (arXiv:2410.10629, Table 7), SANA-1.5 (arXiv:2501.18427v4, Table 1). FID and CLIP score are over
-MJHQ-30K; latency is one image on an A100, in seconds. The 512-pixel latencies of SANA look swapped between 0.6B
-and 1.6B in the paper and are left out.
+Sources: SANA (arXiv:2410.10629, Tables 7, 10 and 11), SANA-1.5 (arXiv:2501.18427v4, Tables 1 to 4 and Figure 4) and the
+table of released weights in the README of NVlabs/Sana. FID and CLIP score are over MJHQ-30K. Speed is on one A100:
+latency for one image, throughput in batches. Left out: the 512-pixel latencies of SANA, which look swapped between
+0.6B and 1.6B in the paper, and SANA-1.5's Table 1 where it repeats SANA's Table 7.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["PUBLISHED", "PublishedRow", "published_rows"]
+from sana_reports.data import KINDS
 
-_SANA = "SANA, arXiv:2410.10629, Table 7"
-_SANA_15 = "SANA-1.5, arXiv:2501.18427v4, Table 1"
+__all__ = ["PUBLISHED", "PublishedRow", "PublishedTable", "published_table"]
+
+# What the papers measured each metric on, with its categories. A number over other prompts is no counterpart.
+_GENEVAL = ("overall", "single_object", "two_object", "counting", "colors", "position", "color_attr")
+_DPG = ("overall", "global", "entity", "attribute", "relation", "other")
+_COLUMNS = {
+    "geneval": tuple(("geneval", key) for key in _GENEVAL),
+    "dpg_bench": tuple(("dpg_bench", key) for key in _DPG),
+    "mjhq30k": (("fid", "overall"), ("clip_score", "overall")),
+    "image_reward": (("image_reward", "overall"),),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedRow:
-    """One model as its paper reports it; None where the paper has no number."""
+    """One model as one source reports it.
+
+    `numbers` has a value for each (metric, category) that the source gives, in its own unit: GenEval in [0, 1], DPG-Bench
+    out of 100. `tables` names the place of each metric, and of `speed`. Sizes are in 1e9 parameters, `resolution` in pixels,
+    `latency_s` in seconds an image, `throughput` in images a second; None where unknown.
+    """
 
     model: str
-    resolution: int
-    parameters_b: float
-    geneval: float
-    dpg_bench: float
-    fid: float | None
-    clip_score: float | None
+    kind: str
+    resolution: int | None
+    parameters_b: float | None
+    throughput: float | None
     latency_s: float | None
     hardware: str
-    source: str
+    numbers: Mapping[tuple[str, str], float]
+    paper: str
+    tables: Mapping[str, str]
 
-    def number(self, metric: str) -> float | None:
-        """The quoted value of a metric by the harness's name for it."""
-        return {
-            "geneval": self.geneval,
-            "dpg_bench": self.dpg_bench,
-            "fid": self.fid,
-            "clip_score": self.clip_score,
-        }.get(metric)
+    @property
+    def title(self) -> str:
+        """Model and resolution."""
+        return self.model if self.resolution is None else f"{self.model}, {self.resolution} px"
+
+    def source(self, metrics: set[str]) -> str:
+        """The paper, with the tables that hold these metrics and the speed."""
+        timed = self.latency_s is not None or self.throughput is not None
+        wanted = [*sorted(metrics & self.tables.keys()), *(["speed"] if timed else [])]
+        places = {self.tables[name] for name in wanted if name in self.tables}
+        return ", ".join([self.paper, *sorted(places, key=lambda place: (len(place), place))])
 
 
-_ROWS = (
-    # model, resolution, parameters (1e9), GenEval, DPG, FID, CLIP, latency (s), hardware, source
-    ("Sana-0.6B", 512, 0.6, 0.64, 84.3, 5.67, 27.92, None, "", _SANA),
-    ("Sana-1.6B", 512, 1.6, 0.66, 85.5, 5.16, 28.19, None, "", _SANA),
-    ("Sana-0.6B", 1024, 0.6, 0.64, 83.6, 5.81, 28.36, 0.9, "A100, FP16", _SANA),
-    ("Sana-1.6B", 1024, 1.6, 0.66, 84.8, 5.76, 28.67, 1.2, "A100, FP16", _SANA),
-    ("SANA-1.5 4.8B Pre", 1024, 4.8, 0.72, 85.0, 5.42, 29.16, 4.2, "A100, BF16", _SANA_15),
-    ("SANA-1.5 4.8B", 1024, 4.8, 0.81, 84.7, 5.99, 29.23, 4.2, "A100, BF16", _SANA_15),
+@dataclass(frozen=True, slots=True)
+class PublishedTable:
+    """Quoted rows that belong beside one ranking, and the (metric, category) of each of their columns."""
+
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[PublishedRow, ...]
+
+    @property
+    def metrics(self) -> set[str]:
+        """The metrics of the columns."""
+        return {metric for metric, _ in self.columns}
+
+    @property
+    def groups(self) -> list[tuple[str, list[PublishedRow]]]:
+        """Rows by kind, in the order of `KINDS`."""
+        found = [(kind, [row for row in self.rows if row.kind == kind]) for kind in KINDS]
+        return [(kind, rows) for kind, rows in found if rows]
+
+
+_SANA = "SANA, arXiv:2410.10629"
+_SANA_15 = "SANA-1.5, arXiv:2501.18427v4"
+_README = "README of NVlabs/Sana, performance table"
+_SANA_TABLES = {
+    "speed": "Table 7", "fid": "Table 7", "clip_score": "Table 7", "geneval": "Table 10", "dpg_bench": "Table 11",
+    "image_reward": "Table 11",
+}  # fmt: skip
+_SANA_15_TABLES = dict.fromkeys(("speed", "fid", "clip_score", "dpg_bench"), "Table 1") | {
+    "geneval": "Table 2"
+}
+
+# model, pixels, parameters (1e9), images/s in batches of 16, latency (s), FID, CLIP, GenEval overall and by task,
+# DPG-Bench overall and by category, ImageReward
+_SANA_ROWS = (
+    ("PixArt-alpha", 512, 0.6, 1.5, 1.2, 6.14, 27.55, (0.48, 0.98, 0.50, 0.44, 0.80, 0.08, 0.07),
+     (71.6, 81.7, 80.1, 80.4, 81.7, 76.5), 0.92),
+    ("PixArt-Sigma", 512, 0.6, 1.5, 1.2, 6.34, 27.62, (0.52, 0.98, 0.59, 0.50, 0.80, 0.10, 0.15),
+     (79.5, 87.5, 87.1, 86.5, 84.0, 86.1), 0.97),
+    ("Sana-0.6B", 512, 0.6, 6.7, None, 5.67, 27.92, (0.64, 0.99, 0.71, 0.63, 0.91, 0.16, 0.42),
+     (84.3, 82.6, 90.0, 88.6, 90.1, 91.9), 0.93),
+    ("Sana-1.6B", 512, 1.6, 3.8, None, 5.16, 28.19, (0.66, 0.99, 0.79, 0.63, 0.88, 0.18, 0.47),
+     (85.5, 90.3, 91.2, 89.0, 88.9, 92.0), 1.04),
+    ("LUMINA-Next", 1024, 2.0, 0.12, 9.1, 7.58, 26.84, (0.46, 0.92, 0.46, 0.48, 0.70, 0.09, 0.13),
+     (74.6, 82.8, 88.7, 86.4, 80.5, 81.8), None),
+    ("SDXL", 1024, 2.6, 0.15, 6.5, 6.63, 29.03, (0.55, 0.98, 0.74, 0.39, 0.85, 0.15, 0.23),
+     (74.7, 83.3, 82.4, 80.9, 86.8, 80.4), 0.69),
+    ("Playground-v2.5", 1024, 2.6, 0.21, 5.3, 6.09, 29.13, (0.56, 0.98, 0.77, 0.52, 0.84, 0.11, 0.17),
+     (75.5, 83.1, 82.6, 81.2, 84.1, 83.5), 1.09),
+    ("Hunyuan-DiT", 1024, 1.5, 0.05, 18.2, 6.54, 28.19, (0.63, 0.97, 0.77, 0.71, 0.88, 0.13, 0.30),
+     (78.9, 84.6, 80.6, 88.0, 74.4, 86.4), 0.92),
+    ("PixArt-Sigma", 1024, 0.6, 0.4, 2.7, 6.15, 28.26, (0.54,), (80.5, 86.9, 82.9, 88.9, 86.6, 87.7), 0.87),
+    ("DALLE3", 1024, None, None, None, None, None, (0.67, 0.96, 0.87, 0.47, 0.83, 0.43, 0.45),
+     (83.5, 91.0, 89.6, 88.4, 90.6, 89.8), None),
+    ("SD3-medium", 1024, 2.0, 0.28, 4.4, 11.92, 27.83, (0.62, 0.98, 0.74, 0.63, 0.67, 0.34, 0.36),
+     (84.1, 87.9, 91.0, 88.8, 80.7, 88.7), 0.86),
+    ("FLUX-dev", 1024, 12.0, 0.04, 23.0, 10.15, 27.47, (0.67, 0.99, 0.81, 0.79, 0.74, 0.20, 0.47),
+     (84.0, 82.1, 89.5, 88.7, 91.1, 89.4), None),
+    ("FLUX-schnell", 1024, 12.0, 0.5, 2.1, 7.94, 28.14, (0.71, 0.99, 0.92, 0.73, 0.78, 0.28, 0.54),
+     (84.8, 91.2, 91.3, 89.7, 86.5, 87.0), 0.91),
+    ("Sana-0.6B", 1024, 0.6, 1.7, 0.9, 5.81, 28.36, (0.64, 0.99, 0.76, 0.64, 0.88, 0.18, 0.39),
+     (83.6, 83.0, 89.5, 89.3, 90.1, 90.2), 0.97),
+    ("Sana-1.6B", 1024, 1.6, 1.0, 1.2, 5.76, 28.67, (0.66, 0.99, 0.77, 0.62, 0.88, 0.21, 0.47),
+     (84.8, 86.0, 91.5, 88.9, 91.9, 90.7), 0.99),
+)  # fmt: skip
+
+# model, kind, parameters (1e9), images/s in batches of 10, latency (s), FID, CLIP, DPG-Bench, GenEval overall and by task
+_SANA_15_ROWS = (
+    ("SDXL", "full", 2.6, None, None, None, None, None, (0.55, 0.98, 0.74, 0.39, 0.85, 0.15, 0.23)),
+    ("DALLE3", "full", None, None, None, None, None, None, (0.67, 0.96, 0.87, 0.47, 0.83, 0.43, 0.45)),
+    ("FLUX-dev", "full", 12.0, None, None, None, None, None, (0.68, 0.99, 0.85, 0.74, 0.79, 0.21, 0.48)),
+    ("SD3", "full", None, None, None, None, None, None, (0.74, 0.99, 0.94, 0.72, 0.89, 0.33, 0.60)),
+    ("Playground-v3", "full", 24.0, 0.06, 15.0, None, None, 87.0, (0.76, 0.99, 0.95, 0.72, 0.82, 0.50, 0.54)),
+    ("SD1.5", "full", None, None, None, None, None, None, (0.42, 0.98, 0.39, 0.31, 0.72, 0.04, 0.06)),
+    ("SD1.5 + inference scaling", "inference_scaled", None, None, None, None, None, None,
+     (0.87, 1.00, 0.97, 0.93, 0.96, 0.75, 0.62)),
+    ("SANA-1.5 4.8B Pre", "grown", 4.8, 0.26, 4.2, 5.42, 29.16, 85.0,
+     (0.72, 0.99, 0.85, 0.77, 0.87, 0.34, 0.54)),
+    ("SANA-1.5 4.8B Ours", "grown", 4.8, 0.26, 4.2, 5.99, 29.23, 84.7,
+     (0.81, 0.99, 0.93, 0.86, 0.84, 0.59, 0.65)),
+    ("SANA-1.5 4.8B + inference scaling 2048", "inference_scaled", 4.8, None, None, None, None, None,
+     (0.96, 1.00, 1.00, 0.97, 0.94, 0.96, 0.87)),
+)  # fmt: skip
+
+# model, kind, pixels, parameters (1e9), GenEval, place
+_SANA_15_GENEVAL = (
+    ("SANA-1.5 4.8B", "grown", 512, 4.8, 0.693, "Table 3"),
+    ("SANA-1.5 pruned 3.2B", "pruned", 512, 3.2, 0.673, "Table 3"),
+    ("SANA-1.5 pruned 3.2B + FT", "pruned", 512, 3.2, 0.684, "Table 3"),
+    ("SANA-1.5 pruned 2.4B", "pruned", 512, 2.4, 0.647, "Fig. 4"),
+    ("SANA-1.5 pruned 2.4B + FT", "pruned", 512, 2.4, 0.675, "Fig. 4"),
+    ("SANA-1.5 pruned 1.6B", "pruned", 512, 1.6, 0.571, "Table 3"),
+    ("SANA-1.5 pruned 1.6B + FT", "pruned", 512, 1.6, 0.672, "Table 3"),
+    ("SANA-1.0 1.6B", "full", 512, 1.6, 0.664, "Table 3"),
+    ("SANA 0.6B pre", "full", None, 0.6, 0.64, "Table 4"),
+    ("SANA 0.6B SFT", "full", None, 0.6, 0.68, "Table 4"),
+    ("SANA 1.6B pre", "full", None, 1.6, 0.66, "Table 4"),
+    ("SANA 1.6B SFT", "full", None, 1.6, 0.69, "Table 4"),
+    ("SANA 4.8B pre", "grown", None, 4.8, 0.69, "Table 4"),
+    ("SANA 4.8B SFT", "grown", None, 4.8, 0.72, "Table 4"),
 )
-PUBLISHED = tuple(
-    PublishedRow(
-        model=model,
-        resolution=resolution,
-        parameters_b=parameters,
-        geneval=geneval,
-        dpg_bench=dpg,
-        fid=fid,
-        clip_score=clip,
-        latency_s=latency,
-        hardware=hardware,
-        source=source,
-    )
-    for model, resolution, parameters, geneval, dpg, fid, clip, latency, hardware, source in _ROWS
+
+# model, kind, parameters (1e9), images/s, latency (s), FID, CLIP, GenEval, DPG-Bench
+_README_ROWS = (
+    ("Sana-0.6B (released)", "full", 0.6, 1.7, 0.9, 5.61, 28.80, 0.68, 84.2),
+    ("Sana-1.6B-MultiLing (released)", "full", 1.6, 1.0, 1.2, 5.92, 28.94, 0.69, 84.5),
+    ("Sana-1.5-1.6B (released)", "full", 1.6, 1.0, 1.2, 5.70, 29.12, 0.82, 84.5),
+    ("Sana-1.5-4.8B (released)", "grown", 4.8, 0.26, 4.2, 5.99, 29.23, 0.81, 84.7),
 )
 
-# What the papers measured each metric on. A number over other prompts is no counterpart.
-_MEASURED_ON = {"geneval": "geneval", "dpg_bench": "dpg_bench", "fid": "mjhq30k", "clip_score": "mjhq30k"}
+
+def _numbers(
+    fid: float | None,
+    clip: float | None,
+    geneval: tuple[float, ...],
+    dpg: tuple[float, ...],
+    reward: float | None,
+) -> dict[tuple[str, str], float]:
+    found = {("fid", "overall"): fid, ("clip_score", "overall"): clip, ("image_reward", "overall"): reward}
+    numbers = {key: value for key, value in found.items() if value is not None}
+    numbers |= {("geneval", key): value for key, value in zip(_GENEVAL, geneval, strict=False)}
+    return numbers | {("dpg_bench", key): value for key, value in zip(_DPG, dpg, strict=False)}
 
 
-def published_rows(
-    tier: str, benchmark: str, metrics: tuple[str, ...]
-) -> list[tuple[PublishedRow, list[float | None]]]:
-    """Quoted rows for a table with the numbers of its metrics; none outside the full tier or without a match."""
-    if tier != "full":
-        return []
-    rows = []
-    for row in PUBLISHED:
-        numbers = [
-            row.number(metric) if _MEASURED_ON.get(metric) == benchmark else None for metric in metrics
-        ]
-        if any(number is not None for number in numbers):
-            rows.append((row, numbers))
-    return rows
+def _published() -> tuple[PublishedRow, ...]:
+    rows = [
+        PublishedRow(
+            model=model, kind="full", resolution=pixels, parameters_b=size, throughput=throughput,
+            latency_s=latency, hardware="A100, FP16", numbers=_numbers(fid, clip, geneval, dpg, reward),
+            paper=_SANA, tables=_SANA_TABLES if len(geneval) > 1 else _SANA_TABLES | {"geneval": "Table 7"},
+        )
+        for model, pixels, size, throughput, latency, fid, clip, geneval, dpg, reward in _SANA_ROWS
+    ]  # fmt: skip
+    rows += [
+        PublishedRow(
+            model=model, kind=kind, resolution=1024, parameters_b=size, throughput=throughput, latency_s=latency,
+            hardware="A100, BF16", numbers=_numbers(fid, clip, geneval, (dpg,) if dpg else (), None),
+            paper=_SANA_15, tables=_SANA_15_TABLES,
+        )
+        for model, kind, size, throughput, latency, fid, clip, dpg, geneval in _SANA_15_ROWS
+    ]  # fmt: skip
+    rows += [
+        PublishedRow(
+            model=model, kind=kind, resolution=pixels, parameters_b=size, throughput=None, latency_s=None,
+            hardware="", numbers=_numbers(None, None, (geneval,), (), None), paper=_SANA_15,
+            tables={"geneval": place},
+        )
+        for model, kind, pixels, size, geneval, place in _SANA_15_GENEVAL
+    ]  # fmt: skip
+    rows += [
+        PublishedRow(
+            model=model, kind=kind, resolution=1024, parameters_b=size, throughput=throughput, latency_s=latency,
+            hardware="A100", numbers=_numbers(fid, clip, (geneval,), (dpg,), None), paper=_README, tables={},
+        )
+        for model, kind, size, throughput, latency, fid, clip, geneval, dpg in _README_ROWS
+    ]  # fmt: skip
+    return tuple(rows)
+
+
+PUBLISHED = _published()
+
+
+def published_table(tier: str, benchmark: str, metrics: tuple[str, ...]) -> PublishedTable | None:
+    """Quoted rows for a ranking by these metrics; None outside the full tier or without a match."""
+    columns = tuple(column for column in _COLUMNS.get(benchmark, ()) if column[0] in metrics)
+    if tier != "full" or not columns:
+        return None
+    return PublishedTable(columns, tuple(row for row in PUBLISHED if row.numbers.keys() & set(columns)))

@@ -11,6 +11,7 @@ from sana_reports.labels import (
     metric_label,
     notices,
     one_line,
+    origin_label,
 )
 from sana_reports.tables import leaderboard_table
 
@@ -29,6 +30,10 @@ def render_terminal(data: ReportData) -> str:
     columns: list[_Column] = list(table[0]["numbers"]) if table else []
     shared_n = all(len(_counts(row)) <= 1 for row in table)
     grid = [*_header(table, columns, shared_n), *(_line(row, columns, shared_n) for row in table)]
+    if len(data.groups) > 1:
+        kinds = {variant.name: origin_label(variant.kind, variant.derived_from) for variant in data.variants}
+        origins = ["made", "", *(one_line(kinds[row["variant"]]) or "full-size" for row in table)]
+        grid = [[*line[:2], origin, *line[2:]] for line, origin in zip(grid, origins, strict=True)]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in grid]
     n_ranked = sum(row["rank"] is not None for row in table)

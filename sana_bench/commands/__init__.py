@@ -6,7 +6,17 @@ import typer
 
 __all__ = ["register_all"]
 
-_MODULES: tuple[str, ...] = ("generate", "compare", "gate", "leaderboard", "history", "export", "import_")
+_MODULES: tuple[str, ...] = (
+    "generate",
+    "compare",
+    "gate",
+    "leaderboard",
+    "history",
+    "export",
+    "import_",
+    "grow",
+    "prune",
+)
 
 
 def register_all(app: typer.Typer) -> None:

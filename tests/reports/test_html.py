@@ -60,7 +60,13 @@ def with_hostile_text(data: ReportData) -> ReportData:
     name = f"variant {HOSTILE}"
     old = data.variants[0].name
     variant = replace(
-        data.variants[0], name=name, description=HOSTILE, settings={HOSTILE: HOSTILE}, fingerprint=HOSTILE
+        data.variants[0],
+        name=name,
+        description=HOSTILE,
+        settings={HOSTILE: HOSTILE},
+        fingerprint=HOSTILE,
+        kind="pruned",
+        derived_from=HOSTILE,
     )
     summaries = [
         replace(cell, variant=name, note=HOSTILE, unit=HOSTILE, protocol=HOSTILE)
@@ -76,6 +82,8 @@ def with_hostile_text(data: ReportData) -> ReportData:
             reasons=(HOSTILE, "</script>", "<!-- <script>"),
             detections=[{"label": HOSTILE, "score": 0.9, "box": [1, 2, 30, 40], "color": HOSTILE}],
             scores={f"score {HOSTILE}": 1.0},
+            answers=[{"question": HOSTILE, "answer": HOSTILE, "score": 1.0}],
+            rewards={f"reward {HOSTILE}": 0.5},
         )
         for sample in data.samples
     ]
@@ -231,6 +239,42 @@ def test_malformed_detection_is_refused(report: ReportData, tmp_path: Path, box:
     bad = replace(report.samples[0], detections=[{"label": "circle", "score": 1.0, "box": box}])
     with pytest.raises(ValueError, match=r"sample 00000/0 of variant 'sana-micro-20-steps': bad detection"):
         write_report(replace(report, samples=[bad]), tmp_path)
+
+
+def with_findings(data: ReportData, **changes: object) -> ReportData:
+    return replace(data, samples=[replace(data.samples[0], **changes), *data.samples[1:]])
+
+
+def test_answers_and_rewards_reach_the_page(report: ReportData, tmp_path: Path) -> None:
+    answers = [
+        {"question": "Is it red?", "answer": "yes", "score": 1},
+        {"question": "?", "answer": False, "score": math.nan},
+    ]
+    found = with_findings(report, answers=answers, rewards={"image_reward": 0.123456, "judge": math.inf})
+    cell = write_page(found, tmp_path).gallery["groups"][0]["cells"][0]
+    assert cell["answers"] == [["Is it red?", "yes", 1.0], ["?", "False", None]]
+    assert cell["rewards"] == {"image_reward": 0.1235}
+    other = write_page(report, tmp_path).gallery["groups"][0]["cells"][0]
+    assert (other["answers"], other["rewards"]) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"answers": ["yes"]}, "an answer is a question, an answer and a score, not 'yes'"),
+        ({"answers": [{"question": "?", "answer": "yes"}]}, "an answer is a question, an answer and a score"),
+        (
+            {"answers": [{"question": "?", "answer": "yes", "score": "1"}]},
+            "the score of an answer '1' is not a number",
+        ),
+        ({"rewards": {"judge": True}}, "reward True is not a number"),
+    ],
+)
+def test_malformed_answers_and_rewards_are_refused(
+    report: ReportData, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"sample 00000/0 of variant .*: {re.escape(message)}"):
+        write_report(with_findings(report, **changes), tmp_path)
 
 
 def test_two_samples_in_one_place_are_refused(report: ReportData, tmp_path: Path) -> None:

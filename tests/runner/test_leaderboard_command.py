@@ -114,6 +114,13 @@ def test_parameters_are_counted_only_for_the_weights_that_were_measured() -> Non
     assert count_parameters("micro://no-such-weights", "0" * 64) is None
 
 
+def test_the_committed_leaderboard_is_what_its_data_and_the_shipped_weights_give() -> None:
+    checked = subprocess.run(
+        [sys.executable, str(SCRIPT), "--check"], capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
 def test_staleness_check_finds_a_changed_page(world, tmp_path: Path) -> None:
     world.run()
     (tmp_path / "board").mkdir()

@@ -89,6 +89,23 @@ def test_changed_seed_makes_all_images_again(world) -> None:
     assert len(set(numbers.image_bytes(world.output).values())) == 4 * N
 
 
+def test_kind_and_origin_describe_and_remake_nothing(world) -> None:
+    world.run()
+    before = numbers.image_bytes(world.output)
+    made = sum(fakes.FakeGenerator.batches)
+    path = world.suite.parent / "variants" / "fake-2.yaml"
+    path.write_text(f"{path.read_text()}kind: pruned\nderived_from: fake-4\n")
+    assert world.run() == 0
+    assert sum(fakes.FakeGenerator.batches) == made
+    assert numbers.image_bytes(world.output) == before
+    assert len(numbers.run_ids(world.output)) == 1
+    (directory,) = (world.output / "runs").iterdir()
+    _, pruned = yaml.safe_load((directory / "suite.resolved.yaml").read_text())["variants"]
+    assert (pruned["kind"], pruned["derived_from"]) == ("pruned", "fake-4")
+    report = (directory / "report" / "report.md").read_text()
+    assert "| **Kind** |  |  | Full-size models | Pruned models, pruned from fake-4 |" in report
+
+
 def test_changed_weights_make_all_images_again(world) -> None:
     world.run()
     weights = world.suite.parent / "variants" / "weights" / "transformer" / "model.safetensors"

@@ -197,6 +197,43 @@ def test_bad_suites_are_refused_with_place_and_reason(suite: Path, old: str, new
             "small.yaml:5: unknown generator 'sanna' (did you mean 'sana'?)",
         ),
         ("name: small", "name: other", "small.yaml:2: name is 'other', the file name says 'small'"),
+        (
+            "generator: sana",
+            "kind: prund\nderived_from: small-8.steps\ngenerator: sana",
+            "small.yaml:5: kind is 'prund', must be one of full, pruned, grown or inference_scaled"
+            " (did you mean 'pruned'?)",
+        ),
+        (
+            "generator: sana",
+            "kind: pruned\nderived_from: small-8-steps\ngenerator: sana",
+            "small.yaml:6: derived_from names the unknown variant 'small-8-steps' (did you mean 'small-8.steps'?)",
+        ),
+        (
+            "generator: sana",
+            "kind: grown\ngenerator: sana",
+            "small.yaml:5: a grown variant says in derived_from what it was made from",
+        ),
+        (
+            "generator: sana",
+            "derived_from: small-8.steps\ngenerator: sana",
+            "small.yaml:5: derived_from needs kind pruned, grown or inference_scaled; kind is full",
+        ),
+        (
+            "generator: sana",
+            "kind: pruned\nderived_from: large\ngenerator: sana",
+            "small.yaml:6: 'large' is of the full tier, this variant of the micro tier",
+        ),
+        (
+            "generator: sana",
+            "kind: pruned\nderived_from: small\ngenerator: sana",
+            "small.yaml:6: small from small: a variant cannot come from itself",
+        ),
+        (
+            "generator: sana",
+            "kind: pruned\nderived_from: ../demo\ngenerator: sana",
+            "small.yaml:6: derived_from is '../demo', use lower-case letters",
+        ),
+        ("generator: sana", "derived_form: x", "unknown key 'derived_form' (did you mean 'derived_from'?)"),
         ("schema_version: 1", "schema_version: '1'", "small.yaml:1: schema_version '1' is not supported"),
     ],
 )
@@ -207,6 +244,25 @@ def test_bad_variants_are_refused_with_place_and_reason(
     assert old in content
     (suite.parent / "variants" / "small.yaml").write_text(content.replace(old, new, 1))
     assert message in refusal(suite)
+
+
+def with_origin(suite: Path, name: str, kind: str, origin: str) -> None:
+    content = VARIANT.format(name=name, tier="micro")
+    content += f"kind: {kind}\nderived_from: {origin}\n"
+    (suite.parent / "variants" / f"{name}.yaml").write_text(content)
+
+
+def test_a_variant_says_what_it_was_made_from(suite: Path) -> None:
+    with_origin(suite, "small-8.steps", "inference_scaled", "small")
+    full, scaled = load_suite(suite, "micro", CATALOGUE).variants
+    assert (full.kind, full.derived_from) == ("full", None)
+    assert (scaled.kind, scaled.derived_from) == ("inference_scaled", "small")
+
+
+def test_two_variants_cannot_come_from_each_other(suite: Path) -> None:
+    with_origin(suite, "small-8.steps", "grown", "small")
+    with_origin(suite, "small", "pruned", "small-8.steps")
+    assert "small from small-8.steps from small: a variant cannot come from itself" in refusal(suite)
 
 
 @pytest.mark.parametrize(

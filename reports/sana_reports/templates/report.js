@@ -29,8 +29,8 @@
   }
 
   for (const option of form.querySelectorAll("select[name=tag] option")) TASKS[option.value] = option.textContent;
-  for (const option of form.querySelectorAll("select[name=order] option[value^='low:']")) {
-    METRICS[option.value.slice(4)] = option.textContent.replace(/^Lowest (.*) first$/, "$1");
+  for (const option of form.querySelectorAll("select[name=order] option[value^='low:scores:']")) {
+    METRICS[option.value.slice("low:scores:".length)] = option.textContent.replace(/^Lowest (.*) first$/, "$1");
   }
   for (const group of report.groups) {
     const reasons = group.cells.flatMap((cell) => (cell ? cell.reasons : []));
@@ -62,10 +62,20 @@
     return verdicts.includes(true) && verdicts.includes(false);
   }
 
-  function orderKey(group, kind, metric) {
-    const values = group.cells.map((cell) => cell?.scores[metric]).filter((value) => value !== undefined);
+  // Smaller comes first; a sample without the number comes last.
+  function orderKey(group, [kind, field, ...name], columns) {
+    const values = columns.map((column) => group.cells[column]?.[field][name.join(":")])
+      .filter((value) => value !== undefined);
     if (kind === "low") return values.length ? Math.min(...values) : Infinity;
+    if (kind === "high") return values.length ? -Math.max(...values) : Infinity;
     return values.length > 1 ? Math.min(...values) - Math.max(...values) : Infinity;
+  }
+
+  function largestTenth(groups, change, columns) {
+    const keys = new Map(groups.map((group) => [group, orderKey(group, change, columns)]));
+    const known = [...keys.values()].filter(Number.isFinite).sort((left, right) => left - right);
+    const last = known[Math.ceil(known.length / 10) - 1];
+    return groups.filter((group) => keys.get(group) <= last); // ties at the edge all stay
   }
 
   function select() {
@@ -80,17 +90,17 @@
       matchesVerdict(group, value("verdict")) &&
       (!choice.has("disagree") || disagrees(group, columns)) &&
       words.every((word) => group.text.includes(word)));
-    if (value("order")) {
-      const [kind, ...metric] = value("order").split(":");
-      const keys = new Map(state.shown.map((group) => [group, orderKey(group, kind, metric.join(":"))]));
+    if (value("change")) state.shown = largestTenth(state.shown, value("change").split(":"), columns);
+    const order = value("order") ? value("order").split(":") : null;
+    if (order || value("shown")) {
+      const keys = new Map(state.shown.map((group) => [group, [
+        value("shown") && !disagrees(group, columns) ? 1 : 0, // two variants against each other: flips first
+        order ? orderKey(group, order, columns) : 0,
+      ]]));
       state.shown.sort((left, right) => {
         const [a, b] = [keys.get(left), keys.get(right)];
-        return a === b ? 0 : a - b;
+        return a[0] - b[0] || (a[1] === b[1] ? 0 : a[1] - b[1]);
       });
-    } else if (value("shown")) {
-      const [flips, rest] = [true, false].map((wanted) =>
-        state.shown.filter((group) => disagrees(group, columns) === wanted));
-      state.shown = [...flips, ...rest];
     }
     state.page = 0;
     draw();
@@ -162,9 +172,18 @@
         cell.correct ? "✓ correct" : "✗ wrong"));
     }
     if (cell.reasons.length) {
-      parts.append(make("ul", { class: "reasons" }, ...cell.reasons.map((reason) => make("li", {}, reason))));
+      parts.append(make("ul", { class: "reasons" }, ...cell.reasons.map((reason) => make("li", { dir: "auto" }, reason))));
     }
-    const scores = Object.entries(cell.scores).map(([name, score]) => `${METRICS[name] ?? name} ${score.toFixed(2)}`);
+    for (const [name, reward] of Object.entries(cell.rewards)) {
+      parts.append(make("p", { class: "reward" }, "Reward ", make("strong", {}, reward.toFixed(2)),
+        make("span", { class: "sr" }, ` by ${METRICS[name] ?? name}`)));
+    }
+    const scores = Object.entries(cell.scores).filter(([name, score]) => cell.rewards[name] !== score)
+      .map(([name, score]) => `${METRICS[name] ?? name} ${score.toFixed(2)}`);
+    if (cell.answers.length) {
+      const right = cell.answers.filter(([, , score]) => score !== null && score >= 0.5).length;
+      scores.push(`${right} of ${cell.answers.length} questions passed`);
+    }
     if (scores.length) parts.append(make("p", { class: "scores" }, scores.join(" · ")));
     return parts;
   }
@@ -172,9 +191,9 @@
   function side(group, column, { labelled = false, onOpen = null } = {}) {
     const variant = report.variants[column];
     const cell = group.cells[column];
-    return make("figure", { class: "side" },
+    return make("figure", { class: "side", "aria-label": variant },
       make("div", { class: "who", title: variant },
-        make("span", { class: `swatch v${column % N_COLORS}`, "aria-hidden": "true" }), make("span", {}, variant)),
+        make("span", { class: `swatch v${column % N_COLORS}`, "aria-hidden": "true" }), make("bdi", {}, variant)),
       picture(group, cell, variant, labelled, onOpen), caption(cell));
   }
 
@@ -185,8 +204,8 @@
 
   function card(group, position) {
     const onOpen = () => open(position);
-    return make("article", { class: "card sample" },
-      make("h3", {}, group.prompt),
+    return make("article", { class: "card sample", "aria-label": `${group.prompt}, sample ${group.index}` },
+      make("h3", { dir: "auto" }, group.prompt),
       make("p", { class: "where" }, make("span", { class: "tag" }, TASKS[group.tag] ?? group.tag), ` · ${where(group)}`),
       make("div", { class: "sides" }, ...shownColumns().map((column) => side(group, column, { onOpen }))));
   }
@@ -211,17 +230,29 @@
     if (!total) cards.append(make("p", { class: "card empty" }, "No sample to show."));
   }
 
+  function list(caption, titles, rows) {
+    return make("table", { class: "detections" }, make("caption", { class: "sr" }, caption),
+      make("thead", {}, make("tr", {}, ...titles.map((title) => make("th", { scope: "col" }, title)))),
+      make("tbody", {}, ...rows));
+  }
+
   function detectionTable(cell) {
     if (!cell || !cell.detections.length) return null;
     const minimum = minimumScore();
     const rows = [...cell.detections].sort((left, right) => right[1] - left[1]).map(([label, score, box, color]) =>
       make("tr", { class: score < minimum ? "below" : null },
-        make("td", {}, `${color ? `${color} ` : ""}${label}`), make("td", {}, score.toFixed(3)),
+        make("td", { dir: "auto" }, `${color ? `${color} ` : ""}${label}`), make("td", {}, score.toFixed(3)),
         make("td", {}, box.map((edge) => Math.round(edge)).join(", "))));
-    return make("table", { class: "detections" },
-      make("thead", {}, make("tr", {}, ...["Detection", "Score", "Box x1, y1, x2, y2"].map((title) =>
-        make("th", { scope: "col" }, title)))),
-      make("tbody", {}, ...rows));
+    return list("Detections", ["Detection", "Score", "Box x1, y1, x2, y2"], rows);
+  }
+
+  function answerTable(cell) {
+    if (!cell || !cell.answers.length) return null;
+    const rows = cell.answers.map(([question, answer, score]) =>
+      make("tr", { class: score !== null && score >= 0.5 ? null : "refused" },
+        make("td", { dir: "auto" }, question), make("td", { dir: "auto" }, answer),
+        make("td", {}, score === null ? "–" : String(score))));
+    return list("Answers to questions about the image", ["Question", "Answer", "Score"], rows);
   }
 
   function open(position) {
@@ -233,11 +264,15 @@
     document.getElementById("viewer-next").disabled = position === state.shown.length - 1;
     document.getElementById("viewer-body").replaceChildren(...shownColumns().map((column) => {
       const figure = side(group, column, { labelled: true });
-      const table = detectionTable(group.cells[column]);
-      if (table) figure.append(table);
+      const tables = [answerTable, detectionTable].map((table) => table(group.cells[column])).filter(Boolean);
+      if (tables.length) figure.append(make("div", { class: "found" }, ...tables));
       return figure;
     }));
     if (!viewer.open) viewer.showModal();
+    // A button that has just been disabled would drop the keyboard's focus out of the dialog.
+    if (!viewer.contains(document.activeElement) || document.activeElement.disabled) {
+      document.getElementById("viewer-close").focus();
+    }
   }
 
   function step(offset) {
@@ -256,6 +291,9 @@
     if (!["variant", "tag", "verdict", "sample"].some((key) => wanted.has(key))) return;
     form.reset();
     const column = report.variants.indexOf(wanted.get("variant"));
+    for (const header of document.querySelectorAll("[data-variant]")) {
+      header.classList.toggle("asked", header.dataset.variant === wanted.get("variant"));
+    }
     choose("tag", wanted.get("tag") ?? "");
     const verdict = wanted.get("verdict");
     if (verdict === "disagree" && form.elements.disagree) form.elements.disagree.checked = true;
