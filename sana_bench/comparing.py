@@ -135,7 +135,9 @@ def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRec
     if first.protocol != second.protocol:
         return f"other protocol: {first.protocol} and {second.protocol}"
     if first.metric_key != second.metric_key:
-        return "other metric identity (its weights or reference data differ)"
+        identities = [side[1].identities.get(row.metric_key, {}) for side, row in ((a, first), (b, second))]
+        differing = ", ".join(configuration_difference(*identities)) or "unknown"
+        return f"other metric identity: {differing}"
     for label, row in (("A", first), ("B", second)):
         if not row.complete:
             return f"incomplete: {label} has {row.n_samples}/{row.n_expected} images"

@@ -59,16 +59,33 @@ def collect_leaderboard(
     with store:
         # Variants share weights of many gigabytes: no file is hashed twice, nor one that a run has hashed.
         hashes = FileHashes(store.file_hashes())
-        for directory in sorted(path.parent for path in (output / "runs").glob("*/suite.resolved.yaml")):
-            if (run := store.run(directory.name)) is None or tier not in (None, run["tier"]):
+        for run_id in sorted(store.run_ids()):
+            run = store.run(run_id)
+            if run is None or tier not in (None, run["tier"]):
+                continue
+            directory = output / "runs" / run_id
+            if not RunFiles(directory).suite.is_file():
+                incomplete += _lost(store, run_id, run["tier"])
                 continue
             done, short = _read_run(store, RunFiles(directory), run, link_from, hashes)
-            known |= {row.benchmark for row in done} | {row.benchmark for row in short}
+            known |= {row.benchmark for row in done}
             results += [row for row in done if benchmark in (None, row.benchmark)]
-            incomplete += [row for row in short if benchmark in (None, row.benchmark)]
+            incomplete += short
+    known |= {row.benchmark for row in incomplete}
+    incomplete = [row for row in incomplete if benchmark in (None, row.benchmark)]
     if benchmark is not None and benchmark not in known:
         raise UsageError(f"--benchmark {benchmark}: no run has it{nearest(benchmark, known)}")
     return Leaderboard(tables=_tables(results), incomplete=incomplete)
+
+
+def _lost(store: Store, run_id: str, tier: str) -> list[Incomplete]:
+    """What the store knows of a run whose directory has lost its suite file, or is gone."""
+    reason = "its run directory is missing from this output folder"
+    rows = dict.fromkeys((row.variant, row.benchmark) for row in store.summaries(run_id))
+    return [
+        Incomplete(variant=variant, tier=tier, benchmark=benchmark, run=run_id, reasons=[reason])
+        for variant, benchmark in rows or [("all variants", "")]
+    ]
 
 
 def _read_run(

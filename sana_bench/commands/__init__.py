@@ -11,6 +11,7 @@ _MODULES: tuple[str, ...] = (
     "compare",
     "gate",
     "leaderboard",
+    "history",
     "export",
     "import_",
     "grow",

@@ -84,7 +84,7 @@ class TrackingLogger(ABC):
 
 
 def _metrics(summaries: list[dict[str, Any]]) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for row in summaries:
         name = _name(f"{row['benchmark']}/{row['metric']}/{row['key']}")
         values = {"": row["value"], "_low": row["low"], "_high": row["high"], "_n_samples": row["n_samples"]}

@@ -17,7 +17,12 @@ class WandbLogger(TrackingLogger):
         for folder in (self.directory / "wandb").glob(f"offline-run-*-{log.key}"):
             shutil.rmtree(folder)
         settings = wandb.Settings(
-            console="off", disable_git=True, save_code=False, silent=True, x_disable_stats=True
+            show_warnings=False,
+            console="off",
+            disable_git=True,
+            save_code=False,
+            silent=True,
+            x_disable_stats=True,
         )
         run = wandb.init(
             project="sana-bench",

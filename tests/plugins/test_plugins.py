@@ -180,7 +180,7 @@ def test_a_broken_plugin_is_named_where_it_is_used_or_listed(tmp_path, on_path, 
 def test_built_in_names_cannot_be_taken(tmp_path, on_path) -> None:
     for kind, name in (("generators", "sana"), ("metrics", "geneval"), ("benchmarks", "geneval")):
         on_path(write_plugin(tmp_path / kind, kind, name, "json:loads", f"thief-of-{kind}"))
-    assert generators.version("sana") == "sana@1"
+    assert generators.version("sana") == "sana@2"
     assert type(benchmarks.get("geneval")).__module__ == "sana_bench.benchmarks.geneval"
     assert plugins.find("metrics", "geneval") is None
     refused = [line for line in plugins.problems() if "the name is sana-bench's own" in line]

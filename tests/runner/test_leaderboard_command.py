@@ -49,6 +49,21 @@ def test_incomplete_results_are_kept_out_and_say_why(world) -> None:
     assert all("5/24" in "; ".join(row.reasons) for row in found.incomplete)
 
 
+def test_a_run_whose_directory_is_gone_is_listed_with_the_reason(world, capsys) -> None:
+    world.run()
+    world.run(overrides=("name=again",))
+    lost = next((world.output / "runs").glob("again-*"))
+    shutil.rmtree(lost)
+    found = collect_leaderboard(world.output)
+    (table,) = found.tables
+    assert {entry.run for entry in table.entries} == {path.name for path in (world.output / "runs").iterdir()}
+    assert {(row.variant, row.benchmark, row.run) for row in found.incomplete} == {
+        (variant, "shapes", lost.name) for variant in ("fake-2", "fake-4")
+    }
+    assert execute(["leaderboard", "-o", str(world.output), "--benchmark", "shapes"]) == 0
+    assert f"({lost.name}): its run directory is missing from this output folder" in capsys.readouterr().out
+
+
 def test_other_workloads_get_their_own_table(world) -> None:
     world.run()
     world.run(overrides=("benchmarks.0.images_per_prompt=2",))

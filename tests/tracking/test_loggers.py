@@ -1,8 +1,11 @@
 """The built-in loggers against the real packages, without a network; resuming a run logs nothing twice."""
 
+import json
 import os
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -113,18 +116,29 @@ def test_wandb_keeps_one_offline_run_per_variant(run) -> None:
     assert len(set(seen.values())) == 2
 
 
-def read_offline_run(folder: Path) -> dict:
-    """Read the transaction log that `wandb sync` would send."""
-    import json
+def transaction_log(path: Path) -> Iterator[bytes]:
+    """Yield the records of an offline run: after 7 bytes, LevelDB's log format in blocks of 32 KiB."""
+    content, place, record = path.read_bytes(), 7, b""
+    while place + 7 <= len(content):
+        room = 32768 - place % 32768
+        if room < 7:
+            place += room
+            continue
+        length, kind = struct.unpack("<HB", content[place + 4 : place + 7])
+        record += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield record
+            record = b""
 
+
+def read_offline_run(folder: Path) -> dict:
+    """Read what `wandb sync` would send."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     (log,) = folder.glob("run-*.wandb")
-    store = DataStore()
-    store.open_for_scan(str(log))
     found: dict = {"config": {}, "history": [], "files": set(), "id": ""}
-    while (data := store.scan_data()) is not None:
+    for data in transaction_log(log):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         kind = record.WhichOneof("record_type")

@@ -6,7 +6,6 @@ batch holds images of one bucket. A record that turns out to be bad is replaced 
 
 import hashlib
 import io
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from sana_models.aspect_ratios import training_bucket
 from sana_models.dc_ae import DCAE
+from sana_models.files import write_whole
 from sana_models.training.caption_choice import CaptionRule
 from sana_models.training.records import BadRecords, Record
 
@@ -246,10 +246,4 @@ def _stored_latent(record: Record, channels: int) -> Tensor:
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
-        np.save(stream, array)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    write_whole(path, lambda stream: np.save(stream, array))
