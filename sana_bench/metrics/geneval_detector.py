@@ -1,6 +1,6 @@
 """GenEval's detector as a whole: Mask2Former for objects, CLIP for their colours, batched over both."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from sana_bench.metrics.object_color import ColorClassifier, crop_object
 if TYPE_CHECKING:
     from transformers import Mask2FormerForUniversalSegmentation
 
-__all__ = ["FullDetector", "colored_classes"]
+__all__ = ["FullDetector"]
 
 Image = NDArray[np.uint8]
 
@@ -91,11 +91,6 @@ class FullDetector:
         output = self._network(pixel_values=pixels)
         logits = zip(output.class_queries_logits, output.masks_queries_logits, batch, strict=True)
         return [read_logits(classes, masks, one) for classes, masks, one in logits]
-
-
-def colored_classes(metadata: Mapping[str, Any]) -> frozenset[str]:
-    """Classes of which a prompt asks for a colour."""
-    return frozenset(clause["class"] for clause in metadata.get("include", ()) if "color" in clause)
 
 
 def _by_size(prepared: Sequence[Prepared], batch_size: int) -> list[list[int]]:

@@ -155,7 +155,7 @@ def _taps(source: int, target: int, *, clamp_weight: bool) -> _Taps:
 
     Beyond an edge OpenCV repeats the outermost pixel: by its weight along a row, by its place down a column.
     """
-    place = ((np.arange(target) + 0.5) * (source / target) - 0.5).astype(np.float32)
+    place = ((np.arange(target) + 0.5) * (1 / (target / source)) - 0.5).astype(np.float32)
     first = np.floor(place).astype(np.int64)
     share = (place - first.astype(np.float32)).astype(np.float32)
     if clamp_weight:

@@ -94,7 +94,9 @@ def prepared(steps, rgb):
         "img": bgr, "img_shape": bgr.shape, "ori_shape": bgr.shape, "img_fields": ["img"],
         "filename": None, "ori_filename": None,
     })  # fmt: skip
-    return data["img"][0], data["img_metas"][0].data
+    pixels, meta = data["img"][0], data["img_metas"][0].data
+    # As the detector's own test loop does.
+    return pixels, {**meta, "batch_input_shape": tuple(pixels.shape[-2:])}
 
 
 @torch.no_grad()
