@@ -1,0 +1,95 @@
+"""The tuning configurations of the Triton kernels, as tables. Nothing is tuned at run time.
+
+Every constant that a kernel is compiled with stands here, so `sana_kernels.ahead_of_time` can compile all of
+them for every architecture.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = [
+    "ATTENTION",
+    "DEPTHWISE",
+    "ROW",
+    "AttentionConfig",
+    "DepthwiseConfig",
+    "RowConfig",
+    "attention_config",
+    "depthwise_config",
+    "row_config",
+]
+
+
+@dataclass(frozen=True)
+class RowConfig:
+    """One program holds a row of up to `block` channels in registers."""
+
+    block: int
+    warps: int
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """One program walks `tokens` tokens of a head of up to `head_dim` channels, `block` at a time."""
+
+    head_dim: int
+    block: int
+    tokens: int
+    warps: int
+
+
+@dataclass(frozen=True)
+class DepthwiseConfig:
+    """One program walks `rows` image rows of a strip that is `columns` wide and `channels` deep."""
+
+    columns: int
+    channels: int
+    rows: int
+    warps: int
+
+
+#: Normalisations and the residual, narrowest first. SANA's widths are 1152 and 2240.
+ROW = (RowConfig(block=1024, warps=4), RowConfig(block=4096, warps=8))
+
+#: Linear attention, by head size and by element size in bytes. SANA's heads have 32 channels.
+ATTENTION = {
+    2: (
+        AttentionConfig(head_dim=32, block=64, tokens=256, warps=4),
+        AttentionConfig(head_dim=64, block=64, tokens=256, warps=4),
+    ),
+    4: (
+        AttentionConfig(head_dim=32, block=64, tokens=256, warps=4),
+        AttentionConfig(head_dim=64, block=32, tokens=256, warps=4),
+    ),
+}
+
+#: Gated depthwise convolution: images up to 16 tokens wide, and wider ones.
+DEPTHWISE = (
+    DepthwiseConfig(columns=16, channels=32, rows=8, warps=4),
+    DepthwiseConfig(columns=32, channels=32, rows=8, warps=8),
+)
+
+
+def row_config(width: int) -> RowConfig:
+    """Return the configuration for rows of `width` channels; raises ValueError above the widest."""
+    for config in ROW:
+        if width <= config.block:
+            return config
+    raise ValueError(f"width is {width}; the Triton kernels hold rows of at most {ROW[-1].block} channels")
+
+
+def attention_config(head_dim: int, dtype: torch.dtype) -> AttentionConfig:
+    """Return the configuration for heads of `head_dim` channels; raises ValueError above the largest."""
+    table = ATTENTION[dtype.itemsize]
+    for config in table:
+        if head_dim <= config.head_dim:
+            return config
+    raise ValueError(
+        f"head_dim is {head_dim}; the Triton kernels take heads of at most {table[-1].head_dim} channels"
+    )
+
+
+def depthwise_config(width: int) -> DepthwiseConfig:
+    """Return the configuration for images `width` tokens wide."""
+    return DEPTHWISE[0] if width <= DEPTHWISE[0].columns else DEPTHWISE[1]

@@ -1,0 +1,82 @@
+"""Depthwise 3x3 and SiLU gate in one pass over tokens-last memory; see `sana_kernels.gated_depthwise`."""
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sana_kernels import gated_depthwise_kernels as kernels
+from sana_kernels import launch
+from sana_kernels.configs import depthwise_config
+
+__all__ = ["gated_depthwise_triton"]
+
+
+def gated_depthwise_triton(x_BhwC: Tensor, weight_C133: Tensor, bias_C: Tensor) -> Tensor:
+    """`gated_depthwise_torch` in one kernel, two and a sum for the gradients. Raises ValueError on shapes that do not fit."""
+    channels = x_BhwC.shape[-1]
+    if x_BhwC.ndim != 4 or channels % 2 or tuple(weight_C133.shape) != (channels, 1, 3, 3):
+        found = f"input {tuple(x_BhwC.shape)} and weight {tuple(weight_C133.shape)}"
+        raise ValueError(f"expected (B, h, w, C) with an even C and (C, 1, 3, 3), found {found}")
+    result: Tensor = _GatedDepthwise.apply(x_BhwC, weight_C133, bias_C)
+    return result
+
+
+def _launch_sizes(x: Tensor, channels: int) -> tuple[int, int, dict[str, int]]:
+    """Return numbers of channel blocks and of strips, and what the kernels are compiled with."""
+    batch, height, width, _ = x.shape
+    config = depthwise_config(width)
+    strips = batch * triton.cdiv(height, config.rows) * triton.cdiv(width, config.columns)
+    constants = {
+        "COLUMNS": config.columns,
+        "CHANNELS": config.channels,
+        "ROWS": config.rows,
+        "num_warps": config.warps,
+    }
+    return triton.cdiv(channels, config.channels), strips, constants
+
+
+class _GatedDepthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        x, weight, bias = launch.unit_stride(x), weight.contiguous(), bias.contiguous()
+        batch, height, width, total = x.shape
+        out = launch.empty((batch, height, width, total // 2), x.dtype, x.device)
+        blocks, strips, constants = _launch_sizes(x, total // 2)
+        if out.numel():
+            with launch.on_device(x):
+                kernels.gated_depthwise_kernel[(blocks * strips,)](
+                    x, weight, bias, x, out, height, width, total // 2, *x.stride()[:3], 0, 0, 0,
+                    BACKWARD=False, **constants,
+                )  # fmt: skip
+        ctx.save_for_backward(x, weight, bias)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias = ctx.saved_tensors
+        grad = launch.unit_stride(grad)
+        batch, height, width, total = x.shape
+        mixed = launch.empty((batch, height, width, total), x.dtype, x.device)
+        grad_x = launch.empty((batch, height, width, total), x.dtype, x.device)
+        blocks, strips, constants = _launch_sizes(x, total // 2)
+        all_blocks, _, _ = _launch_sizes(x, total)
+        partial = launch.empty((strips, 10, total), torch.float32, x.device)
+        if grad_x.numel():
+            with launch.on_device(x):
+                kernels.gated_depthwise_kernel[(blocks * strips,)](
+                    x, weight, bias, grad, mixed, height, width, total // 2, *x.stride()[:3], *grad.stride()[:3],
+                    BACKWARD=True, **constants,
+                )  # fmt: skip
+                kernels.depthwise_input_backward_kernel[(all_blocks * strips,)](
+                    mixed, weight, grad_x, height, width, total, **constants
+                )
+                kernels.depthwise_weight_backward_kernel[(all_blocks * strips,)](
+                    x, mixed, partial, height, width, total, *x.stride()[:3], **constants
+                )
+        shares = partial.sum(0)
+        grad_weight = shares[:9].t().reshape(weight.shape).to(weight.dtype)
+        return grad_x, grad_weight, shares[9].to(bias.dtype)

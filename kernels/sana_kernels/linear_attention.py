@@ -1,0 +1,47 @@
+"""ReLU linear attention over all tokens. Source: SANA (arXiv 2410.10629) section 2.2; SANA-1.5 (arXiv 2501.18427)
+section 2.1 for the query-key norm, which spans the whole width, before the head split.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sana_kernels.rms_norm import rms_norm_torch
+
+__all__ = ["linear_attention_torch"]
+
+
+def linear_attention_torch(
+    q_BNC: Tensor,
+    k_BNC: Tensor,
+    v_BNC: Tensor,
+    q_weight: Tensor | None = None,
+    k_weight: Tensor | None = None,
+    *,
+    head_dim: int = 32,
+    norm_eps: float = 1e-5,
+    eps: float = 1e-15,
+) -> Tensor:
+    """Return `o_n = sum_m (q_n . k_m) v_m / (sum_m q_n . k_m + eps)` a head, with ReLU on q and k; (B, N, C).
+
+    Heads are consecutive groups of `head_dim` channels. With weights (C,), q and k first pass an RMS norm over all C
+    channels. Products and division run in fp32 whatever the dtype or autocast state: the sums over thousands of tokens
+    overflow fp16 and lose the small terms in bf16. The result has the dtype of v. A query without a positive
+    channel gives 0.
+    """
+    if (q_weight is None) != (k_weight is None):
+        raise ValueError("give the norm's weights of both query and key, or of neither")
+    if q_weight is not None and k_weight is not None:
+        q_BNC = rms_norm_torch(q_BNC, q_weight, eps=norm_eps)
+        k_BNC = rms_norm_torch(k_BNC, k_weight, eps=norm_eps)
+    with torch.autocast(q_BNC.device.type, enabled=False):
+        # Heads side by side in memory: the products would otherwise copy each operand, and more slowly.
+        q, k, v = (
+            t.unflatten(-1, (-1, head_dim)).transpose(1, 2).float().contiguous()
+            for t in (q_BNC, k_BNC, v_BNC)
+        )
+        q, k = F.relu(q), F.relu(k)
+        context_BHDD = k.transpose(-1, -2) @ v
+        normaliser_BHN1 = q @ k.sum(-2).unsqueeze(-1)
+        attended = (q @ context_BHDD) / (normaliser_BHN1 + eps)
+    return attended.transpose(1, 2).flatten(2).to(v_BNC.dtype)
