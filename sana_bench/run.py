@@ -17,6 +17,7 @@ from sana_bench.catalogue import catalogue
 from sana_bench.errors import IncompleteError, SuiteError, UsageError
 from sana_bench.execution.local import Halved, generate_missing
 from sana_bench.execution.scoring import Scorer, metric_key
+from sana_bench.fetch import fetch_suite
 from sana_bench.fingerprint import FileHashes
 from sana_bench.loggers import Loggers, check_loggers
 from sana_bench.metrics.base import FeatureMetric, Metric
@@ -50,6 +51,7 @@ class RunOptions:
     dry_run: bool = False
     loggers: tuple[str, ...] = ()
     text_cache: bool = True
+    fetch: bool = False
 
 
 def run_suite(options: RunOptions) -> int:
@@ -62,6 +64,8 @@ def run_suite(options: RunOptions) -> int:
     suite = load_suite(options.suite, tier.tier, catalogue(), options.overrides)
     _check_output(options.output)
     say(tier.line)
+    if options.fetch:
+        fetch_suite(suite, say)
     with _reading(options.output) as store:
         hashes = FileHashes(store.file_hashes() if store is not None else None)
         resolved = resolve_suite(suite, tier, hashes)

@@ -12,6 +12,8 @@ _MODULES: tuple[str, ...] = (
     "gate",
     "leaderboard",
     "export",
+    "fetch",
+    "rescore",
     "import_",
     "grow",
     "prune",

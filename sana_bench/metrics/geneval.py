@@ -8,14 +8,12 @@ from sana_bench.errors import SuiteError, nearest
 from sana_bench.metrics.assets import MetricAssets
 from sana_bench.metrics.base import OVERALL, Sample, ScoreRow, Summary, check_rows
 from sana_bench.metrics.detection import BatchDetector, Detector, MicroDetector
-from sana_bench.metrics.geneval_decision import Decision, decide
+from sana_bench.metrics.geneval_decision import Decision, confident_by_class, decide
 from sana_bench.metrics.images import load_image
 from sana_bench.results.statistics import clustered_proportion
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
-MICRO, OFFICIAL, SANA, HUB = (
-    f"geneval/{name}@1" for name in ("micro", "official", "sana", "hf-detector")
-)
+MICRO, OFFICIAL, SANA, HUB = (f"geneval/{name}@1" for name in ("micro", "official", "sana", "hf-detector"))
 PROTOCOLS = {"micro": (MICRO,), "full": (OFFICIAL, SANA, HUB)}
 
 # Images that are held in memory at once with the masks found in them.
@@ -48,12 +46,17 @@ class Rules:
             position_threshold=self.position_threshold,
         )
 
+    def kept(
+        self, metadata: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]
+    ) -> dict[str, list[Mapping[str, Any]]]:
+        """The detections by class that the verdict looks at, most confident first."""
+        minimum = self.counting_threshold if metadata["tag"] == "counting" else self.threshold
+        return confident_by_class(detections, minimum, self.max_objects)
+
     def changed(self) -> dict[str, Any]:
         """The settings that differ from the official ones, as identities and labels name them."""
         official = Rules()
-        return {
-            name: value for name, value in vars(self).items() if value != getattr(official, name)
-        }
+        return {name: value for name, value in vars(self).items() if value != getattr(official, name)}
 
 
 def rules_of(protocol: str) -> Rules:
@@ -88,20 +91,8 @@ class GenEvalMetric:
         return rows
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
-        """Overall (unweighted mean of task rates) and each task, with 95 % intervals clustered by prompt.
-
-        How the missing samples of an incomplete set spread over tasks is not known here, so every task is
-        then marked as lacking all of them.
-        """
-        check_rows(self.name, rows, n_expected)
-        tags = _task_order(row.tag for row in rows)
-        n_missing = n_expected - len(rows)
-        tasks = [[row for row in rows if row.tag == tag] for tag in tags]
-        overall = self._summary(OVERALL, rows, n_expected, seed, note=_official_shares(rows, tags))
-        return [overall] + [
-            self._summary(tag, of_task, len(of_task) + n_missing, seed)
-            for tag, of_task in zip(tags, tasks, strict=True)
-        ]
+        """Overall and each task; see the function of this name."""
+        return summarise(self.protocol, rows, n_expected, seed)
 
     def _detect(self, samples: Sequence[Sample]) -> list[list[dict[str, Any]]]:
         images = [load_image(sample.image_path) for sample in samples]
@@ -111,27 +102,45 @@ class GenEvalMetric:
             images, [colored_classes(sample.prompt.metadata) for sample in samples]
         )
 
-    def _summary(
-        self, key: str, rows: Sequence[ScoreRow], n_expected: int, seed: int, note: str = ""
-    ) -> Summary:
-        prompts = [row.prompt_id for row in rows]
-        interval = clustered_proportion(
-            [row.value for row in rows], prompts, [row.tag for row in rows], seed=seed
-        )
-        return Summary(
-            metric=self.name,
-            protocol=self.protocol,
-            key=key,
-            value=interval.value,
-            low=interval.low,
-            high=interval.high,
-            n_samples=len(rows),
-            n_expected=n_expected,
-            n_prompts=len(set(prompts)),
-            unit="fraction",
-            higher_is_better=self.higher_is_better,
-            note=note,
-        )
+
+def summarise(protocol: str, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
+    """Overall (unweighted mean of task rates) and each task, with 95 % intervals clustered by prompt.
+
+    How the missing samples of an incomplete set spread over tasks is not known here, so every task is
+    then marked as lacking all of them.
+    """
+    check_rows(GenEvalMetric.name, rows, n_expected)
+    tags = _task_order(row.tag for row in rows)
+    n_missing = n_expected - len(rows)
+    tasks = [[row for row in rows if row.tag == tag] for tag in tags]
+    overall = _summary(protocol, OVERALL, rows, n_expected, seed, note=_official_shares(rows, tags))
+    return [overall] + [
+        _summary(protocol, tag, of_task, len(of_task) + n_missing, seed)
+        for tag, of_task in zip(tags, tasks, strict=True)
+    ]
+
+
+def _summary(
+    protocol: str, key: str, rows: Sequence[ScoreRow], n_expected: int, seed: int, note: str = ""
+) -> Summary:
+    prompts = [row.prompt_id for row in rows]
+    interval = clustered_proportion(
+        [row.value for row in rows], prompts, [row.tag for row in rows], seed=seed
+    )
+    return Summary(
+        metric=GenEvalMetric.name,
+        protocol=protocol,
+        key=key,
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        n_samples=len(rows),
+        n_expected=n_expected,
+        n_prompts=len(set(prompts)),
+        unit="fraction",
+        higher_is_better=GenEvalMetric.higher_is_better,
+        note=note,
+    )
 
 
 def judge(sample: Sample, detections: list[dict[str, Any]], rules: Rules) -> ScoreRow:

@@ -211,7 +211,9 @@ def _read(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise AssetError(f"{path} is missing") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise AssetError(f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:160]})") from None
+        raise AssetError(
+            f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:160]})"
+        ) from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise AssetError(f"{path}: holds no state dict")

@@ -90,7 +90,9 @@ def resize_bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArra
     )
     # The vertical pass drops low bits of lines and products before it rounds.
     lines = np.asarray(lines) >> 4
-    total = sum((lines[row] * weight[:, None, None]) >> 16 for row, weight in zip(rows, row_weights, strict=True))
+    total = sum(
+        (lines[row] * weight[:, None, None]) >> 16 for row, weight in zip(rows, row_weights, strict=True)
+    )
     return np.clip((np.asarray(total) + 2) >> 2, 0, 255).astype(np.uint8)
 
 

@@ -25,7 +25,11 @@ __all__ = ["MODEL", "TEMPLATES", "ColorClassifier", "ObjectCrop", "check_quick_g
 
 MODEL = "ViT-L-14-quickgelu"
 BACKGROUND = 153  # "#999"
-TEMPLATES = ("a photo of a {color} {name}", "a photo of a {color}-colored {name}", "a photo of a {color} object")
+TEMPLATES = (
+    "a photo of a {color} {name}",
+    "a photo of a {color}-colored {name}",
+    "a photo of a {color} object",
+)
 
 
 @dataclass(frozen=True)

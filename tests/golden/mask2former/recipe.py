@@ -18,7 +18,7 @@ def weight(name, shape):
     if len(shape) == 1:
         is_norm = name.endswith("weight")
         return (0.1 * values + is_norm).astype(np.float32)
-    gain = 12.0 if "cls_embed" in name else 1.5 if "query" in name else 1.0
+    gain = 6.0 if "cls_embed" in name else 1.5 if "query" in name else 1.0
     embedding = "embed.weight" in name or "query_feat" in name or "level_encoding" in name
     fan_in = 1 if embedding and "cls" not in name else int(np.prod(shape[1:]))
     return (values * gain / np.sqrt(fan_in)).astype(np.float32)
