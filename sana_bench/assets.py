@@ -4,7 +4,7 @@ Nothing here downloads. This is the only module of the harness that reads enviro
 
 - `SANA_BENCH_DATA`: evaluator weights and data sets (default: `assets/sana-bench` in the Hugging Face home)
 - `SANA_BENCH_MICRO_WEIGHTS`: folder used for `micro://NAME` instead of the one shipped with the package
-- `HF_HOME`, `HF_HUB_CACHE`, `XDG_CACHE_HOME`: as Hugging Face defines them
+- `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `XDG_CACHE_HOME`: as Hugging Face defines them
 """
 
 import json
@@ -23,8 +23,11 @@ __all__ = [
     "allocator_settings",
     "check_pipeline_directory",
     "check_safetensors_files",
+    "choose_data_root",
     "data_root",
     "hub_cache",
+    "is_hub_id",
+    "is_offline",
     "micro_weights_root",
     "resolve_folder",
     "resolve_weights",
@@ -69,14 +72,20 @@ FULL_TIER_FILES: tuple[RequiredFile, ...] = (
         "geneval_detector",
         "geneval/mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco.pth",
         "geneval (full tier)",
-        "from the v2.0 folder of download.openmmlab.com: "
+        "sana-bench fetch, or from the v2.0 folder of download.openmmlab.com: "
         "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth",
+    ),
+    RequiredFile(
+        "geneval_detector_hub",
+        "geneval/mask2former-swin-small-coco-instance/model.safetensors",
+        "geneval/hf-detector@1 (full tier)",
+        "sana-bench fetch, or hf download facebook/mask2former-swin-small-coco-instance",
     ),
     RequiredFile(
         "clip_vit_l_14",
         "clip/ViT-L-14-quickgelu-openai.safetensors",
         "geneval colours and clip_score (full tier)",
-        "the OpenAI ViT-L/14 weights for open_clip model ViT-L-14-quickgelu",
+        "sana-bench fetch, or open_clip_model.safetensors of timm/vit_large_patch14_clip_224.openai",
     ),
     RequiredFile(
         "mjhq30k_images",
@@ -115,6 +124,16 @@ def data_root() -> Path:
     if configured := os.environ.get("SANA_BENCH_DATA"):
         return Path(configured).expanduser()
     return _hf_home() / "assets" / "sana-bench"
+
+
+def choose_data_root(folder: Path) -> None:
+    """Use `folder` as the data root, in this process and those it starts."""
+    os.environ["SANA_BENCH_DATA"] = str(folder.expanduser().absolute())
+
+
+def is_offline() -> bool:
+    """Say whether HF_HUB_OFFLINE forbids the network, read as the hub's client does."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def hub_cache() -> Path:
@@ -156,7 +175,7 @@ def resolve_folder(weights: str, relative_to: Path) -> Path:
     """
     if weights.startswith(MICRO_SCHEME):
         directory = _micro_directory(weights.removeprefix(MICRO_SCHEME))
-    elif weights.startswith(HUB_SCHEME) or _is_hub_id(weights, relative_to):
+    elif weights.startswith(HUB_SCHEME) or is_hub_id(weights, relative_to):
         directory = _hub_directory(weights.removeprefix(HUB_SCHEME))
     else:
         directory = (relative_to / Path(weights).expanduser()).resolve()
@@ -217,7 +236,8 @@ def _micro_directory(name: str) -> Path:
     return directory
 
 
-def _is_hub_id(weights: str, relative_to: Path) -> bool:
+def is_hub_id(weights: str, relative_to: Path) -> bool:
+    """Say whether `weights` names a hub repository and no folder."""
     return bool(_HUB_ID.fullmatch(weights)) and not (relative_to / weights).is_dir()
 
 

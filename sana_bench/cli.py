@@ -138,6 +138,13 @@ def run(
             metavar="NAME", help="Tell mlflow, tensorboard, wandb or a logger plug-in; may be given again."
         ),
     ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of evaluators and data; default SANA_BENCH_DATA."),
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Fetch what is missing first; otherwise nothing is.")
+    ] = False,
     text_cache: Annotated[
         bool,
         typer.Option(
@@ -148,8 +155,11 @@ def run(
 ) -> int:
     """Run a suite; the same command again does what is missing."""
     del debug
+    from sana_bench.assets import choose_data_root
     from sana_bench.run import RunOptions, run_suite
 
+    if data_dir is not None:
+        choose_data_root(data_dir)
     options = RunOptions(
         suite=suite,
         output=output,
@@ -161,6 +171,7 @@ def run(
         dry_run=dry_run,
         loggers=tuple(logger or ()),
         text_cache=text_cache,
+        fetch=fetch,
     )
     return run_suite(options)
 

@@ -1,7 +1,7 @@
 """A validated suite with its prompts and weights found: every identity that decides what can be reused."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class ResolvedBenchmark:
     prompts: tuple[Prompt, ...]
     images_per_prompt: int
     metrics: tuple[str, ...]
+    protocols: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_samples(self) -> int:
@@ -94,6 +95,7 @@ class ResolvedBenchmark:
             "name": self.name,
             "images_per_prompt": self.images_per_prompt,
             "metrics": list(self.metrics),
+            **({"protocols": dict(self.protocols)} if self.protocols else {}),
             "n_prompts": len(self.prompts),
             "prompts_sha256": prompts,
         }
@@ -269,4 +271,5 @@ def _resolve_benchmark(spec: BenchmarkSpec, tier: str) -> ResolvedBenchmark:
         prompts=tuple(benchmark.prompts(tier)),
         images_per_prompt=spec.images_per_prompt or benchmark.default_images_per_prompt,
         metrics=spec.metrics or tuple(benchmark.metric_names),
+        protocols=dict(spec.protocols),
     )

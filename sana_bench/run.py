@@ -14,9 +14,10 @@ import yaml
 from sana_bench import atomic, generators, metrics
 from sana_bench.assets import micro_weights_root
 from sana_bench.catalogue import catalogue
-from sana_bench.errors import IncompleteError, UsageError
+from sana_bench.errors import IncompleteError, SuiteError, UsageError
 from sana_bench.execution.local import Halved, generate_missing
 from sana_bench.execution.scoring import Scorer, metric_key
+from sana_bench.fetch import fetch_suite
 from sana_bench.fingerprint import FileHashes
 from sana_bench.loggers import Loggers, check_loggers
 from sana_bench.metrics.base import FeatureMetric, Metric
@@ -50,6 +51,7 @@ class RunOptions:
     dry_run: bool = False
     loggers: tuple[str, ...] = ()
     text_cache: bool = True
+    fetch: bool = False
 
 
 def run_suite(options: RunOptions) -> int:
@@ -62,6 +64,8 @@ def run_suite(options: RunOptions) -> int:
     suite = load_suite(options.suite, tier.tier, catalogue(), options.overrides)
     _check_output(options.output)
     say(tier.line)
+    if options.fetch:
+        fetch_suite(suite, say)
     with _reading(options.output) as store:
         hashes = FileHashes(store.file_hashes() if store is not None else None)
         resolved = resolve_suite(suite, tier, hashes)
@@ -97,7 +101,7 @@ class _Session:
         resolved: ResolvedSuite,
         options: RunOptions,
         cells: list[Cell],
-        loaded: dict[str, Metric | FeatureMetric],
+        loaded: dict[tuple[str, str], Metric | FeatureMetric],
     ) -> None:
         self._store = store
         self._resolved = resolved
@@ -238,7 +242,9 @@ class _Session:
             scorer = Scorer(self._store, directory, self._session_id, self._resolved.seed, progress.advance)
             for plan in plans:
                 for name in plan.cell.benchmark.metrics:
-                    summaries, reason = self._score(scorer, plan, self._metrics[name])
+                    summaries, reason = self._score(
+                        scorer, plan, self._metrics[plan.cell.benchmark.name, name]
+                    )
                     rows += summaries
                     reasons += [reason] if reason else []
         reasons = [*_missing_reasons(plans), *reasons]
@@ -298,13 +304,27 @@ def _missing_reasons(plans: Sequence[CellPlan]) -> list[str]:
     return reasons
 
 
-def _load_metrics(resolved: ResolvedSuite, output: Path) -> dict[str, Metric | FeatureMetric]:
+def _load_metrics(resolved: ResolvedSuite, output: Path) -> dict[tuple[str, str], Metric | FeatureMetric]:
+    """The metrics by benchmark and name; benchmarks that score by one protocol share one."""
     from sana_bench.metrics.assets import MetricAssets
 
-    assets = MetricAssets(weights_dir=micro_weights_root(), cache_dir=output / "cache")
-    names = {name: None for benchmark in resolved.benchmarks for name in benchmark.metrics}
-    loaded = {name: metrics.build(name, resolved.tier.tier, assets) for name in names}
-    for metric in loaded.values():
+    weights, cache = micro_weights_root(), output / "cache"
+    built: dict[tuple[str, str | None], Metric | FeatureMetric] = {}
+    loaded = {}
+    for benchmark in resolved.benchmarks:
+        for name in benchmark.metrics:
+            protocol = benchmark.protocols.get(name)
+            if (name, protocol) not in built:
+                assets = MetricAssets(weights, cache, protocol, resolved.tier.device)
+                metric = metrics.build(name, resolved.tier.tier, assets)
+                if protocol is not None and metric.protocol != protocol:
+                    raise SuiteError(
+                        f"metric {name!r} has no protocol {protocol!r} on the {resolved.tier.tier} tier; "
+                        f"it has {metric.protocol!r}"
+                    )
+                built[name, protocol] = metric
+            loaded[benchmark.name, name] = built[name, protocol]
+    for metric in built.values():
         metric_key(metric)  # hashes the weights, so that a missing file is found before anything is written
     return loaded
 

@@ -193,6 +193,8 @@ class BenchmarkSpec(_Spec):
     name: str
     images_per_prompt: int | None = Field(default=None, ge=1, le=1000)
     metrics: tuple[str, ...] | None = Field(default=None, strict=False, min_length=1, max_length=50)
+    # Metric to protocol; numbers of different protocols are never compared.
+    protocols: dict[str, str] = Field(default_factory=dict)
 
 
 class SuiteFile(_Spec):
@@ -388,6 +390,12 @@ def _check_benchmarks(file: SuiteFile, document: Document, catalogue: Catalogue)
                     f"{nearest(metric, known)}; it has {', '.join(known)}"
                 )
         _check_unique(spec.metrics or (), document, ("benchmarks", index, "metrics"))
+        for metric in spec.protocols:
+            if metric not in (spec.metrics or known):
+                where = document.origin(("benchmarks", index, "protocols", metric))
+                raise SuiteError(
+                    f"{where}: protocol for {metric!r}, which is not scored{nearest(metric, spec.metrics or known)}"
+                )
     _check_unique([spec.name for spec in file.benchmarks], document, ("benchmarks",))
 
 

@@ -13,6 +13,8 @@ _MODULES: tuple[str, ...] = (
     "leaderboard",
     "history",
     "export",
+    "fetch",
+    "rescore",
     "import_",
     "grow",
     "prune",

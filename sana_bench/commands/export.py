@@ -1,4 +1,4 @@
-"""`sana-bench export`: runs as Parquet, CSV or JSON files."""
+"""`sana-bench export`: runs as Parquet, CSV or JSON files, or as folders that GenEval's own scripts read."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +27,12 @@ def _export(
         Path | None,
         typer.Option("--to", metavar="FOLDER", help="Folder to write; an earlier export is replaced."),
     ] = None,
+    geneval: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write one run's images and verdicts as GenEval's scripts lay them out."
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of runs and of the result store.")
     ] = Path("results"),
@@ -34,6 +40,8 @@ def _export(
 ) -> int:
     """Write runs as flat tables; docs/results.md explains the columns."""
     del debug
+    if geneval is not None:
+        return _export_geneval(runs or [], output, geneval)
     from sana_bench.results.export import FORMATS
 
     chosen = next((name for name in FORMATS if name == format_), None)
@@ -51,4 +59,14 @@ def _export(
     for name, count in counts.items():
         print(f"{name}: {count} rows")
     print(f"export: {to}")
+    return 0
+
+
+def _export_geneval(runs: list[str], output: Path, to: Path) -> int:
+    if len(runs) != 1:
+        raise UsageError("export --geneval needs the name of one run")
+    from sana_bench.geneval_runs import export_official
+
+    for folder in export_official(runs[0], output, to):
+        print(f"export: {folder}")
     return 0

@@ -49,7 +49,7 @@ def build(name: str, tier: str, assets: "MetricAssets") -> "Metric | FeatureMetr
     if name == "geneval":
         from sana_bench.metrics.geneval import build_geneval
 
-        return build_geneval(tier)
+        return build_geneval(tier, assets)
     if name == "clip_score":
         from sana_bench.metrics.clip_score import build_clip_score
 

@@ -1,6 +1,7 @@
 """Object detection as an interface: what judges of object-focused prompts need to know about an image."""
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,17 @@ class Detector(Protocol):
         Each has `label` (class name), `score` in [0, 1], `box` [x1, y1, x2, y2] in pixels with exclusive
         ends, and `color` (a name of GenEval's palette, or None).
         """
+        ...
+
+
+@runtime_checkable
+class BatchDetector(Detector, Protocol):
+    """A detector that is faster over many images, and names colours only where they are asked for."""
+
+    def detect_many(
+        self, images: Sequence[NDArray[np.uint8]], colored: Sequence[frozenset[str]]
+    ) -> list[list[dict[str, Any]]]:
+        """Detections of each image; an object has a `color` where its class is in that image's `colored`."""
         ...
 
 

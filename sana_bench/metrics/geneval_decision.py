@@ -50,7 +50,7 @@ def decide(
         position_threshold: share of the two objects' sizes by which an offset is shortened before it counts.
     """
     minimum = counting_threshold if metadata["tag"] == "counting" else threshold
-    kept = _confident_by_class(detections, minimum, max_objects)
+    kept = confident_by_class(detections, minimum, max_objects)
     reasons: list[str] = []
     groups: list[list[Detection] | None] = []
     for clause in metadata.get("include", ()):
@@ -64,6 +64,21 @@ def decide(
         if n_found >= clause["count"]:
             reasons.append(f"expected {clause['class']}<{clause['count']}, found {n_found}")
     return Decision(correct=not reasons, reasons=tuple(reasons))
+
+
+def confident_by_class(
+    detections: Iterable[Detection], minimum: float, max_objects: int
+) -> dict[str, list[Detection]]:
+    """Detections with scores above `minimum` by class, the `max_objects` most confident, best first."""
+    by_class: dict[str, list[Detection]] = {}
+    for detection in detections:
+        if detection["score"] > minimum:
+            by_class.setdefault(detection["label"], []).append(detection)
+    # Reversed ascending sort, as in the reference: among equal scores the later detection ranks first.
+    return {
+        label: sorted(found, key=lambda detection: detection["score"])[::-1][:max_objects]
+        for label, found in by_class.items()
+    }
 
 
 def relations(
@@ -88,20 +103,6 @@ def relations(
     dx, dy = shortened[0] / length, shortened[1] / length
     holds = (dy > _MIN_DIRECTION, dx < -_MIN_DIRECTION, dx > _MIN_DIRECTION, dy < -_MIN_DIRECTION)
     return tuple(name for name, true in zip(RELATIONS, holds, strict=True) if true)
-
-
-def _confident_by_class(
-    detections: Iterable[Detection], minimum: float, max_objects: int
-) -> dict[str, list[Detection]]:
-    by_class: dict[str, list[Detection]] = {}
-    for detection in detections:
-        if detection["score"] > minimum:
-            by_class.setdefault(detection["label"], []).append(detection)
-    # Reversed ascending sort, as in the reference: among equal scores the later detection ranks first.
-    return {
-        label: sorted(found, key=lambda detection: detection["score"])[::-1][:max_objects]
-        for label, found in by_class.items()
-    }
 
 
 def _violation(

@@ -1,0 +1,241 @@
+"""Downloads into the data root: announced, resumed, verified, and never half there.
+
+A file grows as `NAME.part` beside its place, with the server's version of it in `NAME.part.version`; it takes its name when
+it is whole and its SHA-256 is right. Hashes stand in `SHA256SUMS` of the data root, as `sha256sum` writes and checks them:
+where no hash was published, the one of the first fetch counts from then on.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+from sana_bench import atomic
+from sana_bench.assets import is_offline
+from sana_bench.errors import AssetError
+from sana_bench.fingerprint import file_sha256
+from sana_bench.homes import RemoteFile
+
+__all__ = ["SUMS", "fetch_files", "read_sums", "remote_size"]
+
+SUMS = "SHA256SUMS"
+_BLOCK = 1 << 20
+_TIMEOUT_S = 60
+# What a server answers to a range that starts at or past the end.
+_RANGE_NOT_SATISFIABLE = 416
+
+
+def fetch_files(
+    files: Sequence[RemoteFile], root: Path, say: Callable[[str], None], mirror: str | None = None
+) -> None:
+    """Bring every file below `root`, verified; what is there and whole is left alone.
+
+    Args:
+        mirror: a URL or a folder that holds the same paths as the data root, used instead of the public homes.
+
+    Raises:
+        AssetError: offline, out of reach, cut short, of another hash, or a file in place is not what was recorded. What
+        was loaded so far is kept, and the same command goes on there.
+    """
+    sums = read_sums(root)
+    missing = []
+    for file in files:
+        place = root / file.path
+        if place.is_file():
+            _check(place, file_sha256(place), file, sums)
+            _record(root, file.path, file_sha256(place), sums)
+            say(f"{file.path}: is there, sha256 {sums[file.path][:12]}")
+        else:
+            missing.append(file)
+    sources = {file.path: _source(file, mirror) for file in missing}
+    if is_offline() and any(isinstance(source, str) for source in sources.values()):
+        names = ", ".join(f"{root / file.path} (from {sources[file.path]})" for file in missing)
+        raise AssetError(f"HF_HUB_OFFLINE is set, nothing is fetched; missing: {names}")
+    _announce(missing, sources, root, say)
+    for file in missing:
+        digest = _fetch(file, sources[file.path], root / file.path, sums)
+        _record(root, file.path, digest, sums)
+        known = "as published" if file.sha256 else "recorded, none is published"
+        say(f"{file.path}: fetched, sha256 {digest[:12]} ({known})")
+
+
+def read_sums(root: Path) -> dict[str, str]:
+    """Recorded SHA-256 by path below the data root."""
+    path = root / SUMS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    entries = [line.split(maxsplit=1) for line in lines if line.strip()]
+    return {entry[1].lstrip("*"): entry[0] for entry in entries if len(entry) == 2}
+
+
+def remote_size(url: str) -> int | None:
+    """Bytes of a file by its server, None when it does not say; raises `AssetError` when it is out of reach."""
+    try:
+        with closing(urlopen(Request(url, method="HEAD"), timeout=_TIMEOUT_S)) as answer:
+            return _length(answer)
+    except (URLError, OSError) as error:
+        raise AssetError(f"{url}: {_reason(error)}") from None
+
+
+def _announce(
+    missing: Sequence[RemoteFile], sources: dict[str, str | Path], root: Path, say: Callable[[str], None]
+) -> None:
+    total = 0
+    for file in missing:
+        source = sources[file.path]
+        if isinstance(source, Path):
+            if not source.is_file():
+                raise AssetError(f"{source} is missing, wanted as {file.path}")
+            size: int | None = source.stat().st_size
+        else:
+            size = remote_size(source)
+        have = _part(root / file.path)
+        begun = have.stat().st_size if have.is_file() else 0
+        total += max((size or 0) - begun, 0)
+        note = f", {_megabytes(begun)} of it here" if begun else ""
+        say(f"{file.path}: {_megabytes(size)}{note}, from {source}")
+    if not missing:
+        return
+    existing = next(parent for parent in (root, *root.absolute().parents) if parent.is_dir())
+    free = shutil.disk_usage(existing).free
+    if total > free:
+        raise AssetError(f"{root}: {_megabytes(total)} are needed, {_megabytes(free)} are free")
+    say(f"to fetch: {_megabytes(total)} into {root}")
+
+
+def _source(file: RemoteFile, mirror: str | None) -> str | Path:
+    if mirror is None:
+        return file.url
+    if mirror.startswith(("http://", "https://")):
+        return f"{mirror.rstrip('/')}/{quote(file.path)}"
+    return Path(mirror).expanduser() / file.path
+
+
+def _fetch(file: RemoteFile, source: str | Path, place: Path, sums: dict[str, str]) -> str:
+    """Load, verify and name one file; return its SHA-256."""
+    part = _part(place)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(source, Path):
+        shutil.copyfile(source, part)
+    else:
+        _download(source, part)
+    digest = file_sha256(part)
+    try:
+        _check(place, digest, file, sums)
+    except AssetError:
+        _forget(part)
+        raise
+    with open(part, "rb") as written:
+        os.fsync(written.fileno())
+    os.replace(part, place)
+    _forget(part)
+    return digest
+
+
+def _download(url: str, part: Path) -> None:
+    headers = _resume_headers(part)
+    try:
+        with closing(urlopen(Request(url, headers=headers), timeout=_TIMEOUT_S)) as answer:
+            resumed = answer.status == 206 and _range_start(answer) == part.stat().st_size
+            begun = part.stat().st_size if resumed else 0
+            if answer.status == 206 and not resumed:
+                _forget(part)
+                raise AssetError(
+                    f"{url}: the server sent another range than asked for; run the command again"
+                )
+            _note_version(part, answer)
+            length = _length(answer)
+            with open(part, "ab" if resumed else "wb") as out:
+                _copy(answer, out)
+    except HTTPError as error:
+        if error.code == _RANGE_NOT_SATISFIABLE and headers:
+            _forget(part)
+            return _download(url, part)
+        raise AssetError(f"{url}: {_reason(error)}") from None
+    except (URLError, OSError) as error:
+        raise AssetError(f"{url}: {_reason(error)}; run the command again to go on") from None
+    have = part.stat().st_size
+    if length is not None and have != begun + length:
+        raise AssetError(
+            f"{url}: stopped after {have} of {begun + length} bytes; run the command again to go on"
+        )
+    return None
+
+
+def _copy(answer: Any, out: BinaryIO) -> None:
+    while block := answer.read(_BLOCK):
+        out.write(block)
+
+
+def _resume_headers(part: Path) -> dict[str, str]:
+    """Ask for the rest only of the very version that was begun; without one, start anew."""
+    version = _version(part)
+    if part.is_file() and part.stat().st_size and version.is_file():
+        return {"Range": f"bytes={part.stat().st_size}-", "If-Range": version.read_text(encoding="utf-8")}
+    return {}
+
+
+def _note_version(part: Path, answer: Any) -> None:
+    tag = answer.headers.get("ETag") or ""
+    # A weak tag promises the same meaning, not the same bytes.
+    version = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
+    if version:
+        atomic.write_text(_version(part), version)
+    else:
+        _version(part).unlink(missing_ok=True)
+
+
+def _range_start(answer: Any) -> int | None:
+    unit, _, rest = (answer.headers.get("Content-Range") or "").partition(" ")
+    start = rest.partition("-")[0]
+    return int(start) if unit == "bytes" and start.isdecimal() else None
+
+
+def _check(place: Path, digest: str, file: RemoteFile, sums: dict[str, str]) -> None:
+    for expected, origin in (
+        (file.sha256, "published"),
+        (sums.get(file.path, ""), "recorded at the first fetch"),
+    ):
+        if not digest.startswith(expected):
+            raise AssetError(
+                f"{place}: sha256 is {digest[: max(len(expected), 12)]}, {origin} is {expected}; "
+                "the file is not what it should be: delete it (or its line in SHA256SUMS) and fetch it again"
+            )
+
+
+def _record(root: Path, path: str, digest: str, sums: dict[str, str]) -> None:
+    if sums.get(path) != digest:
+        sums[path] = digest
+        atomic.write_text(root / SUMS, "".join(f"{value}  {name}\n" for name, value in sorted(sums.items())))
+
+
+def _part(place: Path) -> Path:
+    return place.with_name(f"{place.name}.part")
+
+
+def _version(part: Path) -> Path:
+    return part.with_name(f"{part.name}.version")
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _version(part).unlink(missing_ok=True)
+
+
+def _length(answer: Any) -> int | None:
+    length = answer.headers.get("Content-Length")
+    return int(length) if length is not None and length.isdecimal() else None
+
+
+def _megabytes(size: int | None) -> str:
+    return "unknown size" if size is None else f"{size / 1e6:,.1f} MB"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, HTTPError):
+        return f"the server answers {error.code} {error.reason}"
+    return str(getattr(error, "reason", None) or error)

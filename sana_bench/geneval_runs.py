@@ -1,0 +1,236 @@
+"""GenEval's stored detections of a run: judged again by other rules, or written as the official scripts write them.
+
+No network runs here: a score row keeps every detection of at least `MIN_SCORE` with its colour.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sana_bench import atomic
+from sana_bench.errors import IncomparableError, IncompleteError, UsageError, nearest
+from sana_bench.fingerprint import judged_sha256
+from sana_bench.metrics.base import OVERALL, Sample, ScoreRow, Summary
+from sana_bench.metrics.geneval import PROTOCOLS, Rules, judge, rules_of, summarise
+from sana_bench.results.store import Store
+from sana_bench.run_files import RunFiles, find_run
+
+__all__ = ["Rescored", "StoredCell", "export_official", "official_record", "rescore", "stored_cells"]
+
+_METRIC = "geneval"
+# Protocols that read the same detections.
+_SAME_DETECTOR = (frozenset({"geneval/official@1", "geneval/sana@1"}),)
+# The lowest threshold that stored detections can answer for.
+_STORED_FROM = 0.05
+
+
+@dataclass(frozen=True)
+class StoredCell:
+    """One variant's GenEval rows of a run, with the images they judge, in the order of prompts."""
+
+    variant: str
+    benchmark: str
+    protocol: str
+    identity: dict[str, Any]
+    samples: tuple[Sample, ...]
+    rows: tuple[ScoreRow, ...]
+    n_expected: int
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """New verdicts on one variant's stored detections."""
+
+    variant: str
+    benchmark: str
+    protocol: str
+    source_protocol: str
+    rows: tuple[ScoreRow, ...]
+    summaries: tuple[Summary, ...]
+
+
+def stored_cells(store: Store, files: RunFiles) -> list[StoredCell]:
+    """The GenEval scores of a run; raises `UsageError` when it has none."""
+    run_id = files.directory.resolve().name
+    described = yaml.safe_load(files.suite.read_text(encoding="utf-8"))
+    per_prompt = {entry["name"]: entry["images_per_prompt"] for entry in described["benchmarks"]}
+    cells = []
+    for summary in store.summaries(run_id):
+        if summary.metric != _METRIC or summary.key != OVERALL:
+            continue
+        prompts = files.read_prompts(summary.benchmark)
+        images = [
+            image
+            for image in store.images(summary.image_key).values()
+            if image.status == "ok"
+            and image.prompt_id in prompts
+            and image.index < per_prompt[summary.benchmark]
+        ]
+        scores = store.scores(summary.metric_key, (str(image.sha256) for image in images))
+        samples, rows = [], []
+        for image in sorted(images, key=lambda image: (image.prompt_id, image.index)):
+            prompt = prompts[image.prompt_id]
+            score = scores.get((str(image.sha256), judged_sha256(prompt.text, prompt.tag, prompt.metadata)))
+            if score is None:
+                continue
+            sample = Sample(
+                summary.variant, summary.benchmark, prompt, image.index, store.output / str(image.path)
+            )
+            samples.append(sample)
+            rows.append(ScoreRow(sample.id, prompt.id, prompt.tag, score.value, score.details))
+        identity = store.metric_identity(summary.metric_key)
+        cells.append(
+            StoredCell(
+                summary.variant, summary.benchmark, summary.protocol, identity, tuple(samples), tuple(rows),
+                summary.n_expected,
+            )
+        )  # fmt: skip
+    if not cells:
+        raise UsageError(f"{files.directory}: the run has no {_METRIC} scores")
+    return cells
+
+
+def rescore(
+    run: str, output: Path, protocol: str | None, changes: Mapping[str, float | int]
+) -> tuple[list[Rescored], Path]:
+    """Judge the stored detections of a run again and write `RUN/rescored/LABEL.json`, beside what is there.
+
+    Args:
+        protocol: of the same detector as the run's own, None for the run's own.
+        changes: fields of `Rules` by name; a protocol with any of them changed has them in its label.
+
+    Raises:
+        UsageError: an unknown run or protocol, or a threshold below what is stored.
+        IncomparableError: the protocol needs another detector's detections.
+    """
+    _check_thresholds(changes)
+    files = find_run(run, output)
+    store = Store.open_existing(output)
+    if store is None:
+        raise UsageError(f"--output {output}: there is no result store")
+    with store:
+        cells = stored_cells(store, files)
+        seed = yaml.safe_load(files.suite.read_text(encoding="utf-8"))["seed"]
+    done = [_rescored(cell, protocol or cell.protocol, changes, seed) for cell in cells]
+    label = re.sub(r"[^\w.@=+-]+", "-", done[0].protocol)
+    path = files.directory / "rescored" / f"{label}.json"
+    content = [
+        {
+            "variant": one.variant,
+            "benchmark": one.benchmark,
+            "protocol": one.protocol,
+            "detections_from": one.source_protocol,
+            "summaries": [asdict(summary) for summary in one.summaries],
+            "images": {row.sample_id: {"correct": row.details["correct"], "reasons": row.details["reasons"]}
+                       for row in one.rows},
+        }
+        for one in done
+    ]  # fmt: skip
+    atomic.write_text(path, json.dumps(content, indent=1) + "\n")
+    return done, path
+
+
+def official_record(sample: Sample, row: ScoreRow, filename: str, rules: Rules) -> dict[str, str | bool]:
+    """One line of the official `results.jsonl`; its `details` hold the detections that the verdict looked at."""
+    kept = rules.kept(sample.prompt.metadata, row.details["detections"])
+    boxes = {
+        label: [[*found["box"], found["score"]] for found in detections] for label, detections in kept.items()
+    }
+    return {
+        "filename": filename,
+        "tag": row.tag,
+        "prompt": sample.prompt.text,
+        "correct": bool(row.details["correct"]),
+        "reason": "\n".join(row.details["reasons"]),
+        "metadata": json.dumps(sample.prompt.metadata),
+        "details": json.dumps(boxes),
+    }
+
+
+def export_official(run: str, output: Path, to: Path) -> list[Path]:
+    """Write each variant of a run to `to/VARIANT` as GenEval's own scripts lay it out; return the folders.
+
+    `NNNNN/metadata.jsonl` and `NNNNN/samples/NNNNN.png` can be scored by the original evaluator; `results.jsonl` holds our
+    verdicts for its `summary_scores.py`. An image that is not intact is refused.
+
+    Raises:
+        UsageError: an unknown run, one without GenEval scores, or a folder that exists.
+        IncompleteError: an image of the run is gone.
+    """
+    files = find_run(run, output)
+    store = Store.open_existing(output)
+    if store is None:
+        raise UsageError(f"--output {output}: there is no result store")
+    with store:
+        cells = stored_cells(store, files)
+    folders = [to / cell.variant for cell in cells]
+    for folder in folders:
+        if folder.exists():
+            raise UsageError(f"{folder}: exists already; choose another folder")
+    for cell, folder in zip(cells, folders, strict=True):
+        _write_official(cell, folder)
+    return folders
+
+
+def _write_official(cell: StoredCell, folder: Path) -> None:
+    records = []
+    rules = _stored_rules(cell)
+    for sample, row in zip(cell.samples, cell.rows, strict=True):
+        if not sample.image_path.is_file():
+            raise IncompleteError(f"{sample.image_path} is gone; run the suite again")
+        place = folder / sample.prompt.id
+        target = place / "samples" / f"{sample.index:05d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (place / "metadata.jsonl").write_text(json.dumps(sample.prompt.metadata), encoding="utf-8")
+        shutil.copyfile(sample.image_path, target)
+        records.append(official_record(sample, row, str(target), rules))
+    atomic.write_text(folder / "results.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+
+
+def _stored_rules(cell: StoredCell) -> Rules:
+    return replace(rules_of(cell.protocol), **cell.identity.get("rules", {}))
+
+
+def _rescored(cell: StoredCell, protocol: str, changes: Mapping[str, Any], seed: int) -> Rescored:
+    _check_protocol(cell, protocol)
+    rules = replace(rules_of(protocol), **changes)
+    rows = tuple(
+        judge(sample, row.details["detections"], rules)
+        for sample, row in zip(cell.samples, cell.rows, strict=True)
+    )
+    label = protocol + "".join(f"+{name}={value}" for name, value in _differing(rules, rules_of(protocol)))
+    summaries = summarise(label, rows, cell.n_expected, seed)
+    return Rescored(cell.variant, cell.benchmark, label, cell.protocol, rows, tuple(summaries))
+
+
+def _differing(rules: Rules, base: Rules) -> Iterator[tuple[str, Any]]:
+    for name, value in asdict(rules).items():
+        if value != getattr(base, name):
+            yield name, value
+
+
+def _check_protocol(cell: StoredCell, protocol: str) -> None:
+    known = sorted({name for names in PROTOCOLS.values() for name in names})
+    if protocol not in known:
+        raise UsageError(
+            f"--protocol {protocol}: unknown{nearest(protocol, known)}; one of {', '.join(known)}"
+        )
+    if protocol != cell.protocol and not any({protocol, cell.protocol} <= group for group in _SAME_DETECTOR):
+        raise IncomparableError(
+            f"{cell.variant}: detections of {cell.protocol} cannot be judged as {protocol}, which has another detector"
+        )
+
+
+def _check_thresholds(changes: Mapping[str, float | int]) -> None:
+    for name in ("threshold", "counting_threshold"):
+        value = changes.get(name)
+        if value is not None and not _STORED_FROM <= value <= 1:
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value}: detections are stored from a score of {_STORED_FROM} on, up to 1"
+            )

@@ -1,0 +1,66 @@
+"""Where the full tier's files come from, and which of them a suite needs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sana_bench.assets import is_hub_id
+from sana_bench.errors import UsageError, nearest
+from sana_bench.suite import Suite, Variant
+from sana_bench.yaml_files import read_yaml
+
+__all__ = ["RemoteFile", "files_for", "hub_ids", "metric_needs"]
+
+_TABLE = Path(__file__).with_name("assets.yaml")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file below the data root with its public home; `sha256` may be the first digits only, or empty."""
+
+    path: str
+    url: str
+    sha256: str = ""
+
+
+def files_for(assets: Iterable[str]) -> list[RemoteFile]:
+    """The files of assets by name, each once; raises `UsageError` with the nearest name."""
+    known = read_yaml(_TABLE).data["files"]
+    files: dict[str, RemoteFile] = {}
+    for name in assets:
+        if name not in known:
+            raise UsageError(f"unknown asset {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+        for entry in known[name]:
+            files[entry["path"]] = RemoteFile(entry["path"], _url(entry), str(entry.get("sha256", "")))
+    return list(files.values())
+
+
+def metric_needs(suite: Suite) -> tuple[list[str], list[str]]:
+    """Names of the assets that the suite's metrics need, and the metrics of which no needs are listed."""
+    from sana_bench import benchmarks
+
+    needs: Mapping[str, list[str]] = read_yaml(_TABLE).data["needs"]
+    assets: dict[str, None] = {}
+    unlisted: dict[str, None] = {}
+    for spec in suite.file.benchmarks:
+        for metric in spec.metrics or benchmarks.get(spec.name).metric_names:
+            listed = needs.get(spec.protocols.get(metric, metric), needs.get(metric))
+            if listed is None:
+                unlisted[metric] = None
+            assets.update(dict.fromkeys(listed or ()))
+    return list(assets), list(unlisted)
+
+
+def hub_ids(variants: Iterable[Variant], relative_to: Path) -> list[str]:
+    """The hub repositories `owner/name[@revision]` that variants take their weights from, each once."""
+    weights = (variant.model.weights.removeprefix("hf://") for variant in variants)
+    return list(dict.fromkeys(name for name in weights if is_hub_id(name, relative_to)))
+
+
+def _url(entry: Mapping[str, Any]) -> str:
+    if "url" in entry:
+        return str(entry["url"])
+    from huggingface_hub import hf_hub_url
+
+    return hf_hub_url(entry["hub"], entry["file"], revision=entry.get("revision"))
