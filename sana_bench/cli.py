@@ -142,10 +142,18 @@ def run(
             help="Keep text embeddings in DIR/cache/text, for all variants of a text encoder; up to 1.4 MB a prompt."
         ),
     ] = True,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json|DIR",
+            help="With the latency benchmark: a torch.profiler trace of one image, for Perfetto.",
+        ),
+    ] = None,
     debug: Annotated[bool, _DEBUG] = False,
 ) -> int:
     """Run a suite; the same command again does what is missing."""
     del debug
+    from sana_bench.profiling.session import ProfileOptions
     from sana_bench.run import RunOptions, run_suite
 
     options = RunOptions(
@@ -159,6 +167,7 @@ def run(
         dry_run=dry_run,
         loggers=tuple(logger or ()),
         text_cache=text_cache,
+        profile=ProfileOptions(trace=trace),
     )
     return run_suite(options)
 

@@ -15,6 +15,7 @@ _MODULES: tuple[str, ...] = (
     "import_",
     "grow",
     "prune",
+    "profile",
 )
 
 
