@@ -11,8 +11,10 @@ from sana_reports.labels import format_value, metric_label, one_line
 from sana_reports.leaderboard_data import Column, Entry, Table
 from sana_reports.plots import N_COLORS, nice_ticks, shorten
 
-__all__ = ["pareto_front", "quality_plots"]
+__all__ = ["SPEED_METRICS", "pareto_front", "quality_plots"]
 
+# A time against a time says nothing.
+SPEED_METRICS = ("latency", "throughput")
 _WIDTH, _HEIGHT = 460, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 446, 16, 276
 _DODGE = 7  # between variants of equal size, which would hide each other's interval
@@ -65,7 +67,7 @@ def quality_plots(table: Table) -> list[tuple[str, Markup]]:
         cell = entry.numbers[column.metric]
         low = cell.low if math.isfinite(cell.low) else cell.value
         high = cell.high if math.isfinite(cell.high) else cell.value
-        if entry.latency is not None:
+        if entry.latency is not None and column.metric not in SPEED_METRICS:
             point = _Point(entry, color, entry.latency.value_ms, cell.value, low, high)
             by_device.setdefault((entry.latency.device, entry.latency.note), []).append(point)
         if entry.parameters:

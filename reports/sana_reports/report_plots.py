@@ -4,12 +4,9 @@ from markupsafe import Markup
 
 from sana_reports.data import OVERALL, ReportData
 from sana_reports.leaderboard_data import Column, Entry, Table
-from sana_reports.leaderboard_plots import quality_plots
+from sana_reports.leaderboard_plots import SPEED_METRICS, quality_plots
 
 __all__ = ["report_quality_plots"]
-
-# A time against a time says nothing.
-_NO_QUALITY = ("latency", "throughput")
 
 
 def report_quality_plots(data: ReportData) -> list[tuple[str, Markup]]:
@@ -21,7 +18,7 @@ def report_quality_plots(data: ReportData) -> list[tuple[str, Markup]]:
     plots: list[tuple[str, Markup]] = []
     for benchmark in dict.fromkeys(cell.benchmark for cell in data.summaries):
         own = [cell for cell in data.summaries if cell.benchmark == benchmark and cell.key == OVERALL]
-        quality = [cell for cell in own if cell.metric not in _NO_QUALITY]
+        quality = [cell for cell in own if cell.metric not in SPEED_METRICS]
         if not quality:
             continue
         first = quality[0]

@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sana_bench.generators.base import SampleError
+from sana_bench.generators.base import OutOfMemoryError, SampleError
+from sana_bench.generators.torch_device import memory_errors_told
 from sana_bench.plan import CellPlan, Have
 from sana_bench.profiling.hardware import CpuProbe, GpuProbe, Hardware, Monitor, describe_hardware
 from sana_bench.profiling.identity import PROTOCOLS, measured_identity, measured_key
@@ -80,8 +81,7 @@ class Profiler:
 
     def measure(self, plans: Sequence[CellPlan]) -> None:
         """Time the images and batches that are missing, variants in turns, and write the trace that was asked for."""
-        if not plans:
-            return
+        plans = [plan for plan in plans if plan.done]
         trace = self._options.trace
         traces = [trace_path(trace, p.cell.variant.name, len(plans)) for p in plans] if trace else []
         for plan in plans:
@@ -94,9 +94,23 @@ class Profiler:
             return
         say(f"latency on {self.hardware.label}: {', '.join(p.cell.variant.name for p in todo or plans)}")
         # Variants that have all their times are loaded only to be traced.
-        subjects = [
-            Subject(plan, self._device, timer_for(self._device)) for plan in (plans if traces else todo)
-        ]
+        loaded = plans if traces else todo
+        try:
+            self._load_and_measure(loaded, todo, missing, traces)
+        except OutOfMemoryError as error:
+            say(
+                f"latency: out of memory with {len(loaded)} variants loaded ({error}); --variants measures fewer"
+            )
+
+    def _load_and_measure(
+        self,
+        plans: Sequence[CellPlan],
+        todo: Sequence[CellPlan],
+        missing: dict[str, list[Have]],
+        traces: Sequence[Path],
+    ) -> None:
+        with memory_errors_told(self._device):
+            subjects = [Subject(plan, self._device, timer_for(self._device)) for plan in plans]
         for subject, path in zip(subjects, traces, strict=False):
             subject.warm_up(1)
             write_trace(path, lambda s=subject: s.batch(1), cuda=self._device.startswith("cuda"))  # type: ignore[misc]
@@ -109,7 +123,7 @@ class Profiler:
         key = self.key("throughput", plan)
         found = read_profile(profile_path(self._directory, plan.cell.variant.name, key))
         reaches = found is not None and (
-            found.batches[-1].size * 2 > self._sweep.largest or "memory" in found.stopped
+            "memory" in found.stopped or found.batches[-1].size * 2 > self._sweep.largest
         )
         return found if reaches else None
 

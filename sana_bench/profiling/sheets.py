@@ -97,6 +97,9 @@ def _throughput(own: Sequence[Measured]) -> Sheet:
 
 
 def _memory(own: Sequence[Measured]) -> Sheet:
+    own = [pair for pair in own if pair[0].batches]
+    if not own:
+        return Sheet(title="Memory and energy", header=("",), rows=(), notes=("Not even one image fits.",))
     first, last = 0, -1
     rows: list[tuple[str, Callable[[Profile, Times], str]]] = [
         ("peak, batch 1", lambda p, _: _mib(p.batches[first].peak_bytes)),
