@@ -151,11 +151,19 @@ def run(
             help="Keep text embeddings in DIR/cache/text, for all variants of a text encoder; up to 1.4 MB a prompt."
         ),
     ] = True,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json|DIR",
+            help="With the latency benchmark: a torch.profiler trace of one image, for Perfetto.",
+        ),
+    ] = None,
     debug: Annotated[bool, _DEBUG] = False,
 ) -> int:
     """Run a suite; the same command again does what is missing."""
     del debug
     from sana_bench.assets import choose_data_root
+    from sana_bench.profiling.session import ProfileOptions
     from sana_bench.run import RunOptions, run_suite
 
     if data_dir is not None:
@@ -172,6 +180,7 @@ def run(
         loggers=tuple(logger or ()),
         text_cache=text_cache,
         fetch=fetch,
+        profile=ProfileOptions(trace=trace),
     )
     return run_suite(options)
 

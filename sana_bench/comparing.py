@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sana_bench.benchmarks.latency import MEASURED
 from sana_bench.fingerprint import fingerprint, short
+from sana_bench.profiling.identity import comparable
 from sana_bench.results.comparison import (
     Effect,
     cluster_differences,
@@ -85,7 +87,9 @@ def compare_variants(
 ) -> Comparison:
     """Compare two variants metric by metric, paired by benchmark, prompt and sample index."""
     names = dict.fromkeys(
-        (row.benchmark, row.metric) for row in (*a[1].summaries, *b[1].summaries) if row.key == "overall"
+        (row.benchmark, row.metric)
+        for row in (*a[1].summaries, *b[1].summaries)
+        if row.key == "overall" and row.metric not in MEASURED
     )
     rows: list[MetricComparison] = []
     flips: list[Flip] = []
@@ -296,6 +300,8 @@ def _reference(output: Path, identity: Mapping[str, Any]) -> tuple[Any, Any] | N
 def _compare_latency(
     a: VariantResults, b: VariantResults, alpha: float, seed: int, minimum_effect: float
 ) -> MetricComparison:
+    if (measured := [_measured(variant) for variant in (a, b)])[0] and measured[1]:
+        return _compare_measured(a, b, measured, alpha, seed, minimum_effect)
     times = [_times(variant) for variant in (a, b)]
     medians = [float(np.median(found)) if found else None for found in times]
     judged = partial(MetricComparison, "", "latency", "overall", medians[0], medians[1], False)
@@ -310,6 +316,44 @@ def _compare_latency(
     note = "images of A and B were not interleaved: a slow phase of the machine counts against one side"
     verdict = _verdict(effect.difference, effect.p_value, False, alpha)
     return judged(verdict, note, effect, effect.p_value)
+
+
+def _measured(variant: VariantResults) -> SummaryRecord | None:
+    """The summary of times that the latency benchmark took."""
+    return next((row for row in variant.summaries if row.metric == "latency"), None)
+
+
+def _compare_measured(
+    a: VariantResults,
+    b: VariantResults,
+    rows: list[SummaryRecord | None],
+    alpha: float,
+    seed: int,
+    minimum_effect: float,
+) -> MetricComparison:
+    """Compare times of the latency benchmark: one image at a time, warm, variants in turns where they share a run."""
+    times = [
+        [s.scores["latency"].value for s in variant.samples if "latency" in s.scores] for variant in (a, b)
+    ]
+    medians = [float(np.median(found)) if found else None for found in times]
+    judged = partial(MetricComparison, "latency", "latency", "overall", medians[0], medians[1], False)
+    if not times[0] or not times[1]:
+        return judged("not measured", "no timed images")
+    identities = [
+        comparable(variant.identities[row.metric_key])
+        for variant, row in zip((a, b), rows, strict=True)
+        if row is not None
+    ]
+    for key in dict.fromkeys(name for identity in identities for name in identity):
+        found = [str(identity.get(key)) for identity in identities]
+        if found[0] != found[1]:
+            return judged("not comparable", f"other {key.replace('_', ' ')}: {found[0]} and {found[1]}")
+    for row in rows:
+        if row is not None and not row.complete:
+            return judged("not comparable", f"incomplete: {row.n_samples}/{row.n_expected} images timed")
+    effect = compare_latency(times[0], times[1], minimum_effect=minimum_effect, seed=seed)
+    verdict = _verdict(effect.difference, effect.p_value, False, alpha)
+    return judged(verdict, "one image at a time, warm", effect, effect.p_value)
 
 
 def _times(variant: VariantResults) -> list[float]:

@@ -15,6 +15,7 @@ import yaml
 from sana_bench.assets import resolve_weights, safetensors_shapes
 from sana_bench.errors import AssetError, UsageError, nearest
 from sana_bench.fingerprint import FileHashes, HashCache, directory_sha256, fingerprint
+from sana_bench.profiling.identity import PROTOCOLS, comparable
 from sana_bench.report import build_report_data
 from sana_bench.resolve import NOT_WEIGHTS, SampleKey
 from sana_bench.results.schema import SummaryRecord
@@ -56,6 +57,7 @@ def collect_leaderboard(
     results: list[_Result] = []
     incomplete: list[Incomplete] = []
     known: set[str] = set()
+    timed: list[Entry] = []
     with store:
         # Variants share weights of many gigabytes: no file is hashed twice, nor one that a run has hashed.
         hashes = FileHashes(store.file_hashes())
@@ -69,12 +71,16 @@ def collect_leaderboard(
                 continue
             done, short = _read_run(store, RunFiles(directory), run, link_from, hashes)
             known |= {row.benchmark for row in done}
+            timed += [
+                row.entry for row in done if row.benchmark == "latency" and row.entry.latency is not None
+            ]
             results += [row for row in done if benchmark in (None, row.benchmark)]
             incomplete += short
     known |= {row.benchmark for row in incomplete}
     incomplete = [row for row in incomplete if benchmark in (None, row.benchmark)]
     if benchmark is not None and benchmark not in known:
         raise UsageError(f"--benchmark {benchmark}: no run has it{nearest(benchmark, known)}")
+    results = _with_measured_latency(results, timed)
     return Leaderboard(tables=_tables(results), incomplete=incomplete)
 
 
@@ -85,6 +91,15 @@ def _lost(store: Store, run_id: str, tier: str) -> list[Incomplete]:
     return [
         Incomplete(variant=variant, tier=tier, benchmark=benchmark, run=run_id, reasons=[reason])
         for variant, benchmark in rows or [("all variants", "")]
+    ]
+
+
+def _with_measured_latency(results: list[_Result], timed: list[Entry]) -> list[_Result]:
+    """Give a variant the newest time that the latency benchmark took of it, in whatever run, instead of batch times."""
+    newest = {entry.fingerprint: entry.latency for entry in sorted(timed, key=lambda e: (e.created, e.run))}
+    return [
+        replace(row, entry=replace(row.entry, latency=newest.get(row.entry.fingerprint) or row.entry.latency))
+        for row in results
     ]
 
 
@@ -196,7 +211,7 @@ def _result(
         {
             "prompts": bench["prompts_sha256"],
             "images_per_prompt": bench["images_per_prompt"],
-            "metrics": sorted((row.metric, row.protocol, row.metric_key) for row in overall),
+            "metrics": sorted((row.metric, row.protocol, _evaluator(store, row)) for row in overall),
         }
     )
     columns = tuple(
@@ -204,6 +219,13 @@ def _result(
         for row in sorted(overall, key=lambda row: bench["metrics"].index(row.metric))
     )
     return _Result(tier, bench["name"], workload[:12], columns, entry, values)
+
+
+def _evaluator(store: Store, row: SummaryRecord) -> str:
+    """Identity of what a metric measured with; for times this is the device, whatever the variant."""
+    if row.metric not in PROTOCOLS:
+        return row.metric_key
+    return fingerprint(comparable(store.metric_identity(row.metric_key)))
 
 
 def _tables(results: Iterable[_Result]) -> list[Table]:

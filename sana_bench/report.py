@@ -14,6 +14,7 @@ from sana_bench.benchmarks.base import Prompt
 from sana_bench.errors import UsageError, nearest
 from sana_bench.fingerprint import image_key
 from sana_bench.origin import FULL
+from sana_bench.profiling.sheets import latency_sheets
 from sana_bench.provenance import code_revision, command_line, describe_machine, now, package_versions
 from sana_bench.resolve import ResolvedSuite, SampleKey
 from sana_bench.results.schema import ImageRow, ScoreRecord, SummaryRecord
@@ -65,7 +66,7 @@ def build_report_data(store: Store, files: RunFiles, provenance: Mapping[str, An
         own = _incomplete_reasons(described["name"], resolved["benchmarks"], images, summaries)
         reasons += [f"{described['name']}: {reason}" for reason in own]
         rows = [row for found in images.values() for row in found.values()]
-        variants.append(_variant_info(described, rows, own, str(provenance.get("device_name", ""))))
+        variants.append(_variant_info(described, rows, own, summaries, provenance))
         for name, found in images.items():
             samples += _samples(store, files, described, name, found, summaries)
     order = {described["name"]: position for position, described in enumerate(resolved["variants"])}
@@ -82,6 +83,7 @@ def build_report_data(store: Store, files: RunFiles, provenance: Mapping[str, An
         summaries=[_summary_cell(row) for row in sorted(summaries, key=lambda row: order[row.variant])],
         samples=samples,
         provenance=provenance,
+        sheets=latency_sheets(store, files, resolved),
     )
 
 
@@ -114,7 +116,11 @@ def _incomplete_reasons(
 
 
 def _variant_info(
-    described: Mapping[str, Any], rows: list[ImageRow], reasons: list[str], device_name: str
+    described: Mapping[str, Any],
+    rows: list[ImageRow],
+    reasons: list[str],
+    summaries: list[SummaryRecord],
+    provenance: Mapping[str, Any],
 ) -> VariantInfo:
     settings = {
         key: described[key]
@@ -128,7 +134,8 @@ def _variant_info(
         kind=_kind(described),
         derived_from=str(described.get("derived_from") or ""),
         settings=settings,
-        latency=_latency(rows, device_name),
+        latency=_measured_latency(described["name"], summaries)
+        or _latency(rows, str(provenance.get("device_name", ""))),
         incomplete_reasons=reasons,
     )
 
@@ -139,6 +146,22 @@ def _kind(described: Mapping[str, Any]) -> str:
     if kind not in KINDS:
         raise UsageError(f"variant {described['name']}: unknown kind {kind!r}{nearest(kind, KINDS)}")
     return kind
+
+
+def _measured_latency(variant: str, summaries: list[SummaryRecord]) -> Latency | None:
+    """The median that the latency benchmark found, if the run has it."""
+    row = next((row for row in summaries if (row.variant, row.metric) == (variant, "latency")), None)
+    if row is None or not row.complete:
+        return None
+    where = row.note.removeprefix("median on ").partition(", batch 1, warm")[0]
+    return Latency(
+        value_ms=row.value,
+        low_ms=math.nan if row.low is None else row.low,
+        high_ms=math.nan if row.high is None else row.high,
+        n_images=row.n_samples,
+        device=where,
+        note="one image at a time, warm: median with its 95 % interval",
+    )
 
 
 def _latency(rows: list[ImageRow], device_name: str) -> Latency | None:

@@ -5,7 +5,7 @@ import signal
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import yaml
 
 from sana_bench import atomic, generators, metrics
 from sana_bench.assets import micro_weights_root
+from sana_bench.benchmarks.latency import MEASURED
 from sana_bench.catalogue import catalogue
 from sana_bench.errors import IncompleteError, SuiteError, UsageError
 from sana_bench.execution.local import Halved, generate_missing
@@ -22,6 +23,8 @@ from sana_bench.fingerprint import FileHashes
 from sana_bench.loggers import Loggers, check_loggers
 from sana_bench.metrics.base import FeatureMetric, Metric
 from sana_bench.plan import CellPlan, plan_cell, plan_lines
+from sana_bench.profiling.session import ProfileOptions, Profiler
+from sana_bench.profiling.times import measured_summary
 from sana_bench.progress import Progress, say
 from sana_bench.provenance import command_line, now
 from sana_bench.report import write_run_report
@@ -29,7 +32,7 @@ from sana_bench.resolve import Cell, ResolvedSuite, resolve_suite
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.store import Store, disk_errors, writer_lock
 from sana_bench.run_files import RunFiles
-from sana_bench.suite import load_suite
+from sana_bench.suite import Suite, load_suite
 from sana_bench.tiers import choose_tier
 
 __all__ = ["RunOptions", "run_suite"]
@@ -52,16 +55,18 @@ class RunOptions:
     loggers: tuple[str, ...] = ()
     text_cache: bool = True
     fetch: bool = False
+    profile: ProfileOptions = field(default_factory=ProfileOptions)
 
 
-def run_suite(options: RunOptions) -> int:
+def run_suite(options: RunOptions, suite: Suite | None = None) -> int:
     """Run a suite and return the exit code: 0 when all that was asked for is there, 3 otherwise.
 
-    Nothing is written before suite, weights and metrics have been checked. Raises `BenchError`.
+    `suite` stands in for the file that `options` names. Nothing is written before suite, weights and metrics have been
+    checked. Raises `BenchError`.
     """
     check_loggers(options.loggers)
     tier = choose_tier(options.tier)
-    suite = load_suite(options.suite, tier.tier, catalogue(), options.overrides)
+    suite = suite or load_suite(options.suite, tier.tier, catalogue(), options.overrides)
     _check_output(options.output)
     say(tier.line)
     if options.fetch:
@@ -132,7 +137,8 @@ class _Session:
         reasons: list[str] = []
         try:
             self._generate_all()
-            reasons = self._score_all()
+            profiler = self._profile_all()
+            reasons = self._score_all(profiler)
             state = "incomplete" if reasons else "done"
         except KeyboardInterrupt:
             state = "interrupted"
@@ -231,10 +237,25 @@ class _Session:
                 self._store.put_images(cell.image_key, self._run_id, step.rows, now(), self._session_id)
                 progress.advance(len(step.rows))
 
-    def _score_all(self) -> list[str]:
+    def _profile_all(self) -> Profiler:
+        """Measure what is measured while images are made, all variants in turns."""
+        tier = self._resolved.tier
+        profiler = Profiler(
+            self._store,
+            self._files.directory,
+            self._session_id,
+            tier=tier.tier,
+            device=tier.device,
+            options=self._options.profile,
+        )
+        plans = [self._plan(cell) for cell in self._cells if set(cell.benchmark.metrics) & set(MEASURED)]
+        profiler.measure(plans)
+        return profiler
+
+    def _score_all(self, profiler: Profiler) -> list[str]:
         """Score every cell, store the summaries, and return the reasons why the result is incomplete."""
         plans = [self._plan(cell) for cell in self._cells]
-        total = sum(len(plan.done) * len(plan.cell.benchmark.metrics) for plan in plans)
+        total = sum(len(plan.done) * len(set(plan.cell.benchmark.metrics) - set(MEASURED)) for plan in plans)
         rows: list[SummaryRecord] = []
         reasons: list[str] = []
         with Progress("scoring", total, "scores") as progress:
@@ -242,9 +263,12 @@ class _Session:
             scorer = Scorer(self._store, directory, self._session_id, self._resolved.seed, progress.advance)
             for plan in plans:
                 for name in plan.cell.benchmark.metrics:
-                    summaries, reason = self._score(
-                        scorer, plan, self._metrics[plan.cell.benchmark.name, name]
-                    )
+                    if name in MEASURED:
+                        found = measured_summary(self._store, profiler, plan, name, self._resolved.seed)
+                    else:
+                        metric = self._metrics[plan.cell.benchmark.name, name]
+                        found = self._score(scorer, plan, metric)
+                    summaries, reason = found
                     rows += summaries
                     reasons += [reason] if reason else []
         reasons = [*_missing_reasons(plans), *reasons]
@@ -313,6 +337,8 @@ def _load_metrics(resolved: ResolvedSuite, output: Path) -> dict[tuple[str, str]
     loaded = {}
     for benchmark in resolved.benchmarks:
         for name in benchmark.metrics:
+            if name in MEASURED:
+                continue
             protocol = benchmark.protocols.get(name)
             if (name, protocol) not in built:
                 assets = MetricAssets(weights, cache, protocol, resolved.tier.device)

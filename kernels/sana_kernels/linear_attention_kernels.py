@@ -83,7 +83,15 @@ def context_kernel(
         here = first + start + tl.arange(0, BLOCK_N)
         inside = (here < tokens)[:, None] & (columns < head_dim)[None, :]
         key = _rectified(
-            k + batch * stride_kb, inverse + batch * tokens, weight, here, tokens, channels, inside, stride_kn, NORM
+            k + batch * stride_kb,
+            inverse + batch * tokens,
+            weight,
+            here,
+            tokens,
+            channels,
+            inside,
+            stride_kn,
+            NORM,
         )
         value = tl.load(
             v + batch * stride_vb + here[:, None] * stride_vn + channels[None, :], mask=inside, other=0.0
@@ -113,7 +121,15 @@ def attend_kernel(
         here = first + start + tl.arange(0, BLOCK_N)
         inside = (here < tokens)[:, None] & (columns < head_dim)[None, :]
         query = _rectified(
-            q + batch * stride_qb, inverse + batch * tokens, weight, here, tokens, channels, inside, stride_qn, NORM
+            q + batch * stride_qb,
+            inverse + batch * tokens,
+            weight,
+            here,
+            tokens,
+            channels,
+            inside,
+            stride_qn,
+            NORM,
         )
         divisor = tl.sum(query * normaliser[None, :], 1) + eps
         attended = tl.dot(query, context, input_precision="tf32x3") / divisor[:, None]
@@ -141,10 +157,20 @@ def query_backward_kernel(
         here = first + start + tl.arange(0, BLOCK_N)
         inside = (here < tokens)[:, None] & (columns < head_dim)[None, :]
         query = _rectified(
-            q + batch * stride_qb, inverse + batch * tokens, weight, here, tokens, channels, inside, stride_qn, NORM
+            q + batch * stride_qb,
+            inverse + batch * tokens,
+            weight,
+            here,
+            tokens,
+            channels,
+            inside,
+            stride_qn,
+            NORM,
         )
         grad = tl.load(
-            grad_out + batch * stride_gb + here[:, None] * stride_gn + channels[None, :], mask=inside, other=0.0
+            grad_out + batch * stride_gb + here[:, None] * stride_gn + channels[None, :],
+            mask=inside,
+            other=0.0,
         )
         divisor = tl.sum(query * normaliser[None, :], 1) + eps
         # Of out = numerator / divisor, with respect to both.
@@ -182,7 +208,15 @@ def key_backward_kernel(
         here = first + start + tl.arange(0, BLOCK_N)
         inside = (here < tokens)[:, None] & (columns < head_dim)[None, :]
         key = _rectified(
-            k + batch * stride_kb, inverse + batch * tokens, weight, here, tokens, channels, inside, stride_kn, NORM
+            k + batch * stride_kb,
+            inverse + batch * tokens,
+            weight,
+            here,
+            tokens,
+            channels,
+            inside,
+            stride_kn,
+            NORM,
         )
         value = tl.load(
             v + batch * stride_vb + here[:, None] * stride_vn + channels[None, :], mask=inside, other=0.0

@@ -35,14 +35,20 @@ def linear_attention_triton(
         raise ValueError("give the norm's weights of both query and key, or of neither")
     shapes = [tuple(t.shape) for t in (q_BNC, k_BNC, v_BNC)]
     if len(shapes[0]) != 3 or len(set(shapes)) > 1 or shapes[0][2] % head_dim:
-        raise ValueError(f"query, key and value are {shapes}; expected one (B, N, C), C a multiple of {head_dim}")
+        raise ValueError(
+            f"query, key and value are {shapes}; expected one (B, N, C), C a multiple of {head_dim}"
+        )
     if len({q_BNC.dtype, k_BNC.dtype, v_BNC.dtype}) > 1:
-        raise ValueError(f"query, key and value are {q_BNC.dtype}, {k_BNC.dtype} and {v_BNC.dtype}; expected one dtype")
+        raise ValueError(
+            f"query, key and value are {q_BNC.dtype}, {k_BNC.dtype} and {v_BNC.dtype}; expected one dtype"
+        )
     result: Tensor = _LinearAttention.apply(q_BNC, k_BNC, v_BNC, q_weight, k_weight, head_dim, norm_eps, eps)
     return result
 
 
-def _sizes(x_BNC: Tensor, head_dim: int, norm: bool) -> tuple[AttentionConfig, int, tuple[int, int], dict[str, Any]]:
+def _sizes(
+    x_BNC: Tensor, head_dim: int, norm: bool
+) -> tuple[AttentionConfig, int, tuple[int, int], dict[str, Any]]:
     """Return configuration, number of token splits, grid, and what every kernel is compiled with."""
     batch, tokens, width = x_BNC.shape
     config = attention_config(head_dim, x_BNC.dtype)

@@ -71,6 +71,10 @@ class CachedTextEncoder(TextEncoder):
             torch.stack([mask.to(device) for _, mask in rows]),
         )
 
+    def forget(self) -> None:
+        """Drop the prompts kept in memory; a folder keeps what it has."""
+        self._recent.clear()
+
     def _row(self, prompt: str, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
         name = self._name(prompt, options)
         path = None if self.folder is None else self.folder / name[:2] / f"{name}.safetensors"

@@ -7,6 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from sana_reports.sheet import Sheet
+
 __all__ = ["KINDS", "Latency", "ReportData", "ReportPaths", "SampleCell", "SummaryCell", "VariantInfo"]
 
 OVERALL = "overall"
@@ -110,7 +112,7 @@ class ReportData:
     """Everything one report shows. Metrics and tasks appear in the order given here, variants grouped by kind.
 
     `created` is text ready to be shown. `banner` is an extra notice above the results; the notice that micro
-    numbers do not compare with published ones appears by itself when `tier == "micro"`.
+    numbers do not compare with published ones appears by itself when `tier == "micro"`. `sheets` are shown as they are.
     Raises `ValueError` for a variant of unknown kind.
     """
 
@@ -127,6 +129,7 @@ class ReportData:
     provenance: Mapping[str, Any]
     incomplete_reasons: Sequence[str] = ()
     banner: str | None = None
+    sheets: Sequence[Sheet] = ()
 
     def __post_init__(self) -> None:
         for variant in self.variants:

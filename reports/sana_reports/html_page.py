@@ -12,6 +12,7 @@ from sana_reports.assets import asset, script_hash
 from sana_reports.data import KINDS, ReportData
 from sana_reports.gallery import gallery_json, total_image_bytes
 from sana_reports.plots import N_COLORS, interval_strip, task_bars, value_domain
+from sana_reports.report_plots import report_quality_plots
 from sana_reports.tables import (
     MetricBlock,
     MetricRow,
@@ -69,6 +70,7 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
         blocks=[(block, [(row, _numbers(data, block, row)) for row in block.rows]) for block in blocks],
         charts=_charts(data, blocks),
         changes=verdict_changes(data),
+        quality_plots=report_quality_plots(data),
         settings=setting_rows(data),
         provenance=_provenance(data),
         filters=_filters(data),

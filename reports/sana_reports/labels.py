@@ -31,7 +31,9 @@ _METRICS = {
     "fid": "FID",
     "geneval": "GenEval",
     "image_reward": "ImageReward",
+    "latency": "Latency",
     "mjhq30k": "MJHQ-30K",
+    "throughput": "Throughput",
 }
 _MADE = {"full": "", "inference_scaled": "inference-scaled"}
 _TASKS = {

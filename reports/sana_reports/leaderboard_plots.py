@@ -11,8 +11,10 @@ from sana_reports.labels import format_value, metric_label, one_line
 from sana_reports.leaderboard_data import Column, Entry, Table
 from sana_reports.plots import N_COLORS, nice_ticks, shorten
 
-__all__ = ["quality_plots"]
+__all__ = ["SPEED_METRICS", "pareto_front", "quality_plots"]
 
+# A time against a time says nothing.
+SPEED_METRICS = ("latency", "throughput")
 _WIDTH, _HEIGHT = 460, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 446, 16, 276
 _DODGE = 7  # between variants of equal size, which would hide each other's interval
@@ -65,7 +67,7 @@ def quality_plots(table: Table) -> list[tuple[str, Markup]]:
         cell = entry.numbers[column.metric]
         low = cell.low if math.isfinite(cell.low) else cell.value
         high = cell.high if math.isfinite(cell.high) else cell.value
-        if entry.latency is not None:
+        if entry.latency is not None and column.metric not in SPEED_METRICS:
             point = _Point(entry, color, entry.latency.value_ms, cell.value, low, high)
             by_device.setdefault((entry.latency.device, entry.latency.note), []).append(point)
         if entry.parameters:
@@ -75,8 +77,8 @@ def quality_plots(table: Table) -> list[tuple[str, Markup]]:
     for (device, note), points in by_device.items():
         if len(points) >= 2:
             where = f"{device or 'unknown device'}{f' ({note})' if note else ''}"
-            caption = f"{label} against time per image on {where}"
-            plots.append((caption, _scatter(points, column, "milliseconds per image", caption)))
+            caption = f"{label} against time per image on {where}; the line joins what no other variant beats on both"
+            plots.append((caption, _scatter(points, column, "milliseconds per image", caption, front=True)))
     if len(by_size) >= 2:
         caption = f"{label} against parameters"
         plots.append((caption, _scatter(by_size, column, "million parameters", caption, origins=True)))
@@ -84,7 +86,13 @@ def quality_plots(table: Table) -> list[tuple[str, Markup]]:
 
 
 def _scatter(
-    points: list[_Point], column: Column, x_label: str, caption: str, *, origins: bool = False
+    points: list[_Point],
+    column: Column,
+    x_label: str,
+    caption: str,
+    *,
+    origins: bool = False,
+    front: bool = False,
 ) -> Markup:
     frame = _Frame(
         _domain([point.x for point in points], from_zero=True),
@@ -93,6 +101,8 @@ def _scatter(
     places = _places(points, frame)
     kinds = [kind for kind in KINDS if any(point.entry.kind == kind for point in points)]
     marks = [_axes(frame)]
+    if front:
+        marks.append(_front_line(points, places, column))
     if origins:
         marks += _origin_lines(points, places)
     marks += [_mark(point, *place, frame.up) for point, place in zip(points, places, strict=True)]
@@ -147,6 +157,26 @@ def _mark(point: _Point, x: float, y: float, up: Callable[[float], float]) -> Ma
         '<g class="v{}"><line class="range" x1="{x:.1f}" x2="{x:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
         '<g transform="translate({x:.1f} {y:.1f})">{}</g></g>'
     ).format(point.color % N_COLORS, up(point.low), up(point.high), shape, x=x, y=y)
+
+
+def pareto_front(points: Iterable[tuple[float, float]], *, higher_is_better: bool) -> list[int]:
+    """Indices of the (cost, value) points that no other beats in one without losing in the other, by rising cost.
+
+    Of points that are equal in both, all are kept.
+    """
+    values = [(cost, value if higher_is_better else -value) for cost, value in points]
+    kept = [
+        index
+        for index, (cost, value) in enumerate(values)
+        if not any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in values)
+    ]
+    return sorted(kept, key=lambda index: values[index])
+
+
+def _front_line(points: list[_Point], places: list[tuple[float, float]], column: Column) -> Markup:
+    front = pareto_front([(p.x, p.y) for p in points], higher_is_better=column.higher_is_better)
+    path = " ".join(f"{places[index][0]:.1f},{places[index][1]:.1f}" for index in front)
+    return Markup('<polyline class="front" points="{}"/>').format(path)
 
 
 def _origin_lines(points: list[_Point], places: list[tuple[float, float]]) -> Iterable[Markup]:

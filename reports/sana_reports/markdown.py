@@ -31,6 +31,7 @@ def render_markdown(data: ReportData) -> str:
     changes = _changes(data)
     if changes:
         parts += ["## Changed verdicts", changes]
+    parts += _sheets(data)
     parts += ["## Settings", _settings(data), "## Provenance", _provenance(data)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -111,6 +112,16 @@ def _unranked(data: ReportData) -> list[str]:
         f"- {escape_markdown(row['variant'])}: {escape_markdown('; '.join(row['reasons']))}" for row in rows
     ]
     return ["Not ranked, because incomplete:\n\n" + "\n".join(lines)] if lines else []
+
+
+def _sheets(data: ReportData) -> list[str]:
+    parts = []
+    for sheet in data.sheets:
+        rows = [[escape_markdown(cell) for cell in row] for row in sheet.rows]
+        header = [escape_markdown(cell) for cell in sheet.header]
+        parts += [f"## {escape_markdown(sheet.title)}", markdown_table(header, rows, right_from=1)]
+        parts += ["\n".join(f"- {escape_markdown(note)}" for note in sheet.notes)]
+    return parts
 
 
 def _changes(data: ReportData) -> str:

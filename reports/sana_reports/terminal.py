@@ -13,6 +13,7 @@ from sana_reports.labels import (
     one_line,
     origin_label,
 )
+from sana_reports.sheet import Sheet
 from sana_reports.tables import leaderboard_table
 
 __all__ = ["render_terminal"]
@@ -50,7 +51,23 @@ def render_terminal(data: ReportData) -> str:
     if not data.complete:
         text += ["", "This run is incomplete:"]
         text += [f"   {one_line(reason)}" for reason in data.incomplete_reasons]
+    for sheet in data.sheets:
+        text += ["", *_sheet(sheet)]
     return "\n".join(line.rstrip() for line in text) + "\n"
+
+
+def _sheet(sheet: Sheet) -> list[str]:
+    grid = [[one_line(cell) for cell in row] for row in (sheet.header, *sheet.rows)]
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in grid]
+    rule = "  ".join("-" * width for width in widths)
+    return [
+        one_line(sheet.title),
+        lines[0],
+        rule,
+        *lines[1:],
+        *(f"   {one_line(note)}" for note in sheet.notes),
+    ]
 
 
 def _heading(data: ReportData) -> str:

@@ -18,6 +18,7 @@ _MODULES: tuple[str, ...] = (
     "import_",
     "grow",
     "prune",
+    "profile",
 )
 
 

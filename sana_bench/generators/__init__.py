@@ -10,20 +10,24 @@ from sana_bench.errors import SuiteError, nearest
 from sana_bench.generators.base import (
     Generator,
     GeneratorSpec,
+    HasStages,
     OutOfMemoryError,
     PreparesPrompts,
     Request,
     SampleError,
+    Stage,
 )
 from sana_bench.suite import Variant
 
 __all__ = [
     "Generator",
     "GeneratorSpec",
+    "HasStages",
     "OutOfMemoryError",
     "PreparesPrompts",
     "Request",
     "SampleError",
+    "Stage",
     "build",
     "find",
     "is_plugin",

@@ -1,14 +1,24 @@
 """What the runner asks of a source of images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from sana_bench.suite import Variant
 
-__all__ = ["Generator", "GeneratorSpec", "OutOfMemoryError", "PreparesPrompts", "Request", "SampleError"]
+__all__ = [
+    "Generator",
+    "GeneratorSpec",
+    "HasStages",
+    "OutOfMemoryError",
+    "PreparesPrompts",
+    "Request",
+    "SampleError",
+    "Stage",
+]
 
 
 class SampleError(Exception):
@@ -67,4 +77,26 @@ class PreparesPrompts(Protocol):
 
     def prepare(self, prompt: str) -> None:
         """Do what `generate` will not have to do again for this prompt."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the work of an image: every call of `owner.method` counts to it. Stages do not contain one another."""
+
+    name: str
+    owner: Any
+    method: str
+
+
+@runtime_checkable
+class HasStages(Protocol):
+    """A generator whose time can be split."""
+
+    def stages(self) -> Sequence[Stage]:
+        """The parts in order; a part of the name `transformer step` is called once a step."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what was kept of earlier prompts, so that the next image pays for its text."""
         ...

@@ -10,7 +10,7 @@ import numpy as np
 
 from sana_bench.assets import check_safetensors_files, resolve_folder
 from sana_bench.errors import AssetError, SuiteError
-from sana_bench.generators.base import GeneratorSpec, Request, SampleError
+from sana_bench.generators.base import GeneratorSpec, Request, SampleError, Stage
 from sana_bench.generators.settings import refuse_sana_settings
 from sana_bench.generators.torch_device import memory_errors_told, torch_dtype
 from sana_bench.suite import Variant
@@ -81,6 +81,22 @@ class DiffusersGenerator:
         if not np.isfinite(images).all():
             raise SampleError("the pipeline gave values that are not finite")
         return np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Text encoder, each step of the denoising network, decoder, as far as the pipeline has them."""
+        pipeline = self._pipeline
+        network = next(
+            (part for name in ("transformer", "unet") if (part := getattr(pipeline, name, None))), None
+        )
+        found = (
+            Stage("text encoder", pipeline, "encode_prompt"),
+            Stage("transformer step", network, "forward"),
+            Stage("decoder", getattr(pipeline, "vae", None), "decode"),
+        )
+        return tuple(stage for stage in found if hasattr(stage.owner, stage.method))
+
+    def forget(self) -> None:
+        """Nothing is kept of a prompt."""
 
 
 def _check_parts(folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sana_bench.errors import AssetError, SuiteError
-from sana_bench.generators.base import GeneratorSpec, Request, SampleError
+from sana_bench.generators.base import GeneratorSpec, Request, SampleError, Stage
 from sana_bench.generators.noise import sample_noise
 from sana_bench.generators.torch_device import memory_errors_told, torch_dtype
 from sana_bench.suite import Variant
@@ -71,6 +71,25 @@ class SanaGenerator:
         except FloatingPointError as error:
             raise SampleError(str(error)) from None
         return np.asarray(images.numpy(), dtype=np.uint8)
+
+    @property
+    def pipeline(self) -> Any:
+        """The `sana_models.SanaPipeline` behind the generator."""
+        return self._pipeline
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Text encoder, projection of the text for all blocks, each transformer step, decoder."""
+        pipeline = self._pipeline
+        return (
+            Stage("text encoder", pipeline.text_encoder, "encode"),
+            Stage("text projection", pipeline.transformer, "text_context"),
+            Stage("transformer step", pipeline.transformer, "forward"),
+            Stage("decoder", pipeline, "decode"),
+        )
+
+    def forget(self) -> None:
+        """Drop the prompts encoded so far."""
+        self._pipeline.text_encoder.forget()
 
 
 def guidance_of(variant: Variant) -> Any:

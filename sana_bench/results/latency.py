@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sana_bench.results.effect import Effect
-from sana_bench.results.statistics import check_level
+from sana_bench.results.statistics import Interval, check_level
 
 
 def compare_latency(
@@ -81,3 +81,26 @@ def _redraw_medians(
             for start in range(0, n_draws, block)
         ]
     )
+
+
+def quantile_interval(
+    values_ms: ArrayLike, quantile: float, *, seed: int, level: float = 0.95, n_draws: int = 2_000
+) -> Interval:
+    """A quantile of latencies with its percentile bootstrap interval; NaN bounds for a single measurement.
+
+    Measurements count as independent. A quantile near 1 of few measurements is little more than their maximum.
+
+    Raises:
+        ValueError: no measurements, latencies that are not positive and finite, or a quantile outside (0, 1).
+    """
+    values = _latencies(values_ms)
+    check_level(level)
+    if not 0 < quantile < 1:
+        raise ValueError(f"a quantile lies between 0 and 1, got {quantile}")
+    value = float(np.quantile(values, quantile))
+    if len(values) == 1:
+        return Interval(value, nan, nan)
+    rng = np.random.default_rng(seed)
+    drawn = np.quantile(rng.choice(values, size=(n_draws, len(values))), quantile, axis=1)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))

@@ -1,0 +1,24 @@
+"""A titled table of ready text, for parts of a report that are neither scores nor samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Sheet"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """`header` names the columns, the first of which names the rows; `notes` are sentences below the table.
+
+    Raises `ValueError` for a row of another length than the header.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.header):
+                raise ValueError(f"{self.title}: a row of {len(row)} cells under {len(self.header)} columns")

@@ -1,0 +1,30 @@
+"""What a measured time is stored under, and which times may be compared."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sana_bench.fingerprint import fingerprint
+from sana_bench.profiling.hardware import Hardware
+from sana_bench.resolve import Cell
+
+__all__ = ["PROTOCOLS", "comparable", "measured_identity", "measured_key"]
+
+PROTOCOLS = {"latency": "latency/warm-interleaved@1", "throughput": "throughput/batch-sweep@1"}
+
+
+def measured_identity(metric: str, cell: Cell, hardware: Hardware) -> dict[str, Any]:
+    """Device and settings of a measurement, with the variant: two variants may make the same image in different times."""
+    batch = {"batch_size": 1} if metric == "latency" else {}
+    return {"metric": metric, **hardware.identity, **batch, "variant": cell.variant.fingerprint}
+
+
+def measured_key(metric: str, identity: Mapping[str, Any]) -> str:
+    """Key that the scores of a measured metric are stored under."""
+    return fingerprint({"name": metric, "protocol": PROTOCOLS[metric], "identity": identity})
+
+
+def comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a metric's identity that two variants must share for their numbers to be compared."""
+    if identity.get("metric") not in PROTOCOLS:
+        return dict(identity)
+    return {key: value for key, value in identity.items() if key != "variant"}

@@ -1,0 +1,93 @@
+"""What one variant's profile holds beside its single times: a JSON file in the run's directory, written whole or not at all."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from sana_bench import atomic
+from sana_bench.errors import BenchError
+from sana_bench.fingerprint import short
+
+__all__ = ["Batch", "Profile", "profile_path", "read_profile", "read_profiles", "write_profile"]
+
+_FOLDER = "profile"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch size: seconds of each repetition, and the memory of one batch."""
+
+    size: int
+    seconds: list[float]
+    peak_bytes: int
+    growth_bytes: int
+    memory_source: str
+    nvml_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything about one variant on one device that is measured once.
+
+    `work` maps a stage to operations, bytes and their number format; `torch_flops` is torch's count of the same image.
+    `key` and `latency_key` are those of throughput and latency in the result store. `peaks` are the device's, from a table or
+    measured. `stopped` says why no larger batch was tried.
+    """
+
+    variant: str
+    fingerprint: str
+    key: str
+    latency_key: str
+    device: str
+    label: str
+    driver: str
+    created: str
+    load_s: float
+    cold_ms: float
+    compile_s: float
+    warmups: int
+    batches: list[Batch]
+    stopped: str
+    repeats: int
+    together: int
+    torch_flops: int | None = None
+    work: dict[str, dict[str, Any]] = field(default_factory=dict)
+    peaks: dict[str, Any] | None = None
+    monitor: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def profile_path(run_directory: Path, variant: str, key: str) -> Path:
+    """Where the profile of a variant lies; `key` is that of its throughput, which names the device."""
+    return run_directory / _FOLDER / f"{variant}-{short(key)}.json"
+
+
+def write_profile(path: Path, profile: Profile) -> None:
+    """Write a profile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(path, json.dumps(asdict(profile), indent=1, allow_nan=False) + "\n")
+
+
+def read_profile(path: Path) -> Profile | None:
+    """Return a profile; None when there is none. Raises `BenchError` for a damaged file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return _profile(found)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise BenchError(f"{path}: damaged profile ({error}); delete it to measure again") from None
+
+
+def read_profiles(run_directory: Path) -> list[Profile]:
+    """Return every profile of a run, of all devices."""
+    found = [read_profile(path) for path in sorted((run_directory / _FOLDER).glob("*.json"))]
+    return [profile for profile in found if profile is not None]
+
+
+def _profile(found: Mapping[str, Any]) -> Profile:
+    names = {entry.name for entry in fields(Profile)}
+    values = {name: value for name, value in found.items() if name in names}
+    return Profile(**values | {"batches": [Batch(**batch) for batch in found["batches"]]})

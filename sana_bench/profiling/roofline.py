@@ -1,0 +1,102 @@
+"""The least time that a device's arithmetic and memory allow, and projections from one device to another.
+
+A stage cannot be faster than its operations at the device's peak rate, nor than its bytes at the peak bandwidth. The
+projection assumes that a stage reaches the same share of that bound on the other device, launch overheads included, and
+that what the host does (tokenising, image encoding) takes as long. It is a projection and never ranked.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sana_bench.profiling.flops import Work
+
+__all__ = ["ASSUMPTIONS", "PEAKS", "Peaks", "bound_ms", "find_peaks", "measure_cpu_peaks", "project_ms"]
+
+ASSUMPTIONS = (
+    "each stage reaches the same share of its roofline on both devices, and host work takes as long; "
+    "dense peaks, elementwise operations fused"
+)
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Peak rates in operations and bytes a second; `flops` by precision, dense."""
+
+    name: str
+    flops: Mapping[str, float]
+    bytes_per_s: float
+    source: str
+
+
+# fp32 is without tensor cores, as torch computes it by default; fp16 and bf16 accumulate in fp32.
+PEAKS: dict[str, Peaks] = {
+    "A100": Peaks(
+        "A100",
+        {"fp32": 19.5e12, "fp16": 312e12, "bf16": 312e12, "int8": 624e12},
+        2039e9,
+        "NVIDIA A100 80GB SXM data sheet",
+    ),
+    "RTX 4090": Peaks(
+        "RTX 4090",
+        {"fp32": 82.6e12, "fp16": 165.2e12, "bf16": 165.2e12, "int8": 660.6e12},
+        1008e9,
+        "NVIDIA Ada GPU architecture white paper, appendix A",
+    ),
+    "H200": Peaks(
+        "H200",
+        {"fp32": 67e12, "fp16": 989.5e12, "bf16": 989.5e12, "int8": 1979e12},
+        4800e9,
+        "NVIDIA H200 SXM data sheet, halved where it counts sparsity",
+    ),
+}
+
+
+def find_peaks(device_name: str) -> Peaks | None:
+    """Peaks of a device by the name that its driver gives; None for one without an entry."""
+    return next((peaks for key, peaks in PEAKS.items() if key in device_name), None)
+
+
+def bound_ms(work: Work, peaks: Peaks, precision: str) -> float:
+    """Least milliseconds of some work. Raises `KeyError` for a precision without a peak."""
+    return 1000 * max(work.flops / peaks.flops[precision], work.bytes / peaks.bytes_per_s)
+
+
+def project_ms(
+    measured_ms: Mapping[str, float],
+    work: Mapping[str, Work],
+    source: Peaks,
+    target: Peaks,
+    precisions: Mapping[str, str],
+) -> float:
+    """Milliseconds of all stages together on `target`; stages without counted work take as long as measured."""
+    total = 0.0
+    for stage, value in measured_ms.items():
+        if stage in work:
+            precision = precisions[stage]
+            value *= bound_ms(work[stage], target, precision) / bound_ms(work[stage], source, precision)
+        total += value
+    return total
+
+
+def measure_cpu_peaks(name: str) -> Peaks:
+    """Peaks of this processor with torch's threads: the best of a few fp32 matrix products and copies.
+
+    What is reachable and not what a data sheet says, so a stage may come out slightly above it.
+    """
+    import torch
+
+    side, repeats = 768, 4
+    a, b = torch.ones(side, side), torch.ones(side, side)
+    source, target = torch.ones(1 << 24), torch.empty(1 << 24)
+    products, copies = [], []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        torch.mm(a, b)
+        middle = time.perf_counter()
+        target.copy_(source)
+        copies.append(time.perf_counter() - middle)
+        products.append(middle - begin)
+    rate = 2 * side**3 / min(products)
+    bandwidth = 2 * source.nbytes / min(copies)
+    return Peaks(name, {"fp32": rate}, bandwidth, "measured here: fp32 matrix product, copy of 64 MiB")

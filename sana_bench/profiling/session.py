@@ -1,0 +1,223 @@
+"""Measuring the variants of a run in turns, doing only what the result store does not have yet."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sana_bench.generators.base import OutOfMemoryError, SampleError
+from sana_bench.generators.torch_device import memory_errors_told
+from sana_bench.plan import CellPlan, Have
+from sana_bench.profiling.hardware import CpuProbe, GpuProbe, Hardware, Monitor, describe_hardware
+from sana_bench.profiling.identity import PROTOCOLS, measured_identity, measured_key
+from sana_bench.profiling.memory import CpuMemory, CudaMemory, MemoryMeter
+from sana_bench.profiling.nvml import Nvml, open_nvml
+from sana_bench.profiling.power import EnergyMeter
+from sana_bench.profiling.record import Profile, profile_path, read_profile, write_profile
+from sana_bench.profiling.roofline import find_peaks, measure_cpu_peaks
+from sana_bench.profiling.subject import Subject
+from sana_bench.profiling.sweep import Sweep, SweepSettings, sweep
+from sana_bench.profiling.timers import timer_for
+from sana_bench.profiling.trace import trace_path, write_trace
+from sana_bench.profiling.work import ImageWork, count_image_work, stage_precision
+from sana_bench.progress import Progress, say
+from sana_bench.provenance import now
+from sana_bench.results.schema import ScoreRecord
+from sana_bench.results.store import Store
+
+__all__ = ["ProfileOptions", "Profiler"]
+
+_WARMUPS = 2
+_LARGEST_BATCH = {"micro": 16, "full": 64}
+
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    """What the command line says; `memory_limit` is in bytes, for a CPU."""
+
+    trace: Path | None = None
+    largest_batch: int | None = None
+    memory_limit: int | None = None
+
+
+class Profiler:
+    """Measures cells of the latency benchmark on one device; every round of images is durable before the next."""
+
+    def __init__(
+        self,
+        store: Store,
+        run_directory: Path,
+        session_id: int,
+        *,
+        tier: str,
+        device: str,
+        options: ProfileOptions | None = None,
+    ) -> None:
+        self._store = store
+        self._directory = run_directory
+        self._session_id = session_id
+        self._device = device
+        self._options = options or ProfileOptions()
+        largest = self._options.largest_batch or _LARGEST_BATCH[tier]
+        self._sweep = SweepSettings(largest, limit_bytes=self._options.memory_limit)
+
+    @cached_property
+    def _nvml(self) -> tuple[Nvml | None, str]:
+        if not self._device.startswith("cuda"):
+            return None, "not measured on a CPU"
+        import torch
+
+        return open_nvml(str(torch.cuda.get_device_properties(self._device).uuid))
+
+    @cached_property
+    def hardware(self) -> Hardware:
+        """The device that measures."""
+        return describe_hardware(self._device, self._nvml[0])
+
+    def key(self, metric: str, plan: CellPlan) -> str:
+        """The key of a metric of a cell on this device."""
+        return measured_key(metric, measured_identity(metric, plan.cell, self.hardware))
+
+    def measure(self, plans: Sequence[CellPlan]) -> None:
+        """Time the images and batches that are missing, variants in turns, and write the trace that was asked for."""
+        plans = [plan for plan in plans if plan.done]
+        trace = self._options.trace
+        traces = [trace_path(trace, p.cell.variant.name, len(plans)) for p in plans] if trace else []
+        for plan in plans:
+            for metric, protocol in PROTOCOLS.items():
+                identity = measured_identity(metric, plan.cell, self.hardware)
+                self._store.put_metric(self.key(metric, plan), metric, protocol, identity)
+        missing = {plan.cell.variant.name: self._missing(plan) for plan in plans}
+        todo = [p for p in plans if missing[p.cell.variant.name] or self.profile(p) is None]
+        if not todo and not traces:
+            return
+        say(f"latency on {self.hardware.label}: {', '.join(p.cell.variant.name for p in todo or plans)}")
+        # Variants that have all their times are loaded only to be traced.
+        loaded = plans if traces else todo
+        try:
+            self._load_and_measure(loaded, todo, missing, traces)
+        except OutOfMemoryError as error:
+            say(
+                f"latency: out of memory with {len(loaded)} variants loaded ({error}); --variants measures fewer"
+            )
+
+    def _load_and_measure(
+        self,
+        plans: Sequence[CellPlan],
+        todo: Sequence[CellPlan],
+        missing: dict[str, list[Have]],
+        traces: Sequence[Path],
+    ) -> None:
+        with memory_errors_told(self._device):
+            subjects = [Subject(plan, self._device, timer_for(self._device)) for plan in plans]
+        for subject, path in zip(subjects, traces, strict=False):
+            subject.warm_up(1)
+            write_trace(path, lambda s=subject: s.batch(1), cuda=self._device.startswith("cuda"))  # type: ignore[misc]
+            say(f"trace: {path} (open it in https://ui.perfetto.dev)")
+        wanted = {plan.cell.variant.name for plan in todo}
+        self._measure([subject for subject in subjects if subject.name in wanted], missing)
+
+    def profile(self, plan: CellPlan) -> Profile | None:
+        """The profile of a cell on this device, if it has been measured with these settings."""
+        key = self.key("throughput", plan)
+        found = read_profile(profile_path(self._directory, plan.cell.variant.name, key))
+        reaches = found is not None and (
+            "memory" in found.stopped or found.batches[-1].size * 2 > self._sweep.largest
+        )
+        return found if reaches else None
+
+    def _missing(self, plan: CellPlan) -> list[Have]:
+        scores = self._store.scores(self.key("latency", plan), (str(have.row.sha256) for have in plan.done))
+        return [have for have in plan.done if (str(have.row.sha256), have.key.judged_sha256) not in scores]
+
+    def _measure(self, subjects: list[Subject], missing: dict[str, list[Have]]) -> None:
+        if not subjects:
+            return
+        nvml, reason = self._nvml
+        probe = GpuProbe(nvml) if nvml is not None else CpuProbe() if self._device == "cpu" else None
+        works = [self._count(subject) for subject in subjects]
+        for subject in subjects:
+            subject.warm_up(_WARMUPS)
+        with Monitor(probe) as monitor:
+            energy = EnergyMeter(nvml, reason, monitor.power)
+            self._time_images(subjects, missing, energy, monitor)
+            fresh = [subject for subject in subjects if self.profile(subject.plan) is None]
+            sweeps = self._time_batches(fresh)
+        summary = monitor.summary()
+        peaks = None if self._device.startswith("cuda") else asdict(measure_cpu_peaks(self.hardware.name))
+        by_name = dict(zip([subject.name for subject in subjects], works, strict=True))
+        for subject, found in zip(fresh, sweeps, strict=True):
+            self._write(subject, found, by_name[subject.name], peaks, summary, len(subjects))
+
+    def _count(self, subject: Subject) -> ImageWork | None:
+        return count_image_work(subject.generator, subject.plan.cell.variant.variant, subject.request(0))
+
+    def _time_images(
+        self,
+        subjects: list[Subject],
+        missing: dict[str, list[Have]],
+        energy: EnergyMeter,
+        monitor: Monitor,
+    ) -> None:
+        rounds = max(len(missing[subject.name]) for subject in subjects)
+        total = sum(len(missing[subject.name]) for subject in subjects)
+        with Progress("latency", total, "images") as progress:
+            for number in range(rounds):
+                # Each round starts with another variant, so that none always follows the same one.
+                first = number % len(subjects)
+                made: list[tuple[Subject, ScoreRecord]] = []
+                for subject in (*subjects[first:], *subjects[:first]):
+                    if number >= len(missing[subject.name]):
+                        continue
+                    have = missing[subject.name][number]
+                    try:
+                        timed = subject.image(have.key, energy, monitor)
+                    except SampleError as error:
+                        say(f"latency / {subject.name}: {have.key.prompt.id}: {error}")
+                        continue
+                    details = {**timed.details, "round": number, "session": self._session_id}
+                    made.append(
+                        (
+                            subject,
+                            ScoreRecord(str(have.row.sha256), have.key.judged_sha256, timed.ms, details),
+                        )
+                    )
+                for subject, record in made:
+                    self._store.put_scores(self.key("latency", subject.plan), [record], self._session_id)
+                progress.advance(len(made))
+
+    def _time_batches(self, subjects: list[Subject]) -> list[Sweep]:
+        if not subjects:
+            return []
+        on_gpu = self._device.startswith("cuda")
+        memory: MemoryMeter = CudaMemory(self._device, self._nvml[0]) if on_gpu else CpuMemory()
+        with Progress("throughput", self._sweep.largest.bit_length(), "batch sizes") as progress:
+            return sweep(subjects, memory, self._sweep, progress.advance, predict=not on_gpu)
+
+    def _write(
+        self,
+        subject: Subject,
+        found: Sweep,
+        work: ImageWork | None,
+        peaks: dict[str, Any] | None,
+        monitor: dict[str, Any],
+        together: int,
+    ) -> None:
+        variant = subject.plan.cell.variant
+        key = self.key("throughput", subject.plan)
+        stages = work.stages if work is not None else {}
+        known = find_peaks(self.hardware.name)
+        profile = Profile(
+            variant=variant.name, fingerprint=variant.fingerprint, key=key,
+            latency_key=self.key("latency", subject.plan), device=self.hardware.name,
+            label=self.hardware.label, driver=self.hardware.driver, created=now(), load_s=subject.load_s,
+            cold_ms=subject.cold_ms, compile_s=subject.compile_s, warmups=_WARMUPS, batches=found.batches,
+            stopped=found.stopped, repeats=self._sweep.repeats, together=together,
+            torch_flops=work.torch_flops if work is not None else None,
+            work={name: {**asdict(one), "precision": stage_precision(name, variant.variant)}
+                  for name, one in stages.items()},
+            peaks=asdict(known) if known is not None else peaks, monitor=monitor,
+            notes={"nvml": self._nvml[1]} if self._nvml[1] else {},
+        )  # fmt: skip
+        write_profile(profile_path(self._directory, variant.name, key), profile)

@@ -1,0 +1,35 @@
+"""A `torch.profiler` trace of one image, for https://ui.perfetto.dev or chrome://tracing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sana_bench.errors import UsageError
+
+__all__ = ["trace_path", "write_trace"]
+
+
+def trace_path(target: Path, variant: str, n_variants: int) -> Path:
+    """The file for a variant: `target` itself, or `target/VARIANT.json` for a folder.
+
+    Raises `UsageError` for one file and several variants.
+    """
+    if target.suffix != ".json":
+        return target / f"{variant}.json"
+    if n_variants > 1:
+        raise UsageError(f"--trace {target}: {n_variants} variants need a folder, not one file")
+    return target
+
+
+def write_trace(path: Path, work: Callable[[], object], *, cuda: bool) -> Path:
+    """Run `work` once under the profiler and write its trace; the file appears whole or not at all."""
+    from torch.profiler import ProfilerActivity, profile
+
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    with profile(activities=activities) as profiler:
+        work()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # torch tells the format by the end of the name.
+    partial = path.with_name(f".{path.stem}.partial.json")
+    profiler.export_chrome_trace(str(partial))
+    partial.replace(path)
+    return path

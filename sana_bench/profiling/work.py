@@ -1,0 +1,122 @@
+"""Counted work of one image of a SANA generator, stage by stage, and torch's own count of the same image."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sana_bench.generators.base import Generator, Request
+from sana_bench.profiling.flops import (
+    Work,
+    decoder_work,
+    gemma_work,
+    text_projection_work,
+    transformer_work,
+)
+from sana_bench.suite import Variant
+
+__all__ = ["TOLERANCE", "ImageWork", "count_image_work", "stage_precision"]
+
+#: Largest relative difference between our count and torch's that passes. Both count products and convolutions only, so
+#: the rest is what one of them leaves out: rotary embeddings, the normaliser of linear attention, interpolation.
+TOLERANCE = 0.02
+_ITEMSIZE = {"fp32": 4, "fp16": 2, "bf16": 2}
+
+
+@dataclass(frozen=True)
+class ImageWork:
+    """Work by stage, in the names of the generator's stages, and the operations that torch counted in all."""
+
+    stages: dict[str, Work]
+    torch_flops: int
+
+    @property
+    def difference(self) -> float:
+        """Relative difference of our count to torch's."""
+        return sum(work.flops for work in self.stages.values()) / self.torch_flops - 1
+
+
+@dataclass
+class _Shapes:
+    gemma: list[tuple[int, int]] = field(default_factory=list)
+    text: list[tuple[int, int]] = field(default_factory=list)
+    transformer: list[tuple[int, int, int, int]] = field(default_factory=list)
+    decoder: list[tuple[int, int, int]] = field(default_factory=list)
+
+
+def stage_precision(stage: str, variant: Variant) -> str:
+    """Number format that a stage computes in: beside an fp16 transformer, the others stay in fp32."""
+    inside = stage.startswith(("transformer", "text projection"))
+    return "fp32" if variant.precision == "fp16" and not inside else variant.precision
+
+
+def count_image_work(generator: Generator, variant: Variant, request: Request) -> ImageWork | None:
+    """Make one image, count its work from the configuration and the shapes that occur, and let torch count too.
+
+    None for a generator that is not SANA, and for quantised or tiled variants, whose work is another.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from sana_bench.generators.sana import SanaGenerator
+
+    if not isinstance(generator, SanaGenerator) or variant.quantization != "none" or variant.model.tiling:
+        return None
+    pipeline = generator.pipeline
+    generator.forget()
+    counter = FlopCounterMode(display=False)
+    with _watching(pipeline) as shapes, counter:
+        generator.generate([request])
+    config = pipeline.transformer.config
+    gemma = pipeline.text_encoder.model.config
+    totals = {
+        "text encoder": [gemma_work(gemma, tokens=tokens, rows=rows) for rows, tokens in shapes.gemma],
+        "text projection": [text_projection_work(config, text=text, rows=rows) for rows, text in shapes.text],
+        "transformer step": [
+            transformer_work(config, height=height, width=width, text=text, rows=rows)
+            for rows, height, width, text in shapes.transformer
+        ],
+        "decoder": [
+            decoder_work(pipeline.autoencoder.config, height=height, width=width, batch=batch)
+            for batch, height, width in shapes.decoder
+        ],
+    }
+    stages = {
+        stage: sum(parts, Work()).sized(_ITEMSIZE[stage_precision(stage, variant)])
+        for stage, parts in totals.items()
+    }
+    return ImageWork(stages, counter.get_total_flops())
+
+
+@contextmanager
+def _watching(pipeline: Any) -> Iterator[_Shapes]:
+    """Note the shapes that reach each network."""
+    shapes = _Shapes()
+    project = pipeline.transformer.text_context
+
+    def text_context(embeddings: Any, mask: Any) -> Any:
+        shapes.text.append((embeddings.shape[0], embeddings.shape[1]))
+        return project(embeddings, mask)
+
+    def transformer(_: Any, arguments: tuple[Any, ...]) -> None:
+        latents, _, context = arguments[:3]
+        shapes.transformer.append((*(latents.shape[i] for i in (0, 2, 3)), context.bias.shape[-1]))
+
+    def gemma(_: Any, __: Any, options: dict[str, Any]) -> None:
+        rows, tokens = options["input_ids"].shape
+        shapes.gemma.append((rows, tokens))
+
+    def decoder(_: Any, arguments: tuple[Any, ...]) -> None:
+        shapes.decoder.append(tuple(arguments[0].shape[i] for i in (0, 2, 3)))
+
+    hooks = [
+        pipeline.transformer.register_forward_pre_hook(transformer),
+        pipeline.text_encoder.model.register_forward_pre_hook(gemma, with_kwargs=True),
+        pipeline.autoencoder.decoder.register_forward_pre_hook(decoder),
+    ]
+    object.__setattr__(pipeline.transformer, "text_context", text_context)
+    try:
+        yield shapes
+    finally:
+        object.__delattr__(pipeline.transformer, "text_context")
+        for hook in hooks:
+            hook.remove()

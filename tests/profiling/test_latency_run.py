@@ -1,0 +1,188 @@
+"""The latency benchmark end to end: two variants of a random pipeline, in this process."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from sana_bench.results.reading import load_run
+
+from sana_bench.comparing import compare_variants
+from sana_bench.leaderboard import collect_leaderboard
+from sana_bench.profiling.identity import comparable
+from sana_bench.profiling.record import read_profiles
+from sana_bench.profiling.session import ProfileOptions
+from sana_bench.profiling.work import TOLERANCE
+from sana_bench.results.store import Store
+from sana_bench.run import RunOptions, run_suite
+
+STEPS = {"fast": 1, "slow": 6}
+N_PROMPTS = 6
+
+
+def write_suite(folder: Path, weights: Path) -> Path:
+    variants = folder / "suites" / "variants"
+    variants.mkdir(parents=True)
+    shutil.copytree(weights, variants / "weights")
+    for name, steps in STEPS.items():
+        (variants / f"{name}.yaml").write_text(
+            f"schema_version: 1\nname: {name}\ntier: micro\ngenerator: sana\n"
+            "model: {weights: ./weights, height: 64, width: 64}\n"
+            f"sampler: {{name: flow_euler, steps: {steps}, guidance_scale: 4.5}}\n"
+        )
+    suite = folder / "suites" / "speed.yaml"
+    suite.write_text(
+        "schema_version: 1\nname: speed\nbenchmarks: [{name: latency, images_per_prompt: 2}]\n"
+        f"variants: {{micro: [{', '.join(STEPS)}]}}\n"
+    )
+    return suite
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, tiny_pipeline_dir):
+    """A run that was first limited, and then finished with a trace of each variant."""
+    folder = tmp_path_factory.mktemp("latency")
+    suite, output = write_suite(folder, tiny_pipeline_dir), folder / "results"
+    options = RunOptions(suite=suite, output=output, tier="micro", profile=ProfileOptions(largest_batch=2))
+    codes = [run_suite(replace(options, limit=4))]
+    (run,) = (output / "runs").iterdir()
+    early = times_of(output, run.name)
+    traced = replace(options, profile=ProfileOptions(trace=folder / "traces", largest_batch=2))
+    codes.append(run_suite(traced))
+    return SimpleNamespace(folder=folder, output=output, run=run, options=options, codes=codes, early=early)
+
+
+def times_of(output: Path, run: str) -> dict[tuple[str, str, int], float]:
+    return {
+        (name, sample.prompt_id, sample.index): sample.scores["latency"].value
+        for name, variant in load_run(output, run).variants.items()
+        for sample in variant.samples
+        if "latency" in sample.scores
+    }
+
+
+def test_a_limited_run_is_incomplete_and_its_times_are_kept(world):
+    assert world.codes == [3, 0]
+    assert len(world.early) == 2 * 4
+    finished = times_of(world.output, world.run.name)
+    assert len(finished) == 2 * 2 * N_PROMPTS
+    assert {key: finished[key] for key in world.early} == world.early
+
+
+def test_the_same_command_again_measures_nothing(world):
+    before = times_of(world.output, world.run.name)
+    profiles = {path: path.read_bytes() for path in (world.run / "profile").iterdir()}
+    assert run_suite(world.options) == 0
+    assert times_of(world.output, world.run.name) == before
+    assert {path: path.read_bytes() for path in (world.run / "profile").iterdir()} == profiles
+
+
+def test_variants_were_measured_in_turns(world):
+    with Store.open_existing(world.output) as store:
+        rows = store.rows(
+            "SELECT m.identity AS identity, s.details AS details FROM scores s JOIN metrics m USING (metric_key) "
+            "WHERE m.name = 'latency'"
+        )
+    rounds: dict[tuple[int, int], set[str]] = {}
+    for row in rows:
+        details = json.loads(row["details"])
+        key = (details["session"], details["round"])
+        rounds.setdefault(key, set()).add(json.loads(row["identity"])["variant"])
+    assert len(rounds) == 2 * N_PROMPTS
+    assert all(len(variants) == 2 for variants in rounds.values())
+
+
+def test_every_step_and_stage_was_seen(world):
+    for name, variant in load_run(world.output, world.run.name).variants.items():
+        for sample in variant.samples:
+            score = sample.scores["latency"]
+            assert len(score.details["steps"]) == STEPS[name]
+            inside = sum(score.details["steps"]) + sum(score.details["stages"].values())
+            assert set(score.details["stages"]) == {"text encoder", "text projection", "decoder"}
+            # Stages lie inside the image and do not overlap; both are read off one clock.
+            assert 0 < inside <= score.value
+            assert score.details["joules"] is None
+
+
+def test_the_profile_holds_what_was_measured(world):
+    profiles = {profile.variant: profile for profile in read_profiles(world.run)}
+    assert set(profiles) == set(STEPS)
+    for profile in profiles.values():
+        assert [batch.size for batch in profile.batches] == [1, 2]
+        assert all(len(batch.seconds) == profile.repeats for batch in profile.batches)
+        assert all(batch.peak_bytes > 0 for batch in profile.batches)
+        assert profile.cold_ms > 0
+        counted = sum(work["flops"] for work in profile.work.values())
+        assert counted == pytest.approx(profile.torch_flops, rel=TOLERANCE)
+    one, six = (profiles[name].work["transformer step"]["flops"] for name in ("fast", "slow"))
+    assert six == 6 * one
+
+
+def test_summaries_name_device_and_noise(world):
+    run = load_run(world.output, world.run.name)
+    found = {(row.variant, row.metric): row for variant in run.variants.values() for row in variant.summaries}
+    for name in STEPS:
+        latency = found[name, "latency"]
+        assert latency.complete
+        assert latency.low <= latency.value <= latency.high
+        assert "thread" in latency.note
+        assert "spread" in latency.note
+        assert found[name, "throughput"].value > 0
+
+
+def test_times_are_compared_on_one_device_only(world):
+    run = load_run(world.output, world.run.name)
+    a, b = (run, run.variants["fast"]), (run, run.variants["slow"])
+    (row,) = [row for row in compare_variants(a, b).metrics if row.metric == "latency"]
+    assert row.effect is not None
+    assert row.benchmark == "latency"
+    identities = {
+        key: {**value, "threads": 99} if value.get("metric") == "latency" else value
+        for key, value in run.variants["slow"].identities.items()
+    }
+    other = replace(run.variants["slow"], identities=identities)
+    (row,) = [row for row in compare_variants(a, (run, other)).metrics if row.metric == "latency"]
+    assert row.verdict == "not comparable"
+    assert row.effect is None
+    assert "threads" in row.reason
+
+
+def test_variants_differ_in_identity_and_share_what_is_comparable(world):
+    run = load_run(world.output, world.run.name)
+    fast, slow = (
+        next(i for i in run.variants[name].identities.values() if i["metric"] == "latency") for name in STEPS
+    )
+    assert fast != slow
+    assert comparable(fast) == comparable(slow)
+
+
+def test_the_report_shows_speed_everywhere(world):
+    for name in ("report.html", "report.md"):
+        text = (world.run / "report" / name).read_text()
+        for part in (
+            "Where the time goes",
+            "one transformer step",
+            "Throughput",
+            "energy per image",
+            "rooflines",
+        ):
+            assert part in text, (name, part)
+        assert "not measured (not measured on a CPU)" in text.replace("\\", "")
+        assert "Published times" not in text
+
+
+def test_the_leaderboard_ranks_latency_of_one_device(world):
+    (table,) = collect_leaderboard(world.output).tables
+    assert {column.metric for column in table.columns} == {"latency", "throughput"}
+    assert len(table.entries) == 2
+    assert all("one image at a time" in entry.latency.note for entry in table.entries)
+
+
+@pytest.mark.parametrize("name", list(STEPS))
+def test_the_trace_opens_in_perfetto(world, name):
+    trace = json.loads((world.folder / "traces" / f"{name}.json").read_text())
+    complete = [event for event in trace["traceEvents"] if event.get("ph") == "X"]
+    assert any(event["name"].startswith("aten::") for event in complete)
+    assert all(event["dur"] >= 0 and "ts" in event for event in complete)
