@@ -19,8 +19,8 @@ KINDS: tuple[Kind, ...] = ("generators", "metrics", "benchmarks", "loggers")
 # Names of sana-bench itself, which no plug-in can take over.
 _BUILT_IN: dict[Kind, frozenset[str]] = {
     "generators": frozenset({"sana", "diffusers", "images"}),
-    "metrics": frozenset({"geneval", "clip_score", "fid"}),
-    "benchmarks": frozenset({"geneval"}),
+    "metrics": frozenset({"geneval", "clip_score", "fid", "dpg"}),
+    "benchmarks": frozenset({"geneval", "dpg_bench"}),
     "loggers": frozenset(),
 }
 
