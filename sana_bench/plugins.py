@@ -19,8 +19,8 @@ KINDS: tuple[Kind, ...] = ("generators", "metrics", "benchmarks", "loggers")
 # Names of sana-bench itself, which no plug-in can take over.
 _BUILT_IN: dict[Kind, frozenset[str]] = {
     "generators": frozenset({"sana", "diffusers", "images"}),
-    "metrics": frozenset({"geneval", "clip_score", "fid", "latency", "throughput"}),
-    "benchmarks": frozenset({"geneval", "latency"}),
+    "metrics": frozenset({"geneval", "clip_score", "fid", "dpg", "latency", "throughput"}),
+    "benchmarks": frozenset({"geneval", "dpg_bench", "latency"}),
     "loggers": frozenset({"mlflow", "tensorboard", "wandb"}),
 }
 

@@ -10,7 +10,7 @@ from sana_bench.yaml_files import read_yaml
 
 __all__ = ["KINDS", "train_from_config"]
 
-KINDS = ("dc_ae", "sana", "clip")
+KINDS = ("dc_ae", "sana", "clip", "vqa")
 
 
 def train_from_config(path: Path, output: Path | None, device: str = "cpu") -> int:
@@ -58,6 +58,11 @@ def _train(kind: str, config: dict[str, Any], folder: Path, device: str) -> None
         from sana_bench.micro.train_clip import run_clip_training
 
         run_clip_training(config, folder)
+        return
+    if kind == "vqa":
+        from sana_bench.metrics.mplug.training import run_vqa_training
+
+        run_vqa_training(config, folder)
         return
     from sana_bench.micro.captions import VOCABULARY, sample_training_batch
     from sana_models.training.run import run_training

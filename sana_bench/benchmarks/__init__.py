@@ -6,7 +6,7 @@ from sana_bench.errors import SuiteError, nearest
 
 __all__ = ["NAMES", "Benchmark", "get", "names"]
 
-NAMES = ("geneval", "latency")
+NAMES = ("geneval", "dpg_bench", "latency")
 _NEEDS = ("name", "default_images_per_prompt", "metric_names", "prompts", "image_size")
 
 
@@ -25,6 +25,10 @@ def get(name: str) -> Benchmark:
         from sana_bench.benchmarks.latency import Latency
 
         return Latency()
+    if name == "dpg_bench":
+        from sana_bench.benchmarks.dpg_bench import DPGBench
+
+        return DPGBench()
     plugin = plugins.find("benchmarks", name)
     if plugin is None:
         raise SuiteError(

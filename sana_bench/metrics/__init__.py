@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "build", "identity", "names"]
 
-NAMES = ("geneval", "clip_score", "fid")
+NAMES = ("geneval", "clip_score", "fid", "dpg")
 _NEEDS = ("name", "protocol", "higher_is_better", "identity")
 
 
@@ -54,6 +54,10 @@ def build(name: str, tier: str, assets: "MetricAssets") -> "Metric | FeatureMetr
         from sana_bench.metrics.clip_score import build_clip_score
 
         return build_clip_score(tier, assets)
+    if name == "dpg":
+        from sana_bench.metrics.dpg import build_dpg
+
+        return build_dpg(tier, assets)
     from sana_bench.metrics.frechet_clip import build_fid
 
     return build_fid(tier, assets)

@@ -18,14 +18,23 @@ if TYPE_CHECKING:
 
     from sana_bench.metrics.mplug.network import MPlugVQA
 
-__all__ = ["MAX_QUESTION_TOKENS", "Answer", "Judge", "MPlugJudge", "bert_tokenizer", "image_to_pixels"]
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "MAX_QUESTION_TOKENS",
+    "Answer",
+    "Judge",
+    "MPlugJudge",
+    "bert_tokenizer",
+    "image_to_pixels",
+]
 
 # What training leaves beside the weights; it changes no answer.
 _NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png", "training.yaml")
 # [CLS] and [SEP] included; what is longer loses its tail, as in modelscope's pipeline.
 MAX_QUESTION_TOKENS = 25
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
@@ -118,4 +127,4 @@ def image_to_pixels(image: NDArray[np.uint8], size: int) -> "Tensor":
     from torchvision.transforms import functional as transforms
 
     squeezed = transforms.resize(Image.fromarray(image), [size, size], InterpolationMode.BICUBIC)
-    return transforms.normalize(transforms.to_tensor(squeezed), list(_CLIP_MEAN), list(_CLIP_STD))
+    return transforms.normalize(transforms.to_tensor(squeezed), list(CLIP_MEAN), list(CLIP_STD))

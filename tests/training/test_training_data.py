@@ -231,9 +231,13 @@ def test_too_large_a_share_of_bad_records_stops_the_run(tmp_path: Path, autoenco
     with pytest.raises(ValueError, match="4 of 20"):
         make_data(folder, autoencoder, bad=BadRecords(max_share=0.15))
     late = make_data(folder, autoencoder, bad=BadRecords(max_share=0.2))
-    with pytest.raises(ValueError, match="5 of 20"):
+
+    def draw_all() -> None:
         for step in range(8):
             draw(late, step)
+
+    with pytest.raises(ValueError, match="5 of 20"):
+        draw_all()
 
 
 def test_damaged_shards_lose_only_what_is_damaged(tmp_path: Path, autoencoder):

@@ -1,0 +1,159 @@
+"""Training of the micro world's VQA judge: mPLUG's own class and answer loss on rendered scenes.
+
+Seeded by step and resumable, through the loop that trains SANA. The distillation from a momentum copy, which
+the published training uses against noisy web data, is left out: these answers are all true.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from sana_bench import atomic
+from sana_bench.metrics.mplug.config import MPlugConfig
+from sana_bench.metrics.mplug.files import save_network
+from sana_bench.metrics.mplug.network import START, MPlugVQA
+from sana_bench.metrics.vqa import CLIP_MEAN, CLIP_STD, MAX_QUESTION_TOKENS, bert_tokenizer
+from sana_bench.micro.vqa_data import VOCABULARY, sample_vqa_batch
+from sana_models.training.curve import plot_curve
+from sana_models.training.loop import LoopConfig, TrainingResult, train
+
+__all__ = ["VQATask", "run_vqa_training"]
+
+_INITIAL_STD = 0.02
+_MAX_ANSWER_TOKENS = 14
+
+
+@dataclass(frozen=True)
+class _Settings:
+    name: str
+    model: MPlugConfig
+    loop: LoopConfig
+    questions_per_image: int
+    blur: float
+
+
+class VQATask:
+    """What the loop trains: right answers to questions about scenes, by cross-entropy."""
+
+    def __init__(self, config: MPlugConfig, seed: int, questions_per_image: int, blur: float) -> None:
+        self._seed = seed
+        self._questions_per_image = questions_per_image
+        self._blur = blur
+        self._tokenizer = bert_tokenizer(VOCABULARY)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = MPlugVQA(config)
+            self.network.apply(_initialise)
+        self.modules: dict[str, nn.Module] = {"vqa": self.network}
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Weight decay on matrices only."""
+        named = list(self.network.named_parameters())
+        plain = [p for name, p in named if p.ndim < 2 or "embedding" in name]
+        decayed = [p for name, p in named if not (p.ndim < 2 or "embedding" in name)]
+        return [
+            {"params": decayed, "lr": learning_rate},
+            {"params": plain, "lr": learning_rate, "weight_decay": 0.0},
+        ]
+
+    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Mean over questions of the summed cross-entropy of each right answer's tokens."""
+        batch = sample_vqa_batch(self._seed, step, batch_size, self._questions_per_image)
+        pixels = self._soften(torch.from_numpy(batch.images).permute(0, 3, 1, 2) / 255, generator)
+        mean, std = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+        ids, mask = self._tokens(batch.questions, MAX_QUESTION_TOKENS)
+        answers, _ = self._tokens(batch.answers, _MAX_ANSWER_TOKENS)
+        image = self.network.encode_images((pixels - mean) / std)
+        image = image.repeat_interleave(self._questions_per_image, dim=0)
+        losses = self.network.answer_loss(image, ids, mask, answers).float()
+        short = torch.tensor([answer in ("yes", "no") for answer in batch.answers])
+        return losses.mean(), {"yes_no_loss": float(losses.detach()[short].mean())}
+
+    def _tokens(self, texts: Sequence[str], longest: int) -> tuple[Tensor, Tensor]:
+        found = self._tokenizer(
+            [text.lower() for text in texts],
+            padding="longest",
+            truncation=True,
+            max_length=longest,
+            return_tensors="pt",
+        )
+        ids, mask = found["input_ids"], found["attention_mask"]
+        if bool((ids == self._tokenizer.unk_token_id).any()) or not bool((ids[:, 0] == START).all()):
+            raise ValueError("a training question or answer has a word that the vocabulary lacks")
+        return ids, mask
+
+    def _soften(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """Mix each picture with its 3x3 mean by a random share: generated edges are soft, rendered ones are not."""
+        share = self._blur * torch.rand(len(pixels), 1, 1, 1, generator=generator)
+        padded = nn.functional.pad(pixels, (1, 1, 1, 1), mode="replicate")
+        return pixels + share * (nn.functional.avg_pool2d(padded, 3, stride=1) - pixels)
+
+
+def run_vqa_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
+    """Train what `config` describes and export it to `out/vqa`; continues an interrupted run in `out`.
+
+    `out/vqa` gets the weights in the published layout with `curve.csv`, `curve.png` and a card that measures
+    them against the renderer's truth.
+
+    Raises:
+        ValueError: unknown, missing or ill-fitting configuration values.
+        FloatingPointError: the loss is not finite.
+    """
+    from sana_bench.metrics.mplug.card import write_card
+
+    settings = _parse(config)
+    task = VQATask(settings.model, settings.loop.seed, settings.questions_per_image, settings.blur)
+    result = train(task, settings.loop, out)
+    folder = out / "vqa"
+    save_network(task.network, VOCABULARY, folder)
+    atomic.write_bytes(folder / "curve.csv", (out / "curve.csv").read_bytes())
+    columns = ("loss", "yes_no_loss")
+    plot_curve(folder / "curve.csv", folder / "curve.png", columns=columns, title=settings.name)
+    write_card(folder, config=yaml.safe_dump(dict(config), sort_keys=False), result=result)
+    return result
+
+
+def _initialise(module: nn.Module) -> None:
+    """BERT's own start for linear layers and embeddings; attention of the vision side keeps torch's."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=_INITIAL_STD)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def _parse(config: Mapping[str, Any]) -> _Settings:
+    _only_keys("", config, ("kind", "name", "data", "model", "training"))
+    sections = {name: config.get(name) for name in ("data", "model", "training")}
+    for name, section in sections.items():
+        if not isinstance(section, Mapping):
+            raise ValueError(f"section {name!r} is missing or not a mapping")
+    data, model, training = (dict(sections[name] or {}) for name in ("data", "model", "training"))
+    _only_keys("data.", data, ("source", "questions_per_image", "blur"))
+    _only_keys(
+        "model.", model, tuple(entry.name for entry in fields(MPlugConfig) if entry.name != "vocab_size")
+    )
+    _only_keys("training.", training, tuple(entry.name for entry in fields(LoopConfig)))
+    if "betas" in training:
+        training["betas"] = tuple(training["betas"])
+    try:
+        network = MPlugConfig(**model, vocab_size=len(VOCABULARY))
+    except TypeError as error:
+        raise ValueError(f"model: {error}") from None
+    return _Settings(
+        str(config.get("name")),
+        network,
+        LoopConfig(**training),
+        int(data.get("questions_per_image", 8)),
+        float(data.get("blur", 0.0)),
+    )
+
+
+def _only_keys(prefix: str, section: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    unknown = sorted(set(section) - set(allowed))
+    if unknown:
+        raise ValueError(f"unknown key '{prefix}{unknown[0]}'; allowed: {', '.join(allowed)}")

@@ -1,0 +1,117 @@
+"""Training pictures with questions and answers: the endless, seeded stream of the micro world's VQA judge."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sana_bench.micro.captions import scene_for
+from sana_bench.micro.claims import COUNT_WORDS, direction, sample_claim
+from sana_bench.micro.dense_prompts import (
+    FORMS,
+    dense_scene,
+    one_mistake,
+    sample_dense_prompt,
+    stored_dense_prompts,
+)
+from sana_bench.micro.renderer import render
+from sana_bench.micro.templates import RELATIONS, plural
+from sana_bench.micro.world import COLORS, SHAPES, Scene
+
+__all__ = ["VOCABULARY", "VQABatch", "sample_scene", "sample_vqa_batch"]
+
+_WORDS = (
+    "? is are there a an exactly the what color how many where which shape describe left right above below of"
+)
+#: BERT's layout, ids 0 and 100 to 103 being its special tokens, so that published code reads it too.
+VOCABULARY = (
+    "[PAD]",
+    *(f"[unused{i}]" for i in range(99)),
+    *("[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+    *dict.fromkeys(
+        (
+            *("yes", "no"),
+            *_WORDS.split(),
+            *COUNT_WORDS,
+            *COLORS,
+            *SHAPES,
+            *(plural(shape) for shape in SHAPES),
+        )
+    ),
+)
+
+_MAX_OBJECTS = 5
+_DENSE_SHARE = 0.5
+_OPEN_SHARE = 0.35
+
+
+@dataclass(frozen=True, eq=False)
+class VQABatch:
+    """Pictures uint8 (B, 64, 64, 3), and for each the same number of questions with answers, one after the other."""
+
+    images: NDArray[np.uint8]
+    questions: list[str]
+    answers: list[str]
+
+
+def sample_vqa_batch(seed: int, step: int, n_images: int, questions_per_image: int) -> VQABatch:
+    """Return the batch of one step; a pure function of its arguments.
+
+    Two thirds are yes-or-no questions, as many yes as no; the others are answered in words, which teaches the
+    network to see faster than single bits do. No scene is drawn for a prompt of the stored evaluation set.
+    """
+    rng = np.random.default_rng([seed, step])
+    scenes = [sample_scene(rng) for _ in range(n_images)]
+    pairs = [_pair(scene, rng) for scene in scenes for _ in range(questions_per_image)]
+    images = np.stack([render(scene) for scene in scenes])
+    return VQABatch(images, [question for question, _ in pairs], [answer for _, answer in pairs])
+
+
+def sample_scene(rng: np.random.Generator) -> Scene:
+    """Draw a scene: half of them of a dense prompt, right or with one mistake, half of any one to five objects."""
+    if rng.random() >= _DENSE_SHARE:
+        return _any_scene(rng)
+    while True:
+        prompt = sample_dense_prompt(FORMS[int(rng.integers(len(FORMS)))], rng)
+        if prompt.text not in stored_dense_prompts():
+            return dense_scene(one_mistake(prompt, rng) if rng.random() < 0.4 else prompt, rng)
+
+
+def _any_scene(rng: np.random.Generator) -> Scene:
+    """Shapes repeat often, in one colour or in several, as generated images have them."""
+    n = int(rng.integers(1, _MAX_OBJECTS + 1))
+    shapes = rng.choice(len(SHAPES), size=max(1, int(rng.integers(1, n + 1))), replace=False)
+    colors = rng.choice(len(COLORS), size=max(1, int(rng.integers(1, n + 1))), replace=False)
+    include = [
+        {"class": SHAPES[rng.choice(shapes)], "count": 1, "color": tuple(COLORS)[rng.choice(colors)]}
+        for _ in range(n)
+    ]
+    return scene_for({"include": include}, rng)
+
+
+def _pair(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    if rng.random() < _OPEN_SHARE:
+        return _open_question(scene, rng)
+    claim = sample_claim(scene, rng, truth=bool(rng.random() < 0.5))
+    return claim.question, "yes" if claim.holds(scene) else "no"
+
+
+def _open_question(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    counts = Counter(item.shape for item in scene.objects)
+    shape = scene.objects[int(rng.integers(len(scene.objects)))].shape
+    match int(rng.integers(4)):
+        case 0:
+            colors = {item.color for item in scene.objects if item.shape == shape}
+            if len(colors) == 1:
+                return f"What color is the {shape}?", colors.pop()
+        case 1:
+            asked = shape if rng.random() < 0.8 else SHAPES[int(rng.integers(len(SHAPES)))]
+            return f"How many {plural(asked)} are there?", COUNT_WORDS[counts[asked]]
+        case 2:
+            other = scene.objects[int(rng.integers(len(scene.objects)))].shape
+            place = direction(scene, shape, other) if other != shape else None
+            if place in RELATIONS:
+                return f"Where is the {shape} of the {other}?", str(place).removesuffix(" of")
+    ordered = sorted(scene.objects, key=lambda item: (item.cx, item.cy))
+    return "Describe", " ".join(f"{item.color} {item.shape}" for item in ordered)

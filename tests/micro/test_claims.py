@@ -1,0 +1,155 @@
+"""Questions about scenes and dense prompts: their truth, their stored set, and the stream that trains the judge."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sana_bench.micro
+from sana_bench.benchmarks.dpg_bench import DPGBench
+from sana_bench.metrics.dpg_scoring import broad_category, check_graph
+from sana_bench.micro.captions import VOCABULARY as CAPTION_WORDS
+from sana_bench.micro.claims import Claim, direction, sample_claim
+from sana_bench.micro.dense_prompts import (
+    DensePrompt,
+    Group,
+    dense_prompts,
+    dense_scene,
+    generate_dense_prompts,
+    one_mistake,
+    sample_dense_prompt,
+)
+from sana_bench.micro.vqa_data import VOCABULARY, sample_scene, sample_vqa_batch
+from sana_bench.micro.world import COLORS, SHAPES, Scene, SceneObject
+
+GREY = (190, 190, 190)
+
+
+def scene(*objects):
+    """A scene of (shape, colour, x, y)."""
+    return Scene(tuple(SceneObject(s, c, x, y, 8.0, COLORS[c]) for s, c, x, y in objects), GREY)
+
+
+PAIR = scene(("circle", "red", 16, 30), ("square", "blue", 46, 32))
+MIXED = scene(("circle", "red", 12, 12), ("circle", "blue", 50, 12), ("star", "red", 12, 50))
+
+
+@pytest.mark.parametrize(
+    ("claim", "shown", "truth"),
+    [
+        (Claim("entity", "circle"), PAIR, True),
+        (Claim("entity", "star"), PAIR, False),
+        (Claim("color", "circle", color="red"), PAIR, True),
+        (Claim("color", "circle", color="blue"), PAIR, False),
+        (Claim("color", "star", color="red"), PAIR, False),
+        (Claim("color", "circle", color="red", count=2), MIXED, False),
+        (Claim("count", "circle", count=2), MIXED, True),
+        (Claim("count", "circle", count=1), MIXED, False),
+        (Claim("relation", "circle", relation="left of", other="square"), PAIR, True),
+        (Claim("relation", "circle", relation="right of", other="square"), PAIR, False),
+        (Claim("relation", "circle", relation="above", other="square"), PAIR, False),
+        (Claim("relation", "star", relation="left of", other="square"), PAIR, False),
+    ],
+)
+def test_truth_of_claims(claim, shown, truth):
+    assert claim.holds(shown) is truth
+
+
+@pytest.mark.parametrize(
+    ("claim", "question"),
+    [
+        (Claim("entity", "circle"), "Is there a circle?"),
+        (Claim("color", "cross", color="red"), "Is the cross red?"),
+        (Claim("color", "cross", color="red", count=2), "Are the crosses red?"),
+        (Claim("count", "ring", count=1), "Is there exactly one ring?"),
+        (Claim("count", "ring", count=3), "Are there exactly three rings?"),
+        (Claim("relation", "ring", relation="above", other="star"), "Is the ring above the star?"),
+    ],
+)
+def test_questions_of_claims(claim, question):
+    assert claim.question == question
+
+
+def test_diagonal_places_are_unclear():
+    diagonal = scene(("circle", "red", 12, 12), ("square", "blue", 48, 48))
+    assert not Claim("relation", "circle", relation="left of", other="square").is_clear(diagonal)
+    assert direction(diagonal, "circle", "square") is None
+    assert direction(PAIR, "circle", "square") == "left of"
+    assert direction(MIXED, "circle", "star") is None  # there are two circles
+
+
+def test_stored_prompts_are_those_drawn():
+    path = Path(sana_bench.micro.__file__).parent / "data" / "dense_prompts.jsonl"
+    drawn = [p.record(f"dense{i:03d}") for i, p in enumerate(generate_dense_prompts())]
+    assert path.read_text() == "".join(json.dumps(record) + "\n" for record in drawn)
+
+
+def test_prompts_fit_the_micro_world():
+    records = dense_prompts()
+    assert len({record["text"] for record in records}) == len(records) == 100
+    for record in records:
+        # SANA's micro text encoder takes 16 tokens with the start token.
+        assert len(record["text"].split()) <= 15
+        assert set(record["text"].split()) <= set(CAPTION_WORDS)
+        assert check_graph(record["questions"])
+    kinds = Counter(broad_category(q) for record in records for q in record["questions"])
+    assert set(kinds) == {"entity", "attribute", "other", "relation"}
+    assert sum(kinds.values()) == 700
+
+
+def test_benchmark_hands_out_the_stored_prompts():
+    benchmark = DPGBench()
+    prompts = benchmark.prompts("micro")
+    assert [prompt.id for prompt in prompts] == [record["item_id"] for record in dense_prompts()]
+    assert prompts[0].metadata["questions"] == dense_prompts()[0]["questions"]
+    assert benchmark.image_size("micro") == (64, 64)
+
+
+def test_scenes_show_their_prompt_and_mistakes_do_not():
+    rng = np.random.default_rng(3)
+    for prompt in generate_dense_prompts():
+        claims = [claim for claim, _ in prompt.claims()]
+        assert all(claim.holds(dense_scene(prompt, rng)) for claim in claims), prompt.text
+        wrong = one_mistake(prompt, rng)
+        shown = dense_scene(wrong, rng)
+        assert not all(claim.holds(shown) for claim in claims), (prompt.text, wrong)
+
+
+def test_dependencies_are_those_of_the_objects_named():
+    prompt = DensePrompt((Group(2, "red", "cross"), Group(1, "blue", "star")))
+    assert prompt.text == "a photo of two red crosses and a blue star"
+    assert [parents for _, parents in prompt.claims()] == [[], [], [1], [2], [1], [2]]
+    related = sample_dense_prompt("related pair", np.random.default_rng(0))
+    assert related.claims()[-1][1] == [1, 2]
+    with pytest.raises(ValueError, match="unknown form"):
+        sample_dense_prompt("quartet", np.random.default_rng(0))
+
+
+def test_sampled_claims_are_clear_and_mostly_as_asked():
+    rng = np.random.default_rng(1)
+    hits = 0
+    for turn in range(200):
+        shown = sample_scene(rng)
+        claim = sample_claim(shown, rng, truth=turn % 2 == 0)
+        assert claim.is_clear(shown)
+        hits += claim.holds(shown) == (turn % 2 == 0)
+    # Sixteen draws with a chance of about one half each: misses are rarer than one in a thousand.
+    assert hits >= 195
+
+
+def test_training_batches_are_repeatable_and_known_to_the_vocabulary():
+    batch, again = (sample_vqa_batch(5, 2, 12, 4) for _ in range(2))
+    assert batch.questions == again.questions
+    assert batch.answers == again.answers
+    assert (batch.images == again.images).all()
+    assert batch.images.shape == (12, 64, 64, 3)
+    assert len(batch.questions) == len(batch.answers) == 48
+    known = set(VOCABULARY)
+    words = {
+        w for text in [*batch.questions, *batch.answers] for w in text.lower().replace("?", " ?").split()
+    }
+    assert words <= known
+    assert VOCABULARY[101:103] == ("[CLS]", "[SEP]")
+    assert {*COLORS, *SHAPES} <= known
