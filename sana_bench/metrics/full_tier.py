@@ -1,6 +1,7 @@
 """The one place that says what the full tier's metrics still need."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from sana_bench.assets import Assets
 from sana_bench.errors import AssetError
@@ -12,13 +13,22 @@ def refuse(metric: str, names: Sequence[str]) -> AssetError:
     With all files in place it says that this version scores `metric` on the micro tier only: a number from
     another network than the one asked for is never given instead.
     """
+    try:
+        required(metric, names)
+    except AssetError as error:
+        return error
+    return AssetError(f"metric {metric!r}: this version scores it on the micro tier only; use --tier micro")
+
+
+def required(metric: str, names: Sequence[str]) -> list[Path]:
+    """The local paths of the files that `metric` needs; `AssetError` naming every missing one and how to get it."""
     assets = Assets("full")
-    lacking = []
+    found, lacking = [], []
     for name in names:
         try:
-            assets.file(name)
+            found.append(assets.file(name))
         except AssetError as error:
             lacking.append(str(error))
     if lacking:
-        return AssetError(f"metric {metric!r} on the full tier: {'; '.join(lacking)}")
-    return AssetError(f"metric {metric!r}: this version scores it on the micro tier only; use --tier micro")
+        raise AssetError(f"metric {metric!r} on the full tier: {'; '.join(lacking)}")
+    return found
