@@ -49,9 +49,7 @@ class Mjhq30k:
             )
 
     def _image_folder(self, entries: dict[str, object]) -> Path:
-        categories = {
-            str(entry.get("category")) for entry in entries.values() if isinstance(entry, dict)
-        }
+        categories = {str(entry.get("category")) for entry in entries.values() if isinstance(entry, dict)}
         root = self.meta_data.parent
         for name in _IMAGE_FOLDERS:
             if any((root / name / category).is_dir() for category in categories if _is_name(category)):

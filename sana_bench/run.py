@@ -17,14 +17,14 @@ from sana_bench.catalogue import catalogue
 from sana_bench.errors import IncompleteError, UsageError
 from sana_bench.execution.local import Halved, generate_missing
 from sana_bench.execution.scoring import Scorer, metric_key
-from sana_bench.fingerprint import FileHashes
+from sana_bench.fingerprint import FileHashes, canonical_json
 from sana_bench.loggers import Loggers, check_loggers
 from sana_bench.metrics.base import FeatureMetric, Metric
 from sana_bench.plan import CellPlan, plan_cell, plan_lines
 from sana_bench.progress import Progress, say
 from sana_bench.provenance import command_line, now
 from sana_bench.report import write_run_report
-from sana_bench.resolve import Cell, ResolvedSuite, resolve_suite
+from sana_bench.resolve import Cell, ResolvedBenchmark, ResolvedSuite, resolve_suite
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.store import Store, disk_errors, writer_lock
 from sana_bench.run_files import RunFiles
@@ -238,7 +238,8 @@ class _Session:
             scorer = Scorer(self._store, directory, self._session_id, self._resolved.seed, progress.advance)
             for plan in plans:
                 for name in plan.cell.benchmark.metrics:
-                    summaries, reason = self._score(scorer, plan, self._metrics[name])
+                    metric = self._metrics[_chosen(plan.cell.benchmark, name)]
+                    summaries, reason = self._score(scorer, plan, metric)
                     rows += summaries
                     reasons += [reason] if reason else []
         reasons = [*_missing_reasons(plans), *reasons]
@@ -301,12 +302,22 @@ def _missing_reasons(plans: Sequence[CellPlan]) -> list[str]:
 def _load_metrics(resolved: ResolvedSuite, output: Path) -> dict[str, Metric | FeatureMetric]:
     from sana_bench.metrics.assets import MetricAssets
 
-    assets = MetricAssets(weights_dir=micro_weights_root(), cache_dir=output / "cache")
-    names = {name: None for benchmark in resolved.benchmarks for name in benchmark.metrics}
-    loaded = {name: metrics.build(name, resolved.tier.tier, assets) for name in names}
+    assets = MetricAssets(micro_weights_root(), output / "cache", resolved.tier.device)
+    loaded: dict[str, Metric | FeatureMetric] = {}
+    for benchmark in resolved.benchmarks:
+        for name in benchmark.metrics:
+            chosen, spec = _chosen(benchmark, name), benchmark.choice(name)
+            if chosen not in loaded:
+                choice = metrics.MetricChoice(name, spec.protocol, spec.parameters)
+                loaded[chosen] = metrics.build(name, resolved.tier.tier, assets, choice)
     for metric in loaded.values():
         metric_key(metric)  # hashes the weights, so that a missing file is found before anything is written
     return loaded
+
+
+def _chosen(benchmark: ResolvedBenchmark, metric: str) -> str:
+    """Benchmarks that choose alike share one loaded metric."""
+    return canonical_json(benchmark.choice(metric).model_dump())
 
 
 def _check_generators(plans: Sequence[CellPlan], device: str) -> None:

@@ -78,7 +78,12 @@ def bootstrap_interval(
 
 
 def at_infinity(
-    features: NDArray[np.float32], reference: FrechetTo, *, seed: int, n_points: int = 15, smallest: int = 5000
+    features: NDArray[np.float32],
+    reference: FrechetTo,
+    *,
+    seed: int,
+    n_points: int = 15,
+    smallest: int = 5000,
 ) -> float:
     """The distance extrapolated to infinitely many images: a line in 1/n through random subsets of growing size.
 
@@ -98,8 +103,7 @@ def at_infinity(
         )
         for size in sizes
     ]
-    slope, intercept = np.polyfit(1 / sizes, distances, 1)
-    return float(intercept)
+    return float(np.polyfit(1 / sizes, distances, 1)[1])
 
 
 def _weighted(groups: Sequence[Moments], times: NDArray[np.int64]) -> Moments:

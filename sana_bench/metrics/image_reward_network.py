@@ -111,7 +111,9 @@ def load_reward_network(weights: Path, med_config: Path, vision: VisionSize | No
         with torch.device("meta"):
             network = RewardNetwork(vision or VisionSize(), text)
     except (ValueError, KeyError, TypeError) as error:
-        raise AssetError(f"{med_config}: not the configuration of ImageReward's text tower ({error!r})") from None
+        raise AssetError(
+            f"{med_config}: not the configuration of ImageReward's text tower ({error!r})"
+        ) from None
     _assign(network, _read(weights), weights)
     return network.eval()
 

@@ -168,7 +168,13 @@ _BLOCKS = (
         (
             _row("branch3x3", "tower", (192, (1, 1)), (320, _SQUARE), last_stride=2),
             _row(
-                "branch7x7x3", "tower_1", (192, (1, 1)), (192, _WIDE), (192, _TALL), (192, _SQUARE), last_stride=2
+                "branch7x7x3",
+                "tower_1",
+                (192, (1, 1)),
+                (192, _WIDE),
+                (192, _TALL),
+                (192, _SQUARE),
+                last_stride=2,
             ),
             _Branch(pool="halve"),
         ),
@@ -256,10 +262,20 @@ def _layers() -> Iterator[tuple[str, str, _Conv, int]]:
         for branch in block.branches:
             width = channels
             for layer in branch.row:
-                yield f"{block.name}.{layer.name}", f"layers.{block.script_name}.{layer.script_name}", layer, width
+                yield (
+                    f"{block.name}.{layer.name}",
+                    f"layers.{block.script_name}.{layer.script_name}",
+                    layer,
+                    width,
+                )
                 width = layer.channels
             for layer in branch.split:
-                yield f"{block.name}.{layer.name}", f"layers.{block.script_name}.{layer.script_name}", layer, width
+                yield (
+                    f"{block.name}.{layer.name}",
+                    f"layers.{block.script_name}.{layer.script_name}",
+                    layer,
+                    width,
+                )
             total += sum(layer.channels for layer in branch.split) or width
         channels = total
 

@@ -39,7 +39,9 @@ def _tensor_resize(image: NDArray[np.uint8], mode: str, antialias: bool) -> Pixe
 
     planes = torch.from_numpy(np.array(image.transpose(2, 0, 1), dtype=np.float32))[None]
     size = (INPUT_SIZE, INPUT_SIZE)
-    return functional.interpolate(planes, size, mode=mode, align_corners=False, antialias=antialias)[0].numpy()
+    return functional.interpolate(planes, size, mode=mode, align_corners=False, antialias=antialias)[
+        0
+    ].numpy()
 
 
 def clean_pixels(image: NDArray[np.uint8]) -> Pixels:

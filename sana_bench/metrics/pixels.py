@@ -13,7 +13,17 @@ from PIL import Image
 
 from sana_bench.metrics.images import load_image
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "as_jpeg", "clip_pixels", "crop_resized", "is_jpeg", "load_preset", "prefetch"]
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "as_jpeg",
+    "batches",
+    "clip_pixels",
+    "crop_resized",
+    "is_jpeg",
+    "load_preset",
+    "prefetch",
+]
 
 # Channel statistics of OpenAI's CLIP, which BLIP and ImageReward use too.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -57,10 +67,8 @@ def crop_resized(image: NDArray[np.uint8], size: int, resample: Image.Resampling
     The longer side is rounded down and the crop's corner rounded half to even, as torchvision does.
     """
     height, width = image.shape[:2]
-    if width <= height:
-        new = (size, int(size * height / width))
-    else:
-        new = (int(size * width / height), size)
+    short = min(width, height)
+    new = int(size * width / short), int(size * height / short)
     resized = Image.fromarray(image)
     if resized.size != new:
         resized = resized.resize(new, resample)

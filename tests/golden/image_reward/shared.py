@@ -20,7 +20,23 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _PIECES = (
     *"abcdefghijklmnopqrstuvwxyz0123456789.,!?'-",
     *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"),
-    *("red", "blue", "cat", "dog", "##s", "two", "and", "very", "large", "umb", "##rella", "table", "on", "the", "cafe"),
+    *(
+        "red",
+        "blue",
+        "cat",
+        "dog",
+        "##s",
+        "two",
+        "and",
+        "very",
+        "large",
+        "umb",
+        "##rella",
+        "table",
+        "on",
+        "the",
+        "cafe",
+    ),
 )
 
 
@@ -45,8 +61,6 @@ def image(name: str, width: int, height: int) -> np.ndarray:
     """A smooth random picture with some noise, uint8 (height, width, 3)."""
     rng = np.random.default_rng([7, zlib.crc32(name.encode())])
     y, x = np.mgrid[0:height, 0:width] / 32
-    waves = [
-        sum(np.sin(a * x + b * y + c) for a, b, c in rng.uniform(0.2, 3, size=(4, 3))) for _ in range(3)
-    ]
+    waves = [sum(np.sin(a * x + b * y + c) for a, b, c in rng.uniform(0.2, 3, size=(4, 3))) for _ in range(3)]
     field = 127 + 28 * np.stack(waves, axis=-1) + rng.normal(scale=6, size=(height, width, 3))
     return field.clip(0, 255).astype(np.uint8)
