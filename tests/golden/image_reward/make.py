@@ -26,7 +26,7 @@ from PIL import Image, features
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-import shared
+import shared  # noqa: E402
 
 
 def package_without_init(name: str, path: Path) -> None:
