@@ -94,6 +94,42 @@ FULL_TIER_FILES: tuple[RequiredFile, ...] = (
         "hf download playgroundai/MJHQ-30K --repo-type dataset, "
         "then unpack mjhq30k_imgs.zip beside meta_data.json",
     ),
+    RequiredFile(
+        "inception_pytorch",
+        "inception/pt_inception-2015-12-05-6726825d.pth",
+        "fid by fid/sana@1 and fid/pytorch-fid@1 (full tier)",
+        "from the release `fid_weights` of github.com/mseitzer/pytorch-fid",
+    ),
+    RequiredFile(
+        "inception_torchscript",
+        "inception/inception-2015-12-05.pt",
+        "fid by fid/clean@1, and kid (full tier)",
+        "from nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics",
+    ),
+    RequiredFile(
+        "image_reward_weights",
+        "image_reward/ImageReward.pt",
+        "image_reward (full tier)",
+        "hf download THUDM/ImageReward ImageReward.pt",
+    ),
+    RequiredFile(
+        "image_reward_config",
+        "image_reward/med_config.json",
+        "image_reward (full tier)",
+        "hf download THUDM/ImageReward med_config.json",
+    ),
+    RequiredFile(
+        "bert_vocabulary",
+        "image_reward/vocab.txt",
+        "image_reward (full tier)",
+        "hf download google-bert/bert-base-uncased vocab.txt",
+    ),
+    RequiredFile(
+        "image_reward_prompts",
+        "image_reward/benchmark-prompts.json",
+        "the benchmark image_reward",
+        "benchmark/benchmark-prompts.json of github.com/THUDM/ImageReward",
+    ),
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sana_bench.assets import is_hub_id
 from sana_bench.errors import UsageError, nearest
-from sana_bench.suite import Suite, Variant
+from sana_bench.suite import MetricSpec, Suite, Variant
 from sana_bench.yaml_files import read_yaml
 
 __all__ = ["RemoteFile", "files_for", "hub_ids", "metric_needs"]
@@ -44,10 +44,13 @@ def metric_needs(suite: Suite) -> tuple[list[str], list[str]]:
     assets: dict[str, None] = {}
     unlisted: dict[str, None] = {}
     for spec in suite.file.benchmarks:
-        for metric in spec.metrics or benchmarks.get(spec.name).metric_names:
-            listed = needs.get(spec.protocols.get(metric, metric), needs.get(metric))
+        chosen = spec.metric_specs or [
+            MetricSpec(name=name) for name in benchmarks.get(spec.name).metric_names
+        ]
+        for metric in chosen:
+            listed = needs.get(metric.protocol or metric.name, needs.get(metric.name))
             if listed is None:
-                unlisted[metric] = None
+                unlisted[metric.name] = None
             assets.update(dict.fromkeys(listed or ()))
     return list(assets), list(unlisted)
 

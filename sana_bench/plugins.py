@@ -19,8 +19,10 @@ KINDS: tuple[Kind, ...] = ("generators", "metrics", "benchmarks", "loggers")
 # Names of sana-bench itself, which no plug-in can take over.
 _BUILT_IN: dict[Kind, frozenset[str]] = {
     "generators": frozenset({"sana", "diffusers", "images"}),
-    "metrics": frozenset({"geneval", "clip_score", "fid", "dpg", "latency", "throughput"}),
-    "benchmarks": frozenset({"geneval", "dpg_bench", "latency"}),
+    "metrics": frozenset(
+        {"geneval", "clip_score", "fid", "kid", "dpg", "image_reward", "latency", "throughput"}
+    ),
+    "benchmarks": frozenset({"geneval", "dpg_bench", "image_reward", "mjhq30k", "latency"}),
     "loggers": frozenset({"mlflow", "tensorboard", "wandb"}),
 }
 

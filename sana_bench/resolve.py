@@ -1,7 +1,7 @@
 """A validated suite with its prompts and weights found: every identity that decides what can be reused."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from sana_bench.fingerprint import HashCache, directory_sha256, fingerprint, ima
 from sana_bench.generators.base import GeneratorSpec
 from sana_bench.generators.noise import NOISE_VERSION, noise_seed
 from sana_bench.run_files import image_path
-from sana_bench.suite import BenchmarkSpec, Suite, Variant
+from sana_bench.suite import BenchmarkSpec, MetricSpec, Suite, Variant
 from sana_bench.tiers import TierChoice
 
 __all__ = [
@@ -64,7 +64,12 @@ class ResolvedBenchmark:
     prompts: tuple[Prompt, ...]
     images_per_prompt: int
     metrics: tuple[str, ...]
-    protocols: Mapping[str, str] = field(default_factory=dict)
+    # Metrics that the suite gives a protocol or parameters; all others use their defaults.
+    choices: tuple[MetricSpec, ...] = ()
+
+    def choice(self, metric: str) -> MetricSpec:
+        """The metric with the protocol and parameters to use."""
+        return next((spec for spec in self.choices if spec.name == metric), MetricSpec(name=metric))
 
     @property
     def n_samples(self) -> int:
@@ -95,7 +100,7 @@ class ResolvedBenchmark:
             "name": self.name,
             "images_per_prompt": self.images_per_prompt,
             "metrics": list(self.metrics),
-            **({"protocols": dict(self.protocols)} if self.protocols else {}),
+            **({"choices": [spec.model_dump() for spec in self.choices]} if self.choices else {}),
             "n_prompts": len(self.prompts),
             "prompts_sha256": prompts,
         }
@@ -270,6 +275,6 @@ def _resolve_benchmark(spec: BenchmarkSpec, tier: str) -> ResolvedBenchmark:
         name=spec.name,
         prompts=tuple(benchmark.prompts(tier)),
         images_per_prompt=spec.images_per_prompt or benchmark.default_images_per_prompt,
-        metrics=spec.metrics or tuple(benchmark.metric_names),
-        protocols=dict(spec.protocols),
+        metrics=tuple(metric.name for metric in spec.metric_specs) or tuple(benchmark.metric_names),
+        choices=tuple(metric for metric in spec.metric_specs if metric.protocol or metric.parameters),
     )

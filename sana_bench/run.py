@@ -15,11 +15,11 @@ from sana_bench import atomic, generators, metrics
 from sana_bench.assets import micro_weights_root
 from sana_bench.benchmarks.latency import MEASURED
 from sana_bench.catalogue import catalogue
-from sana_bench.errors import IncompleteError, SuiteError, UsageError
+from sana_bench.errors import IncompleteError, UsageError
 from sana_bench.execution.local import Halved, generate_missing
 from sana_bench.execution.scoring import Scorer, metric_key
 from sana_bench.fetch import fetch_suite
-from sana_bench.fingerprint import FileHashes
+from sana_bench.fingerprint import FileHashes, canonical_json
 from sana_bench.loggers import Loggers, check_loggers
 from sana_bench.metrics.base import FeatureMetric, Metric
 from sana_bench.plan import CellPlan, plan_cell, plan_lines
@@ -28,7 +28,7 @@ from sana_bench.profiling.times import measured_summary
 from sana_bench.progress import Progress, say
 from sana_bench.provenance import command_line, now
 from sana_bench.report import write_run_report
-from sana_bench.resolve import Cell, ResolvedSuite, resolve_suite
+from sana_bench.resolve import Cell, ResolvedBenchmark, ResolvedSuite, resolve_suite
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.store import Store, disk_errors, writer_lock
 from sana_bench.run_files import RunFiles
@@ -106,7 +106,7 @@ class _Session:
         resolved: ResolvedSuite,
         options: RunOptions,
         cells: list[Cell],
-        loaded: dict[tuple[str, str], Metric | FeatureMetric],
+        loaded: dict[str, Metric | FeatureMetric],
     ) -> None:
         self._store = store
         self._resolved = resolved
@@ -263,10 +263,11 @@ class _Session:
             scorer = Scorer(self._store, directory, self._session_id, self._resolved.seed, progress.advance)
             for plan in plans:
                 for name in plan.cell.benchmark.metrics:
+                    found: tuple[list[SummaryRecord], str | None]
                     if name in MEASURED:
                         found = measured_summary(self._store, profiler, plan, name, self._resolved.seed)
                     else:
-                        metric = self._metrics[plan.cell.benchmark.name, name]
+                        metric = self._metrics[_chosen(plan.cell.benchmark, name)]
                         found = self._score(scorer, plan, metric)
                     summaries, reason = found
                     rows += summaries
@@ -328,31 +329,28 @@ def _missing_reasons(plans: Sequence[CellPlan]) -> list[str]:
     return reasons
 
 
-def _load_metrics(resolved: ResolvedSuite, output: Path) -> dict[tuple[str, str], Metric | FeatureMetric]:
-    """The metrics by benchmark and name; benchmarks that score by one protocol share one."""
+def _load_metrics(resolved: ResolvedSuite, output: Path) -> dict[str, Metric | FeatureMetric]:
+    """The metrics by name, protocol and parameters; benchmarks that score alike share one."""
     from sana_bench.metrics.assets import MetricAssets
 
-    weights, cache = micro_weights_root(), output / "cache"
-    built: dict[tuple[str, str | None], Metric | FeatureMetric] = {}
-    loaded = {}
+    assets = MetricAssets(micro_weights_root(), output / "cache", resolved.tier.device)
+    loaded: dict[str, Metric | FeatureMetric] = {}
     for benchmark in resolved.benchmarks:
         for name in benchmark.metrics:
             if name in MEASURED:
                 continue
-            protocol = benchmark.protocols.get(name)
-            if (name, protocol) not in built:
-                assets = MetricAssets(weights, cache, protocol, resolved.tier.device)
-                metric = metrics.build(name, resolved.tier.tier, assets)
-                if protocol is not None and metric.protocol != protocol:
-                    raise SuiteError(
-                        f"metric {name!r} has no protocol {protocol!r} on the {resolved.tier.tier} tier; "
-                        f"it has {metric.protocol!r}"
-                    )
-                built[name, protocol] = metric
-            loaded[benchmark.name, name] = built[name, protocol]
-    for metric in built.values():
+            chosen, spec = _chosen(benchmark, name), benchmark.choice(name)
+            if chosen not in loaded:
+                choice = metrics.MetricChoice(name, spec.protocol, spec.parameters)
+                loaded[chosen] = metrics.build(name, resolved.tier.tier, assets, choice)
+    for metric in loaded.values():
         metric_key(metric)  # hashes the weights, so that a missing file is found before anything is written
     return loaded
+
+
+def _chosen(benchmark: ResolvedBenchmark, metric: str) -> str:
+    """Benchmarks that choose alike share one loaded metric."""
+    return canonical_json(benchmark.choice(metric).model_dump())
 
 
 def _check_generators(plans: Sequence[CellPlan], device: str) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "BenchmarkSpec",
     "Catalogue",
+    "MetricSpec",
     "ModelSpec",
     "SamplerSpec",
     "Suite",
@@ -187,14 +188,29 @@ class Variant(_Spec):
         return self
 
 
+class MetricSpec(_Spec):
+    """A metric with the protocol and parameters to use instead of its defaults."""
+
+    name: str
+    protocol: str | None = None
+    parameters: dict[str, int | float | str | bool] = Field(default_factory=dict, max_length=20)
+
+
 class BenchmarkSpec(_Spec):
     """A benchmark to run; what is left out is the benchmark's own default."""
 
     name: str
     images_per_prompt: int | None = Field(default=None, ge=1, le=1000)
-    metrics: tuple[str, ...] | None = Field(default=None, strict=False, min_length=1, max_length=50)
-    # Metric to protocol; numbers of different protocols are never compared.
-    protocols: dict[str, str] = Field(default_factory=dict)
+    metrics: tuple[str | MetricSpec, ...] | None = Field(
+        default=None, strict=False, min_length=1, max_length=50
+    )
+
+    @property
+    def metric_specs(self) -> tuple[MetricSpec, ...]:
+        """The metrics to apply, a plain name being one with its defaults; empty for the benchmark's own."""
+        return tuple(
+            MetricSpec(name=metric) if isinstance(metric, str) else metric for metric in self.metrics or ()
+        )
 
 
 class SuiteFile(_Spec):
@@ -382,20 +398,15 @@ def _check_benchmarks(file: SuiteFile, document: Document, catalogue: Catalogue)
                 f"{nearest(spec.name, catalogue.benchmarks)}; known: {', '.join(catalogue.benchmarks)}"
             )
         known = catalogue.benchmarks[spec.name]
-        for position, metric in enumerate(spec.metrics or ()):
+        names = [metric.name for metric in spec.metric_specs]
+        for position, metric in enumerate(names):
             if metric not in known:
                 where = document.origin(("benchmarks", index, "metrics", position))
                 raise SuiteError(
                     f"{where}: benchmark {spec.name!r} has no metric {metric!r}"
                     f"{nearest(metric, known)}; it has {', '.join(known)}"
                 )
-        _check_unique(spec.metrics or (), document, ("benchmarks", index, "metrics"))
-        for metric in spec.protocols:
-            if metric not in (spec.metrics or known):
-                where = document.origin(("benchmarks", index, "protocols", metric))
-                raise SuiteError(
-                    f"{where}: protocol for {metric!r}, which is not scored{nearest(metric, spec.metrics or known)}"
-                )
+        _check_unique(names, document, ("benchmarks", index, "metrics"))
     _check_unique([spec.name for spec in file.benchmarks], document, ("benchmarks",))
 
 

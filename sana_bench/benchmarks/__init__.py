@@ -6,7 +6,7 @@ from sana_bench.errors import SuiteError, nearest
 
 __all__ = ["NAMES", "Benchmark", "get", "names"]
 
-NAMES = ("geneval", "dpg_bench", "latency")
+NAMES = ("geneval", "dpg_bench", "image_reward", "mjhq30k", "latency")
 _NEEDS = ("name", "default_images_per_prompt", "metric_names", "prompts", "image_size")
 
 
@@ -29,6 +29,14 @@ def get(name: str) -> Benchmark:
         from sana_bench.benchmarks.dpg_bench import DPGBench
 
         return DPGBench()
+    if name == "image_reward":
+        from sana_bench.benchmarks.image_reward import ImageRewardBenchmark
+
+        return ImageRewardBenchmark()
+    if name == "mjhq30k":
+        from sana_bench.benchmarks.mjhq30k import Mjhq30kBenchmark
+
+        return Mjhq30kBenchmark()
     plugin = plugins.find("benchmarks", name)
     if plugin is None:
         raise SuiteError(

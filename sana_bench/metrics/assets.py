@@ -8,10 +8,9 @@ from pathlib import Path
 class MetricAssets:
     """Folders for metrics: `weights_dir` has one per network, `cache_dir` appears when first written to.
 
-    `protocol` is the one that the suite asks for, None for the metric's own; networks of the full tier compute on `device`.
+    `device` is where the full tier's networks run; the micro tier's always run on the CPU.
     """
 
     weights_dir: Path
     cache_dir: Path
-    protocol: str | None = None
     device: str = "cpu"

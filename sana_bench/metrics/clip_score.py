@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from sana_bench.errors import IncompleteError
 from sana_bench.metrics.assets import MetricAssets
 from sana_bench.metrics.base import OVERALL, FeatureChunk, Sample, ScoreRow, Summary, check_ids, check_rows
+from sana_bench.metrics.choice import MetricChoice
 from sana_bench.metrics.clip_features import ClipFeatures
+from sana_bench.metrics.open_clip_features import OpenClipFeatures, full_prompt
 from sana_bench.results.statistics import clustered_bootstrap
 
 
@@ -23,7 +25,7 @@ class ClipScore:
     name = "clip_score"
     higher_is_better = True
 
-    def __init__(self, protocol: str, features: ClipFeatures) -> None:
+    def __init__(self, protocol: str, features: ClipFeatures | OpenClipFeatures) -> None:
         self.protocol = protocol
         self._features = features
 
@@ -47,7 +49,7 @@ class ClipScore:
             raise ValueError(f"{len(samples)} samples with {len(features)} feature vectors")
         if not samples:
             return []
-        texts = self._features.of_texts([sample.prompt.text for sample in samples]).astype(np.float64)
+        texts = self._features.of_texts([full_prompt(sample) for sample in samples]).astype(np.float64)
         cosines = np.sum(np.asarray(features, dtype=np.float64) * texts, axis=1)
         return [
             ScoreRow(sample.id, sample.prompt.id, sample.prompt.tag, 100 * float(cosine))
@@ -97,10 +99,14 @@ class ClipScore:
         )
 
 
-def build_clip_score(tier: str, assets: MetricAssets) -> ClipScore:
+def build_clip_score(tier: str, assets: MetricAssets, choice: MetricChoice) -> ClipScore:
     """The CLIP score of `tier`; raises `AssetError` where weights are missing."""
+    choice.parameters_among({})
     if tier == "micro":
-        return ClipScore("clip_score/micro@1", ClipFeatures(assets.weights_dir / "clip"))
-    from sana_bench.metrics.full_tier import refuse
+        protocol = choice.pick(("clip_score/micro@1",))
+        return ClipScore(protocol, ClipFeatures(assets.weights_dir / "clip"))
+    from sana_bench.metrics.full_tier import required
 
-    raise refuse("clip_score", ("clip_vit_l_14",))
+    protocol = choice.pick(("clip_score/sana@1",))
+    (weights,) = required("clip_score", ("clip_vit_l_14",))
+    return ClipScore(protocol, OpenClipFeatures(weights, "jpeg", assets.device))

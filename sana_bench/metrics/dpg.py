@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from sana_bench.assets import data_root, resolve_folder
-from sana_bench.errors import AssetError, IncompleteError, SuiteError, nearest
+from sana_bench.errors import AssetError, IncompleteError, SuiteError
 from sana_bench.metrics.assets import MetricAssets
 from sana_bench.metrics.base import OVERALL, Sample, ScoreRow, Summary, check_rows
+from sana_bench.metrics.choice import MetricChoice
 from sana_bench.metrics.dpg_grid import Layout, SanaGrid, SingleImage
 from sana_bench.metrics.dpg_scoring import (
     MissingParentError,
@@ -206,22 +207,21 @@ class DPGMetric:
         )
 
 
-def build_dpg(
-    tier: str, assets: MetricAssets, protocol: str = PROTOCOLS[0], device: str = "cpu"
-) -> DPGMetric:
-    """The DPG score of `tier`, on the full tier by `protocol`.
+def build_dpg(tier: str, assets: MetricAssets, choice: MetricChoice | None = None) -> DPGMetric:
+    """The DPG score of `tier`, by the protocol of `choice` or the tier's first.
 
     Raises:
-        SuiteError: no such protocol.
+        SuiteError: the tier has no such protocol, or a parameter is set: the metric has none.
         AssetError: the judge's weights are missing; the message says where from.
     """
+    choice = choice or MetricChoice("dpg")
+    choice.parameters_among({})
     if tier == "micro":
-        return DPGMetric("dpg/micro@1", MPlugJudge(assets.weights_dir / "vqa"), STRICT)
-    if protocol not in PROTOCOLS:
-        raise SuiteError(f"unknown protocol {protocol!r}{nearest(protocol, PROTOCOLS)}; one of {PROTOCOLS}")
+        return DPGMetric(choice.pick(["dpg/micro@1"]), MPlugJudge(assets.weights_dir / "vqa"), STRICT)
+    protocol = choice.pick(PROTOCOLS)
     rules = STRICT if protocol == "dpg/strict@1" else OFFICIAL
     layout = SanaGrid() if protocol == "dpg/sana-grid@1" else SingleImage()
-    return DPGMetric(protocol, MPlugJudge(_mplug_folder(), device), rules, layout)
+    return DPGMetric(protocol, MPlugJudge(_mplug_folder(), assets.device), rules, layout)
 
 
 def _mplug_folder() -> Path:

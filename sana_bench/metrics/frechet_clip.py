@@ -1,7 +1,7 @@
 """Fréchet distance over CLIP image features, against scenes that show the benchmark's prompts exactly."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 from sana_bench.errors import IncompleteError
 from sana_bench.metrics.assets import MetricAssets
 from sana_bench.metrics.base import OVERALL, FeatureChunk, Sample, ScoreRow, Summary, check_ids
+from sana_bench.metrics.choice import MetricChoice
 from sana_bench.metrics.clip_features import ClipFeatures
 from sana_bench.metrics.frechet import Moments, distance_between, merge_moments
 from sana_bench.metrics.frechet_reference import Reference
 from sana_bench.results.statistics import Interval, delete_one_group, jackknife_interval
+
+if TYPE_CHECKING:
+    from sana_bench.metrics.inception_distances import InceptionFid
 
 # Twenty groups keep the t quantile within 7 % of the normal one and the cost at twenty small eigenproblems.
 _JACKKNIFE_GROUPS = 20
@@ -121,11 +125,15 @@ def _by_prompt(
     ]
 
 
-def build_fid(tier: str, assets: MetricAssets) -> FrechetClip:
+def build_fid(tier: str, assets: MetricAssets, choice: MetricChoice) -> "FrechetClip | InceptionFid":
     """The Fréchet distance of `tier`; raises `AssetError` where weights or reference data are missing."""
     if tier == "micro":
+        choice.parameters_among({})
+        protocol = choice.pick(("fid/clip-micro@1",))
         features = ClipFeatures(assets.weights_dir / "clip")
-        return FrechetClip("fid/clip-micro@1", features, Reference(features, assets.cache_dir))
-    from sana_bench.metrics.full_tier import refuse
+        return FrechetClip(protocol, features, Reference(features, assets.cache_dir))
+    from sana_bench.metrics.inception_distances import InceptionFid, build_inception_distance
 
-    raise refuse("fid", ("mjhq30k_images",))
+    fid = build_inception_distance(assets, choice)
+    assert isinstance(fid, InceptionFid)
+    return fid

@@ -14,14 +14,14 @@ def refuse(metric: str, names: Sequence[str]) -> AssetError:
     another network than the one asked for is never given instead.
     """
     try:
-        require(metric, names)
+        required(metric, names)
     except AssetError as error:
         return error
     return AssetError(f"metric {metric!r}: this version scores it on the micro tier only; use --tier micro")
 
 
-def require(metric: str, names: Sequence[str]) -> list[Path]:
-    """The files called `names`; raises one `AssetError` for `metric` that names every missing one."""
+def required(metric: str, names: Sequence[str]) -> list[Path]:
+    """The local paths of the files that `metric` needs; `AssetError` naming every missing one and how to get it."""
     assets = Assets("full")
     found, lacking = [], []
     for name in names:

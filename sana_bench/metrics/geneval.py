@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sana_bench.errors import SuiteError, nearest
 from sana_bench.metrics.assets import MetricAssets
 from sana_bench.metrics.base import OVERALL, Sample, ScoreRow, Summary, check_rows
+from sana_bench.metrics.choice import MetricChoice
 from sana_bench.metrics.detection import BatchDetector, Detector, MicroDetector
 from sana_bench.metrics.geneval_decision import Decision, confident_by_class, decide
 from sana_bench.metrics.images import load_image
@@ -164,27 +164,26 @@ def colored_classes(metadata: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(clause["class"] for clause in metadata.get("include", ()) if "color" in clause)
 
 
-def build_geneval(tier: str, assets: MetricAssets | None = None) -> GenEvalMetric:
-    """GenEval for `tier`, by the protocol that `assets` asks for or the tier's first.
+def build_geneval(
+    tier: str, assets: MetricAssets | None = None, choice: MetricChoice | None = None
+) -> GenEvalMetric:
+    """GenEval for `tier`, by the protocol of `choice` or the tier's first.
 
     Raises:
-        SuiteError: the tier has no such protocol.
+        SuiteError: the tier has no such protocol, or a parameter is set: the metric has none.
         AssetError: the detector's or the colour classifier's weights are missing.
     """
-    protocol = (assets.protocol if assets is not None else None) or PROTOCOLS[tier][0]
-    if protocol not in PROTOCOLS[tier]:
-        known = PROTOCOLS[tier]
-        raise SuiteError(
-            f"geneval: no protocol {protocol!r} on the {tier} tier{nearest(protocol, known)}; it has {', '.join(known)}"
-        )
+    choice = choice or MetricChoice("geneval")
+    choice.parameters_among({})
+    protocol = choice.pick(PROTOCOLS[tier])
     if tier == "micro":
         return GenEvalMetric(protocol, MicroDetector())
-    from sana_bench.metrics.full_tier import require
+    from sana_bench.metrics.full_tier import required
     from sana_bench.metrics.geneval_detector import FullDetector
     from sana_bench.metrics.object_color import ColorClassifier
 
     detector = "geneval_detector_hub" if protocol == HUB else "geneval_detector"
-    weights, clip = require("geneval", (detector, "clip_vit_l_14"))
+    weights, clip = required("geneval", (detector, "clip_vit_l_14"))
     device = assets.device if assets is not None else "cpu"
     folder = weights.parent if protocol == HUB else weights
     return GenEvalMetric(protocol, FullDetector(folder, ColorClassifier(clip, device), device))

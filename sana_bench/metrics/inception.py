@@ -9,6 +9,7 @@ graph), which clean-fid uses. Here batch normalisation is folded into the convol
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
@@ -244,7 +245,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".pt":
             return dict(torch.jit.load(path, map_location="cpu").state_dict())
         return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, ValueError, TypeError, EOFError, OSError, KeyError) as error:
+    except (RuntimeError, ValueError, TypeError, EOFError, OSError, UnpicklingError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise AssetError(f"{path}: not an Inception weight file ({reason})") from None
 

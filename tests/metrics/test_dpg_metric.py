@@ -10,6 +10,7 @@ from PIL import Image
 from sana_bench.errors import AssetError, IncompleteError, SuiteError
 from sana_bench.metrics.assets import MetricAssets
 from sana_bench.metrics.base import Prompt, Sample
+from sana_bench.metrics.choice import MetricChoice
 from sana_bench.metrics.dpg import OFFICIAL, STRICT, DPGMetric, build_dpg
 from sana_bench.metrics.dpg_grid import Grid, SanaGrid, cut_cells, sana_grid_jpeg
 from sana_bench.metrics.images import ImageError, load_image
@@ -211,4 +212,4 @@ def test_missing_weights_and_unknown_protocols_are_one_line(monkeypatch, tmp_pat
     with pytest.raises(AssetError, match=r"vqa is missing"):
         build_dpg("micro", assets)
     with pytest.raises(SuiteError, match=r"dpg/strict@2.*did you mean 'dpg/strict@1'"):
-        build_dpg("full", assets, protocol="dpg/strict@2")
+        build_dpg("full", assets, MetricChoice("dpg", "dpg/strict@2"))

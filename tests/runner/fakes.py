@@ -153,9 +153,9 @@ def install() -> None:
     def get(name: str) -> object:
         return Shapes() if name == Shapes.name else benchmark_get(name)
 
-    def build(name: str, tier: str, assets: object) -> object:
+    def build(name: str, tier: str, assets: object, choice: object = None) -> object:
         known = {"redness": Redness, "spread": Spread}
-        return known[name]() if name in known else metric_build(name, tier, assets)
+        return known[name]() if name in known else metric_build(name, tier, assets, choice)
 
     benchmarks.get, metrics.build, benchmarks.NAMES = get, build, (*benchmarks.NAMES, Shapes.name)
 

@@ -1,0 +1,80 @@
+"""ImageReward's benchmark: 100 prompts that people wrote, ten images of each (Xu et al. 2023)."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from sana_bench.assets import Assets
+from sana_bench.errors import AssetError, SuiteError
+from sana_bench.metrics.base import Prompt
+
+__all__ = ["ImageRewardBenchmark", "read_prompts"]
+
+_N_PROMPTS = 100
+_TAG = "all"
+
+
+class ImageRewardBenchmark:
+    """The published prompts in their order; both published recipes make ten images a prompt."""
+
+    name = "image_reward"
+    default_images_per_prompt = 10
+    metric_names: tuple[str, ...] = ("image_reward", "clip_score")
+
+    def prompts(self, tier: str) -> list[Prompt]:
+        """The 100 published prompts; in the micro world its own evaluation prompts stand in their place.
+
+        Raises `AssetError` where the published file is missing or not what it should be.
+        """
+        if tier == "micro":
+            from sana_bench.micro.evaluation_set import geneval_prompts
+
+            records = geneval_prompts()
+            return [
+                Prompt(f"{line:05d}", record["prompt"], record["tag"], record)
+                for line, record in enumerate(records)
+            ]
+        if tier == "full":
+            return read_prompts(Assets("full").file("image_reward_prompts"))
+        raise SuiteError(f"image_reward: unknown tier {tier!r}, expected 'micro' or 'full'")
+
+    def image_size(self, tier: str) -> tuple[int, int]:
+        """(height, width) in pixels: 64x64 in the micro world, 1024x1024 otherwise."""
+        return (64, 64) if tier == "micro" else (1024, 1024)
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """The prompts of `benchmark-prompts.json` (a list) or SANA's `benchmark-prompts-dict.json` (an object).
+
+    Raises `AssetError` for anything but 100 distinct ids with a prompt each.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_pairs)
+    except (OSError, ValueError) as error:
+        raise AssetError(f"{path}: cannot be read: {error}") from None
+    found = _entries(content)
+    if found is None:
+        raise AssetError(f"{path}: expected the id and prompt of each entry")
+    repeated = [name for name, count in Counter(name for name, _ in found).items() if count > 1]
+    if repeated:
+        raise AssetError(f"{path}: the id {repeated[0]!r} appears twice")
+    if len(found) != _N_PROMPTS:
+        raise AssetError(f"{path}: {len(found)} prompts, the benchmark has {_N_PROMPTS}")
+    return [Prompt(name, text, _TAG) for name, text in found]
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    return pairs
+
+
+def _entries(content: Any) -> list[tuple[str, str]] | None:
+    """Ids and prompts of either layout, objects being lists of pairs; None for anything else."""
+    try:
+        if content and isinstance(content[0], tuple):
+            entries = [(name, dict(value)["prompt"]) for name, value in content]
+        else:
+            entries = [(dict(value)["id"], dict(value)["prompt"]) for value in content]
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None
+    return entries if all(isinstance(part, str) for entry in entries for part in entry) else None

@@ -1,0 +1,54 @@
+"""MJHQ-30K: 30,000 prompts in ten categories; the distance of the images to Midjourney's, and their CLIP score."""
+
+import re
+
+from sana_bench.assets import Assets
+from sana_bench.errors import SuiteError
+from sana_bench.metrics.base import Prompt
+from sana_bench.mjhq30k import Mjhq30k
+
+__all__ = ["Mjhq30kBenchmark", "generation_prompt"]
+
+# SANA's tools read image shapes from these options and cut the prompt there; the CLIP score keeps the whole text.
+_OPTIONS = re.compile(r"--(?:aspect_ratio|ar|hw)")
+
+
+class Mjhq30kBenchmark:
+    """One image a prompt, tagged with its category, in the order of `meta_data.json`."""
+
+    name = "mjhq30k"
+    default_images_per_prompt = 1
+    metric_names: tuple[str, ...] = ("fid", "clip_score", "kid")
+
+    def prompts(self, tier: str) -> list[Prompt]:
+        """The published prompts; in the micro world its own evaluation prompts stand in their place.
+
+        `metadata` of a published prompt holds its `category`, and `full_prompt` where options were cut off. Raises
+        `AssetError` where `meta_data.json` is missing or damaged.
+        """
+        if tier == "micro":
+            from sana_bench.micro.evaluation_set import geneval_prompts
+
+            return [
+                Prompt(f"{line:05d}", record["prompt"], record["tag"], record)
+                for line, record in enumerate(geneval_prompts())
+            ]
+        if tier != "full":
+            raise SuiteError(f"mjhq30k: unknown tier {tier!r}, expected 'micro' or 'full'")
+        data = Mjhq30k(Assets("full").file("mjhq30k_images"))
+        return [_prompt(image.id, image.category, image.prompt) for image in data.images]
+
+    def image_size(self, tier: str) -> tuple[int, int]:
+        """(height, width) in pixels: 64x64 in the micro world, 1024x1024 otherwise."""
+        return (64, 64) if tier == "micro" else (1024, 1024)
+
+
+def generation_prompt(text: str) -> str:
+    """The prompt up to its first shape option, without space around it."""
+    return _OPTIONS.split(text, maxsplit=1)[0].strip()
+
+
+def _prompt(name: str, category: str, text: str) -> Prompt:
+    cut = generation_prompt(text)
+    whole = {} if cut == text else {"full_prompt": text}
+    return Prompt(name, cut, category, {"category": category, **whole})

@@ -1,0 +1,135 @@
+"""ImageReward: what people would say of an image for its prompt, by a network trained on their choices.
+
+`image_reward/official@1` scores images as they are stored; `image_reward/sana-jpeg@1` sends them through the JPEG of
+quality 75 that SANA's tools write, which is part of the published numbers.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sana_bench.fingerprint import file_sha256
+from sana_bench.metrics.assets import MetricAssets
+from sana_bench.metrics.base import OVERALL, Sample, ScoreRow, Summary, check_rows
+from sana_bench.metrics.choice import MetricChoice
+from sana_bench.metrics.pixels import batches, clip_pixels, load_preset, prefetch
+from sana_bench.results.statistics import clustered_bootstrap
+
+if TYPE_CHECKING:
+    from sana_bench.metrics.image_reward_network import RewardNetwork, VisionSize, WordPieces
+
+__all__ = ["PROTOCOLS", "ImageReward", "RewardFiles", "build_image_reward"]
+
+# What each protocol does to an image before the network's own resizing.
+PROTOCOLS = {"image_reward/official@1": "png", "image_reward/sana-jpeg@1": "jpeg"}
+
+_BATCH = 8
+_THREADS = 4
+
+
+class RewardFiles:
+    """The three published files; hashed at once, loaded on first use."""
+
+    def __init__(
+        self, weights: Path, med_config: Path, vocabulary: Path, vision: "VisionSize | None" = None
+    ) -> None:
+        self._paths = weights, med_config, vocabulary
+        self._vision = vision
+
+    def identity(self) -> dict[str, Any]:
+        names = ("weights_sha256", "config_sha256", "vocabulary_sha256")
+        return {name: file_sha256(path) for name, path in zip(names, self._paths, strict=True)}
+
+    @cached_property
+    def network(self) -> "RewardNetwork":
+        from sana_bench.metrics.image_reward_network import load_reward_network
+
+        return load_reward_network(*self._paths[:2], self._vision)
+
+    @cached_property
+    def tokens(self) -> "WordPieces":
+        from sana_bench.metrics.image_reward_network import WordPieces
+
+        return WordPieces(self._paths[2])
+
+
+class ImageReward:
+    """One reward an image; the summary is the mean of prompt means."""
+
+    name = "image_reward"
+    higher_is_better = True
+
+    def __init__(self, protocol: str, files: RewardFiles, device: str = "cpu") -> None:
+        self.protocol = protocol
+        self._codec = PROTOCOLS[protocol]
+        self._files = files
+        self._device = device
+
+    def identity(self) -> dict[str, Any]:
+        return {"metric": self.name, "protocol": self.protocol, **self._files.identity()}
+
+    def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
+        """One row per sample, in order; raises `ImageError` for a missing or damaged image."""
+        size = self._files.network.image_size
+        pixels = prefetch(
+            lambda sample: clip_pixels(load_preset(sample.image_path, self._codec), size), samples, _THREADS
+        )
+        rows = []
+        for batch in batches(zip(samples, pixels, strict=True), _BATCH):
+            texts = [sample.prompt.text for sample, _ in batch]
+            values = self._rewards(np.stack([image for _, image in batch]), texts)
+            rows += [
+                ScoreRow(sample.id, sample.prompt.id, sample.prompt.tag, value)
+                for (sample, _), value in zip(batch, values, strict=True)
+            ]
+        return rows
+
+    def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
+        """The mean of prompt means, with a 95 % bootstrap interval over prompts."""
+        check_rows(self.name, rows, n_expected)
+        by_prompt: dict[str, list[float]] = {}
+        for row in rows:
+            by_prompt.setdefault(row.prompt_id, []).append(row.value)
+        prompts = sorted(by_prompt)
+        means = [float(np.mean(sorted(by_prompt[prompt]))) for prompt in prompts]
+        interval = clustered_bootstrap(means, prompts, seed=seed)
+        return [
+            Summary(
+                metric=self.name, protocol=self.protocol, key=OVERALL, value=interval.value, low=interval.low,
+                high=interval.high, n_samples=len(rows), n_expected=n_expected, n_prompts=len(prompts),
+                unit="reward", higher_is_better=self.higher_is_better, note="mean of prompt means",
+            )
+        ]  # fmt: skip
+
+    def _rewards(self, pixels: np.ndarray, texts: Sequence[str]) -> list[float]:
+        """Rewards of one batch, padded to the fixed size: a score does not depend on what was scored with it."""
+        import torch
+
+        lacking = _BATCH - len(texts)
+        padded = np.concatenate([pixels, np.zeros((lacking, *pixels.shape[1:]), np.float32)])
+        ids, mask = self._files.tokens([*texts, *[""] * lacking])
+        network = self._files.network.to(self._device)
+        with torch.inference_mode():
+            values = network(
+                torch.from_numpy(padded).to(self._device), ids.to(self._device), mask.to(self._device)
+            )
+        return [float(value) for value in values[: len(texts)].cpu()]
+
+
+def build_image_reward(tier: str, assets: MetricAssets, choice: MetricChoice) -> ImageReward:
+    """ImageReward of the full tier.
+
+    Raises:
+        SuiteError: the micro tier, an unknown protocol, or parameters, of which it has none.
+        AssetError: weights, configuration or vocabulary are missing.
+    """
+    from sana_bench.metrics.full_tier import required
+
+    choice.needs_full_tier(tier)
+    protocol = choice.pick(tuple(PROTOCOLS))
+    choice.parameters_among({})
+    files = required("image_reward", ("image_reward_weights", "image_reward_config", "bert_vocabulary"))
+    return ImageReward(protocol, RewardFiles(*files), assets.device)

@@ -1,0 +1,149 @@
+"""Reference features and moments of MJHQ-30K: computed once, stored with what they are of, refused otherwise."""
+
+import hashlib
+import io
+import json
+import zipfile
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sana_bench import atomic
+from sana_bench.errors import AssetError
+from sana_bench.fingerprint import canonical_json, file_sha256, fingerprint, short
+from sana_bench.metrics.base import OVERALL
+from sana_bench.metrics.frechet import Moments, merge_moments
+from sana_bench.metrics.frechet_sets import FrechetTo, moments_of_blocks
+from sana_bench.metrics.inception_features import InceptionFeatures
+from sana_bench.mjhq30k import Mjhq30k
+
+__all__ = ["InceptionReference"]
+
+_FORMAT = "inception-reference@1"
+
+
+class InceptionReference:
+    """Features of the reference images by category, and the moments of any of them.
+
+    The file `inception-<chain>-<key>.npz` holds features, moments and a description: chain, parameters, weights, n, the
+    hash of `meta_data.json`, the names and sizes of the images, the hash of their bytes, and one of the numbers. A
+    file that differs in any of them is refused, never used and never overwritten.
+    """
+
+    def __init__(self, features: InceptionFeatures, meta_data: Path, cache_dir: Path) -> None:
+        self._features = features
+        self._meta_data = meta_data
+        self._cache_dir = cache_dir
+
+    @cached_property
+    def _data(self) -> Mjhq30k:
+        data = Mjhq30k(self._meta_data)
+        data.require_images()
+        return data
+
+    @property
+    def n(self) -> int:
+        """Number of reference images."""
+        return len(self._data.images)
+
+    @cached_property
+    def _listing_sha256(self) -> str:
+        return fingerprint(
+            [[image.id, image.category, image.path.stat().st_size] for image in self._data.images]
+        )
+
+    @cached_property
+    def categories(self) -> frozenset[str]:
+        return frozenset(image.category for image in self._data.images)
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "format": _FORMAT,
+            "data": "mjhq30k",
+            "n": self.n,
+            "meta_data_sha256": file_sha256(self._meta_data),
+            "images": self._listing_sha256,
+        }
+
+    @property
+    def path(self) -> Path:
+        """The file of this chain and these weights."""
+        chain = self._features.identity()
+        slug = str(chain["chain"]).replace("@", "-")
+        return self._cache_dir / f"inception-{slug}-{short(fingerprint(chain))}.npz"
+
+    def features(self, category: str = OVERALL) -> NDArray[np.float32]:
+        """Features (n, 2048) of all reference images, or of one category."""
+        rows, categories, _ = self._stored
+        return rows if category == OVERALL else rows[categories == category]
+
+    def distance_to(self, category: str = OVERALL) -> FrechetTo:
+        """Distances to all reference images, or to those of one category."""
+        if category == OVERALL:
+            return self._distance_to_all
+        return FrechetTo(moments_of_blocks(self.features(category)))
+
+    @cached_property
+    def _distance_to_all(self) -> FrechetTo:
+        return FrechetTo(self._stored[2])
+
+    @cached_property
+    def _stored(self) -> tuple[NDArray[np.float32], NDArray[np.str_], Moments]:
+        if not self.path.exists():
+            self._compute()
+        return self._read()
+
+    def _expected(self) -> dict[str, Any]:
+        return {**self.identity(), **self._features.identity()}
+
+    def _compute(self) -> None:
+        parts, moments = [], []
+        digest = hashlib.sha256()
+        for image in self._data.images:
+            digest.update(bytes.fromhex(file_sha256(image.path)))
+        for part in self._features.stream([image.path for image in self._data.images]):
+            parts.append(part)
+            moments.append(Moments.of(part))
+            moments = [merge_moments(moments)]
+        rows = np.concatenate(parts)
+        total = moments[0]
+        categories = np.array([image.category for image in self._data.images])
+        content = {
+            **self._expected(),
+            "images_sha256": digest.hexdigest(),
+            "numbers_sha256": _numbers(rows, categories, total),
+        }
+        buffer = io.BytesIO()
+        np.savez(
+            buffer, content=np.array(canonical_json(content)), features=rows, categories=categories,
+            mean=total.mean, scatter=total.scatter,
+        )  # fmt: skip
+        atomic.write_bytes(self.path, buffer.getvalue())
+
+    def _read(self) -> tuple[NDArray[np.float32], NDArray[np.str_], Moments]:
+        advice = "move it away to have it computed again"
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                content = json.loads(str(archive["content"]))
+                rows, categories = archive["features"], archive["categories"]
+                total = Moments(len(rows), archive["mean"], archive["scatter"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            raise AssetError(f"{self.path}: damaged reference statistics; {advice}") from None
+        expected = self._expected()
+        other = [name for name, value in expected.items() if content.get(name) != value]
+        if other:
+            raise AssetError(f"{self.path}: reference statistics of another {', '.join(other)}; {advice}")
+        if content.get("numbers_sha256") != _numbers(rows, categories, total) or len(rows) != self.n:
+            raise AssetError(f"{self.path}: reference statistics whose numbers were changed; {advice}")
+        return rows, categories, total
+
+
+def _numbers(rows: NDArray[np.float32], categories: NDArray[np.str_], total: Moments) -> str:
+    digest = hashlib.sha256()
+    for array in (rows, total.mean, total.scatter):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(canonical_json(categories.tolist()).encode())
+    return digest.hexdigest()
