@@ -146,7 +146,12 @@ def test_validate_and_list(capsys) -> None:
     assert "micro tier is valid: sana-micro, sana-micro-8-steps" in capsys.readouterr().out
     assert execute(["list"]) == 0
     out = capsys.readouterr().out
-    for word in ("suites/geneval.yaml", "4.8b-1024 (full, grown from sana-1.6b-1024)", "geneval:", "clip_score"):
+    for word in (
+        "suites/geneval.yaml",
+        "4.8b-1024 (full, grown from sana-1.6b-1024)",
+        "geneval:",
+        "clip_score",
+    ):
         assert word in out
     assert execute(["list", "metrics"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "geneval"
