@@ -221,7 +221,12 @@ def build_dpg(
         raise SuiteError(f"unknown protocol {protocol!r}{nearest(protocol, PROTOCOLS)}; one of {PROTOCOLS}")
     rules = STRICT if protocol == "dpg/strict@1" else OFFICIAL
     layout = SanaGrid() if protocol == "dpg/sana-grid@1" else SingleImage()
-    return DPGMetric(protocol, MPlugJudge(_mplug_folder(), device), rules, layout)
+    folder = _mplug_folder()
+    if device is None:
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return DPGMetric(protocol, MPlugJudge(folder, device), rules, layout)
 
 
 def _mplug_folder() -> Path:
