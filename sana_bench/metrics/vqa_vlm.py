@@ -86,7 +86,7 @@ class VLMJudge:
 
         content = [{"type": "image"}, {"type": "text", "text": f"{question} {INSTRUCTION}"}]
         text = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
         inputs = self.processor(images=[Image.fromarray(image)], text=[text], return_tensors="pt")
         inputs = inputs.to(self._device, dtype=self.model.dtype)

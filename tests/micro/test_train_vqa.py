@@ -1,15 +1,15 @@
 """Training of the VQA judge: it learns, resumes after a kill, and leaves a directory that the judge loads."""
 
-import copy
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from typer.testing import CliRunner
 
-from sana_bench.cli import app
+from sana_bench.cli import execute
 from sana_bench.metrics.mplug.card import accuracy_tables
+from sana_bench.metrics.mplug.config import MPlugConfig
 from sana_bench.metrics.mplug.training import VQATask, run_vqa_training
 from sana_bench.metrics.vqa import MPlugJudge
 from sana_bench.micro.vqa_data import VOCABULARY, sample_vqa_batch
@@ -55,12 +55,6 @@ def short_card(monkeypatch):
     monkeypatch.setattr(
         "sana_bench.metrics.mplug.card.accuracy_tables", lambda judge: "| measured elsewhere |"
     )
-
-
-def with_training(**changes):
-    config = copy.deepcopy(CONFIG)
-    config["training"] |= changes
-    return config
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +117,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(trained, tmp_path):
 def test_loss_falls_on_a_batch_it_sees_again_and_again(monkeypatch):
     fixed = sample_vqa_batch(0, 0, 4, 2)
     monkeypatch.setattr("sana_bench.metrics.mplug.training.sample_vqa_batch", lambda *_: fixed)
-    config = CONFIG["model"]
-    from sana_bench.metrics.mplug.config import MPlugConfig
-
-    task = VQATask(MPlugConfig(**config, vocab_size=len(VOCABULARY)), 0, 2, 0.0)
+    task = VQATask(MPlugConfig(**CONFIG["model"], vocab_size=len(VOCABULARY)), 0, 2, 0.0)
     optimizer = torch.optim.AdamW(task.parameter_groups(5e-3))
     losses = []
     for step in range(30):
@@ -139,8 +130,6 @@ def test_loss_falls_on_a_batch_it_sees_again_and_again(monkeypatch):
 
 
 def test_every_parameter_is_trained():
-    from sana_bench.metrics.mplug.config import MPlugConfig
-
     task = VQATask(MPlugConfig(**CONFIG["model"], vocab_size=len(VOCABULARY)), 0, 2, 0.0)
     loss, _ = task.loss(0, 4, torch.Generator().manual_seed(0))
     loss.backward()
@@ -161,7 +150,7 @@ def test_accuracy_tables_count_every_question(trained):
     [
         pytest.param({"training": {"step": 3}}, "unknown key 'training.step'", id="training"),
         pytest.param({"model": {"width": 3}}, "unknown key 'model.width'", id="model"),
-        pytest.param({"model": {"image_res": 64}}, "model: .*missing", id="missing"),
+        pytest.param({"model": {"image_res": 64}}, "model or training: .*missing", id="missing"),
         pytest.param({"data": None}, "section 'data' is missing", id="section"),
         pytest.param({"extra": 1}, "unknown key 'extra'", id="extra"),
     ],
@@ -172,14 +161,11 @@ def test_bad_configurations_are_one_line(tmp_path, change, message):
 
 
 def test_the_shipped_configuration_is_read(tmp_path, monkeypatch):
-    from pathlib import Path
-
     path = Path(__file__).resolve().parents[2] / "configs/train/vqa_micro.yaml"
     config = yaml.safe_load(path.read_text())
     seen = []
     monkeypatch.setattr(
         "sana_bench.metrics.mplug.training.run_vqa_training", lambda given, out: seen.append((given, out))
     )
-    result = CliRunner().invoke(app, ["train", str(path), "--output", str(tmp_path)])
-    assert result.exit_code == 0, result.output
+    assert execute(["train", str(path), "--output", str(tmp_path)]) == 0
     assert seen == [(config, tmp_path)]

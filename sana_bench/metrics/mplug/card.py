@@ -110,20 +110,12 @@ def accuracy_tables(judge: MPlugJudge, n_scenes: int = 500, seed: int = _EVALUAT
         "| scenes | question | truth | n | right | share |",
         "|---|---|---|---|---|---|",
     ]
-    for of_scenes in (rates, measure_random(judge, n_scenes, seed)):
-        total = Rate("all", "all", "", sum(r.n_right for r in of_scenes), sum(r.n for r in of_scenes))
+    parts = (("evaluation prompts", rates), ("random", measure_random(judge, n_scenes, seed)))
+    for name, of_scenes in parts:
+        total = Rate(name, "all", "", sum(r.n_right for r in of_scenes), sum(r.n for r in of_scenes))
         lines += [
             f"| {r.scenes} | {r.kind} | {r.truth} | {r.n} | {r.n_right} | {r.n_right / r.n:.1%} |"
-            for r in [
-                *of_scenes,
-                Rate(
-                    of_scenes[0].scenes if len({r.scenes for r in of_scenes}) == 1 else "evaluation prompts",
-                    total.kind,
-                    "",
-                    total.n_right,
-                    total.n,
-                ),
-            ]
+            for r in [*of_scenes, total]
         ]
     return "\n".join(lines)
 

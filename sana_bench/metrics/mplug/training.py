@@ -141,13 +141,13 @@ def _parse(config: Mapping[str, Any]) -> _Settings:
     if "betas" in training:
         training["betas"] = tuple(training["betas"])
     try:
-        network = MPlugConfig(**model, vocab_size=len(VOCABULARY))
+        network, loop = MPlugConfig(**model, vocab_size=len(VOCABULARY)), LoopConfig(**training)
     except TypeError as error:
-        raise ValueError(f"model: {error}") from None
+        raise ValueError(f"model or training: {error}") from None
     return _Settings(
         str(config.get("name")),
         network,
-        LoopConfig(**training),
+        loop,
         int(data.get("questions_per_image", 8)),
         float(data.get("blur", 0.0)),
     )
