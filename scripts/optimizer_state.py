@@ -3,7 +3,8 @@
 Usage: python scripts/optimizer_state.py            write the table
        python scripts/optimizer_state.py --check    exit 1 if the committed table is not what is measured
 
-One tensor of each distinct shape is stepped once and its state weighed; a model's state is the sum over its tensors.
+One tensor of each distinct shape gets its state, which is weighed; a model's state is the sum over its tensors. torch's
+optimizers and CAME do a step on the meta device, where shapes are all there is; bitsandbytes allocates on the CPU without one.
 """
 
 import argparse
@@ -39,10 +40,15 @@ def optimizers() -> dict[str, Make]:
 
 
 def state_bytes(make: Make, shape: tuple[int, ...]) -> int:
-    """Weigh the state of one tensor after one step."""
-    parameter = nn.Parameter(torch.zeros(shape))
-    parameter.grad = torch.ones(shape)
+    """Weigh the state of one tensor."""
+    parameter = nn.Parameter(torch.empty(shape, device="meta"))
     optimizer = make([parameter])
+    if type(optimizer).__module__.startswith("bitsandbytes"):
+        real = nn.Parameter(torch.empty(shape))
+        optimizer = make([real])
+        optimizer.init_state(optimizer.param_groups[0], real, 0, 0)  # type: ignore[operator]
+        return optimizer_state_bytes(optimizer)
+    parameter.grad = torch.empty_like(parameter)
     optimizer.step()
     # AdamW's step counter is four bytes a tensor, which count like any other.
     return optimizer_state_bytes(optimizer)

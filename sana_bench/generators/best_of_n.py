@@ -227,6 +227,7 @@ def build_best_of_n(spec: GeneratorSpec, device: str) -> Generator:
     settings = _spec(spec.variant)
     inner = replace(spec, variant=wrapped_variant(spec.variant))
     judge = build_judge(settings.judge, spec.variants_dir or Path(), device)
+    judge.load()
     parts = inner.variant.model_dump(mode="json", exclude={"name", "description", "kind", "derived_from"})
     identity = fingerprint(
         [

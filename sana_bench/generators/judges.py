@@ -30,7 +30,11 @@ _SPELLINGS = {"yes": ("yes", "Yes", " yes", " Yes"), "no": ("no", "No", " no", "
 
 
 class Judge(Protocol):
-    """Judges every image on its own; a pure function of prompt and image."""
+    """Judges every image on its own; a pure function of prompt and image. Making one reads no weights but to hash them."""
+
+    def load(self) -> None:
+        """Load what `judge` needs; raises `AssetError` when it is not what it should be."""
+        ...
 
     def identity(self) -> dict[str, Any]:
         """Everything that can change an answer. JSON-able."""
@@ -53,6 +57,9 @@ class ClipJudge:
         from sana_bench.metrics.clip_features import ClipFeatures
 
         self._features = ClipFeatures(folder)
+
+    def load(self) -> None:
+        _ = self._features.network
 
     def identity(self) -> dict[str, Any]:
         return {"judge": "clip_score@1", **self._features.identity()}
@@ -77,26 +84,34 @@ class VisionLanguageJudge:
     """
 
     def __init__(self, folder: Path, device: str, precision: str = "fp32") -> None:
-        """Load from a folder on this machine; raises `AssetError` when that is not such a model."""
+        """`folder` is one on this machine."""
+        self._folder = folder
+        self._device = device
+        self._sha256 = directory_sha256(folder, ignore=("README.md",))
+        self._precision = precision
+        self._ids: dict[str, list[int]] = {}
+
+    def load(self) -> None:
+        """Raises `AssetError` for a folder without such a model, or a tokenizer without single tokens for yes and no."""
+        if self._ids:
+            return
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         from sana_bench.generators.torch_device import torch_dtype
 
-        self._device = device
-        self._sha256 = directory_sha256(folder, ignore=("README.md",))
-        self._precision = precision
+        folder = self._folder
         try:
             self._processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
             model: Any = AutoModelForImageTextToText.from_pretrained(
-                folder, local_files_only=True, dtype=torch_dtype(precision)
+                folder, local_files_only=True, dtype=torch_dtype(self._precision)
             )
         except (OSError, ValueError, KeyError) as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise AssetError(f"judge {folder}: not an image-text-to-text model ({first})") from None
-        self._model = model.to(device).eval()
+        self._model = model.to(self._device).eval()
         # Answers are read at the last position.
         self._processor.tokenizer.padding_side = "left"
-        self._ids = {answer: self._token_ids(answer, folder) for answer in _SPELLINGS}
+        self._ids = {answer: self._token_ids(answer) for answer in _SPELLINGS}
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -110,6 +125,7 @@ class VisionLanguageJudge:
         import torch
         from PIL import Image
 
+        self.load()
         inputs = self._processor(
             text=[self._question(prompt) for prompt in prompts],
             images=[Image.fromarray(image) for image in images],
@@ -136,12 +152,12 @@ class VisionLanguageJudge:
             return str(self._processor.apply_chat_template(turn, add_generation_prompt=True))
         return f"{getattr(self._processor, 'image_token', '<image>')} {text}"
 
-    def _token_ids(self, answer: str, folder: Path) -> list[int]:
+    def _token_ids(self, answer: str) -> list[int]:
         tokenizer = self._processor.tokenizer
         encoded = [tokenizer.encode(text, add_special_tokens=False) for text in _SPELLINGS[answer]]
         found = sorted({ids[0] for ids in encoded if len(ids) == 1 and ids[0] != tokenizer.unk_token_id})
         if not found:
-            raise AssetError(f"judge {folder}: its tokenizer has no single token for {answer!r}")
+            raise AssetError(f"judge {self._folder}: its tokenizer has no single token for {answer!r}")
         return found
 
 
@@ -179,7 +195,10 @@ def register(name: str, build: Callable[[JudgeSpec, Path, str], Judge]) -> None:
 
 
 def build_judge(spec: JudgeSpec, relative_to: Path, device: str) -> Judge:
-    """Load a judge; raises `SuiteError` for an unknown name or unfit settings and `AssetError` for missing weights."""
+    """Return a judge, not loaded yet.
+
+    Raises `SuiteError` for an unknown name or unfit settings and `AssetError` for missing weights.
+    """
     if spec.name not in _JUDGES:
         raise SuiteError(
             f"unknown judge {spec.name!r}{nearest(spec.name, _JUDGES)}; known: {', '.join(names())}"

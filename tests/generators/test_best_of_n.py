@@ -95,6 +95,9 @@ class Redness:
     def __init__(self):
         self.calls: list[int] = []
 
+    def load(self):
+        pass
+
     def identity(self):
         return {"judge": "redness"}
 
@@ -380,8 +383,9 @@ def test_a_vision_language_model_answers_with_log_probabilities(tiny_llava: Path
 
 def test_a_folder_that_is_no_judge_is_one_clear_line(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
+    judge = build_judge(JudgeSpec(name="vision_language", weights=str(tmp_path)), Path(), "cpu")
     with pytest.raises(AssetError, match="not an image-text-to-text model") as caught:
-        build_judge(JudgeSpec(name="vision_language", weights=str(tmp_path)), Path(), "cpu")
+        judge.load()
     assert "\n" not in str(caught.value)
 
 

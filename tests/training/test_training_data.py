@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -231,13 +232,8 @@ def test_too_large_a_share_of_bad_records_stops_the_run(tmp_path: Path, autoenco
     with pytest.raises(ValueError, match="4 of 20"):
         make_data(folder, autoencoder, bad=BadRecords(max_share=0.15))
     late = make_data(folder, autoencoder, bad=BadRecords(max_share=0.2))
-
-    def draw_all() -> None:
-        for step in range(8):
-            draw(late, step)
-
     with pytest.raises(ValueError, match="5 of 20"):
-        draw_all()
+        list(map(partial(draw, late), range(8)))
 
 
 def test_damaged_shards_lose_only_what_is_damaged(tmp_path: Path, autoencoder):
