@@ -77,7 +77,7 @@ def quality_plots(table: Table) -> list[tuple[str, Markup]]:
     for (device, note), points in by_device.items():
         if len(points) >= 2:
             where = f"{device or 'unknown device'}{f' ({note})' if note else ''}"
-            caption = f"{label} against time per image on {where}; the line joins what no other variant beats on both"
+            caption = f"{label} against time per image on {where}"
             plots.append((caption, _scatter(points, column, "milliseconds per image", caption, front=True)))
     if len(by_size) >= 2:
         caption = f"{label} against parameters"
@@ -176,7 +176,9 @@ def pareto_front(points: Iterable[tuple[float, float]], *, higher_is_better: boo
 def _front_line(points: list[_Point], places: list[tuple[float, float]], column: Column) -> Markup:
     front = pareto_front([(p.x, p.y) for p in points], higher_is_better=column.higher_is_better)
     path = " ".join(f"{places[index][0]:.1f},{places[index][1]:.1f}" for index in front)
-    return Markup('<polyline class="front" points="{}"/>').format(path)
+    return Markup(
+        '<polyline class="front" points="{}"/><text class="tick" x="{}" y="{}" text-anchor="end">line: Pareto front</text>'
+    ).format(path, _RIGHT, _TOP - 5)
 
 
 def _origin_lines(points: list[_Point], places: list[tuple[float, float]]) -> Iterable[Markup]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ class Profiler:
             subjects = [Subject(plan, self._device, timer_for(self._device)) for plan in plans]
         for subject, path in zip(subjects, traces, strict=False):
             subject.warm_up(1)
-            write_trace(path, lambda s=subject: s.batch(1), cuda=self._device.startswith("cuda"))  # type: ignore[misc]
+            write_trace(path, partial(subject.batch, 1), cuda=self._device.startswith("cuda"))
             say(f"trace: {path} (open it in https://ui.perfetto.dev)")
         wanted = {plan.cell.variant.name for plan in todo}
         self._measure([subject for subject in subjects if subject.name in wanted], missing)

@@ -67,7 +67,7 @@ def _latency(label: str, own: Sequence[Measured]) -> Sheet:
 def _stages(own: Sequence[Measured]) -> Sheet:
     medians = [times.stages() for _, times in own]
     names = [*dict.fromkeys(name for row in medians for name in row)]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name in names:
         cells = []
         for (_, times), row in zip(own, medians, strict=True):
@@ -83,7 +83,7 @@ def _stages(own: Sequence[Measured]) -> Sheet:
 
 def _throughput(own: Sequence[Measured]) -> Sheet:
     sizes = sorted({batch.size for profile, _ in own for batch in profile.batches})
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for size in sizes:
         cells = []
         for profile, _ in own:
@@ -129,7 +129,7 @@ def _device(own: Sequence[Measured]) -> Sheet:
         ("driver", lambda p, _: p.driver or MISSING),
     ]
     flagged = [profile.variant for profile, times in own if times.slowdowns]
-    notes = [f"{len(own[0][0].monitor.get('slowdowns', {}))} kinds of slowdown seen."] if flagged else []
+    notes: list[str] = []
     busy = [p for p, _ in own if max(p.monitor.get("load_average") or [0]) > (p.monitor.get("cores") or 1)]
     if busy:
         notes.append("More processes wanted to run than there are cores: other work slowed these times down.")
@@ -145,7 +145,8 @@ def _roofline(own: Sequence[Measured]) -> Sheet:
         "Stage", "GFLOP", "MB", "FLOP/byte", "measured ms", "share of roofline here",
         *(f"least ms, {name}" for name in PEAKS),
     )  # fmt: skip
-    rows, notes = [], []
+    rows: list[tuple[str, ...]] = []
+    notes: list[str] = []
     for profile, times in own:
         for bound in stage_bounds(profile, times.stages()):
             work = bound.work

@@ -115,8 +115,8 @@ def read_times(
 
 def measured_summary(
     store: Store, profiler: Profiler, plan: CellPlan, metric: str, seed: int
-) -> tuple[list[SummaryRecord], str]:
-    """The summary of a measured metric of a cell, or an empty list, and what it lacks."""
+) -> tuple[list[SummaryRecord], str | None]:
+    """The summary of a measured metric of a cell, or an empty list, and what it lacks, if anything."""
     prompts = {prompt.id: prompt for prompt in plan.cell.benchmark.prompts}
     times = read_times(
         store, plan.cell.variant.fingerprint, plan.cell.benchmark.name, prompts, profiler.key("latency", plan)
@@ -125,14 +125,13 @@ def measured_summary(
         if times is None:
             return [], f"{plan.cell.label}: no image was timed"
         record = _latency(times, profiler, plan, seed)
-        short = record.n_samples < record.n_expected and len(plan.done) == plan.n_expected
-        return [
-            record
-        ], f"{plan.cell.label}: {record.n_samples}/{record.n_expected} images timed" if short else ""
+        if record.n_samples < record.n_expected and len(plan.done) == plan.n_expected:
+            return [record], f"{plan.cell.label}: {record.n_samples}/{record.n_expected} images timed"
+        return [record], None
     profile = profiler.profile(plan)
     if profile is None or not profile.batches:
         return [], f"{plan.cell.label}: throughput was not measured"
-    return [_throughput(profile, profiler, plan, seed)], ""
+    return [_throughput(profile, profiler, plan, seed)], None
 
 
 def _latency(times: Times, profiler: Profiler, plan: CellPlan, seed: int) -> SummaryRecord:

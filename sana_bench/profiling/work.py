@@ -98,15 +98,17 @@ def _watching(pipeline: Any) -> Iterator[_Shapes]:
         return project(embeddings, mask)
 
     def transformer(_: Any, arguments: tuple[Any, ...]) -> None:
-        latents, _, context = arguments[:3]
-        shapes.transformer.append((*(latents.shape[i] for i in (0, 2, 3)), context.bias.shape[-1]))
+        latents, _time, context = arguments[:3]
+        rows, _, height, width = latents.shape
+        shapes.transformer.append((rows, height, width, context.bias.shape[-1]))
 
     def gemma(_: Any, __: Any, options: dict[str, Any]) -> None:
         rows, tokens = options["input_ids"].shape
         shapes.gemma.append((rows, tokens))
 
     def decoder(_: Any, arguments: tuple[Any, ...]) -> None:
-        shapes.decoder.append(tuple(arguments[0].shape[i] for i in (0, 2, 3)))
+        batch, _, height, width = arguments[0].shape
+        shapes.decoder.append((batch, height, width))
 
     hooks = [
         pipeline.transformer.register_forward_pre_hook(transformer),
