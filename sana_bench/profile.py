@@ -1,7 +1,6 @@
 """`sana-bench profile`: the latency benchmark on variants named on the command line, as a run of its own."""
 
 from pathlib import Path
-from typing import Literal, cast
 
 from sana_bench.catalogue import catalogue
 from sana_bench.errors import UsageError, nearest
@@ -42,5 +41,5 @@ def profile_variants(
         variants={tiers[0]: tuple(variant.name for variant in variants)},
     )
     suite = Suite(file, suites_dir() / "profile.yaml", tiers[0], variants)
-    chosen = cast(Literal["micro", "full"], tiers[0])
+    chosen = tiers[0]
     return run_suite(RunOptions(suite=suite.path, output=output, tier=chosen, profile=options), suite)

@@ -56,7 +56,7 @@ class CAME(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Do one step; `closure` computes the loss again. Raises RuntimeError for a sparse gradient."""
         loss = None
         if closure is not None:
@@ -68,7 +68,7 @@ class CAME(torch.optim.Optimizer):
                     self._step_one(parameter, group)
         return loss
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load exactly what was saved: torch would cast every state to its parameter's dtype."""
         super().load_state_dict(dict(state_dict))
         saved_ids = chain.from_iterable(group["params"] for group in state_dict["param_groups"])

@@ -131,5 +131,6 @@ def build_image_reward(tier: str, assets: MetricAssets, choice: MetricChoice) ->
     choice.needs_full_tier(tier)
     protocol = choice.pick(tuple(PROTOCOLS))
     choice.parameters_among({})
-    files = required("image_reward", ("image_reward_weights", "image_reward_config", "bert_vocabulary"))
-    return ImageReward(protocol, RewardFiles(*files), assets.device)
+    names = ("image_reward_weights", "image_reward_config", "bert_vocabulary")
+    weights, med_config, vocabulary = required("image_reward", names)
+    return ImageReward(protocol, RewardFiles(weights, med_config, vocabulary), assets.device)

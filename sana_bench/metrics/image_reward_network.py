@@ -153,7 +153,7 @@ def _assign(network: RewardNetwork, state: dict[str, Tensor], weights: Path) -> 
         what += [f"{len(surplus)} of no known layer ({', '.join(surplus[:3])})"] if surplus else []
         raise AssetError(f"{weights}: weights do not fit ImageReward: {'; '.join(what)}")
     network.load_state_dict(renamed, strict=False, assign=True)
-    embeddings = network.text.embeddings
+    embeddings: Any = network.text.embeddings
     embeddings.position_ids = torch.arange(embeddings.position_embeddings.num_embeddings).expand((1, -1))
 
 

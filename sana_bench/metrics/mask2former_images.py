@@ -68,7 +68,7 @@ def prepare(image: NDArray[np.uint8], scale: tuple[int, int] = _SCALE) -> Prepar
     canvas = np.full((*padded, 3), _PAD, dtype=np.float32)
     canvas[: resized[0], : resized[1]] = small
     # The reference multiplies by the reciprocal, in float32 like the subtraction before it.
-    normal = (canvas - np.float32(_MEAN)) * (1 / np.float64(_STD)).astype(np.float32)
+    normal = (canvas - np.array(_MEAN, np.float32)) * (1 / np.array(_STD, np.float64)).astype(np.float32)
     return Prepared(torch.from_numpy(normal).permute(2, 0, 1).contiguous(), resized, (height, width))
 
 

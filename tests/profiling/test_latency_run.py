@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from sana_bench.results.reading import load_run
 
 from sana_bench.comparing import compare_variants
 from sana_bench.leaderboard import collect_leaderboard
@@ -17,6 +16,7 @@ from sana_bench.profiling.session import ProfileOptions
 from sana_bench.profiling.work import TOLERANCE
 from sana_bench.results.store import Store
 from sana_bench.run import RunOptions, run_suite
+from sana_bench.run_reading import load_run
 
 STEPS = {"fast": 1, "slow": 6}
 N_PROMPTS = 6

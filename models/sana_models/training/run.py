@@ -12,6 +12,7 @@ from sana_models.checkpoints import save_autoencoder, save_pretrained
 from sana_models.dc_ae import DCAE
 from sana_models.text import TextEncoder
 from sana_models.training.autoencoder import AutoencoderTask, Source, latent_statistics
+from sana_models.training.cache import LatentCache
 from sana_models.training.curve import plot_curve
 from sana_models.training.data_settings import ImageDataSettings
 from sana_models.training.distributed import barrier, is_main, local_device, process_group
@@ -19,7 +20,7 @@ from sana_models.training.loop import TrainingResult, train
 from sana_models.training.parts import Networks, image_data, load_networks, rendered_data, tokenize_with
 from sana_models.training.records import BadRecords
 from sana_models.training.settings import AutoencoderSettings, TextToImageSettings
-from sana_models.training.text_to_image import TextToImageTask
+from sana_models.training.text_to_image import CaptionedLatents, TextToImageTask
 
 __all__ = ["run_training"]
 
@@ -84,6 +85,7 @@ def _train_text_to_image(
     networks.to(device)
     tokenize = tokenize_with(networks.tokenizer, networks.max_length)
     bad = BadRecords(max_share=1.0)
+    data: CaptionedLatents | LatentCache
     if isinstance(settings.data, ImageDataSettings):
         bad = BadRecords(
             max_share=settings.data.max_bad_share, path=out / "bad_records.csv" if is_main() else None
