@@ -100,7 +100,8 @@ class MPlugVQA(nn.Module):
     def decode(self, ids: Tensor, context: list[tuple[Tensor, Tensor]], mask: Tensor) -> Tensor:
         """Hidden states (B, K, T, D) of K answers per question, ids (B, K, T)."""
         x = self.text_decoder.bert.embeddings(ids.flatten(0, 1)).unflatten(0, ids.shape[:2])
-        for layer, keys_values in zip(self.text_decoder.bert.encoder.layer.values(), context, strict=True):
+        layers: Any = self.text_decoder.bert.encoder.layer.values()
+        for layer, keys_values in zip(layers, context, strict=True):
             x = layer.decode(x, keys_values, mask[:, None, None, :])
         return x
 
