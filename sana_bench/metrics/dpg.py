@@ -232,6 +232,6 @@ def _mplug_folder() -> Path:
         return resolve_folder(MPLUG_ID, Path("/"))
     except AssetError:
         raise AssetError(
-            f"metric 'dpg' on the full tier: the mPLUG judge is neither in {local} nor in the hub cache; "
+            f"metric 'dpg' on the full tier: {local} is missing, and so is the judge in the hub cache; "
             f"get it with `hf download {MPLUG_ID}`"
         ) from None

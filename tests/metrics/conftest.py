@@ -82,6 +82,12 @@ def make_clip():
 
 
 @pytest.fixture(scope="session")
+def make_vqa():
+    """Write a folder of a random VQA judge: `make_vqa(folder, seed)`."""
+    return write_vqa
+
+
+@pytest.fixture(scope="session")
 def assets(tmp_path_factory) -> MetricAssets:
     root = tmp_path_factory.mktemp("assets")
     write_clip(root / "weights" / "clip", seed=0)

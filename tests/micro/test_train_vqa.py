@@ -120,7 +120,7 @@ def test_loss_falls_on_a_batch_it_sees_again_and_again(monkeypatch):
     task = VQATask(MPlugConfig(**CONFIG["model"], vocab_size=len(VOCABULARY)), 0, 2, 0.0)
     optimizer = torch.optim.AdamW(task.parameter_groups(5e-3))
     losses = []
-    for step in range(30):
+    for step in range(80):
         loss, _ = task.loss(step, 4, torch.Generator().manual_seed(0))
         optimizer.zero_grad()
         loss.backward()

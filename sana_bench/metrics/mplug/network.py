@@ -1,6 +1,6 @@
 """mPLUG's network for visual question answering, in one class for published and micro weights."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -100,8 +100,9 @@ class MPlugVQA(nn.Module):
     def decode(self, ids: Tensor, context: list[tuple[Tensor, Tensor]], mask: Tensor) -> Tensor:
         """Hidden states (B, K, T, D) of K answers per question, ids (B, K, T)."""
         x = self.text_decoder.bert.embeddings(ids.flatten(0, 1)).unflatten(0, ids.shape[:2])
-        for layer, keys_values in zip(self.text_decoder.bert.encoder.layer.values(), context, strict=True):
-            x = cast(Any, layer).decode(x, keys_values, mask[:, None, None, :])
+        layers: Any = self.text_decoder.bert.encoder.layer.values()
+        for layer, keys_values in zip(layers, context, strict=True):
+            x = layer.decode(x, keys_values, mask[:, None, None, :])
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:
