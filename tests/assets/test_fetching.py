@@ -127,7 +127,8 @@ def test_a_wrong_hash_leaves_nothing(server, tmp_path):
     with pytest.raises(AssetError, match="published is 0123456789ab"):
         fetch_files([remote(server, sha256="0123456789ab")], tmp_path, lambda _: None)
     assert not (tmp_path / "net/weights.bin").exists()
-    assert leftovers(tmp_path) == [] and read_sums(tmp_path) == {}
+    assert leftovers(tmp_path) == []
+    assert read_sums(tmp_path) == {}
 
 
 def test_the_first_digits_of_a_hash_are_enough(server, tmp_path):
@@ -214,13 +215,16 @@ def test_the_command_fetches_a_suites_evaluators_from_a_copy(tmp_path, monkeypat
     root, copy = tmp_path / "root", tmp_path / "copy"
     code = execute(["fetch", str(suite), "--data-dir", str(root), "--from", str(copy)])
     error = capsys.readouterr().err
-    assert code == 2 and error.count("\n") == 1 and "is missing, wanted as geneval/mask2former" in error
+    assert code == 2
+    assert error.count("\n") == 1
+    assert "is missing, wanted as geneval/mask2former" in error
     for file in files_for(["clip_vit_l_14", "geneval_detector"]):
         (copy / file.path).parent.mkdir(parents=True, exist_ok=True)
         (copy / file.path).write_bytes(CONTENT)
     code = execute(["fetch", str(suite), "--data-dir", str(root), "--from", str(copy)])
     # The stand-in for the checkpoint has not its published hash.
-    assert code == 2 and "published is 743b7d99" in capsys.readouterr().err
+    assert code == 2
+    assert "published is 743b7d99" in capsys.readouterr().err
     assert not list(root.rglob("*.pth*"))
 
 

@@ -66,7 +66,9 @@ def small_state(keys):
 @pytest.fixture(scope="module")
 def checkpoint(keys, tmp_path_factory):
     path = tmp_path_factory.mktemp("mmdet") / "small.pth"
-    torch.save({"meta": {"mmdet_version": "2.28.2", "CLASSES": ("person",)}, "state_dict": small_state(keys)}, path)
+    torch.save(
+        {"meta": {"mmdet_version": "2.28.2", "CLASSES": ("person",)}, "state_dict": small_state(keys)}, path
+    )
     return path
 
 
@@ -144,7 +146,8 @@ def test_a_minimal_score_only_leaves_out(outputs):
     assert len(some) == len(kept) == 10
     for one, other in zip(some, kept, strict=True):
         assert (one.label, one.box) == (other.label, other.box)
-        assert one.score == other.score and (one.mask == other.mask).all()
+        assert one.score == other.score
+        assert (one.mask == other.mask).all()
 
 
 def test_batches_detect_what_single_images_do(network):
@@ -183,7 +186,9 @@ def test_every_official_parameter_has_its_place_and_no_place_is_empty(keys):
         wanted = Mask2FormerForUniversalSegmentation(official_config()).state_dict()
     assert list(mask2former._mismatches(wanted, convert_mmdet(state))) == []
     parameters = sum(
-        int(np.prod(shape)) for name, shape in keys["official"].items() if "relative_position_index" not in name
+        int(np.prod(shape))
+        for name, shape in keys["official"].items()
+        if "relative_position_index" not in name
     )
     # The published size, less what only training needs.
     assert parameters == pytest.approx(68.74e6, abs=0.02e6)
