@@ -115,8 +115,7 @@ def main():
         pixels, meta = prepared(pipeline(config, recipe.SCALE), rgb)
         features = model.extract_feat(pixels[None])
         classes, masks = model.panoptic_head(features, [meta])
-        (result,) = model.simple_test(pixels[None], [meta], rescale=True)
-        boxes, binary = result["ins_results"]
+        ((boxes, binary),) = model.simple_test(pixels[None], [meta], rescale=True)
         found = [
             (label, *box, *_digest(mask))
             for label in range(80)
