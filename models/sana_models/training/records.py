@@ -70,6 +70,7 @@ class BadRecords:
         if key not in self.reasons:
             self.reasons[key] = (str(reason).splitlines() or [type(reason).__name__])[0]
             if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
                 with self.path.open("a", newline="", encoding="utf-8") as stream:
                     csv.writer(stream).writerow([key, self.reasons[key]])
         # While the index is being read the total is not known yet.
