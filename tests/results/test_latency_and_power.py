@@ -14,6 +14,7 @@ from sana_bench.results.comparison import (
     minimum_detectable_effect,
     prompts_needed,
 )
+from sana_bench.results.latency import quantile_interval
 
 FAST = settings(max_examples=25, deadline=None)
 latencies = st.lists(st.integers(50, 200).map(float), min_size=2, max_size=12)
@@ -74,6 +75,25 @@ def test_a_large_change_is_found_in_both_directions():
 
 def test_one_measurement_has_no_interval():
     assert math.isnan(compare_latency([10.0], [11.0, 12.0], seed=0).low)
+
+
+def test_the_interval_of_a_median_covers_it_as_often_as_it_says():
+    rng = np.random.default_rng(5)
+    runs = 300
+    intervals = [quantile_interval(rng.lognormal(0, 0.2, 30), 0.5, seed=i, n_draws=200) for i in range(runs)]
+    covered = np.mean([found.low <= 1 <= found.high for found in intervals])
+    # The percentile bootstrap of a median of 30 is a few percent off its nominal 95 %; three standard errors besides.
+    assert 0.95 - 0.04 - 3 * math.sqrt(0.05 * 0.95 / runs) <= covered <= 1
+
+
+def test_a_quantile_does_not_depend_on_the_order_of_measurement():
+    values = [4.0, 1.0, 3.0, 2.0]
+    found = quantile_interval(values, 0.9, seed=0)
+    assert found == quantile_interval(values[::-1], 0.9, seed=0)
+    assert found.value == np.quantile(values, 0.9)
+    assert math.isnan(quantile_interval([5.0], 0.5, seed=0).low)
+    with pytest.raises(ValueError, match="quantile"):
+        quantile_interval(values, 1.0, seed=0)
 
 
 @pytest.mark.parametrize(
