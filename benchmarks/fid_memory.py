@@ -51,11 +51,11 @@ def write_images(folder: Path, n: int) -> list[Path]:
 
 def measure(n: int, stand_in: bool) -> dict[str, float]:
     """Peak resident memory in MiB of features, moments and distance of `n` images, and the seconds it took."""
+    import torch
+
     from sana_bench.metrics.frechet_sets import FrechetTo, moments_of_blocks
     from sana_bench.metrics.inception import FidInception, _layers
     from sana_bench.metrics.inception_features import InceptionFeatures
-
-    import torch
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

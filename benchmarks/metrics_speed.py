@@ -23,9 +23,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sana_bench.metrics.frechet_sets import FrechetTo, moments_of_blocks  # noqa: E402
-from sana_bench.metrics.inception_features import InceptionFeatures  # noqa: E402
-from tests.metrics.inception_cases import random_state, torchscript_file  # noqa: E402
+from sana_bench.metrics.frechet_sets import FrechetTo, moments_of_blocks
+from sana_bench.metrics.inception_features import InceptionFeatures
+from tests.metrics.inception_cases import random_state, torchscript_file
 
 _SIDE = 1024
 Timed = dict[str, Callable[[], Any]]

@@ -140,7 +140,7 @@ def test_incomplete_features_are_refused(reference, samples, kind):
         metric.summarise_features(samples[:4], [part], 4, 0)
     with pytest.raises(IncompleteError, match="twice"):
         metric.summarise_features(samples[:3], [part, part], 3, 0)
-    with pytest.raises(IncompleteError, match="at least 2 images, got 1|at least 2 images are needed, got 1"):
+    with pytest.raises(IncompleteError, match="at least 2 images are needed, got 1"):
         metric.summarise_features(samples[:1], [(samples[:1], part[1][:1])], 1, 0)
 
 
@@ -350,5 +350,5 @@ def test_building_says_what_is_missing_and_which_protocols_there_are(tmp_path, m
         build("fid", "full", assets, MetricChoice("fid", parameters={"image_size": "256"}))
     with pytest.raises(SuiteError, match="no micro tier"):
         build("kid", "micro", assets)
-    with pytest.raises(SuiteError, match="no protocol 'fid/clean@1'.*fid/clip-micro@1"):
+    with pytest.raises(SuiteError, match=r"no protocol 'fid/clean@1'.*fid/clip-micro@1"):
         build("fid", "micro", assets, MetricChoice("fid", "fid/clean@1"))
