@@ -110,5 +110,5 @@ def load_open_clip(weights: Path, model: str = MODEL) -> "nn.Module":
 
 
 def _side(network: "nn.Module") -> int:
-    size = network.visual.image_size
+    size: Any = network.get_submodule("visual").image_size
     return int(size[0] if isinstance(size, tuple | list) else size)
