@@ -6,6 +6,7 @@ form: 1,008 classes, average pooling that leaves padding out, and maximum poolin
 graph), which clean-fid uses. Here batch normalisation is folded into the convolutions, in float64.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,7 +244,10 @@ def load_inception(path: Path) -> FidInception:
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".pt":
-            return dict(torch.jit.load(path, map_location="cpu").state_dict())
+            with warnings.catch_warnings():
+                # The published archive is TorchScript, whose reader warns of its own end.
+                warnings.simplefilter("ignore", FutureWarning)
+                return dict(torch.jit.load(path, map_location="cpu").state_dict())
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, ValueError, TypeError, EOFError, OSError, UnpicklingError) as error:
         reason = str(error).strip().partition("\n")[0]

@@ -109,6 +109,6 @@ def load_open_clip(weights: Path, model: str = MODEL) -> "nn.Module":
     return network.eval()
 
 
-def _side(network: Any) -> int:
-    size = network.visual.image_size
+def _side(network: "nn.Module") -> int:
+    size: Any = network.get_submodule("visual").image_size
     return int(size[0] if isinstance(size, tuple | list) else size)

@@ -79,7 +79,8 @@ def crop_resized(image: NDArray[np.uint8], size: int, resample: Image.Resampling
 def clip_pixels(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
     """Input of a CLIP-like network, (3, size, size): bicubic resize, centre crop, CLIP's mean and deviation."""
     square = crop_resized(image, size, Image.Resampling.BICUBIC).astype(np.float32) / np.float32(255)
-    scaled = (square - np.array(CLIP_MEAN, np.float32)) / np.array(CLIP_STD, np.float32)
+    mean, deviation = np.array(CLIP_MEAN, np.float32), np.array(CLIP_STD, np.float32)
+    scaled = (square - mean) / deviation
     return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 

@@ -18,6 +18,12 @@ from sana_bench.metrics.pixels import as_jpeg, crop_resized
 from tests.metrics.inception_cases import random_state, torchscript_file
 
 
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    """The whole network is slow on a CPU: pad to two images instead of sixteen."""
+    monkeypatch.setattr(own, "_BATCH", 2)
+
+
 @pytest.fixture(scope="module")
 def state():
     return random_state()
@@ -173,7 +179,7 @@ def test_protocols_are_told_apart(files, tmp_path):
 
 
 def test_features_do_not_depend_on_batches_or_order(files, tmp_path):
-    samples = samples_in(tmp_path, [(40, 40)] * 18)
+    samples = samples_in(tmp_path, [(40, 40)] * 5)
     features = InceptionFeatures("fid/clean@1", files[1])
     whole = features.of_samples(samples)
     # 1e-6 relative: batches are padded to one size, but a row's place in its batch may change the sums.

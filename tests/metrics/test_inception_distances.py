@@ -140,9 +140,7 @@ def test_incomplete_features_are_refused(reference, samples, kind):
         metric.summarise_features(samples[:4], [part], 4, 0)
     with pytest.raises(IncompleteError, match="twice"):
         metric.summarise_features(samples[:3], [part, part], 3, 0)
-    with pytest.raises(
-        IncompleteError, match=r"at least 2 images, got 1|at least 2 images are needed, got 1"
-    ):
+    with pytest.raises(IncompleteError, match="at least 2 images are needed, got 1"):
         metric.summarise_features(samples[:1], [(samples[:1], part[1][:1])], 1, 0)
 
 
