@@ -52,16 +52,10 @@ class DepthwiseConfig:
 #: Normalisations and the residual, narrowest first. SANA's widths are 1152 and 2240.
 ROW = (RowConfig(block=1024, warps=4), RowConfig(block=4096, warps=8))
 
-#: Linear attention, by head size and by element size in bytes. SANA's heads have 32 channels.
+#: Linear attention, by element size in bytes. All of SANA's heads have 32 channels.
 ATTENTION = {
-    2: (
-        AttentionConfig(head_dim=32, block=64, tokens=256, warps=4),
-        AttentionConfig(head_dim=64, block=64, tokens=256, warps=4),
-    ),
-    4: (
-        AttentionConfig(head_dim=32, block=64, tokens=256, warps=4),
-        AttentionConfig(head_dim=64, block=32, tokens=256, warps=4),
-    ),
+    2: AttentionConfig(head_dim=32, block=64, tokens=256, warps=4),
+    4: AttentionConfig(head_dim=32, block=64, tokens=256, warps=4),
 }
 
 #: Gated depthwise convolution: images up to 16 tokens wide, and wider ones.
@@ -81,13 +75,12 @@ def row_config(width: int) -> RowConfig:
 
 def attention_config(head_dim: int, dtype: torch.dtype) -> AttentionConfig:
     """Return the configuration for heads of `head_dim` channels; raises ValueError above the largest."""
-    table = ATTENTION[dtype.itemsize]
-    for config in table:
-        if head_dim <= config.head_dim:
-            return config
-    raise ValueError(
-        f"head_dim is {head_dim}; the Triton kernels take heads of at most {table[-1].head_dim} channels"
-    )
+    config = ATTENTION[dtype.itemsize]
+    if head_dim > config.head_dim:
+        raise ValueError(
+            f"head_dim is {head_dim}; the Triton kernels take heads of at most {config.head_dim} channels"
+        )
+    return config
 
 
 def depthwise_config(width: int) -> DepthwiseConfig:
