@@ -180,10 +180,14 @@ def check_pipeline_directory(directory: Path) -> None:
 def check_safetensors_files(directory: Path) -> None:
     """Raise `AssetError` unless every safetensors file of a pipeline's parts is as long as its own header says."""
     for path in sorted(directory.glob("*/*.safetensors")):
-        _check_safetensors(path)
+        safetensors_shapes(path)
 
 
-def _check_safetensors(path: Path) -> None:
+def safetensors_shapes(path: Path) -> list[tuple[int, ...]]:
+    """Return the shapes of the tensors in a file, from its header.
+
+    Raises `AssetError` unless the file is a safetensors file of exactly the length that its header says.
+    """
     size = path.stat().st_size
     with open(path, "rb") as file:
         prefix = file.read(8)
@@ -192,13 +196,16 @@ def _check_safetensors(path: Path) -> None:
             raise AssetError(f"{path}: not a whole safetensors file ({size} bytes)")
         try:
             header = json.loads(file.read(header_length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            entries = [entry for name, entry in header.items() if name != "__metadata__"]
+            ends = [entry["data_offsets"][1] for entry in entries]
+            shapes = [tuple(entry["shape"]) for entry in entries]
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             raise AssetError(f"{path}: not a safetensors file") from None
     expected = 8 + header_length + max(ends, default=0)
     if size != expected:
         state = "truncated" if size < expected else "longer than its header says"
         raise AssetError(f"{path}: {state} ({size} of {expected} bytes); fetch the file again")
+    return shapes
 
 
 def _micro_directory(name: str) -> Path:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sana_bench import atomic
 from sana_bench.errors import UsageError, nearest
-from sana_bench.results.reading import RunResults, VariantResults, load_run
 from sana_bench.results.store import writer_lock
+from sana_bench.run_reading import RunResults, VariantResults, load_run
 
 __all__ = ["read_baselines", "remove_baseline", "resolve", "set_baseline"]
 

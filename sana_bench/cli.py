@@ -134,7 +134,9 @@ def run(
     ] = None,
     logger: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Tell a logger plug-in about the run; may be given again."),
+        typer.Option(
+            metavar="NAME", help="Tell mlflow, tensorboard, wandb or a logger plug-in; may be given again."
+        ),
     ] = None,
     text_cache: Annotated[
         bool,
@@ -236,13 +238,14 @@ def train(
         Path, typer.Argument(metavar="CONFIG", help="Training configuration, such as configs/train/*.yaml.")
     ],
     output: Annotated[Path | None, _OUTPUT] = None,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Where to train.")] = "cpu",
     debug: Annotated[bool, _DEBUG] = False,
 ) -> int:
     """Train weights; the same command again continues."""
     del debug
     from sana_bench.train import train_from_config
 
-    return train_from_config(config, output)
+    return train_from_config(config, output, device)
 
 
 def _tier(name: str) -> Any:

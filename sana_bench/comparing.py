@@ -19,8 +19,8 @@ from sana_bench.results.comparison import (
     holm,
     minimum_detectable_effect,
 )
-from sana_bench.results.reading import RunResults, SampleResult, VariantResults, load_features
 from sana_bench.results.schema import SummaryRecord
+from sana_bench.run_reading import RunResults, SampleResult, VariantResults, load_features
 
 __all__ = ["Comparison", "Flip", "MetricComparison", "compare_variants", "configuration_difference"]
 

@@ -1,11 +1,10 @@
 """From every run of an output folder to `sana_reports`' leaderboard: who may be ranked with whom."""
 
-import json
 import os
-import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
+from math import prod
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 import yaml
 
-from sana_bench.assets import resolve_weights
+from sana_bench.assets import resolve_weights, safetensors_shapes
 from sana_bench.errors import AssetError, UsageError, nearest
 from sana_bench.fingerprint import FileHashes, HashCache, directory_sha256, fingerprint
 from sana_bench.report import build_report_data
@@ -293,12 +292,5 @@ def count_parameters(weights: str, sha256: str, hashes: HashCache | None = None)
             return None
     except (AssetError, OSError):
         return None
-    return sum(_elements(path) for path in sorted((directory / "transformer").glob("*.safetensors")))
-
-
-def _elements(path: Path) -> int:
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    shapes = (entry["shape"] for name, entry in header.items() if name != "__metadata__")
-    return sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)
+    files = sorted((directory / "transformer").glob("*.safetensors"))
+    return sum(prod(shape) for path in files for shape in safetensors_shapes(path))

@@ -1,15 +1,18 @@
-"""Telling other systems about a run: loggers are plug-ins, chosen by `--logger NAME`."""
+"""Telling other systems about a run, chosen by `--logger NAME`: three that come with sana-bench, and plug-ins."""
 
 import copy
+import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from sana_bench import plugins
 from sana_bench.errors import BenchError, UsageError, nearest
 
-__all__ = ["Logger", "Loggers", "check_loggers", "names"]
+__all__ = ["BUILT_IN", "BuiltIn", "Logger", "Loggers", "check_loggers", "names"]
 
 _HOOKS = ("on_run_start", "on_summary", "on_run_end")
 
@@ -28,6 +31,41 @@ class Logger(Protocol):
     def on_run_end(self, result: dict[str, Any]) -> None:
         """Called once, also for a run that failed or was interrupted: how it ended."""
         ...
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A logger of sana-bench's own: `class_name` of `sana_bench.tracking.MODULE`, which needs the package `name`."""
+
+    name: str
+    class_name: str
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        return f"--logger {self.name}"
+
+    def load(self) -> type[Any]:
+        """Import it; raises `UsageError` with the extra to install when its package is missing."""
+        if not _installed(self.name):
+            raise UsageError(
+                f"{self.label}: the package {self.name} is not installed: pip install 'sana-bench[{self.name}]'"
+            )
+        found: type[Any] = getattr(import_module(f"sana_bench.tracking.{self.name}_logger"), self.class_name)
+        return found
+
+    def build(self, run_directory: Path, needs: tuple[str, ...] = ()) -> Logger:
+        """Make the logger of one run; `needs`, as plug-ins are asked for, is what it has."""
+        del needs
+        logger: Logger = self.load()(run_directory)
+        return logger
+
+
+BUILT_IN = {
+    "mlflow": BuiltIn("mlflow", "MlflowLogger"),
+    "tensorboard": BuiltIn("tensorboard", "TensorboardLogger"),
+    "wandb": BuiltIn("wandb", "WandbLogger"),
+}
 
 
 class Loggers:
@@ -70,17 +108,27 @@ class Loggers:
 
 def names() -> list[str]:
     """Return the names that `--logger` takes."""
-    return plugins.names("loggers")
+    return [*BUILT_IN, *plugins.names("loggers")]
 
 
-def check_loggers(wanted: Sequence[str]) -> list[plugins.Plugin]:
-    """Return the plug-ins of these names, imported; raises `UsageError` for an unknown or broken one."""
-    found = []
+def check_loggers(wanted: Sequence[str]) -> list[plugins.Plugin | BuiltIn]:
+    """Return the loggers of these names, imported; raises `UsageError` for an unknown, absent or broken one."""
+    found: list[plugins.Plugin | BuiltIn] = []
     for name in dict.fromkeys(wanted):
-        plugin = plugins.find("loggers", name)
+        plugin = BUILT_IN.get(name) or plugins.find("loggers", name)
         if plugin is None:
-            known = ", ".join(names()) or "none is installed"
+            known = ", ".join(names())
             raise UsageError(f"--logger {name}: unknown logger{nearest(name, names())}; available: {known}")
         plugin.load()
         found.append(plugin)
     return found
+
+
+def _installed(package: str) -> bool:
+    """Say whether a package can be imported, without importing it."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except ImportError:
+        return False
+    # A folder of that name, such as the one wandb leaves behind, is no package.
+    return spec is not None and spec.origin is not None

@@ -21,7 +21,7 @@ _BUILT_IN: dict[Kind, frozenset[str]] = {
     "generators": frozenset({"sana", "diffusers", "images"}),
     "metrics": frozenset({"geneval", "clip_score", "fid"}),
     "benchmarks": frozenset({"geneval"}),
-    "loggers": frozenset(),
+    "loggers": frozenset({"mlflow", "tensorboard", "wandb"}),
 }
 
 

@@ -132,7 +132,17 @@ class ResolvedVariant:
             "precision": variant.precision,
             "quantization": variant.quantization,
             "suite_seed": self.suite_seed,
+            # Only where there is one: other variants keep the identity that they had.
+            **({"best_of_n": self._search} if self._search is not None else {}),
         }
+
+    @cached_property
+    def _search(self) -> dict[str, Any] | None:
+        if self.variant.best_of_n is None:
+            return None
+        from sana_bench.generators.best_of_n import judge_identity
+
+        return judge_identity(self.variant, self.spec.variants_dir or Path())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -162,8 +172,10 @@ class Cell:
         return image_path(self.variant.name, self.variant.fingerprint, self.benchmark.name, *key.id)
 
     def noise_seed(self, key: SampleKey) -> int:
-        """Seed of the sample's initial noise."""
-        return noise_seed(self.variant.suite_seed, self.benchmark.name, key.prompt.id, key.index)
+        """Seed of the sample's initial noise; the winners of one search share that of the first."""
+        search = self.variant.variant.best_of_n
+        first = key.index - key.index % search.keep if search is not None else key.index
+        return noise_seed(self.variant.suite_seed, self.benchmark.name, key.prompt.id, first)
 
     def sample(self, key: SampleKey, image_path: Path) -> Sample:
         """Return the sample as metrics see it."""
@@ -246,7 +258,8 @@ def _find_weights(variant: Variant, variants_dir: Path, hashes: HashCache) -> Ge
     if variant.model.weights == NO_WEIGHTS and generators.is_plugin(variant.generator):
         return GeneratorSpec(variant, variants_dir, fingerprint({}))
     path = generators.find(variant, variants_dir)
-    return GeneratorSpec(variant, path, directory_sha256(path, hashes, ignore=NOT_WEIGHTS))
+    sha256 = directory_sha256(path, hashes, ignore=NOT_WEIGHTS)
+    return GeneratorSpec(variant, path, sha256, variants_dir=variants_dir)
 
 
 def _resolve_benchmark(spec: BenchmarkSpec, tier: str) -> ResolvedBenchmark:

@@ -193,7 +193,7 @@ class _Session:
     def _generate(self, plan: CellPlan) -> None:
         cell = plan.cell
         device = self._resolved.tier.device
-        spec = cell.variant.spec
+        spec = replace(cell.variant.spec, search_cache=self._output / "cache" / "search")
         if self._options.text_cache:
             spec = replace(spec, text_cache=self._output / "cache" / "text")
         generator = generators.build(spec, device)

@@ -117,6 +117,49 @@ class ModelSpec(_Spec):
     tiling: TilingSpec | None = None
 
 
+# What benchmarks score with: a search that it steers would be judged by its own examiner.
+_METRIC_JUDGES = ("detector", "geneval", "mask2former", "micro_detector")
+
+
+def _check_judge(name: str) -> str:
+    if name in _METRIC_JUDGES:
+        raise ValueError("that is what the benchmark scores with; choose clip_score or vision_language")
+    return name
+
+
+class JudgeSpec(_Spec):
+    """Who chooses among candidates; `weights` as for a model, where the judge needs any."""
+
+    name: Annotated[str, AfterValidator(_check_judge)]
+    weights: str | None = Field(default=None, min_length=1, max_length=500)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+
+def _check_power(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError("must be a power of two: candidates meet in pairs")
+    return value
+
+
+class BestOfNSpec(_Spec):
+    """Inference-time scaling: `candidates` images a search from the wrapped `generator`, of which `keep` become samples.
+
+    `batch_size` candidates are made and judged at once.
+    """
+
+    generator: str = "sana"
+    candidates: Annotated[int, Field(ge=1, le=65536), AfterValidator(_check_power)]
+    keep: Annotated[int, Field(ge=1, le=1024), AfterValidator(_check_power)] = 1
+    batch_size: int = Field(default=16, ge=1, le=4096)
+    judge: JudgeSpec
+
+    @model_validator(mode="after")
+    def _keeps_some(self) -> Self:
+        if self.keep > self.candidates:
+            raise ValueError("keep must not be larger than candidates")
+        return self
+
+
 class Variant(_Spec):
     """One way to turn prompts into images: a row of the leaderboard.
 
@@ -135,6 +178,13 @@ class Variant(_Spec):
     sampler: SamplerSpec | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     quantization: Literal["none", "int8", "w8a8"] = "none"
+    best_of_n: BestOfNSpec | None = None
+
+    @model_validator(mode="after")
+    def _searches(self) -> Self:
+        if (self.generator == "best_of_n") != (self.best_of_n is not None):
+            raise ValueError("generator best_of_n and the section best_of_n belong together")
+        return self
 
 
 class BenchmarkSpec(_Spec):

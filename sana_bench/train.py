@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from sana_bench.assets import MICRO_SCHEME, resolve_folder
 from sana_bench.errors import SuiteError, UsageError, nearest
 from sana_bench.progress import say
 from sana_bench.yaml_files import read_yaml
@@ -12,8 +13,11 @@ __all__ = ["KINDS", "train_from_config"]
 KINDS = ("dc_ae", "sana", "clip")
 
 
-def train_from_config(path: Path, output: Path | None) -> int:
-    """Train as the configuration says; return the exit code. Raises `SuiteError` for a bad configuration."""
+def train_from_config(path: Path, output: Path | None, device: str = "cpu") -> int:
+    """Train as the configuration says; return the exit code.
+
+    Raises `SuiteError` for a bad configuration and `UsageError` for a device that is not there.
+    """
     document = read_yaml(path)
     kind = document.data.get("kind")
     if kind not in KINDS:
@@ -21,13 +25,14 @@ def train_from_config(path: Path, output: Path | None) -> int:
         hint = nearest(str(kind), KINDS) if kind is not None else ""
         found = "kind is missing" if kind is None else f"unknown kind {kind!r}{hint}"
         raise SuiteError(f"{where}: {found}; one of {', '.join(KINDS)}")
+    _check_device(kind, device)
     folder = output or Path("results/train") / path.stem
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--output {folder}: cannot be created: {error.strerror}") from None
     try:
-        _train(kind, document.data, folder)
+        _train(kind, document.data, folder, device)
     except ValueError as error:
         raise SuiteError(f"{path}: {error}") from error
     except KeyboardInterrupt:
@@ -36,7 +41,19 @@ def train_from_config(path: Path, output: Path | None) -> int:
     return 0
 
 
-def _train(kind: str, config: dict[str, Any], folder: Path) -> None:
+def _check_device(kind: str, device: str) -> None:
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"--device {device}: unknown{nearest(device, ('cpu', 'cuda'))}; one of cpu, cuda")
+    if device == "cuda":
+        import torch
+
+        if kind == "clip":
+            raise UsageError("--device cuda: the micro CLIP trains on the CPU only")
+        if not torch.cuda.is_available():
+            raise UsageError("--device cuda: no CUDA device found")
+
+
+def _train(kind: str, config: dict[str, Any], folder: Path, device: str) -> None:
     if kind == "clip":
         from sana_bench.micro.train_clip import run_clip_training
 
@@ -45,7 +62,13 @@ def _train(kind: str, config: dict[str, Any], folder: Path) -> None:
     from sana_bench.micro.captions import VOCABULARY, sample_training_batch
     from sana_models.training.run import run_training
 
-    result = run_training(config, folder, source=sample_training_batch, vocabulary=VOCABULARY)
+    for key in ("start", "autoencoder"):
+        source = config.get(key)
+        if isinstance(source, str) and source.startswith(MICRO_SCHEME):
+            config = {**config, key: str(resolve_folder(source, Path()))}
+    result = run_training(config, folder, source=sample_training_batch, vocabulary=VOCABULARY, device=device)
+    if result.bad_records:
+        say(f"{result.bad_records} bad training records were left out: {folder / 'bad_records.csv'}")
     say(
         f"{result.steps} steps in {result.seconds / 60:.1f} min, final loss {result.final_loss:.4f}: {folder}"
     )

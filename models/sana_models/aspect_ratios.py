@@ -8,7 +8,7 @@ those of 512, 2048 and 4096 pixels are the same, scaled.
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["BASE_SIZES", "bucket_size", "buckets", "resize_and_crop"]
+__all__ = ["BASE_SIZES", "bucket_size", "buckets", "resize_and_crop", "training_bucket"]
 
 #: Image side in pixels by the side of the latents that the configuration names (`sample_size`).
 BASE_SIZES = {16: 512, 32: 1024, 64: 2048, 128: 4096}
@@ -40,6 +40,19 @@ def bucket_size(height: int, width: int, base: int) -> tuple[int, int]:
     """Return the (height, width) of the bucket whose aspect ratio is nearest to the request's."""
     table = buckets(base)
     return table[min(table, key=lambda ratio: abs(ratio - height / width))]
+
+
+def training_bucket(height: int, width: int, base: int, *, unit: int) -> tuple[int, int]:
+    """Return the (height, width) that an image is trained at: the published bucket of the nearest aspect ratio.
+
+    For a base without a published table, that of 1024 pixels is scaled and rounded to multiples of `unit` pixels.
+    """
+    if base in BASE_SIZES.values():
+        return bucket_size(height, width, base)
+    scaled = [tuple(max(unit, round(side * base / 1024 / unit) * unit) for side in size) for size in _COMMON]
+    # Rounding makes equals of small sizes; the order of the table then decides.
+    best = min(scaled, key=lambda size: abs(size[0] / size[1] - height / width))
+    return best[0], best[1]
 
 
 def resize_and_crop(images: Tensor, height: int, width: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sana_models.files import write_whole
 from sana_models.text import Conditioning, TextEncoder
 
 __all__ = ["CachedTextEncoder", "encoder_identity"]
@@ -115,11 +115,5 @@ def _write(path: Path, embedding: Tensor, mask: Tensor, *, keep_padding: bool) -
         # A prompt fills a tenth of its 300 positions or less; the rest is zero.
         embedding = embedding[: int(mask.nonzero().max()) + 1]
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     content = {"embedding": embedding.cpu().contiguous(), "mask": mask.cpu().contiguous()}
-    with temporary.open("wb") as stream:
-        stream.write(save(content))
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    write_whole(path, lambda stream: stream.write(save(content)))

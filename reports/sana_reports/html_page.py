@@ -111,13 +111,11 @@ def _charts(data: ReportData, blocks: list[MetricBlock]) -> list[tuple[MetricBlo
     """A wide and a narrow drawing of each metric that has tasks; the style sheet shows the one that fits."""
     names = [variant.name for variant in data.variants]
     charts = []
-    for number, block in enumerate(blocks):
+    for block in blocks:
         if len(block.tasks) >= 2:
-            drawings = [
-                task_bars(block, names, identifier=f"chart-{number}-{kind}", wide=kind == "wide")
-                for kind in ("wide", "narrow")
-            ]
-            charts.append((block, Markup("").join(drawings)))
+            charts.append(
+                (block, Markup("").join(task_bars(block, names, wide=wide) for wide in (True, False)))
+            )
     return charts
 
 

@@ -101,14 +101,14 @@ def _scatter(
         marks.append(_legend(kinds))
     spoken = "; ".join(
         f"{point.entry.variant} ({KINDS[point.entry.kind]}): {format_value(point.y, column.unit)} "
-        f"at {point.x:.3g} {x_label}"
+        f"at {point.x:{',.0f' if point.x >= 100 else '.3g'}} {x_label}"
         for point in points
     )
     return Markup(
-        '<svg class="scatter" viewBox="0 0 {} {}" role="img" aria-label="{}">{}'
+        '<svg class="scatter" viewBox="0 0 {} {}" role="img" aria-label="{}"><desc>{}</desc>{}'
         '<text class="tick" x="{}" y="{}" text-anchor="middle">{}</text></svg>'
     ).format(
-        _WIDTH, _HEIGHT + 26 * (len(kinds) > 1), f"{caption}. {spoken}.", Markup("").join(marks),
+        _WIDTH, _HEIGHT + 26 * (len(kinds) > 1), caption, f"{spoken}.", Markup("").join(marks),
         (_LEFT + _RIGHT) / 2, _BOTTOM + 42, x_label,
     )  # fmt: skip
 

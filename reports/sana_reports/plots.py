@@ -70,7 +70,7 @@ def interval_strip(cell: SummaryCell, column: int, domain: tuple[float, float]) 
     ).format(column % N_COLORS, frame.x(low), frame.x(high), frame.x(cell.value))
 
 
-def task_bars(block: MetricBlock, variants: Sequence[str], *, identifier: str, wide: bool) -> Markup:
+def task_bars(block: MetricBlock, variants: Sequence[str], *, wide: bool) -> Markup:
     """Horizontal bars grouped by task, one bar per variant, each with its interval, value and name."""
     low, high = value_domain(block.tasks, block.unit, from_zero=True)
     frame = _Frame(1000, 340, 890, False, low, high) if wide else _Frame(400, 128, 336, True, low, high)
@@ -81,19 +81,16 @@ def task_bars(block: MetricBlock, variants: Sequence[str], *, identifier: str, w
         marks.append(group)
         top = bottom + (16 if wide else 12)
     height = top + 14
-    title = f"{metric_label(block.metric)} by task"
     return Markup(
-        '<svg class="bars {}" viewBox="0 0 {} {}" role="img" aria-labelledby="{id}-title {id}-desc">'
-        '<title id="{id}-title">{}</title><desc id="{id}-desc">{}</desc>{}{}</svg>'
+        '<svg class="bars {}" viewBox="0 0 {} {}" role="img" aria-label="{}"><desc>{}</desc>{}{}</svg>'
     ).format(
         "wide" if wide else "narrow",
         frame.width,
         height,
-        title,
+        f"{metric_label(block.metric)} by task",
         _description(block, variants),
         _grid(frame, block.unit, top),
         Markup("").join(marks),
-        id=identifier,
     )
 
 

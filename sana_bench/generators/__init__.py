@@ -86,10 +86,23 @@ def _build_images(spec: GeneratorSpec, device: str) -> Generator:
     return ImageFolder(spec)
 
 
+def _find_best_of_n(variant: Variant, relative_to: Path) -> Path:
+    from sana_bench.generators.best_of_n import find_wrapped
+
+    return find_wrapped(variant, relative_to)
+
+
+def _build_best_of_n(spec: GeneratorSpec, device: str) -> Generator:
+    from sana_bench.generators.best_of_n import build_best_of_n
+
+    return build_best_of_n(spec, device)
+
+
 # The version is part of every image's identity: raise it when a change of code changes images.
 _GENERATORS: dict[str, _Registration] = {
     "sana": _Registration("sana@2", _build_sana, _find_sana),
     "diffusers": _Registration("diffusers@1", _build_diffusers, _find_diffusers),
+    "best_of_n": _Registration("best_of_n@1", _build_best_of_n, _find_best_of_n),
     "images": _Registration("images@1", _build_images, _find_images),
 }
 

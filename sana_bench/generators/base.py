@@ -23,13 +23,16 @@ class OutOfMemoryError(Exception):
 class GeneratorSpec:
     """A variant with its weights found on this machine.
 
-    `text_cache` is a folder for text embeddings that all variants of a run share; None keeps none on disk.
+    `text_cache` is a folder for text embeddings that all variants of a run share, `search_cache` one for unfinished and finished
+    searches of best-of-N; None keeps none on disk. Relative paths of the variant start from `variants_dir`.
     """
 
     variant: Variant
     weights_path: Path
     weights_sha256: str
     text_cache: Path | None = None
+    search_cache: Path | None = None
+    variants_dir: Path | None = None
 
     @property
     def generator(self) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["NOISE_VERSION", "noise_seed", "sample_noise"]
+__all__ = ["NOISE_VERSION", "candidate_seed", "noise_seed", "sample_noise"]
 
 NOISE_VERSION = "sana-bench noise v1"
 
@@ -24,6 +24,14 @@ def noise_seed(suite_seed: int, benchmark: str, prompt_id: str, index: int) -> i
         digest.update(struct.pack("<Q", len(encoded)))
         digest.update(encoded)
     return int.from_bytes(digest.digest()[:8], "little") & (2**63 - 1)
+
+
+def candidate_seed(seed: int, candidate: int) -> int:
+    """Return the seed in [0, 2**63) of one candidate for a sample whose own noise seed is `seed`; candidate 0 has that one."""
+    if candidate == 0:
+        return seed
+    digest = hashlib.sha256(f"{NOISE_VERSION} candidate {seed} {candidate}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") & (2**63 - 1)
 
 
 def sample_noise(seed: int, shape: tuple[int, ...]) -> "Tensor":

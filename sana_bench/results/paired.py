@@ -17,6 +17,7 @@ from sana_bench.results.statistics import (
     Stratum,
     check_level,
     clustered_bootstrap,
+    draws_per_block,
     redraw_means,
     stratify,
     wilson_interval,
@@ -24,7 +25,6 @@ from sana_bench.results.statistics import (
 
 # Up to this many prompts that differ, all 2^n sign patterns are counted instead of drawn.
 _MOST_ENUMERATED = 13
-_BLOCK_ELEMENTS = 4_000_000
 # Sums of the same weights in another order differ by rounding only; such ties count as ties.
 _TIE_TOLERANCE = 1e-12
 
@@ -181,7 +181,7 @@ def _sign_flip(groups: list[Stratum], *, seed: int, n_draws: int) -> float:
         patterns = 1 - 2 * (np.arange(2 ** len(terms))[:, None] >> np.arange(len(terms)) & 1)
         return float(np.mean(np.abs(patterns @ terms) >= threshold))
     rng = np.random.default_rng((seed, 1))
-    block = max(1, _BLOCK_ELEMENTS // len(terms))
+    block = draws_per_block(len(terms))
     extreme = 0
     for start in range(0, n_draws, block):
         flipped = rng.integers(2, size=(min(block, n_draws - start), len(terms)), dtype=np.int8)

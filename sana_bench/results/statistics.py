@@ -193,7 +193,7 @@ def student_t_quantile(probability: float, degrees_of_freedom: float) -> float:
 def redraw_means(group: Stratum, rng: np.random.Generator, n_draws: int) -> NDArray[np.float64]:
     """Means of `n_draws` bootstrap samples of a stratum's clusters, one cluster fewer than there are."""
     n_clusters = len(group.sums)
-    block = max(1, _BLOCK_ELEMENTS // n_clusters)
+    block = draws_per_block(n_clusters)
     means = []
     for start in range(0, n_draws, block):
         size = (min(block, n_draws - start), n_clusters - 1)
@@ -231,6 +231,11 @@ def stratify(
         )
         for _, of_stratum in sorted(members.items(), key=lambda item: str(item[0]))
     ]
+
+
+def draws_per_block(n_elements: int) -> int:
+    """How many draws of `n_elements` numbers each are made at a time."""
+    return max(1, _BLOCK_ELEMENTS // n_elements)
 
 
 def check_level(level: float) -> None:

@@ -17,8 +17,8 @@ from sana_bench.baselines import resolve
 from sana_bench.cli import execute
 from sana_bench.comparing import Comparison, compare_variants, configuration_difference
 from sana_bench.gating import Check, GateResult, Policy, evaluate, junit_xml, markdown
-from sana_bench.results.reading import RunResults, VariantResults, load_run
 from sana_bench.run import RunOptions, run_suite
+from sana_bench.run_reading import RunResults, VariantResults, load_run
 
 DOCS = Path(__file__).parents[2] / "docs" / "regression.md"
 Selected = tuple[RunResults, VariantResults]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sana_bench import benchmarks, generators, metrics, plugins
+from sana_bench import benchmarks, generators, loggers, metrics, plugins
 from sana_bench.cli import execute
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,6 +191,7 @@ def test_every_built_in_name_is_protected() -> None:
     assert plugins._BUILT_IN["generators"] == set(generators._GENERATORS)
     assert plugins._BUILT_IN["metrics"] == set(metrics.NAMES)
     assert plugins._BUILT_IN["benchmarks"] == set(benchmarks.NAMES)
+    assert plugins._BUILT_IN["loggers"] == set(loggers.BUILT_IN)
 
 
 def test_a_name_offered_twice_is_refused(tmp_path, on_path) -> None:

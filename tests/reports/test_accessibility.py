@@ -62,12 +62,13 @@ ODD_TEXTS = {
 
 @pytest.fixture(scope="module")
 def rich(images: Path) -> ReportData:
-    """Three variants of two kinds whose samples have everything: verdict, boxes, answers, reward."""
-    made = make_report(images / "rich", 3, prompts_per_task=2, images_per_prompt=2)
+    """Four variants of four kinds whose samples have everything: verdict, boxes, answers, reward."""
+    made = make_report(images / "rich", 4, prompts_per_task=3, images_per_prompt=2)
     variants = [
         made.variants[0],
         replace(made.variants[1], kind="pruned", derived_from=made.variants[0].name),
         replace(made.variants[2], kind="inference_scaled", derived_from=made.variants[0].name),
+        replace(made.variants[3], kind="grown", derived_from=made.variants[0].name),
     ]
     answers = (
         {"question": "Is there a circle?", "answer": "yes", "score": 1.0},
@@ -91,10 +92,13 @@ def pages(rich: ReportData, tmp_path_factory: pytest.TempPathFactory) -> dict[st
             derived_from=variant.derived_from,
             report="../run/report.html",
         )
-        for variant, value in zip(rich.variants, (0.6, 0.4, 0.7), strict=True)
+        for variant, value in zip(rich.variants, (0.6, 0.5, 0.4, 0.7), strict=True)
     ]
     official = replace(GENEVAL, protocol="geneval/official@1")
-    full = [replace(one, numbers={"geneval": cell(one.variant, official, 0.5, 0.1)}) for one in entries[:2]]
+    full = [
+        replace(one, numbers={"geneval": cell(one.variant, official, 0.5, 0.1)}, parameters=None)
+        for one in entries[:2]
+    ]
     left_out = Incomplete(
         variant="half", tier="micro", benchmark="geneval", run="r", reasons=["5/576 images"]
     )
@@ -229,6 +233,16 @@ def test_the_viewer_keeps_the_focus_inside_and_gives_it_back(browser, pages: dic
     found.close()
 
 
+def drawings(found: Visit) -> dict[str, str]:
+    """Name to description of every drawing, as Chromium hands them to a screen reader."""
+    tree = found.page.context.new_cdp_session(found.page).send("Accessibility.getFullAXTree")
+    return {
+        node["name"]["value"]: node.get("description", {}).get("value", "")
+        for node in tree["nodes"]
+        if node.get("role", {}).get("value") in ("image", "img") and not node["ignored"]
+    }
+
+
 def test_a_screen_reader_hears_the_report(browser, pages: dict[str, Path], rich: ReportData) -> None:
     found = visit(browser, pages["report"])
     tree = found.page.locator("body").aria_snapshot()
@@ -253,6 +267,7 @@ def test_a_screen_reader_hears_the_report(browser, pages: dict[str, Path], rich:
         re.M,
     )
     assert nameless == []
+    assert drawings(found)["GenEval by task"].startswith("Single object: sana-micro-20-steps ")
     sample = rich.samples[0]
     first = found.page.locator(".sample").first.aria_snapshot()
     assert f'article "{sample.prompt}, sample 0"' in first
@@ -272,14 +287,15 @@ def test_a_screen_reader_hears_the_leaderboard(browser, pages: dict[str, Path]) 
     found = visit(browser, pages["leaderboard"])
     tree = found.page.locator("body").aria_snapshot()
     for line in (
-        '- region "GenEval, micro tier"',
+        'region "GenEval, micro tier: ranking"',
         '- columnheader "GenEval higher is better geneval/micro@1"',
         '- rowheader "Pruned models 1"',
         '- region "Published numbers beside GenEval, full tier"',
         '- heading "Not ranked" [level=2]',
     ):
         assert line in tree, line
-    assert re.search(r'- img "GenEval against parameters\. .*Pruned models.*: 0\.400 at', tree)
+    drawing = drawings(found)["GenEval against parameters"]
+    assert "sana-micro-8-steps (Pruned models): 0.400 at 2.7 million parameters" in drawing
     assert re.findall(r"^\s*- (?:button|link|img|region|columnheader|rowheader)(?=:|$| \[)", tree, re.M) == []
     sync_api.expect(
         found.page.locator("table.board").first.locator("th[aria-sort=descending]")

@@ -241,6 +241,42 @@ def test_malformed_detection_is_refused(report: ReportData, tmp_path: Path, box:
         write_report(replace(report, samples=[bad]), tmp_path)
 
 
+def with_findings(data: ReportData, **changes: object) -> ReportData:
+    return replace(data, samples=[replace(data.samples[0], **changes), *data.samples[1:]])
+
+
+def test_answers_and_rewards_reach_the_page(report: ReportData, tmp_path: Path) -> None:
+    answers = [
+        {"question": "Is it red?", "answer": "yes", "score": 1},
+        {"question": "?", "answer": False, "score": math.nan},
+    ]
+    found = with_findings(report, answers=answers, rewards={"image_reward": 0.123456, "judge": math.inf})
+    cell = write_page(found, tmp_path).gallery["groups"][0]["cells"][0]
+    assert cell["answers"] == [["Is it red?", "yes", 1.0], ["?", "False", None]]
+    assert cell["rewards"] == {"image_reward": 0.1235}
+    other = write_page(report, tmp_path).gallery["groups"][0]["cells"][0]
+    assert (other["answers"], other["rewards"]) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"answers": ["yes"]}, "an answer is a question, an answer and a score, not 'yes'"),
+        ({"answers": [{"question": "?", "answer": "yes"}]}, "an answer is a question, an answer and a score"),
+        (
+            {"answers": [{"question": "?", "answer": "yes", "score": "1"}]},
+            "the score of an answer '1' is not a number",
+        ),
+        ({"rewards": {"judge": True}}, "reward True is not a number"),
+    ],
+)
+def test_malformed_answers_and_rewards_are_refused(
+    report: ReportData, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"sample 00000/0 of variant .*: {re.escape(message)}"):
+        write_report(with_findings(report, **changes), tmp_path)
+
+
 def test_two_samples_in_one_place_are_refused(report: ReportData, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="two samples 00000/0 of variant"):
         write_report(replace(report, samples=[report.samples[0], report.samples[0]]), tmp_path)

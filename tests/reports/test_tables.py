@@ -1,9 +1,12 @@
+import csv
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from sana_reports import ReportData, SummaryCell, leaderboard_table
+from sana_reports import ReportData, SummaryCell, leaderboard_table, render_terminal, write_report
 from sana_reports.tables import flatten, leader, metric_blocks, setting_rows, verdict_changes
 
 FIRST, SECOND = "sana-micro-20-steps", "sana-micro-8-steps"
@@ -173,3 +176,30 @@ def test_setting_that_one_variant_lacks_differs(report: ReportData) -> None:
 def test_flatten_keeps_every_leaf() -> None:
     nested = {"a": {"b": 1, "c": {"d": [1, 2]}}, "e": "text", "f": {}, "g": None}
     assert flatten(nested) == {"a.b": "1", "a.c.d": "[1, 2]", "e": "text", "f": "{}", "g": "null"}
+
+
+def test_variants_come_grouped_by_kind_in_every_format(report: ReportData, tmp_path: Path) -> None:
+    first, second = report.variants
+    scaled = replace(first, kind="inference_scaled", derived_from=second.name)
+    grouped = replace(report, variants=[scaled, second])
+    assert [variant.name for variant in grouped.variants] == [second.name, first.name]
+    assert [(kind, len(found)) for kind, found in grouped.groups] == [("full", 1), ("inference_scaled", 1)]
+    paths = write_report(grouped, tmp_path)
+    html = paths.html.read_text(encoding="utf-8")
+    assert re.search(
+        r'<th scope="colgroup" colspan="1">Full-size models.*Inference-scaled models', html, re.S
+    )
+    assert f"inference-scaled from {second.name}" in html
+    assert (
+        f"Full-size models | Inference-scaled models, inference-scaled from {second.name} |"
+        in paths.markdown.read_text()
+    )
+    rows = list(csv.DictReader(paths.csv.open(encoding="utf-8")))
+    assert {(r["variant"], r["kind"], r["derived_from"]) for r in rows} == {
+        (first.name, "inference_scaled", second.name), (second.name, "full", ""),
+    }  # fmt: skip
+    assert f"inference-scaled from {second.name}" in render_terminal(grouped)
+    # One kind needs no headings.
+    assert "colgroup" not in write_report(report, tmp_path).html.read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="has the unknown kind 'quantised'"):
+        replace(report, variants=[replace(first, kind="quantised"), second])

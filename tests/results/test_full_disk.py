@@ -103,7 +103,7 @@ def test_files_that_cannot_be_written(command, tmp_path, monkeypatch, capsys, n_
 def test_a_new_store_on_a_full_disk(tmp_path, monkeypatch) -> None:
     """The file system refuses the first page of the write-ahead log."""
     from sana_bench.errors import BenchError
-    from sana_bench.results import store as module
+    from sana_bench.results import database as module
 
     original = module.migrate
 

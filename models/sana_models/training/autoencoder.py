@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sana_models.dc_ae import DCAE
+from sana_models.training.distributed import local_rows
 
 __all__ = ["AutoencoderTask", "Source", "images_to_tensor", "latent_statistics"]
 
@@ -43,10 +44,12 @@ class AutoencoderTask:
         return [{"params": list(self.model.parameters()), "lr": learning_rate}]
 
     def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        images = images_to_tensor(self.source(self.seed, step, batch_size)[0])
+        rows = local_rows(batch_size)
+        device = next(self.model.parameters()).device
+        images = images_to_tensor(self.source(self.seed, step, batch_size)[0][rows]).to(device)
         latents = self.model.encode(images)
         spread = latents.detach().float().std(dim=(0, 2, 3), keepdim=True)
-        noise = torch.randn(latents.shape, generator=generator)
+        noise = torch.randn((batch_size, *latents.shape[1:]), generator=generator)[rows].to(device)
         decoded = self.model.decode(latents + self.latent_noise * spread * noise).float()
         error = (decoded - images).abs()
         psnr_db = float(10 * torch.log10(4.0 / error.detach().square().mean()))
@@ -67,7 +70,8 @@ def latent_statistics(
     total = torch.zeros(model.config.latent_channels, dtype=torch.float64)
     squares, positions = torch.zeros_like(total), 0
     for index in range(-(-count // 64)):
-        latents = model.encode(images_to_tensor(source(seed, index, 64)[0])).double()
+        images = images_to_tensor(source(seed, index, 64)[0]).to(next(model.parameters()).device)
+        latents = model.encode(images).cpu().double()
         total += latents.sum(dim=(0, 2, 3))
         squares += latents.square().sum(dim=(0, 2, 3))
         positions += latents.numel() // latents.shape[1]

@@ -26,9 +26,15 @@ class LatentCache:
     def __init__(self, latents: Tensor, ids: Tensor, mask: Tensor) -> None:
         self.latents, self.ids, self.mask = latents, ids, mask
 
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw `size` samples with replacement: fp32 latents, int64 ids and masks."""
-        index = torch.randint(len(self.latents), (size,), generator=generator)
+    def batch_size(self, step: int, default: int) -> int:
+        """Return `default`: the same at every step."""
+        return default
+
+    def batch(
+        self, step: int, size: int, rows: slice, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw `size` samples with replacement; return the fp32 latents, int64 ids and masks of `rows` of them."""
+        index = torch.randint(len(self.latents), (size,), generator=generator)[rows]
         return self.latents[index].float(), self.ids[index].long(), self.mask[index].long()
 
 
@@ -40,9 +46,20 @@ def prepare_cache(
     *,
     seed: int,
     count: int,
+    identity: str = "",
 ) -> LatentCache:
-    """Encode `count` samples of `source` (rounded up to whole shards) into `folder` and load them."""
+    """Encode `count` samples of `source` (rounded up to whole shards) into `folder` and load them.
+
+    `identity` tells what the samples were made with; raises ValueError for a folder of another one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    note = folder / "identity.txt"
+    wanted = f"{identity} seed {seed}\n"
+    if note.is_file() and note.read_text(encoding="utf-8") != wanted:
+        raise ValueError(
+            f"{folder}: holds the cache of another autoencoder, tokenizer or seed; give another folder"
+        )
+    note.write_text(wanted, encoding="utf-8")
     shards = -(-count // _SHARD)
     with training_progress(shards, 0) as report:
         for shard in range(shards):
@@ -68,10 +85,11 @@ def _write_shard(
     first: int,
 ) -> None:
     latents, captions = [], []
+    device = next(autoencoder.parameters()).device
     for index in range(first, first + _SHARD // _BATCH):
         images, texts = source(seed, index, _BATCH)
-        raw = autoencoder.encode(images_to_tensor(images))
-        latents.append(autoencoder.normalise(raw).half().numpy())
+        raw = autoencoder.encode(images_to_tensor(images).to(device))
+        latents.append(autoencoder.normalise(raw).half().cpu().numpy())
         captions += texts
     ids, mask = tokenize(captions)
     temporary = path.with_suffix(".tmp.npz")

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Self
 
 from sana_models.config import DCAEConfig, SanaConfig
+from sana_models.training.data_settings import ImageDataSettings, RenderedDataSettings
 from sana_models.training.loop import LoopConfig
 
 __all__ = ["AutoencoderSettings", "TextToImageSettings"]
@@ -24,8 +24,14 @@ def _loop(data: Mapping[str, Any]) -> LoopConfig:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(f"unknown key 'training.{unknown[0]}'; allowed: {', '.join(sorted(known))}")
-    if "betas" in values:
-        values["betas"] = tuple(values["betas"])
+    for name in ("betas", "eps"):
+        # YAML reads 1e-30, without a dot, as text.
+        if isinstance(values.get(name), list):
+            values[name] = tuple(float(value) for value in values[name])
+        elif values.get(name) is not None:
+            if name == "betas":
+                raise ValueError(f"training.betas is {values[name]!r}; expected a list")
+            values[name] = float(values[name])
     return LoopConfig(**values)
 
 
@@ -63,40 +69,56 @@ class AutoencoderSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextToImageSettings:
-    """`kind: sana`."""
+    """`kind: sana`. With `start`, a pipeline, networks and their shapes come from there."""
 
     name: str
-    autoencoder: Path
+    start: str | None
+    autoencoder: str
     text_encoder: dict[str, Any]
-    model: SanaConfig
+    model: SanaConfig | None
+    data: RenderedDataSettings | ImageDataSettings
     loop: LoopConfig
-    cached_samples: int
     max_length: int
     shift: float
     caption_dropout: float
     caption_norm_start: float
     text_learning_rate_factor: float
+    train_text_encoder: bool
+    gradient_checkpointing: bool
     compile: bool
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError on unknown, missing or ill-fitting values."""
-        _check_keys(
-            data,
-            {"kind", "name", "data", "autoencoder", "text_encoder", "model", "flow", "training", "compile"},
+        shapes = {"text_encoder", "model"}
+        keys = {"kind", "name", "data", "start", "autoencoder", "flow", "training", "train_text_encoder"}
+        _check_keys(data, keys | shapes | {"compile", "gradient_checkpointing"})
+        start = data.get("start")
+        if start is not None and (given := sorted(shapes & data.keys())):
+            raise ValueError(f"section {given[0]!r} cannot be given with 'start', whose networks are used")
+        autoencoder = data.get("autoencoder", start)
+        if autoencoder is None:
+            raise ValueError("'autoencoder' is missing")
+        flow, source, loop = _section(data, "flow"), _section(data, "data"), _loop(data)
+        settings = (
+            ImageDataSettings.from_dict(source, loop.steps)
+            if source.get("source") == "images"
+            else RenderedDataSettings.from_dict(source)
         )
-        flow, source = _section(data, "flow"), _section(data, "data")
         return cls(
             name=str(data["name"]),
-            autoencoder=Path(str(data["autoencoder"])),
-            text_encoder=_section(data, "text_encoder"),
-            model=SanaConfig.from_dict(_section(data, "model")),
-            loop=_loop(data),
-            cached_samples=int(source.get("cached_samples", 65536)),
-            max_length=int(source.get("max_length", 16)),
+            start=None if start is None else str(start),
+            autoencoder=str(autoencoder),
+            text_encoder={} if start is not None else _section(data, "text_encoder"),
+            model=None if start is not None else SanaConfig.from_dict(_section(data, "model")),
+            data=settings,
+            loop=loop,
+            max_length=settings.max_length or (16 if start is None else 300),
             shift=float(flow.get("shift", 3.0)),
             caption_dropout=float(flow.get("caption_dropout", 0.1)),
             caption_norm_start=float(flow.get("caption_norm_start", 0.01)),
             text_learning_rate_factor=float(flow.get("text_learning_rate_factor", 1.0)),
+            train_text_encoder=bool(data.get("train_text_encoder", True)),
+            gradient_checkpointing=bool(data.get("gradient_checkpointing", False)),
             compile=bool(data.get("compile", False)),
         )

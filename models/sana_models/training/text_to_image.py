@@ -1,63 +1,113 @@
-"""Joint flow-matching training of the SANA transformer and its text encoder on cached latents."""
+"""Flow-matching training of the SANA transformer, with its text encoder or with a frozen one."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sana_models.training.cache import LatentCache
+from sana_models.training.distributed import local_rows
 from sana_models.training.flow import flow_matching_pair, sample_noise_levels
+from sana_models.training.image_text import ImageTextData
 from sana_models.transformer import SanaTransformer
 
-__all__ = ["TextToImageTask"]
+__all__ = ["CaptionedLatents", "TextToImageTask", "TrainingData"]
+
+#: Captions to token ids (n, T), or embeddings (n, T, C) of a frozen encoder, and masks (n, T).
+TextInput = Callable[[list[str]], tuple[Tensor, Tensor]]
+
+
+class TrainingData(Protocol):
+    """Where batches come from; all draws are from the generator that is given."""
+
+    def batch_size(self, step: int, default: int) -> int:
+        """Return the size of a step's batch, over all processes."""
+        ...
+
+    def batch(
+        self, step: int, size: int, rows: slice, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the fp32 latents (n, C, h, w), text and masks (n, T) of the batch's `rows`."""
+        ...
+
+
+class CaptionedLatents:
+    """`ImageTextData` with its captions turned into tokens or embeddings."""
+
+    def __init__(self, data: ImageTextData, text_input: TextInput) -> None:
+        self._data, self._text_input = data, text_input
+
+    def batch_size(self, step: int, default: int) -> int:
+        return self._data.batch_size(step, default)
+
+    def batch(
+        self, step: int, size: int, rows: slice, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        latents, captions = self._data.batch(step, size, rows, generator)
+        return latents, *self._text_input(captions)
 
 
 class TextToImageTask:
     """Mean squared velocity error over all elements.
 
-    Caption dropout replaces the tokens and the mask by those of the empty string: what the null branch of guidance sees later.
-    (The official code trains with a frozen encoder and replaces embeddings only; here the encoder learns too.)
+    Caption dropout replaces text and mask by those of the empty string: what the null branch of guidance sees later.
+    (The official code replaces embeddings only.) The encoder is frozen when none of its weights requires gradients; data of a
+    frozen encoder may hold embeddings in place of token ids.
     """
 
     def __init__(
         self,
         transformer: SanaTransformer,
         text_encoder: nn.Module,
-        cache: LatentCache,
+        data: TrainingData,
         *,
         shift: float,
         caption_dropout: float,
         text_learning_rate_factor: float,
-        null_tokens: tuple[Tensor, Tensor],
+        null_text: tuple[Tensor, Tensor],
     ) -> None:
         self.transformer = transformer
         self.text_encoder = text_encoder
-        self.modules: dict[str, nn.Module] = {"transformer": transformer, "text_encoder": text_encoder}
-        self.cache = cache
+        self.modules: dict[str, nn.Module] = {"transformer": transformer}
+        self.trains_text = any(parameter.requires_grad for parameter in text_encoder.parameters())
+        if self.trains_text:
+            self.modules["text_encoder"] = text_encoder
+        self.data = data
         self.shift = shift
         self.caption_dropout = caption_dropout
         self.text_factor = text_learning_rate_factor
-        self.null_ids, self.null_mask = null_tokens
+        self.null_text, self.null_mask = null_text
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         groups = []
-        for module, factor in ((self.transformer, 1.0), (self.text_encoder, self.text_factor)):
+        for name, module in self.modules.items():
+            rate = learning_rate * (self.text_factor if name == "text_encoder" else 1.0)
             parameters = [p for p in module.parameters() if p.requires_grad]
             matrices = [p for p in parameters if p.ndim > 1]
             vectors = [p for p in parameters if p.ndim <= 1]
-            groups.append({"params": matrices, "lr": learning_rate * factor})
-            groups.append({"params": vectors, "lr": learning_rate * factor, "weight_decay": 0.0})
+            groups.append({"params": matrices, "lr": rate})
+            groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
         return groups
 
     def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        latents, ids, mask = self.cache.batch(batch_size, generator)
-        dropped = torch.rand(batch_size, generator=generator) < self.caption_dropout
-        ids = torch.where(dropped[:, None], self.null_ids, ids)
-        mask = torch.where(dropped[:, None], self.null_mask, mask)
-        sigma = sample_noise_levels(batch_size, shift=self.shift, generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)
+        size = self.data.batch_size(step, batch_size)
+        # Every process draws for the whole batch and keeps its rows, so that their number changes nothing.
+        rows = local_rows(size)
+        latents, text, mask = self.data.batch(step, size, rows, generator)
+        dropped = (torch.rand(size, generator=generator) < self.caption_dropout)[rows]
+        sigma = sample_noise_levels(size, shift=self.shift, generator=generator)[rows]
+        noise = torch.randn((size, *latents.shape[1:]), generator=generator)[rows]
         noisy, target = flow_matching_pair(latents, sigma, noise)
-        embeddings = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        velocity = self.transformer(noisy, (1000 * sigma).floor(), embeddings, mask)
-        return F.mse_loss(velocity.float(), target), {}
+        device = self.transformer.proj_out.weight.device
+        text = torch.where(dropped.view(-1, *[1] * (text.ndim - 1)), self.null_text.to(text), text).to(device)
+        mask = torch.where(dropped[:, None], self.null_mask.to(mask), mask).to(device)
+        times = (1000 * sigma).floor().to(device)
+        velocity = self.transformer(noisy.to(device), times, self._embed(text, mask), mask)
+        return F.mse_loss(velocity.float(), target.to(device)), {}
+
+    def _embed(self, text: Tensor, mask: Tensor) -> Tensor:
+        if text.is_floating_point():
+            return text
+        with torch.set_grad_enabled(self.trains_text and torch.is_grad_enabled()):
+            return self.text_encoder(input_ids=text, attention_mask=mask).last_hidden_state

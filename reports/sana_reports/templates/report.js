@@ -71,6 +71,13 @@
     return values.length > 1 ? Math.min(...values) - Math.max(...values) : Infinity;
   }
 
+  function largestTenth(groups, change, columns) {
+    const keys = new Map(groups.map((group) => [group, orderKey(group, change, columns)]));
+    const known = [...keys.values()].filter(Number.isFinite).sort((left, right) => left - right);
+    const last = known[Math.ceil(known.length / 10) - 1];
+    return groups.filter((group) => keys.get(group) <= last); // ties at the edge all stay
+  }
+
   function select() {
     const choice = new FormData(form);
     const value = (name) => choice.get(name) ?? "";
@@ -83,6 +90,7 @@
       matchesVerdict(group, value("verdict")) &&
       (!choice.has("disagree") || disagrees(group, columns)) &&
       words.every((word) => group.text.includes(word)));
+    if (value("change")) state.shown = largestTenth(state.shown, value("change").split(":"), columns);
     const order = value("order") ? value("order").split(":") : null;
     if (order || value("shown")) {
       const keys = new Map(state.shown.map((group) => [group, [

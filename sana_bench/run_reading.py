@@ -1,6 +1,5 @@
 """A run as decisions need it: settings, summaries, scores, times and image paths, read without torch."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +7,12 @@ from typing import Any
 
 import yaml
 
+from sana_bench.benchmarks.base import Prompt
 from sana_bench.errors import UsageError, nearest
 from sana_bench.fingerprint import image_key, judged_sha256
 from sana_bench.results.schema import FeatureRow, ScoreRecord, SummaryRecord
 from sana_bench.results.store import Store
+from sana_bench.run_files import find_run
 
 __all__ = ["RunResults", "SampleResult", "VariantResults", "load_features", "load_run"]
 
@@ -79,12 +80,13 @@ def load_run(output: Path, run: str) -> RunResults:
 
     Raises `UsageError` for an unknown run, a missing store or a run directory that cannot be read.
     """
-    directory = _find(output, run)
+    files = find_run(run, output)
+    directory = files.directory.resolve()
     output = directory.parents[1]
     try:
-        resolved = yaml.safe_load((directory / "suite.resolved.yaml").read_text(encoding="utf-8"))
+        resolved = yaml.safe_load(files.suite.read_text(encoding="utf-8"))
         benchmarks = {described["name"]: described for described in resolved["benchmarks"]}
-        prompts = {name: _read_prompts(directory, name) for name in benchmarks}
+        prompts = {name: files.read_prompts(name) for name in benchmarks}
         variants, suite, tier, seed = (resolved[key] for key in ("variants", "name", "tier", "seed"))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise UsageError(f"{directory}: damaged run directory: {error}") from None
@@ -126,25 +128,11 @@ def load_features(output: Path, feature_key: str, image_sha256s: list[str]) -> A
     return np.stack([files[places[sha256].path][places[sha256].row] for sha256 in image_sha256s])
 
 
-def _find(output: Path, run: str) -> Path:
-    for directory in (Path(run), output / "runs" / run):
-        if run and (directory / "suite.resolved.yaml").is_file():
-            return directory.resolve()
-    runs = output / "runs"
-    known = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
-    raise UsageError(f"{run}: not a run directory, and {runs} has no such run{nearest(run, known)}")
-
-
-def _read_prompts(directory: Path, benchmark: str) -> dict[str, dict[str, Any]]:
-    lines = (directory / "prompts" / f"{benchmark}.jsonl").read_text(encoding="utf-8").splitlines()
-    return {record["id"]: record for record in map(json.loads, lines)}
-
-
 def _variant(
     store: Store,
     described: dict[str, Any],
     benchmarks: dict[str, dict[str, Any]],
-    prompts: dict[str, dict[str, dict[str, Any]]],
+    prompts: dict[str, dict[str, Prompt]],
     summaries: list[SummaryRecord],
 ) -> VariantResults:
     own = [row for row in summaries if row.variant == described["name"]]
@@ -171,7 +159,7 @@ def _samples(
     store: Store,
     variant_fingerprint: str,
     benchmark: dict[str, Any],
-    prompts: dict[str, dict[str, Any]],
+    prompts: dict[str, Prompt],
     summaries: list[SummaryRecord],
 ) -> list[SampleResult]:
     name = benchmark["name"]
@@ -186,10 +174,10 @@ def _samples(
     samples = []
     for row in sorted(rows, key=lambda row: (row.prompt_id, row.index)):
         prompt = prompts[row.prompt_id]
-        judged = judged_sha256(prompt["text"], prompt["tag"], prompt["metadata"])
+        judged = judged_sha256(prompt.text, prompt.tag, prompt.metadata)
         samples.append(
             SampleResult(
-                name, row.prompt_id, row.index, prompt["tag"], prompt["text"], judged, str(row.sha256),
+                name, row.prompt_id, row.index, prompt.tag, prompt.text, judged, str(row.sha256),
                 store.output / str(row.path), row.seconds, row.batch_size, str(row.device or ""),
                 {metric: s for metric, found in scores.items()
                  if (s := found.get((str(row.sha256), judged))) is not None},

@@ -1,0 +1,80 @@
+"""Several processes as one: started by `torchrun`, they share every global batch and average their gradients.
+
+Without `torchrun` nothing here does anything.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+__all__ = [
+    "barrier",
+    "is_main",
+    "local_device",
+    "local_rows",
+    "mean_over_processes",
+    "process_group",
+    "world_size",
+]
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[None]:
+    """Join the group that `torchrun` set up, if this process is part of one: gloo on CPUs, NCCL on GPUs."""
+    if not dist.is_available() or not dist.is_torchelastic_launched() or dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if _active() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes files."""
+    return not _active() or dist.get_rank() == 0
+
+
+def local_device(device: str) -> torch.device:
+    """Return this process's own device: `cuda` becomes the GPU of its rank on the node."""
+    if device == "cuda" and _active():
+        return torch.device("cuda", dist.get_node_local_rank(fallback_rank=0))
+    return torch.device(device)
+
+
+def local_rows(batch_size: int) -> slice:
+    """Return which rows of a global batch are this process's; raises ValueError when it cannot be shared evenly."""
+    count = world_size()
+    if batch_size % count:
+        raise ValueError(f"batch size {batch_size} cannot be shared by {count} processes")
+    share = batch_size // count
+    first = (dist.get_rank() if count > 1 else 0) * share
+    return slice(first, first + share)
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """Return the mean of a detached scalar over all processes."""
+    if world_size() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def _active() -> bool:
+    return dist.is_available() and dist.is_initialized()

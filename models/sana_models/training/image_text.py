@@ -1,0 +1,255 @@
+"""Batches from images with captions: aspect buckets, resolution stages, caption choice, cached latents.
+
+What a step sees is a function of (seed, step) and the data alone, so the data position of a resumed run is its step number. A
+batch holds images of one bucket. A record that turns out to be bad is replaced by the next one of its bucket.
+"""
+
+import hashlib
+import io
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sana_models.aspect_ratios import training_bucket
+from sana_models.dc_ae import DCAE
+from sana_models.training.caption_choice import CaptionRule
+from sana_models.training.records import BadRecords, Record
+
+__all__ = ["ImageTextData", "Stage", "load_image"]
+
+# Sizes that the published code scales to with Lanczos; bicubic elsewhere.
+_LANCZOS_FROM = 2048
+#: What decoding a damaged image or latent raises.
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stretch of training at one resolution: up to step `until` (exclusive), at about `image_size` squared pixels.
+
+    `batch_size` of None is that of the whole training.
+    """
+
+    until: int
+    image_size: int
+    batch_size: int | None = None
+
+
+class ImageTextData:
+    """Normalised latents with captions.
+
+    Latents are encoded image by image, so they do not depend on the batch; with `cache` they are kept on disk. Images whose best
+    caption scores below `minimum_score` are left out. Raises ValueError for stages that do not follow each other, or when
+    nothing is left to train on.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        autoencoder: DCAE,
+        *,
+        stages: Sequence[Stage],
+        patch_size: int,
+        rule: CaptionRule,
+        bad: BadRecords,
+        seed: int,
+        use_buckets: bool = True,
+        minimum_score: float = 0.0,
+        cache: Path | None = None,
+        cache_identity: str = "",
+    ) -> None:
+        ends = [stage.until for stage in stages]
+        if not ends or ends != sorted(set(ends)) or ends[0] < 1:
+            raise ValueError("stages must have rising 'until' steps")
+        self.autoencoder = autoencoder
+        self.rule, self.bad, self.seed = rule, bad, seed
+        self.stages = list(stages)
+        self._unit = autoencoder.config.spatial_compression * patch_size
+        self._use_buckets = use_buckets
+        self._cache, self._identity = cache, cache_identity
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._members: tuple[int, dict[tuple[int, int], list[int]]] = (-1, {})
+        self._plans: dict[tuple[int, int, int], list[tuple[tuple[int, int], list[int]]]] = {}
+        scored = [record for record in records if _best_score(record) >= minimum_score]
+        self.records = [record for record in scored if self._measure(record)]
+        if not self.records:
+            raise ValueError(f"none of {len(records)} training records can be used")
+
+    def batch_size(self, step: int, default: int) -> int:
+        """Return the size of a step's batch, over all processes."""
+        return self.stages[self.stage(step)].batch_size or default
+
+    def stage(self, step: int) -> int:
+        """Return the number of the stage that a step belongs to."""
+        return next((i for i, stage in enumerate(self.stages) if step < stage.until), len(self.stages) - 1)
+
+    def batch(
+        self, step: int, size: int, rows: slice, generator: torch.Generator
+    ) -> tuple[Tensor, list[str]]:
+        """Return the fp32 latents (n, C, h, w) and captions of the batch's `rows`.
+
+        Draws as much from `generator` whatever `rows` is. Raises ValueError when too many records are bad.
+        """
+        uniform = torch.rand(size, generator=generator).tolist()
+        bucket, wanted = self._plan(step, size)
+        latents, captions = [], []
+        for index, draw in zip(wanted[rows], uniform[rows], strict=True):
+            record, latent = self._usable(index, bucket)
+            latents.append(latent)
+            captions.append(self.rule.choose(record.captions, record.scores, draw))
+        return torch.stack(latents), captions
+
+    def _measure(self, record: Record) -> bool:
+        try:
+            stored = record.size if record.suffix != ".npy" else None
+            self._sizes[record.key] = stored or _stored_size(record)
+        except _DAMAGE as error:
+            self.bad.add(record.key, error)
+            return False
+        return True
+
+    def _bucket(self, record: Record, image_size: int) -> tuple[int, int]:
+        height, width = self._sizes[record.key]
+        if record.suffix == ".npy":
+            return height, width
+        if not self._use_buckets:
+            return image_size, image_size
+        return training_bucket(height, width, image_size, unit=self._unit)
+
+    def _plan(self, step: int, size: int) -> tuple[tuple[int, int], list[int]]:
+        """Return bucket and record numbers of a step's batch.
+
+        Each epoch is a fresh permutation, cut bucket by bucket; a bucket's last batch is filled up from its start.
+        """
+        stage = self.stage(step)
+        first = self.stages[stage - 1].until if stage else 0
+        members = self._members_of(stage)
+        per_epoch = sum(-(-len(group) // size) for group in members.values())
+        epoch, position = divmod(step - first, per_epoch)
+        key = (stage, epoch, size)
+        if key not in self._plans:
+            # Only the epoch in use is kept.
+            self._plans = {key: _epoch_batches(members, size, [self.seed, stage, epoch])}
+        return self._plans[key][position]
+
+    def _members_of(self, stage: int) -> dict[tuple[int, int], list[int]]:
+        """Return the record numbers by bucket; those of one stage are remembered."""
+        if self._members[0] != stage:
+            members = defaultdict(list)
+            for index, record in enumerate(self.records):
+                members[self._bucket(record, self.stages[stage].image_size)].append(index)
+            self._members = (stage, dict(sorted(members.items())))
+        return self._members[1]
+
+    def _usable(self, index: int, bucket: tuple[int, int]) -> tuple[Record, Tensor]:
+        group = self._members[1][bucket]
+        start = group.index(index)
+        for offset in range(len(group)):
+            record = self.records[group[(start + offset) % len(group)]]
+            if record.key in self.bad.reasons:
+                continue
+            try:
+                return record, self._latent(record, bucket)
+            except _DAMAGE as error:
+                self.bad.add(record.key, error)
+        raise ValueError(f"all {len(group)} training records of bucket {bucket[1]}x{bucket[0]} are bad")
+
+    def _latent(self, record: Record, bucket: tuple[int, int]) -> Tensor:
+        if record.suffix == ".npy":
+            return _stored_latent(record, self.autoencoder.config.latent_channels)
+        path = self._cache_path(record, bucket)
+        if path is not None and path.is_file():
+            return torch.from_numpy(np.load(path)).float()
+        image = load_image(record.read(), *bucket)
+        weight = next(self.autoencoder.parameters())
+        with torch.no_grad():
+            pixels = image[None].to(weight.device, weight.dtype)
+            latent = self.autoencoder.normalise(self.autoencoder.encode(pixels).float())[0].cpu()
+        # Rounded whether it is kept or not, so that a cache changes no number.
+        latent = latent.half().float()
+        if path is not None:
+            _write_array(path, latent.half().numpy())
+        return latent
+
+    def _cache_path(self, record: Record, bucket: tuple[int, int]) -> Path | None:
+        if self._cache is None:
+            return None
+        status = record.path.stat()
+        facts = (self._identity, record.key, record.span, bucket, status.st_size, status.st_mtime_ns)
+        name = hashlib.sha256(repr(facts).encode()).hexdigest()
+        return self._cache / name[:2] / f"{name}.npy"
+
+
+def load_image(content: bytes, height: int, width: int) -> Tensor:
+    """Decode an image, scale it to cover height x width, crop the centre: fp32 (3, height, width) in [-1, 1].
+
+    Bicubic, Lanczos from 2048 pixels on. Raises OSError, ValueError or SyntaxError for a damaged image.
+    """
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as opened:
+        image = opened.convert("RGB")
+    if height / image.height > width / image.width:
+        covering = (max(width, int(image.width * height / image.height)), height)
+    else:
+        covering = (width, max(height, int(image.height * width / image.width)))
+    kind = Image.Resampling.LANCZOS if max(height, width) >= _LANCZOS_FROM else Image.Resampling.BICUBIC
+    scaled = image if image.size == covering else image.resize(covering, kind)
+    left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
+    pixels = np.asarray(scaled.crop((left, top, left + width, top + height)))
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
+
+
+def _epoch_batches(
+    members: dict[tuple[int, int], list[int]], size: int, seed: list[int]
+) -> list[tuple[tuple[int, int], list[int]]]:
+    rng = np.random.default_rng(seed)
+    batches = []
+    for bucket, group in members.items():
+        order = [group[index] for index in rng.permutation(len(group))]
+        filled = [order[index % len(order)] for index in range(-(-len(order) // size) * size)]
+        batches += [(bucket, filled[first : first + size]) for first in range(0, len(filled), size)]
+    return [batches[index] for index in rng.permutation(len(batches))]
+
+
+def _best_score(record: Record) -> float:
+    return max(record.scores.values(), default=float("inf"))
+
+
+def _stored_size(record: Record) -> tuple[int, int]:
+    """Height and width of an image in pixels, or of a latent in positions."""
+    from PIL import Image
+
+    if record.suffix == ".npy":
+        shape = np.load(io.BytesIO(record.read()), allow_pickle=False).shape
+        if len(shape) != 3:
+            raise ValueError(f"latent has shape {shape}, expected (C, h, w)")
+        return shape[1], shape[2]
+    with Image.open(io.BytesIO(record.read())) as image:
+        return image.height, image.width
+
+
+def _stored_latent(record: Record, channels: int) -> Tensor:
+    array = np.load(io.BytesIO(record.read()), allow_pickle=False)
+    if array.ndim != 3 or array.shape[0] != channels:
+        raise ValueError(f"latent has shape {array.shape}, expected ({channels}, h, w)")
+    latent = torch.from_numpy(array.astype(np.float32))
+    if not bool(torch.isfinite(latent).all()):
+        raise ValueError("latent is not finite")
+    return latent
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as stream:
+        np.save(stream, array)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)

@@ -1,0 +1,179 @@
+"""The networks and the data of a text-to-image training, built as its settings say."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sana_models.checkpoints import load_autoencoder, load_text_encoder, load_transformer
+from sana_models.dc_ae import DCAE
+from sana_models.text import TextEncoder, complex_human_instruction, make_word_tokenizer
+from sana_models.text_cache import CachedTextEncoder
+from sana_models.training.autoencoder import Source
+from sana_models.training.cache import LatentCache, prepare_cache
+from sana_models.training.data_settings import ImageDataSettings, RenderedDataSettings
+from sana_models.training.distributed import barrier, is_main
+from sana_models.training.image_text import ImageTextData
+from sana_models.training.records import BadRecords, read_index
+from sana_models.training.settings import TextToImageSettings
+from sana_models.training.text_to_image import CaptionedLatents
+from sana_models.transformer import SanaTransformer
+
+__all__ = ["Networks", "image_data", "load_networks", "rendered_data", "tokenize_with"]
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """Transformer (trained), text decoder (trained or frozen), autoencoder (frozen), and the text length in tokens."""
+
+    transformer: SanaTransformer
+    text_model: nn.Module
+    tokenizer: Any
+    autoencoder: DCAE
+    max_length: int
+
+    def to(self, device: torch.device) -> None:
+        """Move all networks."""
+        for module in (self.transformer, self.text_model, self.autoencoder):
+            module.to(device)
+
+
+def load_networks(settings: TextToImageSettings, vocabulary: tuple[str, ...]) -> Networks:
+    """Load the networks of `settings.start`, or draw new ones for a tokenizer of `vocabulary`'s words.
+
+    Raises ValueError (CheckpointError) for what cannot be loaded.
+    """
+    autoencoder = load_autoencoder(_source(settings.autoencoder))
+    if settings.start is not None:
+        text = load_text_encoder(_source(settings.start))
+        transformer = load_transformer(_source(settings.start)).train().requires_grad_(True)
+        tokenizer, text_model = text.tokenizer, text.model
+        max_length = min(settings.max_length, int(tokenizer.model_max_length))
+    else:
+        from transformers import Gemma2Model
+
+        if settings.model is None:
+            raise ValueError("section 'model' is missing")
+        tokenizer, max_length = (
+            make_word_tokenizer(vocabulary, model_max_length=settings.max_length),
+            settings.max_length,
+        )
+        torch.manual_seed(settings.loop.seed)
+        text_model = Gemma2Model(_gemma_config(settings, len(tokenizer), tokenizer))
+        transformer = SanaTransformer(settings.model)
+        transformer.initialise(caption_norm=settings.caption_norm_start)
+    text_model.requires_grad_(settings.train_text_encoder).train(settings.train_text_encoder)
+    return Networks(transformer, text_model, tokenizer, autoencoder, max_length)
+
+
+def rendered_data(
+    settings: TextToImageSettings, data: RenderedDataSettings, networks: Networks, out: Path, source: Source
+) -> LatentCache:
+    """Encode the samples that `source` makes, or read those of an earlier run."""
+    tokenize = tokenize_with(networks.tokenizer, networks.max_length)
+
+    def prepare() -> LatentCache:
+        return prepare_cache(
+            networks.autoencoder,
+            source,
+            tokenize,
+            data.cache or out / "cache",
+            seed=settings.loop.seed,
+            count=data.cached_samples,
+            identity=_identity(networks),
+        )
+
+    if not is_main():
+        barrier()
+        return prepare()
+    cache = prepare()
+    barrier()
+    return cache
+
+
+def image_data(
+    settings: TextToImageSettings, data: ImageDataSettings, networks: Networks, out: Path, bad: BadRecords
+) -> tuple[CaptionedLatents, tuple[Tensor, Tensor]]:
+    """Index the images; return the data, and text and mask of the empty prompt. Raises ValueError as `read_index` does."""
+    images = ImageTextData(
+        read_index(data.paths, data.caption_suffixes, bad),
+        networks.autoencoder,
+        stages=data.stages,
+        patch_size=networks.transformer.config.patch_size,
+        rule=data.rule,
+        bad=bad,
+        seed=settings.loop.seed,
+        use_buckets=data.use_buckets,
+        minimum_score=data.minimum_score,
+        cache=None if data.cache is None else data.cache / "latents",
+        cache_identity=_identity(networks),
+    )
+    if settings.train_text_encoder:
+        tokenize = tokenize_with(networks.tokenizer, networks.max_length)
+        return CaptionedLatents(images, tokenize), tokenize([""])
+    encoder = TextEncoder(networks.tokenizer, networks.text_model)
+    if data.cache is not None:
+        encoder = CachedTextEncoder(encoder, data.cache / "text")
+    instruction = complex_human_instruction() if data.instruction == "sana" else None
+
+    def embed(captions: list[str], instruction: str | None = instruction) -> tuple[Tensor, Tensor]:
+        # One by one, so that an embedding does not depend on the batch; the mask hides the padding.
+        rows = [
+            encoder.encode(
+                [text], max_length=networks.max_length, instruction=instruction, keep_padding=False
+            )
+            for text in captions
+        ]
+        return torch.cat([row[0] for row in rows]).float().cpu(), torch.cat([row[1] for row in rows]).cpu()
+
+    return CaptionedLatents(images, embed), embed([""], None)
+
+
+def tokenize_with(tokenizer: Any, max_length: int) -> Callable[[list[str]], tuple[Tensor, Tensor]]:
+    """Return a function from captions to token ids and masks (n, max_length)."""
+
+    def tokenize(captions: list[str]) -> tuple[Tensor, Tensor]:
+        encoded = tokenizer(
+            captions, padding="max_length", max_length=max_length, truncation=True, return_tensors="pt"
+        )
+        return encoded["input_ids"], encoded["attention_mask"]
+
+    return tokenize
+
+
+def _source(name: str) -> str | Path:
+    """A path stays a path, which is never looked up on the hub."""
+    return Path(name) if Path(name).exists() or name.startswith((".", "/")) else name
+
+
+def _identity(networks: Networks) -> str:
+    """What cached latents and tokens depend on: autoencoder weights, tokenizer and text length."""
+    # The vocabulary and no more: a tokenizer's own text changes with the padding it was last used with.
+    digest = hashlib.sha256(repr(sorted(networks.tokenizer.get_vocab().items())).encode())
+    digest.update(str(networks.max_length).encode())
+    for name, value in sorted(networks.autoencoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    digest.update(repr(networks.autoencoder.config).encode())
+    return digest.hexdigest()
+
+
+def _gemma_config(settings: TextToImageSettings, vocabulary_size: int, tokenizer: Any) -> Any:
+    from transformers import Gemma2Config
+
+    values = settings.text_encoder | {
+        "vocab_size": vocabulary_size,
+        "max_position_embeddings": settings.max_length,
+        "sliding_window": settings.max_length,
+        "query_pre_attn_scalar": settings.text_encoder["head_dim"],
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        # Soft-capped scores need the plain attention path.
+        "attn_implementation": "eager",
+    }
+    return Gemma2Config(**values)

@@ -1,0 +1,194 @@
+"""The file behind a result store: who may write, opening, transactions and what SQLite's errors mean."""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+from sana_bench.errors import BenchError, UsageError
+from sana_bench.results.migrations import migrate, schema_version
+from sana_bench.results.schema import SCHEMA_VERSION
+
+__all__ = ["STORE_NAME", "Database", "disk_errors", "writer_lock"]
+
+STORE_NAME = "store.sqlite"
+_LOCK_NAME = ".writer.lock"
+_MAX_VARIABLES = 500
+
+
+@contextmanager
+def writer_lock(output: Path) -> Iterator[None]:
+    """Hold the single-writer lock of an output folder; the kernel releases it when the process dies.
+
+    Raises `UsageError` when another process holds it.
+    """
+    path = output / _LOCK_NAME
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            raise UsageError(
+                f"{output}: another sana-bench (process {owner}) is writing here; "
+                "wait for it or choose another --output"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def disk_errors(output: Path) -> Iterator[None]:
+    """Turn a full disk, or one that fails, into one line that says how to go on."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        raise BenchError(
+            f"{output}: {error}; what is finished is kept, run the same command again to continue"
+        ) from error
+
+
+class Database:
+    """The SQLite file of one output folder."""
+
+    def __init__(self, connection: sqlite3.Connection, output: Path) -> None:
+        self._connection = connection
+        self.output = output
+
+    @classmethod
+    def open(cls, output: Path) -> Self:
+        """Open for writing, creating or migrating the file when needed; the caller holds `writer_lock(output)`.
+
+        Raises `UsageError` for a file that is no store or one of a newer version, and `BenchError` when the
+        disk is full; the file is then as it was.
+        """
+        path = output / STORE_NAME
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+        try:
+            _check_usable(connection, path)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            migrate(connection)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise _unusable(path, error) from None
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection, output)
+
+    @classmethod
+    def open_existing(cls, output: Path) -> Self | None:
+        """Open for reading without creating anything; None when there is no store yet.
+
+        A store of an older version is read as a migrated copy in memory, and stays as it is on disk. Raises
+        `UsageError` for a file that is no store or one of a newer version.
+        """
+        path = output / STORE_NAME
+        if not path.is_file():
+            return None
+        # Without a write-ahead log there is no writer, and `immutable` keeps the reader from creating one.
+        log = path.with_name(f"{path.name}-wal")
+        mode = "mode=ro" if log.exists() else "immutable=1"
+        connection = sqlite3.connect(
+            f"file:{quote(str(path.resolve()))}?{mode}", uri=True, isolation_level=None, timeout=30
+        )
+        try:
+            _check_usable(connection, path)
+            version = schema_version(connection)
+            if version == 0:
+                connection.close()
+                return None
+            if version < SCHEMA_VERSION:
+                connection = _migrated_copy(connection)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise _unusable(path, error) from None
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection, output)
+
+    def close(self) -> None:
+        """Close the connection; safe to call twice."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All writes inside become durable together, or none does."""
+        # A Ctrl-C can strike between any two instructions, so also between BEGIN and the block that would undo it.
+        self._roll_back()
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield self._connection
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def rows(self, query: str, *parameters: object) -> list[dict[str, Any]]:
+        """Return the rows of a reading query by column name."""
+        cursor = self._connection.execute(query, parameters)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let every read inside see the store at one moment, whatever a writer does meanwhile."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._roll_back()
+
+    def select_in(self, query: str, key: str, values: Iterable[str]) -> Iterator[Any]:
+        """Yield the rows of `query`, which ends in IN, for `key` and any number of values."""
+        distinct = sorted(set(values))
+        for start in range(0, len(distinct), _MAX_VARIABLES):
+            part = distinct[start : start + _MAX_VARIABLES]
+            yield from self._connection.execute(f"{query} ({', '.join('?' * len(part))})", (key, *part))
+
+
+def _migrated_copy(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a copy in memory with the tables of this version, and close the original."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    with closing(connection):
+        connection.backup(copy)
+    migrate(copy)
+    return copy
+
+
+def _check_usable(connection: sqlite3.Connection, path: Path) -> None:
+    version = schema_version(connection)
+    if version > SCHEMA_VERSION:
+        raise UsageError(
+            f"{path}: store version {version} is newer than this sana-bench, which reads up to "
+            f"{SCHEMA_VERSION}: update it or choose another --output"
+        )
+    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise UsageError(f"{path}: not a sana-bench result store; choose another --output")
+
+
+def _unusable(path: Path, error: sqlite3.DatabaseError) -> BenchError:
+    # Errors of the module itself, in contrast to those of SQLite, carry no code.
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return BenchError(f"{path}: {error}; nothing was lost, run the same command again to continue")
+    return UsageError(f"{path}: cannot be used as the result store: {error}")
