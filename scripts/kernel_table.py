@@ -26,11 +26,15 @@ bf16 stands for fp16 too: both use the same configurations.
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="only say whether the table is up to date")
     if parser.parse_args().check:
         return check()
-    rows = {build: [compile_build(build, capability) for capability in SHARED_MEMORY_LIMITS] for build in builds()}
+    rows = {
+        build: [compile_build(build, capability) for capability in SHARED_MEMORY_LIMITS] for build in builds()
+    }
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     TABLE.write_text(render(rows), encoding="utf-8")
     problems = [
@@ -65,7 +69,10 @@ def render(rows: dict[Build, list[Usage]]) -> str:
         triton=version("triton"), limits=limits, columns=columns, rule="---|" * len(SHARED_MEMORY_LIMITS)
     )
     lines = [
-        " | ".join([heading(build), *(f"{u.registers} / {max(u.stack, u.local)} / {u.shared}" for u in usages)]) + " |"
+        " | ".join(
+            [heading(build), *(f"{u.registers} / {max(u.stack, u.local)} / {u.shared}" for u in usages)]
+        )
+        + " |"
         for build, usages in rows.items()
     ]
     return head + "\n".join(lines) + "\n"

@@ -28,7 +28,15 @@ __all__ = ["SHARED_MEMORY_LIMITS", "Build", "Usage", "builds", "compile_build"]
 SHARED_MEMORY_LIMITS = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024}
 
 #: Arguments that are fp32 whatever the model's dtype.
-_ALWAYS_FP32 = {"inverse", "contexts", "normalisers", "grad_contexts", "grad_normalisers", "partial", "partial_weight"}
+_ALWAYS_FP32 = {
+    "inverse",
+    "contexts",
+    "normalisers",
+    "grad_contexts",
+    "grad_normalisers",
+    "partial",
+    "partial_weight",
+}
 _FLOATS = {"eps"}
 _INTEGERS = {
     "tokens", "rows", "rows_per_program", "tokens_per_program", "programs", "width", "height", "hidden", "total",
@@ -110,12 +118,14 @@ def _attention_builds(dtype: str, size: int) -> Iterator[Build]:
     config = ATTENTION[size]
     sizes = (("BLOCK_N", config.block), ("BLOCK_D", config.head_dim), ("TOKENS", config.tokens))
     for norm in (False, True):
-        constants = (("NORM", norm), *sizes)
-        precision = (("PRECISION", "tf32" if size == 2 else "tf32x3"),)
-        yield Build(attention.context_kernel, dtype, precision + constants, config.warps)
-        yield Build(attention.attend_kernel, dtype, constants, config.warps)
-        yield Build(attention.query_backward_kernel, dtype, constants, config.warps)
-        yield Build(attention.key_backward_kernel, dtype, constants, config.warps)
+        constants = (("PRECISION", config.precision), ("NORM", norm), *sizes)
+        for kernel in (
+            attention.context_kernel,
+            attention.attend_kernel,
+            attention.query_backward_kernel,
+            attention.key_backward_kernel,
+        ):
+            yield Build(kernel, dtype, constants, config.warps)
 
 
 def compile_build(build: Build, capability: int) -> Usage:
@@ -123,7 +133,9 @@ def compile_build(build: Build, capability: int) -> Usage:
     names = build.kernel.arg_names
     constants = dict(build.constants)
     signature = {name: _type(name, build.dtype, build.kernel, constants) for name in names}
-    attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in names if _is_aligned(name, signature)}
+    attributes = {
+        (names.index(name),): [["tt.divisibility", 16]] for name in names if _is_aligned(name, signature)
+    }
     source = ASTSource(build.kernel, signature, constexprs=constants, attrs=attributes)
     compiled = triton.compile(
         source, target=GPUTarget("cuda", capability, 32), options={"num_warps": build.warps}

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Backend", "KernelError", "Kernels", "Operations", "operations", "resolve_backend"]
+__all__ = ["Backend", "KernelError", "Kernels", "Operations", "check_sizes", "operations", "resolve_backend"]
 
 #: What a user may ask for.
 Kernels = Literal["auto", "triton", "torch"]
@@ -45,10 +45,25 @@ def resolve_backend(kernels: Kernels, device: "str | torch.device") -> Backend:
     cuda = str(device).startswith("cuda")
     installed = find_spec("triton") is not None
     if kernels == "triton" and not cuda:
-        raise KernelError(f"kernels 'triton' needs a CUDA device, found {str(device)!r}; allowed here: auto, torch")
+        raise KernelError(
+            f"kernels 'triton' needs a CUDA device, found {str(device)!r}; allowed here: auto, torch"
+        )
     if kernels == "triton" and not installed:
         raise KernelError("kernels 'triton' needs the package triton, which is not installed")
     return "triton" if kernels != "torch" and cuda and installed else "torch"
+
+
+def check_sizes(width: int, head_dim: int) -> None:
+    """Raise KernelError when no Triton configuration holds a transformer `width` channels wide with such heads."""
+    import torch
+
+    from sana_kernels.configs import attention_config, row_config
+
+    try:
+        row_config(width)
+        attention_config(head_dim, torch.float32)
+    except ValueError as error:
+        raise KernelError(f"{error}; choose kernels 'torch'") from None
 
 
 @cache

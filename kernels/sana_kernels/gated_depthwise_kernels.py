@@ -81,7 +81,15 @@ def gated_depthwise_kernel(
             level_v += values * value_taps[3 + offset]
             below_v += values * value_taps[offset]
             gates = _load(
-                image + hidden, row, columns + (offset - 1), channels, inside, height, width, stride_h, stride_w
+                image + hidden,
+                row,
+                columns + (offset - 1),
+                channels,
+                inside,
+                height,
+                width,
+                stride_h,
+                stride_w,
             )
             above_g += gates * gate_taps[6 + offset]
             level_g += gates * gate_taps[3 + offset]
@@ -94,7 +102,11 @@ def gated_depthwise_kernel(
         place = (batch * height + done) * width + columns
         if BACKWARD:
             grad = tl.load(
-                grad_out + batch * stride_gb + done * stride_gh + columns[:, None] * stride_gw + channels[None, :],
+                grad_out
+                + batch * stride_gb
+                + done * stride_gh
+                + columns[:, None] * stride_gw
+                + channels[None, :],
                 mask=known,
                 other=0.0,
             ).to(tl.float32)
@@ -161,12 +173,8 @@ def depthwise_weight_backward_kernel(
             row = first + step
             here = _load(grads, row, columns, channels, inside, height, width, width * total, total)
             shifted = columns + (offset - 1)
-            top += here * _load(
-                image, row - 1, shifted, channels, inside, height, width, stride_h, stride_w
-            )
-            middle += here * _load(
-                image, row, shifted, channels, inside, height, width, stride_h, stride_w
-            )
+            top += here * _load(image, row - 1, shifted, channels, inside, height, width, stride_h, stride_w)
+            middle += here * _load(image, row, shifted, channels, inside, height, width, stride_h, stride_w)
             bottom += here * _load(
                 image, row + 1, shifted, channels, inside, height, width, stride_h, stride_w
             )

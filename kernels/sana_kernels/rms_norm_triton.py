@@ -18,9 +18,7 @@ PARTIALS = 256
 
 
 @triton.jit
-def rms_norm_forward_kernel(
-    x, weight, out, eps, tokens, width, stride_xb, stride_xn, BLOCK: tl.constexpr
-):
+def rms_norm_forward_kernel(x, weight, out, eps, tokens, width, stride_xb, stride_xn, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < width

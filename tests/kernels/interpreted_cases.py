@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 if os.environ.get("TRITON_INTERPRET") != "1":
-    pytest.skip("runs under TRITON_INTERPRET=1, started by test_interpreted_kernels.py", allow_module_level=True)
+    pytest.skip(
+        "runs under TRITON_INTERPRET=1, started by test_interpreted_kernels.py", allow_module_level=True
+    )
 
 from sana_kernels import launch, operations
+from sana_models import SanaConfig, SanaTransformer
 
 TORCH, TRITON = operations("torch"), operations("triton")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -68,7 +71,11 @@ CASES: dict[str, Callable[[], tuple[str, list[Tensor], dict[str, object]]]] = {
     "rms, two axes": lambda: ("rms_norm", [drawn(3, 64), drawn(64)], {}),
     "rms, wide": lambda: ("rms_norm", [drawn(1, 2, 1152), drawn(1152)], {}),
     "rms, more rows than programs": lambda: ("rms_norm", [drawn(1, 259, 4), drawn(4)], {}),
-    "modulate": lambda: ("layer_norm_modulate", [drawn(2, 5, 37), drawn(2, 1, 37), drawn(2, 1, 37, seed=1)], {}),
+    "modulate": lambda: (
+        "layer_norm_modulate",
+        [drawn(2, 5, 37), drawn(2, 1, 37), drawn(2, 1, 37, seed=1)],
+        {},
+    ),
     "modulate, one for all": lambda: (
         "layer_norm_modulate",
         [drawn(3, 2, 64), drawn(1, 1, 64), drawn(1, 1, 64, seed=1)],
@@ -87,6 +94,11 @@ CASES: dict[str, Callable[[], tuple[str, list[Tensor], dict[str, object]]]] = {
     ),
     "attention": lambda: ("linear_attention", [drawn(2, 70, 64, seed=i) for i in range(3)], {}),
     "attention, two splits": lambda: ("linear_attention", [drawn(1, 259, 32, seed=i) for i in range(3)], {}),
+    "attention, more splits than are read": lambda: (
+        "linear_attention",
+        [drawn(1, 1030, 32, seed=i) for i in range(3)],
+        {},
+    ),
     "attention, small heads": lambda: (
         "linear_attention",
         [drawn(1, 9, 22, seed=i) for i in range(3)],
@@ -186,7 +198,11 @@ def test_tensors_beyond_32_bit_addresses() -> None:
 
 def test_no_tokens_are_no_work() -> None:
     x, row = torch.empty(0, 4, 32, requires_grad=True), torch.ones(1, 1, 32)
-    results = [TRITON.rms_norm(x, row[0, 0]), TRITON.layer_norm_modulate(x, row, row), TRITON.linear_attention(x, x, x)]
+    results = [
+        TRITON.rms_norm(x, row[0, 0]),
+        TRITON.layer_norm_modulate(x, row, row),
+        TRITON.linear_attention(x, x, x),
+    ]
     results.append(TRITON.gated_residual(x, row, x))
     for result in results:
         assert result.shape == (0, 4, 32)
@@ -195,7 +211,9 @@ def test_no_tokens_are_no_work() -> None:
 
 def test_what_no_configuration_holds_is_refused() -> None:
     wide, heads = torch.ones(1, 1, 4097), torch.ones(1, 1, 66)
-    with pytest.raises(ValueError, match="width is 4097; the Triton kernels hold rows of at most 4096 channels"):
+    with pytest.raises(
+        ValueError, match="width is 4097; the Triton kernels hold rows of at most 4096 channels"
+    ):
         TRITON.rms_norm(wide, wide[0, 0])
     with pytest.raises(ValueError, match="head_dim is 33; the Triton kernels take heads of at most 32"):
         TRITON.linear_attention(heads, heads, heads, head_dim=33)
@@ -207,3 +225,33 @@ def test_what_no_configuration_holds_is_refused() -> None:
         TRITON.linear_attention(heads, heads, heads, heads[0, 0], head_dim=11)
     with pytest.raises(ValueError, match="even C"):
         TRITON.gated_depthwise(torch.ones(1, 2, 2, 5), torch.ones(5, 1, 3, 3), torch.ones(5))
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_the_whole_transformer(norm: bool) -> None:
+    """Velocity and every weight's gradient on Triton as on PyTorch; fp32 sums in another order through two blocks."""
+    config = SanaConfig(
+        num_layers=2,
+        num_attention_heads=2,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=32,
+        caption_channels=16,
+        in_channels=8,
+        out_channels=8,
+        sample_size=4,
+        qk_norm="rms_norm_across_heads" if norm else None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = SanaTransformer(config)
+    arguments = (drawn(2, 8, 4, 3), torch.tensor([3.0, 700.0]), drawn(2, 5, 16))
+    results = []
+    for backend in ("torch", "triton"):
+        model.use_kernels(backend)
+        assert model.kernels == backend
+        model.zero_grad()
+        velocity = model(*arguments)
+        velocity.square().sum().backward()
+        results.append([velocity.detach(), *(p.grad.clone() for p in model.parameters())])
+    for found, wanted in zip(results[1], results[0]):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max().item())

@@ -14,7 +14,11 @@ def test_every_kernel_equals_its_reference_on_the_interpreter() -> None:
     cases = Path(__file__).with_name("interpreted_cases.py")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(cases)]
     done = subprocess.run(
-        command, env=os.environ | {"TRITON_INTERPRET": "1"}, cwd=cases.parents[2], capture_output=True, text=True
+        command,
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        cwd=cases.parents[2],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout
