@@ -84,7 +84,7 @@ def test_the_choice_is_part_of_a_variants_identity() -> None:
     from sana_bench.suite import ModelSpec, SamplerSpec, Variant
 
     model = ModelSpec(weights="micro://sana-micro", height=64, width=64)
-    variant = Variant(name="one", tier="micro", model=model, sampler=SamplerSpec(steps=2))
+    variant = Variant(name="one", tier="micro", model=model, sampler=SamplerSpec(steps=2, guidance_scale=4.5))
     spec = GeneratorSpec(variant, Path(), "0" * 64)
     plain, triton = ResolvedVariant(spec, 0), ResolvedVariant(spec, 0, "triton")
     assert "kernels" not in plain.identity()
