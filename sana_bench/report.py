@@ -284,6 +284,7 @@ def _provenance(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
                 "sha256": variant.spec.weights_sha256,
                 "precision": variant.variant.precision,
                 "quantization": variant.variant.quantization,
+                "kernels": variant.kernels,
             }
             for variant in resolved.variants
         },

@@ -8,13 +8,14 @@ from typing import Any
 
 from sana_bench import benchmarks, generators, plugins
 from sana_bench.benchmarks.base import Prompt, Sample
-from sana_bench.errors import AssetError
+from sana_bench.errors import AssetError, SuiteError
 from sana_bench.fingerprint import HashCache, directory_sha256, fingerprint, image_key, judged_sha256, short
 from sana_bench.generators.base import GeneratorSpec
 from sana_bench.generators.noise import NOISE_VERSION, noise_seed
 from sana_bench.run_files import image_path
 from sana_bench.suite import BenchmarkSpec, MetricSpec, Suite, Variant
 from sana_bench.tiers import TierChoice
+from sana_kernels import Backend, KernelError, resolve_backend
 
 __all__ = [
     "NOT_WEIGHTS",
@@ -112,6 +113,7 @@ class ResolvedVariant:
 
     spec: GeneratorSpec
     suite_seed: int
+    kernels: Backend = "torch"
 
     @property
     def variant(self) -> Variant:
@@ -138,6 +140,8 @@ class ResolvedVariant:
             "tiling": variant.model.tiling.model_dump(mode="json") if variant.model.tiling else None,
             "precision": variant.precision,
             "quantization": variant.quantization,
+            # Named where it is not plain PyTorch, which made every image before there was a choice.
+            **({"kernels": self.kernels} if self.kernels != "torch" else {}),
             "suite_seed": self.suite_seed,
             # Only where there is one: other variants keep the identity that they had.
             **({"best_of_n": self._search} if self._search is not None else {}),
@@ -257,7 +261,19 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
         raise AssetError("; ".join(problems))
     seed = suite.file.seed
     resolved = tuple(_resolve_benchmark(spec, suite.tier) for spec in suite.file.benchmarks)
-    return ResolvedSuite(suite, tier, resolved, tuple(ResolvedVariant(spec, seed) for spec in specs))
+    variants = tuple(ResolvedVariant(spec, seed, _kernels(spec.variant, tier.device)) for spec in specs)
+    return ResolvedSuite(suite, tier, resolved, variants)
+
+
+def _kernels(variant: Variant, device: str) -> Backend:
+    """Return what the variant's transformer will run on; raises `SuiteError` where it cannot."""
+    generator = variant.best_of_n.generator if variant.best_of_n is not None else variant.generator
+    if generator != "sana":
+        return "torch"
+    try:
+        return resolve_backend(variant.kernels, device)
+    except KernelError as error:
+        raise SuiteError(f"variant {variant.name!r}: {error}") from None
 
 
 def _find_weights(variant: Variant, variants_dir: Path, hashes: HashCache) -> GeneratorSpec:

@@ -139,6 +139,7 @@ class Variant(_Spec):
     sampler: SamplerSpec | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     quantization: Literal["none", "int8", "w8a8"] = "none"
+    kernels: Literal["auto", "triton", "torch"] = "auto"
     best_of_n: BestOfNSpec | None = None
 
     @model_validator(mode="after")

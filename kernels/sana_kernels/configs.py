@@ -31,12 +31,15 @@ class RowConfig:
 
 @dataclass(frozen=True)
 class AttentionConfig:
-    """One program walks `tokens` tokens of a head of up to `head_dim` channels, `block` at a time."""
+    """One program walks `tokens` tokens of a head of up to `head_dim` channels, `block` at a time.
+
+    `precision` is how products of fp32 numbers run, in Triton's words."""
 
     head_dim: int
     block: int
     tokens: int
     warps: int
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,12 @@ class DepthwiseConfig:
 #: Normalisations and the residual, narrowest first. SANA's widths are 1152 and 2240.
 ROW = (RowConfig(block=1024, warps=4), RowConfig(block=4096, warps=8))
 
-#: Linear attention, by head size and by element size in bytes. SANA's heads have 32 channels.
+#: Linear attention, by element size in bytes. All of SANA's heads have 32 channels.
+#: TF32 holds half-precision inputs without rounding. For fp32 three TF32 products in a row, which keep its precision,
+#: spill registers; plain fp32 multiplications do not.
 ATTENTION = {
-    2: (
-        AttentionConfig(head_dim=32, block=64, tokens=256, warps=4),
-        AttentionConfig(head_dim=64, block=64, tokens=256, warps=4),
-    ),
-    4: (
-        AttentionConfig(head_dim=32, block=64, tokens=256, warps=4),
-        AttentionConfig(head_dim=64, block=32, tokens=256, warps=4),
-    ),
+    2: AttentionConfig(head_dim=32, block=64, tokens=256, warps=4, precision="tf32"),
+    4: AttentionConfig(head_dim=32, block=32, tokens=256, warps=4, precision="ieee"),
 }
 
 #: Gated depthwise convolution: images up to 16 tokens wide, and wider ones.
@@ -81,13 +80,12 @@ def row_config(width: int) -> RowConfig:
 
 def attention_config(head_dim: int, dtype: torch.dtype) -> AttentionConfig:
     """Return the configuration for heads of `head_dim` channels; raises ValueError above the largest."""
-    table = ATTENTION[dtype.itemsize]
-    for config in table:
-        if head_dim <= config.head_dim:
-            return config
-    raise ValueError(
-        f"head_dim is {head_dim}; the Triton kernels take heads of at most {table[-1].head_dim} channels"
-    )
+    config = ATTENTION[dtype.itemsize]
+    if head_dim > config.head_dim:
+        raise ValueError(
+            f"head_dim is {head_dim}; the Triton kernels take heads of at most {config.head_dim} channels"
+        )
+    return config
 
 
 def depthwise_config(width: int) -> DepthwiseConfig:

@@ -2,8 +2,8 @@
 
 A head's context, `sum_m k_m v_m` (D, D), and normaliser, `sum_m k_m` (D,), are summed in fp32 over splits of the
 tokens, so that few heads still fill the device; who reads them adds the splits up, in a fixed order.
-Products with an fp32 factor run as three TF32 products (`tf32x3`), which keeps fp32's precision on tensor cores.
-Half-precision numbers fit into TF32 without rounding, so a product of two of them runs once.
+Products of half-precision inputs run on tensor cores in TF32, which holds them without rounding; a context does lose at most
+half a unit in the last place of fp16, as the result itself does when it is stored. Products of fp32 inputs run in fp32.
 """
 
 import triton
@@ -67,8 +67,7 @@ def _sum_splits(matrices, vectors, head, splits, BLOCK_D: tl.constexpr):
 def context_kernel(
     k, v, inverse, weight, contexts, normalisers, tokens, heads, head_dim,
     stride_kb, stride_kn, stride_vb, stride_vn,
-    PRECISION: tl.constexpr,
-    NORM: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, TOKENS: tl.constexpr,
+    PRECISION: tl.constexpr, NORM: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
     """Write one split's context and normaliser of one head."""
     index = tl.program_id(0).to(tl.int64)
@@ -107,7 +106,7 @@ def context_kernel(
 @triton.jit
 def attend_kernel(
     q, inverse, weight, contexts, normalisers, out, eps, tokens, heads, head_dim, splits, stride_qb, stride_qn,
-    NORM: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, TOKENS: tl.constexpr,
+    PRECISION: tl.constexpr, NORM: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
     """Write the attended values of some tokens of one head."""
     index = tl.program_id(0).to(tl.int64)
@@ -132,7 +131,7 @@ def attend_kernel(
             NORM,
         )
         divisor = tl.sum(query * normaliser[None, :], 1) + eps
-        attended = tl.dot(query, context, input_precision="tf32x3") / divisor[:, None]
+        attended = tl.dot(query, context, input_precision=PRECISION) / divisor[:, None]
         rows = (batch * tokens + here) * (heads * head_dim)
         tl.store(out + rows[:, None] + channels[None, :], attended, mask=inside)
 
@@ -141,7 +140,7 @@ def attend_kernel(
 def query_backward_kernel(
     q, inverse, weight, contexts, normalisers, grad_out, grad_q, grad_contexts, grad_normalisers, eps,
     tokens, heads, head_dim, splits, stride_qb, stride_qn, stride_gb, stride_gn,
-    NORM: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, TOKENS: tl.constexpr,
+    PRECISION: tl.constexpr, NORM: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
     """Write the gradient of (normalised) q, and one split of the gradients of context and normaliser."""
     index = tl.program_id(0).to(tl.int64)
@@ -175,14 +174,14 @@ def query_backward_kernel(
         divisor = tl.sum(query * normaliser[None, :], 1) + eps
         # Of out = numerator / divisor, with respect to both.
         grad_numerator = grad.to(tl.float32) / divisor[:, None]
-        attended = tl.dot(query, context, input_precision="tf32x3") / divisor[:, None]
+        attended = tl.dot(query, context, input_precision=PRECISION) / divisor[:, None]
         grad_divisor = -tl.sum(grad_numerator * attended, 1)
-        grad_query = tl.dot(grad_numerator, tl.trans(context), input_precision="tf32x3")
+        grad_query = tl.dot(grad_numerator, tl.trans(context), input_precision=PRECISION)
         grad_query += grad_divisor[:, None] * normaliser[None, :]
         rows = (batch * tokens + here) * (heads * head_dim)
         grad_query = tl.where(query == 0, 0.0, grad_query)
         tl.store(grad_q + rows[:, None] + channels[None, :], grad_query, mask=inside)
-        grad_context += tl.dot(tl.trans(query), grad_numerator, input_precision="tf32x3")
+        grad_context += tl.dot(tl.trans(query), grad_numerator, input_precision=PRECISION)
         grad_normaliser += tl.sum(query * grad_divisor[:, None], 0)
     place = index * tl.num_programs(1) + tl.program_id(1)
     square = columns[:, None] * BLOCK_D + columns[None, :]
@@ -194,7 +193,7 @@ def query_backward_kernel(
 def key_backward_kernel(
     k, v, inverse, weight, grad_contexts, grad_normalisers, grad_k, grad_v, tokens, heads, head_dim, splits,
     stride_kb, stride_kn, stride_vb, stride_vn,
-    NORM: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, TOKENS: tl.constexpr,
+    PRECISION: tl.constexpr, NORM: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
     """Write the gradients of (normalised) k and of v for some tokens of one head."""
     index = tl.program_id(0).to(tl.int64)
@@ -221,8 +220,8 @@ def key_backward_kernel(
         value = tl.load(
             v + batch * stride_vb + here[:, None] * stride_vn + channels[None, :], mask=inside, other=0.0
         ).to(tl.float32)
-        grad_key = tl.dot(value, tl.trans(grad_context), input_precision="tf32x3") + grad_normaliser[None, :]
-        grad_value = tl.dot(key, grad_context, input_precision="tf32x3")
+        grad_key = tl.dot(value, tl.trans(grad_context), input_precision=PRECISION) + grad_normaliser[None, :]
+        grad_value = tl.dot(key, grad_context, input_precision=PRECISION)
         place = ((batch * tokens + here) * (heads * head_dim))[:, None] + channels[None, :]
         tl.store(grad_k + place, tl.where(key == 0, 0.0, grad_key), mask=inside)
         tl.store(grad_v + place, grad_value, mask=inside)

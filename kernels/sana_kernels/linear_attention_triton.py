@@ -14,6 +14,9 @@ from sana_kernels.rms_norm_triton import rms_norm_backward
 
 __all__ = ["linear_attention_triton"]
 
+#: All of a head's programs read all its splits: the traffic grows with the square of this.
+MOST_SPLITS_READ = 4
+
 
 def linear_attention_triton(
     q_BNC: Tensor,
@@ -48,25 +51,33 @@ def linear_attention_triton(
 
 def _sizes(
     x_BNC: Tensor, head_dim: int, norm: bool
-) -> tuple[AttentionConfig, int, tuple[int, int], dict[str, Any]]:
-    """Return configuration, number of token splits, grid, and what every kernel is compiled with."""
+) -> tuple[AttentionConfig, tuple[int, int], dict[str, Any]]:
+    """Return configuration, grid (heads, splits of the tokens), and what every kernel is compiled with."""
     batch, tokens, width = x_BNC.shape
     config = attention_config(head_dim, x_BNC.dtype)
     splits = triton.cdiv(tokens, config.tokens)
     constants = {
+        "PRECISION": config.precision,
         "NORM": norm,
         "BLOCK_N": config.block,
         "BLOCK_D": config.head_dim,
         "TOKENS": config.tokens,
         "num_warps": config.warps,
     }
-    return config, splits, (batch * (width // head_dim), splits), constants
+    return config, (batch * (width // head_dim), splits), constants
 
 
 def _partials(x_BNC: Tensor, grid: tuple[int, int], config: AttentionConfig) -> tuple[Tensor, Tensor]:
     side = config.head_dim
     matrices = launch.empty((*grid, side, side), torch.float32, x_BNC.device)
     return matrices, launch.empty((*grid, side), torch.float32, x_BNC.device)
+
+
+def _gathered(partials: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Add many splits up once; every program that reads a few does it on its own, which spares two launches."""
+    if partials[0].shape[1] <= MOST_SPLITS_READ:
+        return partials
+    return partials[0].sum(1, keepdim=True), partials[1].sum(1, keepdim=True)
 
 
 def _inverse_norms(q: Tensor, k: Tensor, eps: float) -> Tensor:
@@ -94,7 +105,7 @@ class _LinearAttention(torch.autograd.Function):
         inverse_q = inverse_k = q
         q_scale, k_scale = (t.contiguous() if t is not None else q for t in (q_weight, k_weight))
         out = launch.empty((batch, tokens, width), v.dtype, v.device)
-        config, splits, grid, constants = _sizes(q, head_dim, norm)
+        config, grid, constants = _sizes(q, head_dim, norm)
         contexts, normalisers = _partials(q, grid, config)
         if out.numel():
             with launch.on_device(q):
@@ -102,11 +113,12 @@ class _LinearAttention(torch.autograd.Function):
                     inverse_q, inverse_k = _inverse_norms(q, k, norm_eps)
                 kernels.context_kernel[grid](
                     k, v, inverse_k, k_scale, contexts, normalisers, tokens, width // head_dim, head_dim,
-                    k.stride(0), k.stride(1), v.stride(0), v.stride(1),
-                    PRECISION="tf32" if k.dtype.itemsize == 2 else "tf32x3", **constants,
+                    k.stride(0), k.stride(1), v.stride(0), v.stride(1), **constants,
                 )  # fmt: skip
+                contexts, normalisers = _gathered((contexts, normalisers))
                 kernels.attend_kernel[grid](
-                    q, inverse_q, q_scale, contexts, normalisers, out, eps, tokens, width // head_dim, head_dim, splits,
+                    q, inverse_q, q_scale, contexts, normalisers, out, eps, tokens, width // head_dim, head_dim,
+                    contexts.shape[1],
                     q.stride(0), q.stride(1), **constants,
                 )  # fmt: skip
         ctx.save_for_backward(q, k, v, q_weight, k_weight, inverse_q, inverse_k, contexts, normalisers)
@@ -122,19 +134,20 @@ class _LinearAttention(torch.autograd.Function):
         heads = width // ctx.head_dim
         norm = q_weight is not None
         q_scale, k_scale = (t.contiguous() if t is not None else q for t in (q_weight, k_weight))
-        config, splits, grid, constants = _sizes(q, ctx.head_dim, norm)
+        config, grid, constants = _sizes(q, ctx.head_dim, norm)
         grad_q, grad_k, grad_v = (launch.empty((batch, tokens, width), q.dtype, q.device) for _ in range(3))
         grad_contexts, grad_normalisers = _partials(q, grid, config)
         if grad.numel():
             with launch.on_device(q):
                 kernels.query_backward_kernel[grid](
                     q, inverse_q, q_scale, contexts, normalisers, grad, grad_q, grad_contexts, grad_normalisers,
-                    ctx.eps, tokens, heads, ctx.head_dim, splits,
+                    ctx.eps, tokens, heads, ctx.head_dim, contexts.shape[1],
                     q.stride(0), q.stride(1), grad.stride(0), grad.stride(1), **constants,
                 )  # fmt: skip
+                grad_contexts, grad_normalisers = _gathered((grad_contexts, grad_normalisers))
                 kernels.key_backward_kernel[grid](
                     k, v, inverse_k, k_scale, grad_contexts, grad_normalisers, grad_k, grad_v,
-                    tokens, heads, ctx.head_dim, splits,
+                    tokens, heads, ctx.head_dim, grad_contexts.shape[1],
                     k.stride(0), k.stride(1), v.stride(0), v.stride(1), **constants,
                 )  # fmt: skip
         if not norm:

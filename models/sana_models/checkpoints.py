@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from sana_kernels import Kernels, resolve_backend
 from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, DCAEConfig, SanaConfig
 from sana_models.dc_ae import DCAE
 from sana_models.hub import locate
@@ -57,6 +58,7 @@ def load_transformer(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     variant: str | None = None,
+    kernels: Kernels = "auto",
 ) -> SanaTransformer:
     """Load a SANA transformer strictly, frozen and in evaluation mode.
 
@@ -64,12 +66,16 @@ def load_transformer(
     `org/name[@revision]` of one, or an official `.pth` file, which says nothing
     about head counts and needs `config` (or its name in `SANA_CONFIGS`). `variant` picks files such as
     `*.fp16.safetensors` of a folder. Raises CheckpointError naming the file and the first missing, extra or
-    misshapen keys, and ValueError for an unknown `config`.
+    misshapen keys, and ValueError for an unknown `config`. `kernels` is resolved for `device` (see
+    `sana_kernels.resolve_backend`, which raises KernelError, a ValueError, for kernels that cannot run there).
     """
+    backend = resolve_backend(kernels, device)
     path = locate(path, part="transformer")
     if not _is_official(path):
         model = _build(lambda: SanaTransformer(SanaConfig.from_dict(read_config(path))), path / "config.json")
-        return assign_weights(model, open_folder(path, _WEIGHTS, variant), path, device, dtype)
+        model = assign_weights(model, open_folder(path, _WEIGHTS, variant), path, device, dtype)
+        model.use_kernels(backend)
+        return model
     if config is None:
         raise ValueError(f"{path} needs a config; by name: {', '.join(SANA_CONFIGS)}")
     known = SANA_CONFIGS.get(config) if isinstance(config, str) else config
@@ -77,7 +83,9 @@ def load_transformer(
         raise ValueError(f"config is {config!r}; allowed: {', '.join(SANA_CONFIGS)}")
     tensors = open_official(path)
     model = _build(lambda: SanaTransformer(known), path)
-    return assign_weights(model, take_pieces(tensors, transformer_pieces(tensors)), path, device, dtype)
+    model = assign_weights(model, take_pieces(tensors, transformer_pieces(tensors)), path, device, dtype)
+    model.use_kernels(backend)
+    return model
 
 
 def load_autoencoder(

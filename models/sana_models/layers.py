@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["GatedConvFeedForward", "Linear", "RMSNorm", "linear", "modulate", "relu_linear_attention"]
+from sana_kernels import operations
+from sana_kernels.linear_attention import relu_linear_attention
+
+__all__ = ["TORCH_OPERATIONS", "GatedConvFeedForward", "Linear", "RMSNorm", "linear", "relu_linear_attention"]
+
+#: What layers run on until told otherwise.
+TORCH_OPERATIONS = operations("torch")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -28,13 +34,11 @@ class Linear(nn.Linear):
         return linear(input, self.weight, self.bias)
 
 
-def modulate(x_BNC: Tensor, shift_B1C: Tensor, scale_B1C: Tensor, *, eps: float) -> Tensor:
-    """Layer norm without parameters over the channels, then `x * (1 + scale) + shift` in one pass."""
-    return torch.addcmul(shift_B1C, F.layer_norm(x_BNC, x_BNC.shape[-1:], eps=eps), 1 + scale_B1C)
-
-
 class RMSNorm(nn.Module):
     """Root-mean-square norm over the last axis; statistics and product in fp32, result in the input's dtype."""
+
+    #: Of a norm without bias; `SanaTransformer.use_kernels` sets another.
+    operations = TORCH_OPERATIONS
 
     def __init__(self, width: int, *, eps: float = 1e-5, bias: bool = False) -> None:
         super().__init__()
@@ -43,28 +47,13 @@ class RMSNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.bias is None:
+            return self.operations.rms_norm(x, self.weight, eps=self.eps)
         x32 = x.float()
         # The norm reads x once and stores no squares.
         norm = torch.linalg.vector_norm(x32, dim=-1, keepdim=True)
         inverse = torch.rsqrt(norm.square() / x.shape[-1] + self.eps)
-        if self.bias is None:
-            return (x32 * self.weight.float() * inverse).to(x.dtype)
         return torch.addcmul(self.bias.float(), x32 * self.weight.float(), inverse).to(x.dtype)
-
-
-def relu_linear_attention(q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor, *, eps: float = 1e-15) -> Tensor:
-    """ReLU linear attention, `o_n = sum_m (q_n . k_m) v_m / (sum_m q_n . k_m + eps)`, non-causal.
-
-    Products and division run in fp32 whatever the input dtype or autocast state: the sums over thousands of tokens
-    overflow fp16 and lose the small terms in bf16 (SANA section 2.2). Returns (B, H, N, D) in fp32.
-    """
-    with torch.autocast(q_BHND.device.type, enabled=False):
-        # Heads side by side in memory: the products would otherwise copy each operand, and more slowly.
-        q = F.relu(q_BHND.float().contiguous())
-        k = F.relu(k_BHND.float().contiguous())
-        context_BHDD = k.transpose(-1, -2) @ v_BHND.float().contiguous()
-        normaliser_BHN1 = q @ k.sum(-2).unsqueeze(-1)
-        return (q @ context_BHDD) / (normaliser_BHN1 + eps)
 
 
 class GatedConvFeedForward(nn.Module):
@@ -75,6 +64,8 @@ class GatedConvFeedForward(nn.Module):
     models without position table where a token sits.
     """
 
+    operations = TORCH_OPERATIONS
+
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.conv_inverted = nn.Conv2d(width, 2 * hidden, 1)
@@ -83,9 +74,9 @@ class GatedConvFeedForward(nn.Module):
 
     def forward(self, x_BhwC: Tensor) -> Tensor:
         expanded = F.silu(_pointwise(x_BhwC, self.conv_inverted))
-        mixed = self.conv_depth(expanded.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        value, gate = mixed.chunk(2, dim=-1)
-        return _pointwise(value * F.silu(gate), self.conv_point)
+        depthwise = self.conv_depth
+        gated = self.operations.gated_depthwise(expanded, depthwise.weight, depthwise.bias)
+        return _pointwise(gated, self.conv_point)
 
 
 def _pointwise(x_BhwC: Tensor, layer: nn.Conv2d | nn.Linear) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sana_kernels import Kernels
 from sana_models.aspect_ratios import BASE_SIZES, bucket_size, resize_and_crop
 from sana_models.checkpoints import (
     CheckpointError,
@@ -216,6 +217,7 @@ def load_pipeline(
     dtype: torch.dtype = torch.float32,
     variant: str | None = None,
     quantization: Quantization = "none",
+    kernels: Kernels = "auto",
     instruction: str | None = None,
     conditioning: Conditioning = "diffusers",
     text_cache: str | Path | None = None,
@@ -226,6 +228,7 @@ def load_pipeline(
     holds nothing else of a pipeline, or another folder or hub id.
 
     `variant` picks weight files such as `*.fp16.safetensors`; `quantization` makes the transformer's blocks INT8;
+    `kernels` is what the transformer runs on (see `sana_kernels.resolve_backend`);
     `text_cache` is a folder for text embeddings, which all pipelines of one text encoder may share. The text length is the
     tokenizer's own when it is shorter than SANA's 300 tokens. In fp16, text encoder and autoencoder stay in fp32: both
     overflow there. Raises CheckpointError, one line, for anything missing, truncated or foreign, and ValueError for an
@@ -242,7 +245,9 @@ def load_pipeline(
     if text_cache is not None:
         text_encoder = CachedTextEncoder(text_encoder, text_cache)
     source = root / "transformer" if transformer is None else transformer
-    network = load_transformer(source, config=config, device=device, dtype=dtype, variant=variant)
+    network = load_transformer(
+        source, config=config, device=device, dtype=dtype, variant=variant, kernels=kernels
+    )
     try:
         return SanaPipeline(
             quantize(network, quantization),

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from sana_kernels import Backend, check_sizes, operations
 from sana_models.config import SanaConfig
-from sana_models.layers import GatedConvFeedForward, Linear, RMSNorm, modulate, relu_linear_attention
+from sana_models.layers import TORCH_OPERATIONS, GatedConvFeedForward, Linear, RMSNorm
 
 __all__ = ["SanaTransformer", "TextContext", "sincos_position_table", "timestep_features"]
 
@@ -102,6 +103,8 @@ class TimeEmbed(nn.Module):
 class LinearSelfAttention(nn.Module):
     """ReLU linear attention over all image tokens; the query-key norm spans the whole width, before the head split."""
 
+    operations = TORCH_OPERATIONS
+
     def __init__(self, config: SanaConfig) -> None:
         super().__init__()
         width = config.width
@@ -115,9 +118,14 @@ class LinearSelfAttention(nn.Module):
 
     def forward(self, x_BNC: Tensor, identity_rows: int = 0) -> Tensor:
         """In the last `identity_rows` of the batch every token attends to itself alone."""
-        q, k, v = self.norm_q(self.to_q(x_BNC)), self.norm_k(self.to_k(x_BNC)), self.to_v(x_BNC)
-        heads = [t.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for t in (q, k, v)]
-        attended = relu_linear_attention(*heads).transpose(1, 2).flatten(2).to(v.dtype)
+        q, k, v = self.to_q(x_BNC), self.to_k(x_BNC), self.to_v(x_BNC)
+        weights: tuple[Tensor | None, ...] = (None, None)
+        norm_eps = 0.0
+        if isinstance(self.norm_q, RMSNorm) and isinstance(self.norm_k, RMSNorm):
+            weights, norm_eps = (self.norm_q.weight, self.norm_k.weight), self.norm_q.eps
+        attended = self.operations.linear_attention(
+            q, k, v, *weights, head_dim=self.head_dim, norm_eps=norm_eps
+        )
         if identity_rows:
             attended = torch.cat([attended[:-identity_rows], v[-identity_rows:]])
         out = self.to_out[0](attended)
@@ -155,6 +163,8 @@ class CrossAttention(nn.Module):
 class SanaBlock(nn.Module):
     """Modulated linear attention, plain cross-attention, modulated gated convolution; all residual."""
 
+    operations = TORCH_OPERATIONS
+
     def __init__(self, config: SanaConfig) -> None:
         super().__init__()
         width = config.width
@@ -175,15 +185,18 @@ class SanaBlock(nn.Module):
     ) -> Tensor:
         table = self.scale_shift_table + modulation_B6C
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = table.chunk(6, dim=1)
-        attended = self.attn1(modulate(x_BNC, shift_a, scale_a, eps=self.eps), identity_rows)
-        x_BNC = torch.addcmul(x_BNC, gate_a, attended)
+        fused = self.operations
+        normed = fused.layer_norm_modulate(x_BNC, shift_a, scale_a, eps=self.eps)
+        x_BNC = fused.gated_residual(x_BNC, gate_a, self.attn1(normed, identity_rows))
         x_BNC = x_BNC + self.attn2(x_BNC, keys_values, bias_B11T)
-        hidden = modulate(x_BNC, shift_f, scale_f, eps=self.eps).unflatten(1, grid)
-        return torch.addcmul(x_BNC, gate_f, self.ff(hidden).flatten(1, 2))
+        hidden = fused.layer_norm_modulate(x_BNC, shift_f, scale_f, eps=self.eps).unflatten(1, grid)
+        return fused.gated_residual(x_BNC, gate_f, self.ff(hidden).flatten(1, 2))
 
 
 class SanaTransformer(nn.Module):
     """Predicts the flow-matching velocity `noise - data` of a noisy latent, given a timestep and text embeddings."""
+
+    operations = TORCH_OPERATIONS
 
     def __init__(self, config: SanaConfig) -> None:
         super().__init__()
@@ -241,9 +254,27 @@ class SanaTransformer(nn.Module):
             else:
                 x_BNC = block(*arguments)
         shift, scale = (self.scale_shift_table + embedding_BC[:, None]).chunk(2, dim=1)
-        out_BNP = self.proj_out(modulate(x_BNC, shift, scale, eps=1e-6))
+        out_BNP = self.proj_out(self.operations.layer_norm_modulate(x_BNC, shift, scale, eps=1e-6))
         tiles = out_BNP.unflatten(1, grid).unflatten(-1, (patch, patch, self.config.out_channels))
         return tiles.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+    @property
+    def kernels(self) -> Backend:
+        """Which kernels the blocks run on: "torch", or "triton" after `use_kernels`."""
+        return self.operations.backend
+
+    def use_kernels(self, backend: Backend) -> None:
+        """Run on another backend from now on; see `sana_kernels.resolve_backend` for what a device allows.
+
+        Raises KernelError, before anything is changed, for sizes that the Triton kernels have no configuration for.
+        """
+        if backend == "triton":
+            check_sizes(self.config.width, self.config.attention_head_dim)
+        for module in self.modules():
+            if isinstance(
+                module, SanaTransformer | SanaBlock | LinearSelfAttention | GatedConvFeedForward | RMSNorm
+            ):
+                module.operations = operations(backend)
 
     def text_context(self, text_embeddings: Tensor, text_mask: Tensor | None) -> TextContext:
         """Project the text for every block, once for all sampling steps; arguments as in `forward`.

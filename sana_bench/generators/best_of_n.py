@@ -26,6 +26,7 @@ from sana_bench.generators.noise import candidate_seed
 from sana_bench.generators.search_files import Cost, Search, load_search, save_search
 from sana_bench.generators.tournament import Answer, tournament
 from sana_bench.suite import BestOfNSpec, Variant
+from sana_kernels import resolve_backend
 
 __all__ = ["BestOfN", "build_best_of_n", "find_wrapped", "judge_identity", "wrapped_variant"]
 
@@ -229,6 +230,7 @@ def build_best_of_n(spec: GeneratorSpec, device: str) -> Generator:
     judge = build_judge(settings.judge, spec.variants_dir or Path(), device)
     judge.load()
     parts = inner.variant.model_dump(mode="json", exclude={"name", "description", "kind", "derived_from"})
+    parts["kernels"] = resolve_backend(inner.variant.kernels, device)
     identity = fingerprint(
         [
             parts,

@@ -13,6 +13,7 @@ from sana_bench.generators.torch_device import memory_errors_told, torch_dtype
 from sana_bench.suite import Variant
 
 if TYPE_CHECKING:
+    from sana_kernels import Kernels
     from sana_models.quantization import Quantization
     from sana_models.text import Conditioning
 
@@ -145,6 +146,7 @@ def load_sana(
         device,
         variant.precision,
         variant.quantization,
+        variant.kernels,
         model.instruction,
         model.conditioning,
         text_cache,
@@ -160,6 +162,7 @@ def _load(
     device: str,
     precision: str,
     quantization: "Quantization",
+    kernels: "Kernels",
     instruction: str,
     conditioning: "Conditioning",
     text_cache: Path | None,
@@ -173,6 +176,7 @@ def _load(
             device=device,
             dtype=torch_dtype(precision),
             quantization=quantization,
+            kernels=kernels,
             instruction=prefix,
             conditioning=conditioning,
         )

@@ -10,5 +10,7 @@ def refuse_sana_settings(variant: Variant) -> None:
     """Raise `SuiteError` for a setting that another generator than sana would silently ignore."""
     if variant.model.tiling is not None:
         raise SuiteError(f"variant {variant.name!r}: model.tiling belongs to generator sana")
+    if variant.kernels != "auto":
+        raise SuiteError(f"variant {variant.name!r}: kernels belongs to generator sana")
     if variant.quantization != "none":
         raise SuiteError(f"variant {variant.name!r}: quantization belongs to generator sana")

@@ -1,0 +1,257 @@
+"""Every Triton kernel against its PyTorch reference, on Triton's interpreter.
+
+`test_interpreted_kernels.py` runs this file in a process of its own: Triton reads TRITON_INTERPRET when kernels are defined, and
+other tests need them compiled. All output memory is filled with NaN first, so a place that no kernel writes shows.
+"""
+
+import mmap
+import os
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+if os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.skip(
+        "runs under TRITON_INTERPRET=1, started by test_interpreted_kernels.py", allow_module_level=True
+    )
+
+from sana_kernels import launch, operations
+from sana_models import SanaConfig, SanaTransformer
+
+TORCH, TRITON = operations("torch"), operations("triton")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@pytest.fixture(autouse=True)
+def _nan_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def filled(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+        return torch.full(shape, float("nan"), dtype=dtype, device=device)
+
+    monkeypatch.setattr(launch, "empty", filled)
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
+
+
+def leaves(inputs: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Leaf tensors with the inputs' values and strides."""
+    return [torch.empty_like(x, dtype=dtype).copy_(x).requires_grad_() for x in inputs]
+
+
+def assert_same(name: str, inputs: list[Tensor], dtype: torch.dtype, **options: object) -> None:
+    """Compare result and all gradients with the reference in fp32 on the same rounded inputs.
+
+    In fp32 both sum the same products in another order: 32 roundings of the largest value. A half-precision
+    result passes at most two roundings on its way, one where an intermediate is stored, in sums of a few like terms;
+    the interpreter cuts bf16 off where a GPU rounds, which doubles them: 4 roundings.
+    """
+    inputs = [x.to(dtype) for x in inputs]
+    ours, reference = leaves(inputs, dtype), leaves(inputs, torch.float32)
+    result = getattr(TRITON, name)(*ours, **options)
+    expected = getattr(TORCH, name)(*reference, **options)
+    assert result.dtype == dtype
+    grad = drawn(*result.shape, seed=9).to(dtype)
+    result.backward(grad)
+    expected.backward(grad.float())
+    pairs = [(result, expected)] + [(x.grad, y.grad) for x, y in zip(ours, reference)]
+    roundings = 32 if dtype == torch.float32 else 4
+    for index, (found, wanted) in enumerate(pairs):
+        assert found.shape == wanted.shape
+        assert torch.isfinite(found).all(), f"{name}: entry {index} holds unwritten memory"
+        tolerance = roundings * torch.finfo(dtype).eps * wanted.abs().max().item()
+        difference = (found.float() - wanted).abs().max().item()
+        assert difference <= tolerance, f"{name}: entry {index} is off by {difference}, allowed {tolerance}"
+
+
+CASES: dict[str, Callable[[], tuple[str, list[Tensor], dict[str, object]]]] = {
+    "rms": lambda: ("rms_norm", [drawn(2, 5, 37), drawn(37)], {"eps": 1e-5}),
+    "rms, two axes": lambda: ("rms_norm", [drawn(3, 64), drawn(64)], {}),
+    "rms, wide": lambda: ("rms_norm", [drawn(1, 2, 1152), drawn(1152)], {}),
+    "rms, more rows than programs": lambda: ("rms_norm", [drawn(1, 259, 4), drawn(4)], {}),
+    "modulate": lambda: (
+        "layer_norm_modulate",
+        [drawn(2, 5, 37), drawn(2, 1, 37), drawn(2, 1, 37, seed=1)],
+        {},
+    ),
+    "modulate, one for all": lambda: (
+        "layer_norm_modulate",
+        [drawn(3, 2, 64), drawn(1, 1, 64), drawn(1, 1, 64, seed=1)],
+        {},
+    ),
+    "modulate, tokens left over": lambda: (
+        "layer_norm_modulate",
+        [drawn(2, 129, 8), drawn(2, 1, 8), drawn(2, 1, 8, seed=1)],
+        {},
+    ),
+    "residual": lambda: ("gated_residual", [drawn(2, 5, 37), drawn(2, 1, 37), drawn(2, 5, 37, seed=1)], {}),
+    "residual, tokens left over": lambda: (
+        "gated_residual",
+        [drawn(2, 129, 8), drawn(2, 1, 8), drawn(2, 129, 8, seed=1)],
+        {},
+    ),
+    "attention": lambda: ("linear_attention", [drawn(2, 70, 64, seed=i) for i in range(3)], {}),
+    "attention, two splits": lambda: ("linear_attention", [drawn(1, 259, 32, seed=i) for i in range(3)], {}),
+    "attention, more splits than are read": lambda: (
+        "linear_attention",
+        [drawn(1, 1030, 32, seed=i) for i in range(3)],
+        {},
+    ),
+    "attention, small heads": lambda: (
+        "linear_attention",
+        [drawn(1, 9, 22, seed=i) for i in range(3)],
+        {"head_dim": 11},
+    ),
+    "attention, normalised": lambda: (
+        "linear_attention",
+        [drawn(2, 70, 64, seed=i) for i in range(3)] + [drawn(64), drawn(64, seed=1)],
+        {},
+    ),
+    "depthwise": lambda: ("gated_depthwise", [drawn(2, 10, 5, 86), drawn(86, 1, 3, 3), drawn(86)], {}),
+    "depthwise, wide": lambda: ("gated_depthwise", [drawn(1, 3, 35, 10), drawn(10, 1, 3, 3), drawn(10)], {}),
+    "depthwise, one token": lambda: ("gated_depthwise", [drawn(1, 1, 1, 8), drawn(8, 1, 3, 3), drawn(8)], {}),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", CASES)
+def test_results_and_gradients(case: str, dtype: torch.dtype) -> None:
+    name, inputs, options = CASES[case]()
+    assert_same(name, inputs, dtype, **options)
+
+
+def strided(*shape: int, seed: int = 0) -> Tensor:
+    """A part of a larger tensor: rows, tokens and channels all have gaps."""
+    larger = drawn(shape[0], *(size + 3 for size in shape[1:]), seed=seed)
+    return larger[tuple(slice(0, size) for size in shape)]
+
+
+def transposed(*shape: int, seed: int = 0) -> Tensor:
+    return drawn(*shape[:-2], shape[-1], shape[-2], seed=seed).transpose(-1, -2)
+
+
+@pytest.mark.parametrize("layout", [strided, transposed])
+def test_layouts(layout: Callable[..., Tensor]) -> None:
+    """Inputs that are not contiguous, and a gradient that is one number repeated."""
+    table = drawn(2, 6, 24)
+    cases: dict[str, list[Tensor]] = {
+        "rms_norm": [layout(2, 5, 24), drawn(48)[::2]],
+        "layer_norm_modulate": [layout(2, 5, 24), table[:, 1:2], table[:, 2:3]],
+        "gated_residual": [layout(2, 5, 24), table[:, 1:2], layout(2, 5, 24, seed=1)],
+        "linear_attention": [layout(2, 9, 32, seed=i) for i in range(3)],
+        "gated_depthwise": [layout(2, 3, 4, 12), drawn(12, 1, 3, 3).transpose(2, 3), drawn(24)[::2]],
+    }
+    for name, values in cases.items():
+        ours = [x.detach().requires_grad_() for x in values]
+        reference = [x.detach().requires_grad_() for x in values]
+        result, expected = getattr(TRITON, name)(*ours), getattr(TORCH, name)(*reference)
+        result.sum().backward()
+        expected.sum().backward()
+        # Sums of fp32 products in another order, as above.
+        torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
+        for x, y in zip(ours, reference):
+            torch.testing.assert_close(x.grad, y.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_queries_and_keys_without_a_positive_channel_give_zero(norm: bool) -> None:
+    q, k, v = (drawn(1, 5, 32, seed=i) for i in range(3))
+    q[:, 2] = -q[:, 2].abs()
+    weights = [torch.ones(32), torch.ones(32)] if norm else []
+    ours = leaves([q, k, v], torch.float32)
+    result = TRITON.linear_attention(*ours, *weights)
+    assert (result[:, 2] == 0).all()
+    result.sum().backward()
+    assert (ours[0].grad[:, 2] == 0).all()
+    assert all(torch.isfinite(x.grad).all() for x in ours)
+    dead = TRITON.linear_attention(q, -k.abs(), v, *weights)
+    assert (dead == 0).all()
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_nan_is_not_hidden_by_the_rectifier(place: int) -> None:
+    inputs = [drawn(1, 5, 32, seed=i) for i in range(3)]
+    inputs[place][0, 1, 3] = float("nan")
+    result = TRITON.linear_attention(*inputs)
+    assert torch.equal(result.isnan(), TORCH.linear_attention(*inputs).isnan())
+    assert result.isnan().any()
+
+
+def test_tensors_beyond_32_bit_addresses() -> None:
+    """Three rows, 2^30 elements apart, in memory that is mostly never touched: the last lies 2^31 elements in."""
+    apart, width = 2**30 + 8, 32
+    memory = mmap.mmap(-1, 2 * (2 * apart + width))
+    far = torch.frombuffer(memory, dtype=torch.float16).as_strided((1, 3, width), (apart, apart, 1))
+    near = drawn(1, 3, width).half()
+    far.copy_(near)
+    weight, row = torch.ones(width), torch.ones(1, 1, width)
+    pairs = [
+        (TRITON.rms_norm(x, weight), TRITON.layer_norm_modulate(x, row, row), TRITON.gated_residual(x, row, x),
+         TRITON.linear_attention(x, x, x), TRITON.gated_depthwise(x.unsqueeze(1), weight.new_ones(width, 1, 3, 3), weight))
+        for x in (far, near)
+    ]  # fmt: skip
+    for found, wanted in zip(*pairs):
+        assert torch.equal(found, wanted)
+
+
+def test_no_tokens_are_no_work() -> None:
+    x, row = torch.empty(0, 4, 32, requires_grad=True), torch.ones(1, 1, 32)
+    results = [
+        TRITON.rms_norm(x, row[0, 0]),
+        TRITON.layer_norm_modulate(x, row, row),
+        TRITON.linear_attention(x, x, x),
+    ]
+    results.append(TRITON.gated_residual(x, row, x))
+    for result in results:
+        assert result.shape == (0, 4, 32)
+        result.sum().backward()
+
+
+def test_what_no_configuration_holds_is_refused() -> None:
+    wide, heads = torch.ones(1, 1, 4097), torch.ones(1, 1, 66)
+    with pytest.raises(
+        ValueError, match="width is 4097; the Triton kernels hold rows of at most 4096 channels"
+    ):
+        TRITON.rms_norm(wide, wide[0, 0])
+    with pytest.raises(ValueError, match="head_dim is 33; the Triton kernels take heads of at most 32"):
+        TRITON.linear_attention(heads, heads, heads, head_dim=33)
+    with pytest.raises(ValueError, match="C a multiple of 32"):
+        TRITON.linear_attention(heads, heads, heads)
+    with pytest.raises(ValueError, match="expected one dtype"):
+        TRITON.linear_attention(heads[..., :32], heads[..., :32], heads[..., :32].half())
+    with pytest.raises(ValueError, match="of both query and key"):
+        TRITON.linear_attention(heads, heads, heads, heads[0, 0], head_dim=11)
+    with pytest.raises(ValueError, match="even C"):
+        TRITON.gated_depthwise(torch.ones(1, 2, 2, 5), torch.ones(5, 1, 3, 3), torch.ones(5))
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_the_whole_transformer(norm: bool) -> None:
+    """Velocity and every weight's gradient on Triton as on PyTorch; fp32 sums in another order through two blocks."""
+    config = SanaConfig(
+        num_layers=2,
+        num_attention_heads=2,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=32,
+        caption_channels=16,
+        in_channels=8,
+        out_channels=8,
+        sample_size=4,
+        qk_norm="rms_norm_across_heads" if norm else None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = SanaTransformer(config)
+    arguments = (drawn(2, 8, 4, 3), torch.tensor([3.0, 700.0]), drawn(2, 5, 16))
+    results = []
+    for backend in ("torch", "triton"):
+        model.use_kernels(backend)
+        assert model.kernels == backend
+        model.zero_grad()
+        velocity = model(*arguments)
+        velocity.square().sum().backward()
+        results.append([velocity.detach(), *(p.grad.clone() for p in model.parameters())])
+    for found, wanted in zip(results[1], results[0]):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max().item())
