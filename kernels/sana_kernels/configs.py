@@ -60,7 +60,7 @@ ROW = (RowConfig(block=1024, warps=4), RowConfig(block=4096, warps=8))
 #: spill registers; plain fp32 multiplications do not.
 ATTENTION = {
     2: AttentionConfig(head_dim=32, block=64, tokens=256, warps=4, precision="tf32"),
-    4: AttentionConfig(head_dim=32, block=32, tokens=256, warps=4, precision="ieee"),
+    4: AttentionConfig(head_dim=32, block=16, tokens=256, warps=4, precision="ieee"),
 }
 
 #: Gated depthwise convolution: images up to 16 tokens wide, and wider ones.
