@@ -71,9 +71,13 @@ class Guidance:
         return self.scale > 1
 
     def acts(self, t: float) -> bool:
-        """Whether the noise level of time `t` in [0, 1000] lies inside the interval."""
+        """Whether the noise level of time `t` in [0, 1000] lies inside the interval.
+
+        0 and 1 are ends of the range and bound nothing: flow-Euler starts at noise level 1 exactly.
+        """
         low, high = self.interval
-        return low < t / 1000 < high
+        level = t / 1000
+        return (low == 0 or low < level) and (high == 1 or level < high)
 
     def pag_scale_at(self, t: float) -> float:
         """Return p at time `t`."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sana_bench.errors import AssetError
+from sana_bench.metrics.geneval_classes import CLASSES
 from sana_bench.metrics.geneval_decision import PALETTE
 
 __all__ = ["CLASSES", "draw_metadata", "official_metadata"]
@@ -22,19 +23,6 @@ Record = dict[str, Any]
 OFFICIAL_SEED = 43
 OFFICIAL_DRAWS = 100
 OFFICIAL_SHA256 = "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13"
-
-# COCO's classes in detector order; three are renamed so that their prompts are unambiguous.
-_CLASS_LIST = """
-person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant,
-stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe,
-backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball
-bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife,
-spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair,
-couch, potted plant, bed, dining table, toilet, tv, laptop, computer mouse, tv remote, computer
-keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors,
-teddy bear, hair drier, toothbrush
-"""
-CLASSES = tuple(name.strip() for name in _CLASS_LIST.replace("\n", " ").split(","))
 
 _NUMBERS = ("zero", "one", "two", "three", "four")
 _RELATIONS = ("left of", "right of", "above", "below")

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sana_bench.benchmarks.geneval_prompts import CLASSES
 from sana_bench.fingerprint import directory_sha256, file_sha256
+from sana_bench.metrics.geneval_classes import CLASSES
 from sana_bench.metrics.mask2former import load_hub, load_mmdet
 from sana_bench.metrics.mask2former_images import MIN_SCORE, Found, Prepared, prepare, read_logits
 from sana_bench.metrics.object_color import ColorClassifier, crop_object
