@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers import SanaPipeline as OraclePipeline
 
 from sana_models import DCAE, load_pipeline
@@ -66,6 +67,23 @@ def test_images_equal_diffusers(random_pipeline_dir, theirs, size, steps, guidan
     reference = reference_images(
         theirs, PROMPTS, noise, num_inference_steps=steps, guidance_scale=guidance_scale
     )
+    assert_equal_images(images, reference)
+
+
+@pytest.mark.parametrize("steps", [2, 9])
+def test_flow_euler_images_equal_diffusers(random_pipeline_dir, theirs, steps):
+    """Its first step is at noise level 1 exactly, and guided as all others."""
+    ours = load_pipeline(random_pipeline_dir)
+    noise = draw_noise(len(PROMPTS), 64, 64)
+    images = ours(PROMPTS, noise=noise, steps=steps, guidance_scale=4.5, sampler="flow_euler")
+    solver, theirs.scheduler = (
+        theirs.scheduler,
+        FlowMatchEulerDiscreteScheduler(shift=ours.flow_shift),
+    )
+    try:
+        reference = reference_images(theirs, PROMPTS, noise, num_inference_steps=steps, guidance_scale=4.5)
+    finally:
+        theirs.scheduler = solver
     assert_equal_images(images, reference)
 
 

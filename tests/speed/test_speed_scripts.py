@@ -34,8 +34,9 @@ def test_the_gpu_script_on_the_processor(tmp_path):
         assert not row["left_out"]
         assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in row["seconds"].values())
     assert rows["transformer, tiny, 2 rows"]["seconds"].keys() == {"ours", "diffusers"}
-    # Twice the rows are twice the work.
-    assert rows["transformer, tiny, 4 rows"]["flops"] == 2 * rows["transformer, tiny, 2 rows"]["flops"] > 0
+    # Twice the rows are twice the work, but for the embedding of the time, which all rows share.
+    two, four = (rows[f"transformer, tiny, {n} rows"]["flops"] for n in (2, 4))
+    assert 0.99 * 2 * two < four < 2 * two
     assert "to try the script" in (tmp_path / "gpu.md").read_text()
 
 
