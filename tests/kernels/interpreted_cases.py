@@ -253,5 +253,7 @@ def test_the_whole_transformer(norm: bool) -> None:
         velocity = model(*arguments)
         velocity.square().sum().backward()
         results.append([velocity.detach(), *(p.grad.clone() for p in model.parameters())])
+    # Of the largest gradient: that of a key's bias is zero, as softmax ignores it, and holds rounding noise alone.
+    noise = 1e-5 * max(wanted.abs().max().item() for wanted in results[0])
     for found, wanted in zip(results[1], results[0]):
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max().item())
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=noise)
