@@ -237,6 +237,8 @@ def _spread(values: Sequence[float] | None) -> str:
 
 
 def _slowdowns(profile: Profile, times: Times) -> str:
+    if not profile.monitor.get("tells_slowdowns"):
+        return "not measured"
     shares = profile.monitor.get("slowdowns") or {}
     parts = [f"{name} in {100 * share:.0f} % of readings" for name, share in shares.items()]
     parts += [f"{count} images during {reason}" for reason, count in times.slowdowns.items()]
