@@ -15,7 +15,7 @@ from sana_bench.generators.settings import refuse_sana_settings
 from sana_bench.generators.torch_device import memory_errors_told, torch_dtype
 from sana_bench.suite import Variant
 
-__all__ = ["DiffusersGenerator", "find_pipeline"]
+__all__ = ["DiffusersGenerator", "find_pipeline", "forget_loaded"]
 
 
 def find_pipeline(variant: Variant, relative_to: Path) -> Path:
@@ -130,3 +130,8 @@ def _load(path: str, sha256: str, device: str, precision: str) -> Any:
         raise AssetError(f"{path}: diffusers cannot load it: {first}") from None
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def forget_loaded() -> None:
+    """Let go of the pipelines kept for the next variant, so that loading one can be timed."""
+    _load.cache_clear()

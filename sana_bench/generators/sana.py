@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sana_models.quantization import Quantization
     from sana_models.text import Conditioning
 
-__all__ = ["SanaGenerator", "guidance_of", "instruction_text", "load_sana", "tiling_of"]
+__all__ = ["SanaGenerator", "forget_loaded", "guidance_of", "instruction_text", "load_sana", "tiling_of"]
 
 
 class SanaGenerator:
@@ -188,3 +188,8 @@ def _load(
         raise AssetError(" ".join(str(error).split())) from None
     pipeline.text_encoder = sana_models.CachedTextEncoder(pipeline.text_encoder, text_cache)
     return pipeline
+
+
+def forget_loaded() -> None:
+    """Let go of the pipelines kept for the next variant, so that loading one can be timed."""
+    _load.cache_clear()

@@ -67,6 +67,8 @@ class Reading:
 class GpuProbe:
     """Reads a GPU."""
 
+    tells_slowdowns = True
+
     def __init__(self, nvml: Nvml) -> None:
         self._nvml = nvml
 
@@ -84,6 +86,7 @@ class CpuProbe:
         self._cpus = root / "sys/devices/system/cpu"
         self._info = root / "proc/cpuinfo"
         self._throttles = self._throttle_count()
+        self.tells_slowdowns = self._throttles is not None
 
     def __call__(self) -> Reading:
         before, self._throttles = self._throttles, self._throttle_count()
@@ -154,6 +157,8 @@ class Monitor:
             "clock_mhz": _spread([r.clock_mhz for r in self.readings]),
             "temperature_c": _spread([r.temperature_c for r in self.readings]),
             "power_w": _spread([r.power_w for r in self.readings]),
+            # A processor without throttle counters does not tell; that is not the same as none.
+            "tells_slowdowns": bool(getattr(self._probe, "tells_slowdowns", False)),
             "slowdowns": {name: count / len(self.readings) for name, count in sorted(reasons.items())},
             "load_average": list(self._load),
             "cores": os.cpu_count(),

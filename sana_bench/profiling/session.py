@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from sana_bench.generators import diffusers, sana
 from sana_bench.generators.base import OutOfMemoryError, SampleError
 from sana_bench.generators.torch_device import memory_errors_told
 from sana_bench.plan import CellPlan, Have
@@ -109,6 +110,9 @@ class Profiler:
         missing: dict[str, list[Have]],
         traces: Sequence[Path],
     ) -> None:
+        # What the run has loaded already would otherwise load in no time.
+        sana.forget_loaded()
+        diffusers.forget_loaded()
         with memory_errors_told(self._device):
             subjects = [Subject(plan, self._device, timer_for(self._device)) for plan in plans]
         for subject, path in zip(subjects, traces, strict=False):

@@ -152,17 +152,17 @@ def _roofline(own: Sequence[Measured]) -> Sheet:
             work = bound.work
             rows.append(
                 (
-                    f"{profile.variant}: {bound.stage}", f"{work.flops / 1e9:.3f}", f"{work.bytes / 1e6:.1f}",
+                    f"{profile.variant}: {bound.stage}", f"{work.flops / 1e9:.3g}", f"{work.bytes / 1e6:.3g}",
                     f"{work.flops / work.bytes:.1f}" if work.bytes else MISSING, f"{bound.measured_ms:.2f}",
                     MISSING if bound.share is None else f"{100 * bound.share:.0f} %",
-                    *(f"{bound.bounds_ms[name]:.4f}" for name in PEAKS),
+                    *(f"{bound.bounds_ms[name]:.2g}" for name in PEAKS),
                 )
             )  # fmt: skip
         if profile.torch_flops:
             total = sum(work["flops"] for work in profile.work.values())
             notes.append(
-                f"{profile.variant}: {total / 1e9:.3f} GFLOP an image counted from the configuration, "
-                f"{profile.torch_flops / 1e9:.3f} by torch ({100 * (total / profile.torch_flops - 1):+.2f} %)."
+                f"{profile.variant}: {total / 1e9:.4g} GFLOP an image counted from the configuration, "
+                f"{profile.torch_flops / 1e9:.4g} by torch ({100 * (total / profile.torch_flops - 1):+.2f} %)."
             )
     peaks = [profile.peaks for profile, _ in own if profile.peaks]
     if peaks:
@@ -237,6 +237,8 @@ def _spread(values: Sequence[float] | None) -> str:
 
 
 def _slowdowns(profile: Profile, times: Times) -> str:
+    if not profile.monitor.get("tells_slowdowns"):
+        return "not measured"
     shares = profile.monitor.get("slowdowns") or {}
     parts = [f"{name} in {100 * share:.0f} % of readings" for name, share in shares.items()]
     parts += [f"{count} images during {reason}" for reason, count in times.slowdowns.items()]
