@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from sana_kernels import Kernels, resolve_backend
+from sana_kernels import Backend, Kernels, resolve_backend
 from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, DCAEConfig, SanaConfig
 from sana_models.dc_ae import DCAE
 from sana_models.hub import locate
@@ -67,15 +67,15 @@ def load_transformer(
     about head counts and needs `config` (or its name in `SANA_CONFIGS`). `variant` picks files such as
     `*.fp16.safetensors` of a folder. Raises CheckpointError naming the file and the first missing, extra or
     misshapen keys, and ValueError for an unknown `config`. `kernels` is resolved for `device` (see
-    `sana_kernels.resolve_backend`, which raises KernelError, a ValueError, for kernels that cannot run there).
+    `sana_kernels.resolve_backend`, which raises KernelError, a ValueError, for kernels that cannot run there); Triton's
+    are compared with PyTorch's on the device first, and a difference is a KernelError.
     """
     backend = resolve_backend(kernels, device)
     path = locate(path, part="transformer")
     if not _is_official(path):
         model = _build(lambda: SanaTransformer(SanaConfig.from_dict(read_config(path))), path / "config.json")
         model = assign_weights(model, open_folder(path, _WEIGHTS, variant), path, device, dtype)
-        model.use_kernels(backend)
-        return model
+        return _use_kernels(model, backend, device, dtype)
     if config is None:
         raise ValueError(f"{path} needs a config; by name: {', '.join(SANA_CONFIGS)}")
     known = SANA_CONFIGS.get(config) if isinstance(config, str) else config
@@ -84,8 +84,7 @@ def load_transformer(
     tensors = open_official(path)
     model = _build(lambda: SanaTransformer(known), path)
     model = assign_weights(model, take_pieces(tensors, transformer_pieces(tensors)), path, device, dtype)
-    model.use_kernels(backend)
-    return model
+    return _use_kernels(model, backend, device, dtype)
 
 
 def load_autoencoder(
@@ -228,6 +227,17 @@ def save_pretrained(
     }
     # Written last: a folder with an index is a complete one.
     _write_json(root / "model_index.json", index)
+
+
+def _use_kernels(
+    model: SanaTransformer, backend: Backend, device: str | torch.device, dtype: torch.dtype
+) -> SanaTransformer:
+    model.use_kernels(backend)
+    if backend == "triton":
+        from sana_kernels.self_check import check_operations
+
+        check_operations(torch.device(device), dtype)
+    return model
 
 
 def _is_official(path: Path) -> bool:

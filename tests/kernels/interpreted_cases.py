@@ -7,6 +7,7 @@ other tests need them compiled. All output memory is filled with NaN first, so a
 import mmap
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ if os.environ.get("TRITON_INTERPRET") != "1":
         "runs under TRITON_INTERPRET=1, started by test_interpreted_kernels.py", allow_module_level=True
     )
 
-from sana_kernels import launch, operations
+from sana_kernels import KernelError, launch, operations, self_check
 from sana_models import SanaConfig, SanaTransformer
 
 TORCH, TRITON = operations("torch"), operations("triton")
@@ -265,3 +266,21 @@ def test_the_whole_transformer(norm: bool) -> None:
         torch.testing.assert_close(
             found, wanted, rtol=1e-4, atol=noise, msg=lambda text, name=name: f"{name}: {text}"
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_check_before_use_finds_a_wrong_kernel(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = self_check.check_operations.__wrapped__
+    check(torch.device("cpu"), dtype)
+
+    def with_wrong_residual(backend: str) -> object:
+        right = operations(backend)
+        if backend == "torch":
+            return right
+        return replace(right, gated_residual=lambda h, gate, x: right.gated_residual(h, gate, x * 1.1))
+
+    monkeypatch.setattr(self_check, "operations", with_wrong_residual)
+    with pytest.raises(KernelError, match=r"gated_residual is off by .*choose kernels 'torch'"):
+        check(torch.device("cpu"), dtype)
