@@ -18,7 +18,7 @@ Kind = Literal["generators", "metrics", "benchmarks", "loggers"]
 KINDS: tuple[Kind, ...] = ("generators", "metrics", "benchmarks", "loggers")
 # Names of sana-bench itself, which no plug-in can take over.
 _BUILT_IN: dict[Kind, frozenset[str]] = {
-    "generators": frozenset({"sana", "diffusers", "images"}),
+    "generators": frozenset({"best_of_n", "diffusers", "images", "sana"}),
     "metrics": frozenset(
         {"geneval", "clip_score", "fid", "kid", "dpg", "image_reward", "latency", "throughput"}
     ),

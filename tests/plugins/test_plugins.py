@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sana_bench import benchmarks, generators, loggers, metrics, plugins
+from sana_bench.benchmarks import latency
 from sana_bench.cli import execute
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,7 +190,7 @@ def test_built_in_names_cannot_be_taken(tmp_path, on_path) -> None:
 
 def test_every_built_in_name_is_protected() -> None:
     assert plugins._BUILT_IN["generators"] == set(generators._GENERATORS)
-    assert plugins._BUILT_IN["metrics"] == set(metrics.NAMES)
+    assert plugins._BUILT_IN["metrics"] == {*metrics.NAMES, *latency.MEASURED}
     assert plugins._BUILT_IN["benchmarks"] == set(benchmarks.NAMES)
     assert plugins._BUILT_IN["loggers"] == set(loggers.BUILT_IN)
 

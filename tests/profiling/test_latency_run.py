@@ -117,9 +117,8 @@ def test_the_profile_holds_what_was_measured(world):
         counted = sum(work["flops"] for work in profile.work.values())
         assert counted == pytest.approx(profile.torch_flops, rel=TOLERANCE)
     one, six = (profiles[name].work["transformer step"]["flops"] for name in ("fast", "slow"))
-    # Guidance acts strictly inside its interval, so not at noise level 1 where flow-Euler starts: one step of one row, then
-    # five of two rows, which share the 30,720 operations of the time embedding (width 32).
-    assert six == one + 5 * (2 * one - 30_720)
+    # Guidance acts on every step, flow-Euler's first at noise level 1 included: six steps are six times one.
+    assert six == 6 * one
 
 
 def test_summaries_name_device_and_noise(world):

@@ -151,6 +151,7 @@ def weights_before(settings: dict, folder: Path) -> dict[str, torch.Tensor]:
     """One step at a vanishing rate: what training starts from."""
     still = json.loads(json.dumps(settings))
     still["training"] |= {"steps": 1, "learning_rate": 1e-12}
+    still["data"]["stages"] = [{"image_size": 8}]
     train_here(still, folder / "start")
     return weights(folder / "start")
 
