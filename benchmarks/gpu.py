@@ -30,20 +30,13 @@ from gpu_cases import (
 )
 from side_by_side import Timing, cuda_seconds, environment, interleave, table, wall_seconds
 
+from sana_bench.profiling.roofline import find_peaks
 from sana_kernels import resolve_backend
 from sana_models.config import SANA_CONFIGS
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("kernels", "transformer", "decoder", "pipeline")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-
-#: Dense 16-bit tensor FLOP/s and bytes/s of memory, from the makers' data sheets.
-PEAKS = {
-    "A100": (312e12, 2.039e12),
-    "H100": (989e12, 3.35e12),
-    "H200": (989e12, 4.8e12),
-    "RTX 4090": (165.2e12, 1.008e12),
-}
 
 
 def main() -> int:
@@ -150,11 +143,9 @@ def floor(case: Case, scene: Scene) -> float | None:
     """Return the least seconds by the device's peaks; None for a device without known ones."""
     if scene.device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name()
-    for part, (flops, bandwidth) in PEAKS.items():
-        if part in name:
-            return max(case.flops / flops, case.bytes / bandwidth)
-    return None
+    peaks = find_peaks(torch.cuda.get_device_name())
+    precision = next(name for name, dtype in DTYPES.items() if dtype == scene.dtype)
+    return max(case.flops / peaks.flops[precision], case.bytes / peaks.bytes_per_s) if peaks else None
 
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:

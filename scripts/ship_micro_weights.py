@@ -8,6 +8,7 @@ of a run on the shipped weights to put them on the card.
 
 import argparse
 import csv
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from sana_models.checkpoints import (
 ROOT = Path(__file__).resolve().parents[1]
 TRAINED = ROOT / "results" / "train"
 WEIGHTS = ROOT / "sana_bench" / "micro" / "weights"
+VARIANTS = ("sana-micro", "sana-micro-8-steps")
 
 CARD = """# sana-micro
 
@@ -63,6 +65,7 @@ def main() -> None:
     clip = TRAINED / "clip_micro"
     if (clip / "clip").is_dir():
         ship_clip(clip)
+    write_sums()
 
 
 def ship_pipeline(scores: Path | None) -> None:
@@ -82,7 +85,7 @@ def ship_pipeline(scores: Path | None) -> None:
         text=count(parts["text_encoder"].model),
         vae=count(parts["autoencoder"]),
         rows="\n".join(training_row(name) for name in ("dc_ae_micro", "sana_micro")),
-        scores=score_table(scores) if scores else "Run `sana-bench run suites/geneval.yaml`.",
+        scores=score_rows(scores, VARIANTS) if scores else "Run `sana-bench run suites/geneval.yaml`.",
         config=(ROOT / "configs" / "train" / "sana_micro.yaml").read_text().strip(),
     )
     (target / "README.md").write_text(card, encoding="utf-8")
@@ -102,15 +105,27 @@ def training_row(name: str) -> str:
     return f"| {' | '.join(map(str, cells))} | {float(last['loss']):.4f} |"
 
 
-def score_table(path: Path) -> str:
+def score_rows(path: Path, variants: tuple[str, ...]) -> str:
+    """Return the scores of some variants of a run's report.csv as a Markdown table."""
     with path.open(newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["variant"].startswith("sana-micro")]
+        rows = [row for row in csv.DictReader(stream) if row["variant"] in variants]
     lines = ["| variant | metric | part | value | 95 % interval | images |", "|---|---|---|---|---|---|"]
     for row in rows:
         value, low, high = (f"{float(row[key]):.3f}" for key in ("value", "low", "high"))
         cells = (row["variant"], row["protocol"], row["key"], value, f"[{low}, {high}]", row["n_samples"])
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def write_sums() -> None:
+    """Renew `SHA256SUMS`: weights and what is read with them, as `sha256sum` writes it."""
+    files = sorted(
+        path for path in WEIGHTS.rglob("*") if path.suffix in (".safetensors", ".json") and path.is_file()
+    )
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  ./{path.relative_to(WEIGHTS)}\n" for path in files
+    ]
+    (WEIGHTS / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
 
 
 def ship_clip(source: Path) -> None:

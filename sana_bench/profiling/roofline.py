@@ -5,6 +5,7 @@ projection assumes that a stage reaches the same share of that bound on the othe
 that what the host does (tokenising, image encoding) takes as long. It is a projection and never ranked.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,9 +53,17 @@ PEAKS: dict[str, Peaks] = {
 }
 
 
+# Cards that share a name but neither clocks nor memory (A100 of 40 GB, RTX 4090 Laptop) have no entry.
+_DRIVER_NAMES = {
+    "A100": re.compile(r"\bA100-SXM4-80GB\b"),
+    "RTX 4090": re.compile(r"\bRTX 4090(?! (Laptop|D)\b)"),
+    "H200": re.compile(r"\bH200(?! NVL\b)"),
+}
+
+
 def find_peaks(device_name: str) -> Peaks | None:
     """Peaks of a device by the name that its driver gives; None for one without an entry."""
-    return next((peaks for key, peaks in PEAKS.items() if key in device_name), None)
+    return next((PEAKS[key] for key, name in _DRIVER_NAMES.items() if name.search(device_name)), None)
 
 
 def bound_ms(work: Work, peaks: Peaks, precision: str) -> float:

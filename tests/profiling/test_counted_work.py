@@ -114,4 +114,17 @@ def test_a_projection_keeps_each_stages_share_of_its_roofline():
 )
 def test_devices_are_found_by_the_name_of_their_driver(driver_name, key):
     assert find_peaks(driver_name) is PEAKS[key]
-    assert find_peaks("Some CPU") is None
+
+
+@pytest.mark.parametrize(
+    "driver_name",
+    [
+        "NVIDIA A100-SXM4-40GB",
+        "NVIDIA RTX A1000",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA H20",
+        "Some CPU",
+    ],
+)
+def test_a_card_that_only_shares_a_name_has_no_peaks(driver_name):
+    assert find_peaks(driver_name) is None
