@@ -15,7 +15,7 @@ __all__ = ["ImageRewardJudge", "find_reward_files"]
 
 
 class ImageRewardJudge:
-    """`yes` is the reward, `no` its negative, so the larger reward always wins. Images as `image_reward/official@1` reads them."""
+    """`yes` is the reward, `no` its negative, so the larger reward always wins; prepared as for `image_reward/official@1`."""
 
     def __init__(self, files: RewardFiles, device: str) -> None:
         self._files = files
@@ -42,4 +42,5 @@ class ImageRewardJudge:
 
 def find_reward_files() -> RewardFiles:
     """Return the files that the metric reads; raises `AssetError` naming every missing one and how to get it."""
-    return RewardFiles(*found_files("judge image_reward", FILES))
+    weights, med_config, vocabulary = found_files("judge image_reward", FILES)
+    return RewardFiles(weights, med_config, vocabulary)

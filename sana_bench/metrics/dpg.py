@@ -221,7 +221,9 @@ def build_dpg(tier: str, assets: MetricAssets, choice: MetricChoice | None = Non
     protocol = choice.pick(PROTOCOLS)
     rules = STRICT if protocol == "dpg/strict@1" else OFFICIAL
     layout = SanaGrid() if protocol == "dpg/sana-grid@1" else SingleImage()
-    return DPGMetric(protocol, MPlugJudge(find_mplug("metric 'dpg' on the full tier"), assets.device), rules, layout)
+    return DPGMetric(
+        protocol, MPlugJudge(find_mplug("metric 'dpg' on the full tier"), assets.device), rules, layout
+    )
 
 
 def find_mplug(who: str) -> Path:

@@ -89,7 +89,10 @@ def shapes_language(rows: int) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (rows, width)}
     for i in range(LAYERS):
         at = f"model.layers.{i}"
-        shapes |= {f"{at}.input_layernorm.weight": (width,), f"{at}.post_attention_layernorm.weight": (width,)}
+        shapes |= {
+            f"{at}.input_layernorm.weight": (width,),
+            f"{at}.post_attention_layernorm.weight": (width,),
+        }
         for name, out in (("q", width), ("k", GROUPS * head), ("v", GROUPS * head)):
             shapes |= {
                 f"{at}.self_attn.{name}_proj.weight": (out, width),
@@ -112,7 +115,10 @@ def shapes_vision() -> dict[str, tuple[int, ...]]:
     linear |= {f"self_attn.{name}": (width, width) for name in ("q_proj", "k_proj", "v_proj", "out_proj")}
     for i in range(LAYERS_SEEN):
         for name, shape in linear.items():
-            shapes |= {f"encoder.layers.{i}.{name}.weight": shape, f"encoder.layers.{i}.{name}.bias": shape[:1]}
+            shapes |= {
+                f"encoder.layers.{i}.{name}.weight": shape,
+                f"encoder.layers.{i}.{name}.bias": shape[:1],
+            }
         for name in ("layer_norm1", "layer_norm2"):
             shapes |= {f"encoder.layers.{i}.{name}.{part}": (width,) for part in ("weight", "bias")}
     shapes |= {"post_layernorm.weight": (width,), "post_layernorm.bias": (width,)}
@@ -162,7 +168,9 @@ def write_directory(folder: Path, *, merge: int = 3, seed: int = 0, **top) -> Pa
     index = {name: files[place % 2] for place, name in enumerate(language)}
     for file in files:
         save_file({name: language[name] for name in index if index[name] == file}, folder / "llm" / file)
-    (folder / "llm/model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    (folder / "llm/model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": index})
+    )
     save_file(draw(shapes_vision(), seed + 1), folder / "vision_tower/model.safetensors")
     save_file(draw(shapes_projector(merge), seed + 2), folder / "mm_projector/model.safetensors")
     return folder

@@ -56,14 +56,18 @@ def test_a_reward_does_not_depend_on_the_batch(reward_judge):
     prompts = [SHARED.PROMPTS[place % len(SHARED.PROMPTS)] for place in range(11)]
     together = reward_judge.judge(prompts, images)
     assert len(together) == 11
-    alone = [reward_judge.judge([prompt], image[None])[0] for prompt, image in zip(prompts, images, strict=True)]
+    alone = [
+        reward_judge.judge([prompt], image[None])[0] for prompt, image in zip(prompts, images, strict=True)
+    ]
     # Batches are padded to one size; a row's place in it may change the order of fp32 sums.
     assert [answer.yes for answer in alone] == pytest.approx([answer.yes for answer in together], abs=1e-6)
 
 
 def test_missing_files_of_image_reward_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
-    with pytest.raises(AssetError, match=r"^judge image_reward: .*ImageReward\.pt is missing.*hf download") as caught:
+    with pytest.raises(
+        AssetError, match=r"^judge image_reward: .*ImageReward\.pt is missing.*hf download"
+    ) as caught:
         build_judge(JudgeSpec(name="image_reward"), tmp_path, "cpu")
     assert "med_config.json" in str(caught.value)
     assert "vocab.txt" in str(caught.value)
@@ -125,7 +129,7 @@ def test_the_answer_is_the_geometric_mean_of_yes(vqa, images):
     assert judge.judge([PROMPT], images[2:3]) == answers[2:3]
 
 
-# float64 products of up to five terms.
+# Means nearer than 1e-9 may change places by the rounding of float64 logarithms.
 @given(st.lists(st.tuples(st.floats(-30, 30), st.floats(-30, 30)), min_size=1, max_size=5))
 def test_the_larger_mean_always_wins(pairs):
     first, second = (np.array(side) for side in zip(*pairs, strict=True))
@@ -164,7 +168,10 @@ def test_missing_weights_of_mplug_are_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     published = "xingjianleng/mplug_visual-question-answering_coco_large_en"
     for weights_, message in (
-        (None, r"^judge vqa: micro weights 'vqa' are not in .*sana-bench train configs/train/vqa_micro\.yaml"),
+        (
+            None,
+            r"^judge vqa: micro weights 'vqa' are not in .*sana-bench train configs/train/vqa_micro\.yaml",
+        ),
         (published, rf"^judge vqa: .*hf download {published}"),
         ("./none", "there is no folder"),
     ):

@@ -47,7 +47,9 @@ def images() -> np.ndarray:
 
 def ids_by_hand(words, prompt: str, n_tiles: int) -> list[int]:
     text = (
-        "<|im_start|>user\n" + "<image>\n" * n_tiles + "You are an AI assistant specializing in image analysis and "
+        "<|im_start|>user\n"
+        + "<image>\n" * n_tiles
+        + "You are an AI assistant specializing in image analysis and "
         "ranking. Your task is to analyze and compare image based on how well they match the given prompt.\nThe given "
         f"prompt is:{prompt}. Please consider the prompt and the image to make a decision and response directly with "
         "'yes' or 'no'.<|im_end|>\n<|im_start|>assistant\n"
@@ -130,7 +132,9 @@ def test_answers_are_those_of_the_network_by_hand(tmp_path, images, merge):
     for prompt, image, answer in zip(PROMPTS, images, answers, strict=True):
         tiles = tiles_of(image, read_config(tmp_path))
         assert len(tiles) == 3 * 2 + 1
-        logs = by_hand.log_probabilities(tiles.astype(np.float64), ids_by_hand(by_hand.words, prompt, len(tiles)))
+        logs = by_hand.log_probabilities(
+            tiles.astype(np.float64), ids_by_hand(by_hand.words, prompt, len(tiles))
+        )
         assert answer.yes == pytest.approx(logs[yes], abs=CLOSE)
         assert answer.no == pytest.approx(logs[no], abs=CLOSE)
     # Else the comparison could not tell right from wrong.
@@ -213,7 +217,9 @@ def test_identity_covers_weights_and_instruction(judge, folder, tmp_path):
 
 def test_a_template_named_by_the_directory_is_used(tmp_path):
     folder = write_directory(tmp_path, chat_template="plain")
-    (folder / "plain.jinja").write_text("{% for message in messages %}\n    {{ message['content'] }}\n{% endfor %}\n")
+    (folder / "plain.jinja").write_text(
+        "{% for message in messages %}\n    {{ message['content'] }}\n{% endfor %}\n"
+    )
     judge = VilaJudge(folder, "cpu")
     judge.load()
     assert judge._tokenizer.decode(judge._ids("a cat", 1)).startswith("<image>\nYou are")
@@ -287,7 +293,12 @@ def test_tied_weights_may_be_stored_twice_but_not_differ(tmp_path, images):
     ("file", "key", "value", "message"),
     [
         ("config.json", "dynamic_s2", True, "it uses dynamic_s2"),
-        ("config.json", "image_aspect_ratio", "dynamic_s2", "image_aspect_ratio is 'dynamic_s2'; known: dynamic"),
+        (
+            "config.json",
+            "image_aspect_ratio",
+            "dynamic_s2",
+            "image_aspect_ratio is 'dynamic_s2'; known: dynamic",
+        ),
         ("config.json", "mm_vision_select_feature", "patch", "mm_vision_select_feature is 'patch'"),
         ("config.json", "image_encoder", {"_target_": "x.TSPImageEncoder"}, "only a plain BasicImageEncoder"),
         ("mm_projector/config.json", "mm_projector_type", "mlp2x_gelu", "mm_projector_type is 'mlp2x_gelu'"),
@@ -311,7 +322,9 @@ def test_missing_files_and_folders_are_named(tmp_path, monkeypatch):
         VilaJudge(folder, "cpu")
     monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    with pytest.raises(AssetError, match=r"hf download Efficient-Large-Model/NVILA-Lite-2B-Verifier") as caught:
+    with pytest.raises(
+        AssetError, match=r"hf download Efficient-Large-Model/NVILA-Lite-2B-Verifier"
+    ) as caught:
         build_judge(JudgeSpec(name="vila"), tmp_path, "cpu")
     assert "llm/, vision_tower/, mm_projector/" in str(caught.value)
     assert "\n" not in str(caught.value)
