@@ -201,18 +201,18 @@ def resolve_weights(weights: str, relative_to: Path) -> Path:
     return directory
 
 
-def resolve_folder(weights: str, relative_to: Path) -> Path:
+def resolve_folder(weights: str, relative_to: Path, files: str | None = None) -> Path:
     """Return the local folder that `weights` names, whatever is in it.
 
     `weights` is `micro://NAME`, a path (absolute, `~`, or starting with `.`: relative to `relative_to`), or a
     hub id `owner/name[@revision]`, optionally with `hf://` in front, looked up under the data root and in the
     hub cache.
-    Raises `AssetError` that names the missing files and how to get them.
+    Raises `AssetError` that names the missing files (`files`; those of a pipeline unless it is given) and how to get them.
     """
     if weights.startswith(MICRO_SCHEME):
         directory = _micro_directory(weights.removeprefix(MICRO_SCHEME))
     elif weights.startswith(HUB_SCHEME) or is_hub_id(weights, relative_to):
-        directory = _hub_directory(weights.removeprefix(HUB_SCHEME))
+        directory = _hub_directory(weights.removeprefix(HUB_SCHEME), files)
     else:
         directory = (relative_to / Path(weights).expanduser()).resolve()
         if not directory.is_dir():
@@ -277,7 +277,7 @@ def is_hub_id(weights: str, relative_to: Path) -> bool:
     return bool(_HUB_ID.fullmatch(weights)) and not (relative_to / weights).is_dir()
 
 
-def _hub_directory(hub_id: str) -> Path:
+def _hub_directory(hub_id: str, files: str | None) -> Path:
     name, _, revision = hub_id.partition("@")
     local = data_root() / "models" / name
     if local.is_dir() and not revision:
@@ -285,7 +285,7 @@ def _hub_directory(hub_id: str) -> Path:
     snapshot = _hub_snapshot(name, revision or "main")
     if snapshot is not None:
         return snapshot
-    files = ", ".join(" or ".join(patterns) for patterns in _PIPELINE_FILES)
+    files = files or ", ".join(" or ".join(patterns) for patterns in _PIPELINE_FILES)
     pinned = f" --revision {revision}" if revision else ""
     raise AssetError(
         f"weights {hub_id!r} are missing (neither in {local} nor in {hub_cache()}): {files}; "

@@ -1,8 +1,9 @@
-"""What this installation knows by name: the benchmarks with their metrics, and the generators."""
+"""What this installation knows by name: the benchmarks with their metrics, the generators, and the judges."""
 
 from collections.abc import Iterator, Mapping
 
 from sana_bench import benchmarks, generators, plugins
+from sana_bench.generators import judges
 from sana_bench.suite import Catalogue
 
 __all__ = ["catalogue"]
@@ -31,4 +32,4 @@ class _Benchmarks(Mapping[str, tuple[str, ...]]):
 
 def catalogue() -> Catalogue:
     """Return the names that suite and variant files may use."""
-    return Catalogue(_Benchmarks(), tuple(generators.names()))
+    return Catalogue(_Benchmarks(), tuple(generators.names()), tuple(judges.names()))

@@ -56,9 +56,16 @@ def metric_needs(suite: Suite) -> tuple[list[str], list[str]]:
 
 
 def hub_ids(variants: Iterable[Variant], relative_to: Path) -> list[str]:
-    """The hub repositories `owner/name[@revision]` that variants take their weights from, each once."""
-    weights = (variant.model.weights.removeprefix("hf://") for variant in variants)
-    return list(dict.fromkeys(name for name in weights if is_hub_id(name, relative_to)))
+    """The hub repositories `owner/name[@revision]` of variants' weights and of their judges', each once."""
+    weights: list[str] = []
+    for variant in variants:
+        weights.append(variant.model.weights)
+        judge = variant.best_of_n.judge if variant.best_of_n is not None else None
+        # mPLUG is published as a pickle, of which `fetch` brings none.
+        if judge is not None and judge.weights is not None and judge.name != "vqa":
+            weights.append(judge.weights)
+    names = [name.removeprefix("hf://") for name in weights]
+    return list(dict.fromkeys(name for name in names if is_hub_id(name, relative_to)))
 
 
 def _url(entry: Mapping[str, Any]) -> str:

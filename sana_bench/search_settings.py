@@ -12,7 +12,9 @@ _METRIC_JUDGES = ("detector", "geneval", "mask2former", "micro_detector")
 
 def _check_judge(name: str) -> str:
     if name in _METRIC_JUDGES:
-        raise ValueError("that is what the benchmark scores with; choose clip_score or vision_language")
+        raise ValueError(
+            "that is what the benchmark scores with; choose another judge, such as clip_score or vila"
+        )
     return name
 
 

@@ -189,10 +189,11 @@ class SuiteFile(_Spec):
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The names that suites and variants may use: metrics by benchmark, and generators."""
+    """The names that suites and variants may use: metrics by benchmark, generators, and judges of inference-time scaling."""
 
     benchmarks: Mapping[str, tuple[str, ...]]
     generators: tuple[str, ...]
+    judges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -400,12 +401,20 @@ def load_variant(path: Path, catalogue: Catalogue, overrides: Sequence[_Override
             f"{document.origin(('name',))}: name is {variant.name!r}, the file name says {name!r}"
         )
     check_origin(document)
-    if variant.generator not in catalogue.generators:
-        raise SuiteError(
-            f"{document.origin(('generator',))}: unknown generator {variant.generator!r}"
-            f"{nearest(variant.generator, catalogue.generators)}; known: {', '.join(catalogue.generators)}"
-        )
+    _check_known(document, ("generator",), "generator", variant.generator, catalogue.generators)
+    if variant.best_of_n is not None:
+        search = variant.best_of_n
+        place = ("best_of_n", "generator")
+        _check_known(document, place, "generator", search.generator, catalogue.generators)
+        _check_known(document, ("best_of_n", "judge", "name"), "judge", search.judge.name, catalogue.judges)
     return variant
+
+
+def _check_known(document: Document, place: KeyPath, kind: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise SuiteError(
+            f"{document.origin(place)}: unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}"
+        )
 
 
 def _check_overridden_variants(overrides: Sequence[_Override], names: Sequence[str], kind: str) -> None:

@@ -167,15 +167,46 @@ def _build_clip(spec: JudgeSpec, relative_to: Path, device: str) -> Judge:
     return ClipJudge(micro_weights_root() / "clip")
 
 
+def _build_image_reward(spec: JudgeSpec, relative_to: Path, device: str) -> Judge:
+    from sana_bench.generators.reward_judge import ImageRewardJudge, find_reward_files
+
+    if spec.weights is not None:
+        raise SuiteError("best_of_n.judge: image_reward reads the metric's files and takes no weights")
+    _needs_fp32(spec)
+    return ImageRewardJudge(find_reward_files(), device)
+
+
+def _build_vqa(spec: JudgeSpec, relative_to: Path, device: str) -> Judge:
+    from sana_bench.generators.vqa_judge import find_vqa_judge
+
+    _needs_fp32(spec)
+    return find_vqa_judge(spec.weights, relative_to, device)
+
+
+def _build_vila(spec: JudgeSpec, relative_to: Path, device: str) -> Judge:
+    from sana_bench.generators.vila_judge import VilaJudge, find_verifier
+
+    return VilaJudge(find_verifier(spec.weights, relative_to), device, spec.precision)
+
+
+def _needs_fp32(spec: JudgeSpec) -> None:
+    if spec.precision != "fp32":
+        raise SuiteError(f"best_of_n.judge: {spec.name} computes in fp32; precision is {spec.precision}")
+
+
 def _build_vision_language(spec: JudgeSpec, relative_to: Path, device: str) -> Judge:
     if spec.weights is None:
         raise SuiteError("best_of_n.judge: vision_language needs weights, a folder or hub id on this machine")
-    return VisionLanguageJudge(resolve_folder(spec.weights, relative_to), device, spec.precision)
+    folder = resolve_folder(spec.weights, relative_to, "an image-text-to-text model with its processor")
+    return VisionLanguageJudge(folder, device, spec.precision)
 
 
 _JUDGES: dict[str, _Registration] = {
     "clip_score": _Registration(_build_clip),
+    "image_reward": _Registration(_build_image_reward),
+    "vila": _Registration(_build_vila),
     "vision_language": _Registration(_build_vision_language),
+    "vqa": _Registration(_build_vqa),
 }
 
 

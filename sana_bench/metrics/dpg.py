@@ -25,7 +25,7 @@ from sana_bench.metrics.images import load_image
 from sana_bench.metrics.vqa import Answer, Judge, MPlugJudge
 from sana_bench.results.statistics import clustered_proportion
 
-__all__ = ["OFFICIAL", "PROTOCOLS", "STRICT", "DPGMetric", "Rules", "build_dpg"]
+__all__ = ["MPLUG_ID", "OFFICIAL", "PROTOCOLS", "STRICT", "DPGMetric", "Rules", "build_dpg", "find_mplug"]
 
 #: Protocols of the full tier; a judge of `sana_bench.metrics.vqa_vlm` names its own, `dpg/vlm-<model>@1`.
 PROTOCOLS = ("dpg/official@1", "dpg/strict@1", "dpg/sana-grid@1")
@@ -221,10 +221,16 @@ def build_dpg(tier: str, assets: MetricAssets, choice: MetricChoice | None = Non
     protocol = choice.pick(PROTOCOLS)
     rules = STRICT if protocol == "dpg/strict@1" else OFFICIAL
     layout = SanaGrid() if protocol == "dpg/sana-grid@1" else SingleImage()
-    return DPGMetric(protocol, MPlugJudge(_mplug_folder(), assets.device), rules, layout)
+    return DPGMetric(
+        protocol, MPlugJudge(find_mplug("metric 'dpg' on the full tier"), assets.device), rules, layout
+    )
 
 
-def _mplug_folder() -> Path:
+def find_mplug(who: str) -> Path:
+    """Return the folder of the published judge, below the data root or in the hub cache.
+
+    Raises `AssetError` that begins with `who` and says how to get it.
+    """
     local = data_root() / "mplug"
     if local.is_dir():
         return local
@@ -232,6 +238,6 @@ def _mplug_folder() -> Path:
         return resolve_folder(MPLUG_ID, Path("/"))
     except AssetError:
         raise AssetError(
-            f"metric 'dpg' on the full tier: {local} is missing, and so is the judge in the hub cache; "
+            f"{who}: {local} is missing, and so is the judge in the hub cache; "
             f"get it with `hf download {MPLUG_ID}`"
         ) from None

@@ -22,6 +22,11 @@ def refuse(metric: str, names: Sequence[str]) -> AssetError:
 
 def required(metric: str, names: Sequence[str]) -> list[Path]:
     """The local paths of the files that `metric` needs; `AssetError` naming every missing one and how to get it."""
+    return found_files(f"metric {metric!r} on the full tier", names)
+
+
+def found_files(who: str, names: Sequence[str]) -> list[Path]:
+    """The local paths of files of the full tier; `AssetError` that begins with `who`, as `required`."""
     assets = Assets("full")
     found, lacking = [], []
     for name in names:
@@ -30,5 +35,5 @@ def required(metric: str, names: Sequence[str]) -> list[Path]:
         except AssetError as error:
             lacking.append(str(error))
     if lacking:
-        raise AssetError(f"metric {metric!r} on the full tier: {'; '.join(lacking)}")
+        raise AssetError(f"{who}: {'; '.join(lacking)}")
     return found

@@ -21,12 +21,15 @@ from sana_bench.results.statistics import clustered_bootstrap
 if TYPE_CHECKING:
     from sana_bench.metrics.image_reward_network import RewardNetwork, VisionSize, WordPieces
 
-__all__ = ["PROTOCOLS", "ImageReward", "RewardFiles", "build_image_reward"]
+__all__ = ["BATCH", "FILES", "PROTOCOLS", "ImageReward", "RewardFiles", "build_image_reward"]
 
 # What each protocol does to an image before the network's own resizing.
 PROTOCOLS = {"image_reward/official@1": "png", "image_reward/sana-jpeg@1": "jpeg"}
 
-_BATCH = 8
+#: Weights, configuration and vocabulary, as assets of the full tier.
+FILES = ("image_reward_weights", "image_reward_config", "bert_vocabulary")
+#: Pairs that go through the network together.
+BATCH = 8
 _THREADS = 4
 
 
@@ -55,6 +58,21 @@ class RewardFiles:
 
         return WordPieces(self._paths[2])
 
+    def rewards(self, pixels: np.ndarray, texts: Sequence[str], device: str) -> list[float]:
+        """Rewards of at most `BATCH` pairs of prepared pixels (n, 3, size, size) and texts.
+
+        Padded to the fixed size: a reward does not depend on what is scored with it.
+        """
+        import torch
+
+        lacking = BATCH - len(texts)
+        padded = np.concatenate([pixels, np.zeros((lacking, *pixels.shape[1:]), np.float32)])
+        ids, mask = self.tokens([*texts, *[""] * lacking])
+        network = self.network.to(device)
+        with torch.inference_mode():
+            values = network(torch.from_numpy(padded).to(device), ids.to(device), mask.to(device))
+        return [float(value) for value in values[: len(texts)].cpu()]
+
 
 class ImageReward:
     """One reward an image; the summary is the mean of prompt means."""
@@ -78,9 +96,9 @@ class ImageReward:
             lambda sample: clip_pixels(load_preset(sample.image_path, self._codec), size), samples, _THREADS
         )
         rows = []
-        for batch in batches(zip(samples, pixels, strict=True), _BATCH):
+        for batch in batches(zip(samples, pixels, strict=True), BATCH):
             texts = [sample.prompt.text for sample, _ in batch]
-            values = self._rewards(np.stack([image for _, image in batch]), texts)
+            values = self._files.rewards(np.stack([image for _, image in batch]), texts, self._device)
             rows += [
                 ScoreRow(sample.id, sample.prompt.id, sample.prompt.tag, value)
                 for (sample, _), value in zip(batch, values, strict=True)
@@ -104,20 +122,6 @@ class ImageReward:
             )
         ]  # fmt: skip
 
-    def _rewards(self, pixels: np.ndarray, texts: Sequence[str]) -> list[float]:
-        """Rewards of one batch, padded to the fixed size: a score does not depend on what was scored with it."""
-        import torch
-
-        lacking = _BATCH - len(texts)
-        padded = np.concatenate([pixels, np.zeros((lacking, *pixels.shape[1:]), np.float32)])
-        ids, mask = self._files.tokens([*texts, *[""] * lacking])
-        network = self._files.network.to(self._device)
-        with torch.inference_mode():
-            values = network(
-                torch.from_numpy(padded).to(self._device), ids.to(self._device), mask.to(self._device)
-            )
-        return [float(value) for value in values[: len(texts)].cpu()]
-
 
 def build_image_reward(tier: str, assets: MetricAssets, choice: MetricChoice) -> ImageReward:
     """ImageReward of the full tier.
@@ -131,6 +135,5 @@ def build_image_reward(tier: str, assets: MetricAssets, choice: MetricChoice) ->
     choice.needs_full_tier(tier)
     protocol = choice.pick(tuple(PROTOCOLS))
     choice.parameters_among({})
-    names = ("image_reward_weights", "image_reward_config", "bert_vocabulary")
-    weights, med_config, vocabulary = required("image_reward", names)
+    weights, med_config, vocabulary = required("image_reward", FILES)
     return ImageReward(protocol, RewardFiles(weights, med_config, vocabulary), assets.device)

@@ -94,6 +94,29 @@ class MPlugJudge:
 
         if not questions:
             return []
+        with torch.inference_mode():
+            found = self.network.answer(*self._asked(image, questions))
+        return [Answer(self._text(hypotheses[0].tokens)) for hypotheses in found]
+
+    def log_odds(self, image: NDArray[np.uint8], questions: Sequence[str]) -> NDArray[np.float64]:
+        """Log-probability of yes less that of no as the first word of each answer, (questions,): one step, no search.
+
+        Raises `AssetError` for a vocabulary in which yes or no is not one word.
+        """
+        import torch
+
+        words = self.tokenizer.convert_tokens_to_ids(["yes", "no"])
+        if self.tokenizer.unk_token_id in words:
+            raise AssetError(f"{self._folder}: the vocabulary has no single word for yes or for no")
+        with torch.inference_mode():
+            logits = self.network.first_logits(*self._asked(image, questions))[:, words].double().cpu()
+        # The normalisation over the vocabulary is the same for both.
+        return (logits[:, 0] - logits[:, 1]).numpy()
+
+    def _asked(self, image: NDArray[np.uint8], questions: Sequence[str]) -> "tuple[Tensor, Tensor, Tensor]":
+        """Image tokens, ids and mask, one row a question."""
+        import torch
+
         pixels = image_to_pixels(image, self.network.config.image_res).to(self._device)
         asked = self.tokenizer(
             [question.lower() for question in questions],
@@ -104,8 +127,7 @@ class MPlugJudge:
         ).to(self._device)
         with torch.inference_mode():
             tokens = self.network.encode_images(pixels[None]).expand(len(questions), -1, -1)
-            found = self.network.answer(tokens, asked["input_ids"], asked["attention_mask"])
-        return [Answer(self._text(hypotheses[0].tokens)) for hypotheses in found]
+        return tokens, asked["input_ids"], asked["attention_mask"]
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(

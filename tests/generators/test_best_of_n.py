@@ -262,6 +262,14 @@ sampler: {{steps: 2, guidance_scale: 2.0}}
         ("best_of_n: {candidates: 5, judge: {name: clip_score}}", "power of two"),
         ("best_of_n: {candidates: 4, keep: 8, judge: {name: clip_score}}", "must not be larger"),
         ("best_of_n: {judge: {name: clip_score}}", "candidates"),
+        (
+            "best_of_n: {candidates: 4, judge: {name: villa}}",
+            r"unknown judge 'villa' \(did you mean 'vila'\?\); known: clip_score, image_reward, vila",
+        ),
+        (
+            "best_of_n: {generator: sanna, candidates: 4, judge: {name: clip_score}}",
+            r"unknown generator 'sanna' \(did you mean 'sana'\?\)",
+        ),
         ("", "belong together"),
     ],
 )
@@ -279,6 +287,9 @@ def test_bad_variants_are_one_clear_line(tmp_path: Path, section, message):
         (JudgeSpec(name="clipscore"), "did you mean 'clip_score'"),
         (JudgeSpec(name="clip_score", weights="x"), "takes no weights"),
         (JudgeSpec(name="vision_language"), "needs weights"),
+        (JudgeSpec(name="image_reward", weights="x"), "takes no weights"),
+        (JudgeSpec(name="image_reward", precision="bf16"), "computes in fp32; precision is bf16"),
+        (JudgeSpec(name="vqa", precision="fp16"), "computes in fp32; precision is fp16"),
     ],
 )
 def test_judges_that_cannot_be_built_are_refused(tmp_path: Path, spec, message):

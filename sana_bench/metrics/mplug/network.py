@@ -129,6 +129,12 @@ class MPlugVQA(nn.Module):
             device=ids.device,
         )
 
+    def first_logits(self, image: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """Logits (B, vocabulary) of the first word of each question's answer; arguments as for `answer`."""
+        states, states_mask = self.fuse(image, ids, mask)
+        start = torch.full((len(ids), 1, 1), START, device=ids.device)
+        return self.logits(self.decode(start, self.context(states), states_mask)[:, 0, -1])
+
     def answer_loss(self, image: Tensor, ids: Tensor, mask: Tensor, answers: Tensor) -> Tensor:
         """Cross-entropy of each right answer's tokens, summed: shape (B,).
 

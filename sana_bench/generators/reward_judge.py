@@ -1,0 +1,46 @@
+"""ImageReward as a judge of inference-time scaling: the metric's own network, files and preparation of images."""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from sana_bench.generators.tournament import Answer
+from sana_bench.metrics.full_tier import found_files
+from sana_bench.metrics.image_reward import BATCH, FILES, RewardFiles
+from sana_bench.metrics.pixels import clip_pixels
+
+__all__ = ["ImageRewardJudge", "find_reward_files"]
+
+
+class ImageRewardJudge:
+    """`yes` is the reward, `no` its negative, so the larger reward always wins; prepared as for `image_reward/official@1`."""
+
+    def __init__(self, files: RewardFiles, device: str) -> None:
+        self._files = files
+        self._device = device
+
+    def load(self) -> None:
+        """Raises `AssetError` for files that are not ImageReward's."""
+        self._files.network.to(self._device)
+        _ = self._files.tokens
+
+    def identity(self) -> dict[str, Any]:
+        return {"judge": "image_reward@1", **self._files.identity()}
+
+    def judge(self, prompts: Sequence[str], images: np.ndarray) -> list[Answer]:
+        size = self._files.network.image_size
+        pairs = iter(zip(prompts, images, strict=True))
+        answers: list[Answer] = []
+        while batch := list(islice(pairs, BATCH)):
+            pixels = np.stack([clip_pixels(image, size) for _, image in batch])
+            rewards = self._files.rewards(pixels, [prompt for prompt, _ in batch], self._device)
+            answers += [Answer(reward, -reward) for reward in rewards]
+        return answers
+
+
+def find_reward_files() -> RewardFiles:
+    """Return the files that the metric reads; raises `AssetError` naming every missing one and how to get it."""
+    weights, med_config, vocabulary = found_files("judge image_reward", FILES)
+    return RewardFiles(weights, med_config, vocabulary)
