@@ -62,9 +62,8 @@ def count_image_work(generator: Generator, variant: Variant, request: Request) -
     if not isinstance(generator, SanaGenerator) or variant.quantization != "none" or variant.model.tiling:
         return None
     pipeline = generator.pipeline
-    generator.forget()
     counter = FlopCounterMode(display=False)
-    with _watching(pipeline) as shapes, counter:
+    with _encoding_anew(pipeline.text_encoder), _watching(pipeline) as shapes, counter:
         generator.generate([request])
     config = pipeline.transformer.config
     gemma = pipeline.text_encoder.model.config
@@ -85,6 +84,21 @@ def count_image_work(generator: Generator, variant: Variant, request: Request) -
         for stage, parts in totals.items()
     }
     return ImageWork(stages, counter.get_total_flops())
+
+
+@contextmanager
+def _encoding_anew(encoder: Any) -> Iterator[None]:
+    """Let prompts be encoded although they were before, in memory or on disk."""
+    folder = getattr(encoder, "folder", None)
+    encoder.forget()
+    if folder is not None:
+        encoder.folder = None
+    try:
+        yield
+    finally:
+        if folder is not None:
+            encoder.folder = folder
+            encoder.forget()
 
 
 @contextmanager
