@@ -50,7 +50,7 @@ def table_scaling(table: Table) -> list[Sheet]:
     """The table of a ranking; empty where nothing is inference-scaled."""
     rows = [
         _Row(entry.variant, entry.kind, entry.derived_from, entry.cost,
-             {name: cell for name, cell in entry.numbers.items() if name not in _SPEED})
+             {column.metric: entry.numbers[column.metric] for column in table.columns if column.metric not in _SPEED})
         for entry in table.entries
     ]  # fmt: skip
     return _sheet(table.benchmark, rows)
@@ -70,17 +70,27 @@ def _sheet(benchmark: str, rows: Sequence[_Row]) -> list[Sheet]:
         for row in (base, *(r for r in scaled if r.derived_from == base.variant))
     ]
     shown += [row for row in scaled if row not in shown]
-    counted = [row.cost.flops for row in shown if row.cost is not None and row.cost.flops is not None]
-    unit, size = flops_unit(counted)
-    header = ["", "over", "images generated", "generation, s", "judging, s", f"generation, {unit}", f"judging, {unit}",
-              "compute", *(f"gain in {metric_label(name)}" for name in metrics)]  # fmt: skip
-    cells = [
-        (row.variant, row.derived_from if row.kind == "inference_scaled" else MISSING, *_cost(row, by_name.get(row.derived_from), size),
-         *(_gain(row, name) if row.kind == "inference_scaled" else MISSING for name in metrics))
+    counted = [
+        flops
         for row in shown
+        if row.cost
+        for flops in (row.cost.generation_flops, row.cost.judge_flops)
+        if flops
+    ]
+    unit, size = flops_unit(counted)
+    header = [
+        "", "over", "images generated", "generation, s", "judging, s", f"generation, {unit}", f"judging, {unit}", "compute",
+        *(f"gain in {metric_label(name)}" for name in metrics),
     ]  # fmt: skip
+    cells = [_cells(row, by_name.get(row.derived_from), size, list(metrics)) for row in shown]
     title = f"Scaling at inference: cost of a delivered image, and gain, on {metric_label(benchmark)}"
     return [Sheet(title=title, header=header, rows=cells, notes=_notes(shown, scaled, metrics))]
+
+
+def _cells(row: _Row, base: _Row | None, size: float, metrics: Sequence[str]) -> tuple[str, ...]:
+    if row.kind != "inference_scaled":
+        return (row.variant, MISSING, *_cost(row, None, size), *(MISSING for _ in metrics))
+    return (row.variant, row.derived_from, *_cost(row, base, size), *(_gain(row, name) for name in metrics))
 
 
 def _cost(row: _Row, base: _Row | None, size: float) -> list[str]:
