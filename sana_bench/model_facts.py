@@ -95,7 +95,8 @@ def count_flops(cell: Cell, generator: Generator) -> dict[str, int] | None:
         return None
     key = cell.benchmark.samples[0]
     try:
-        work = count_image_work(generator, variant, Request(key.prompt.text, cell.noise_seed(key), key.index))
+        request = Request(key.prompt.text, cell.noise_seed(key), key.index)
+        work = count_image_work(generator, variant, request, anew=False)
     except (SampleError, OutOfMemoryError):  # the run itself will tell of it
         return None
     return {stage: found.flops for stage, found in work.stages.items()} if work is not None else None

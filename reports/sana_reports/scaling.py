@@ -79,18 +79,18 @@ def _sheet(benchmark: str, rows: Sequence[_Row]) -> list[Sheet]:
     ]
     unit, size = flops_unit(counted)
     header = [
-        "", "over", "images generated", "generation, s", "judging, s", f"generation, {unit}", f"judging, {unit}", "compute",
-        *(f"gain in {metric_label(name)}" for name in metrics),
+        "", "over", *(f"gain in {metric_label(name)}" for name in metrics), "images generated", "generation, s",
+        "judging, s", f"generation, {unit}", f"judging, {unit}", "compute",
     ]  # fmt: skip
     cells = [_cells(row, by_name.get(row.derived_from), size, list(metrics)) for row in shown]
-    title = f"Scaling at inference: cost of a delivered image, and gain, on {metric_label(benchmark)}"
+    title = f"What scaling at inference gains on {metric_label(benchmark)}, and what a delivered image costs"
     return [Sheet(title=title, header=header, rows=cells, notes=_notes(shown, scaled, metrics))]
 
 
 def _cells(row: _Row, base: _Row | None, size: float, metrics: Sequence[str]) -> tuple[str, ...]:
     if row.kind != "inference_scaled":
-        return (row.variant, MISSING, *_cost(row, None, size), *(MISSING for _ in metrics))
-    return (row.variant, row.derived_from, *_cost(row, base, size), *(_gain(row, name) for name in metrics))
+        return (row.variant, MISSING, *(MISSING for _ in metrics), *_cost(row, None, size))
+    return (row.variant, row.derived_from, *(_gain(row, name) for name in metrics), *_cost(row, base, size))
 
 
 def _cost(row: _Row, base: _Row | None, size: float) -> list[str]:
