@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from math import prod
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,16 +11,18 @@ from urllib.parse import quote
 import numpy as np
 import yaml
 
-from sana_bench.assets import resolve_weights, safetensors_shapes
+from sana_bench import model_facts
+from sana_bench.assets import resolve_weights
 from sana_bench.errors import AssetError, UsageError, nearest
 from sana_bench.fingerprint import FileHashes, HashCache, directory_sha256, fingerprint
 from sana_bench.profiling.identity import PROTOCOLS, comparable
 from sana_bench.report import build_report_data
-from sana_bench.resolve import NOT_WEIGHTS, SampleKey
+from sana_bench.resolve import NOT_WEIGHTS
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.statistics import t_interval
 from sana_bench.results.store import Store
 from sana_bench.run_files import RunFiles
+from sana_bench.scaling import Scores, image_scores, paired_gain
 from sana_reports import SummaryCell, VariantInfo
 from sana_reports.leaderboard_data import Column, Contrast, Entry, Incomplete, Leaderboard, Table
 
@@ -33,13 +34,14 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True)
 class _Result:
-    """A complete variant of one run on one benchmark, with its values by prompt for each metric."""
+    """A complete variant of one run on one benchmark, with its values by image and by prompt for each metric."""
 
     tier: str
     benchmark: str
     workload: str
     columns: tuple[Column, ...]
     entry: Entry
+    scores: Mapping[str, Scores]
     values: Mapping[str, Mapping[str, tuple[str, float]]]
 
 
@@ -138,7 +140,9 @@ def _read_run(
                     )
                 )
                 continue
-            entry = _entry(described, infos[described["name"]], cells, files, run, link, hashes)
+            entry = _entry(
+                described, bench["name"], infos[described["name"]], cells, files, run, link, hashes
+            )
             results.append(_result(store, files, resolved["tier"], bench, rows, entry))
     return results, incomplete
 
@@ -157,6 +161,7 @@ def _reasons(
 
 def _entry(
     described: Mapping[str, Any],
+    benchmark: str,
     info: VariantInfo,
     cells: Mapping[str, SummaryCell],
     files: RunFiles,
@@ -176,7 +181,11 @@ def _entry(
         created=str(run["created"]),
         weights=weights,
         weights_sha256=sha256,
-        parameters=count_parameters(weights, sha256, hashes),
+        parameters=info.parameters or count_parameters(weights, sha256, hashes),
+        depth=info.depth,
+        cut_from=info.cut_from,
+        cut_from_depth=info.cut_from_depth,
+        cost=info.costs.get(benchmark),
         latency=info.latency,
         numbers=cells,
         report=link,
@@ -193,16 +202,12 @@ def _result(
 ) -> _Result:
     overall = [row for row in rows if row.key == OVERALL]
     prompts = files.read_prompts(bench["name"])
-    judged = {prompt.id: SampleKey(prompt, 0).judged_sha256 for prompt in prompts.values()}
+    scores = {row.metric: image_scores(store, row, prompts, bench["images_per_prompt"]) for row in overall}
     values: dict[str, Mapping[str, tuple[str, float]]] = {}
     for row in overall:
-        images = [image for image in store.images(row.image_key).values() if image.status == "ok"]
-        scores = store.scores(row.metric_key, (str(image.sha256) for image in images))
         by_prompt: dict[str, list[float]] = {}
-        for image in images:
-            score = scores.get((str(image.sha256), judged.get(image.prompt_id, "")))
-            if score is not None and image.index < bench["images_per_prompt"]:
-                by_prompt.setdefault(image.prompt_id, []).append(score.value)
+        for (prompt, _), score in scores[row.metric].items():
+            by_prompt.setdefault(prompt, []).append(score.value)
         if by_prompt and all(len(found) == bench["images_per_prompt"] for found in by_prompt.values()):
             values[row.metric] = {
                 key: (prompts[key].tag, float(np.mean(by_prompt[key]))) for key in sorted(by_prompt)
@@ -218,7 +223,7 @@ def _result(
         Column(metric=row.metric, protocol=row.protocol, unit=row.unit, higher_is_better=row.higher_is_better)
         for row in sorted(overall, key=lambda row: bench["metrics"].index(row.metric))
     )
-    return _Result(tier, bench["name"], workload[:12], columns, entry, values)
+    return _Result(tier, bench["name"], workload[:12], columns, entry, scores, values)
 
 
 def _evaluator(store: Store, row: SummaryRecord) -> str:
@@ -241,7 +246,7 @@ def _tables(results: Iterable[_Result]) -> list[Table]:
                 benchmark=benchmark,
                 workload=workload,
                 columns=chosen[0].columns,
-                entries=[result.entry for result in chosen],
+                entries=[_with_gains(result, chosen) for result in chosen],
                 contrasts=_contrasts(chosen),
             )
         )
@@ -258,6 +263,23 @@ def _newest(results: list[_Result]) -> list[_Result]:
         entry = replace(newest.entry, other_runs=[result.entry.run for result in older])
         chosen.append(replace(newest, entry=entry))
     return sorted(chosen, key=lambda r: (r.entry.variant, r.entry.fingerprint))
+
+
+def _with_gains(result: _Result, results: list[_Result]) -> Entry:
+    """The entry with its gains over what it was made from, be that from another run; its own run's goes before others'."""
+    entry = result.entry
+    bases = [other for other in results if other.entry.variant == entry.derived_from]
+    bases.sort(key=lambda other: (other.entry.run == entry.run, other.entry.created))
+    numbers = {name: replace(cell, gain=None) for name, cell in entry.numbers.items()}
+    if bases:
+        base = bases[-1]
+        for name, cell in numbers.items():
+            if name not in PROTOCOLS and name in base.entry.numbers:
+                difference = cell.value - base.entry.numbers[name].value
+                scores = (base.scores.get(name, {}), result.scores.get(name, {}))
+                gain = paired_gain(base.entry.variant, *scores, difference)
+                numbers[name] = replace(cell, gain=gain)
+    return replace(entry, numbers=numbers)
 
 
 def _contrasts(results: list[_Result]) -> list[Contrast]:
@@ -331,5 +353,4 @@ def count_parameters(weights: str, sha256: str, hashes: HashCache | None = None)
             return None
     except (AssetError, OSError):
         return None
-    files = sorted((directory / "transformer").glob("*.safetensors"))
-    return sum(prod(shape) for path in files for shape in safetensors_shapes(path))
+    return model_facts.count_parameters(directory)

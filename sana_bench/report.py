@@ -4,6 +4,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sana_bench import atomic, plugins
 from sana_bench.benchmarks.base import Prompt
 from sana_bench.errors import UsageError, nearest
 from sana_bench.fingerprint import image_key
+from sana_bench.model_facts import known_flops, model_facts
 from sana_bench.origin import FULL
 from sana_bench.profiling.sheets import latency_sheets
 from sana_bench.provenance import code_revision, command_line, describe_machine, now, package_versions
@@ -20,7 +22,8 @@ from sana_bench.resolve import ResolvedSuite, SampleKey
 from sana_bench.results.schema import ImageRow, ScoreRecord, SummaryRecord
 from sana_bench.results.store import Store
 from sana_bench.run_files import RunFiles, image_path
-from sana_reports import KINDS, Latency, ReportData, ReportPaths, SampleCell, SummaryCell, VariantInfo
+from sana_bench.scaling import image_cost, run_gains
+from sana_reports import KINDS, Gain, Latency, ReportData, ReportPaths, SampleCell, SummaryCell, VariantInfo
 
 __all__ = ["build_report_data", "regenerate_report", "write_run_report"]
 
@@ -66,10 +69,13 @@ def build_report_data(store: Store, files: RunFiles, provenance: Mapping[str, An
         own = _incomplete_reasons(described["name"], resolved["benchmarks"], images, summaries)
         reasons += [f"{described['name']}: {reason}" for reason in own]
         rows = [row for found in images.values() for row in found.values()]
-        variants.append(_variant_info(described, rows, own, summaries, provenance))
+        info = _variant_info(described, rows, own, summaries, provenance)
+        variants.append(_with_costs(info, described, resolved["benchmarks"], images, provenance))
         for name, found in images.items():
             samples += _samples(store, files, described, name, found, summaries)
     order = {described["name"]: position for position, described in enumerate(resolved["variants"])}
+    prompts = {b["name"]: files.read_prompts(b["name"]) for b in resolved["benchmarks"]}
+    gains = run_gains(store, resolved, prompts, summaries)
     return ReportData(
         title=f"{resolved['name']}: {', '.join(order)}",
         suite_name=resolved["name"],
@@ -80,7 +86,9 @@ def build_report_data(store: Store, files: RunFiles, provenance: Mapping[str, An
         complete=not reasons,
         incomplete_reasons=reasons,
         variants=variants,
-        summaries=[_summary_cell(row) for row in sorted(summaries, key=lambda row: order[row.variant])],
+        summaries=[
+            _summary_cell(row, gains) for row in sorted(summaries, key=lambda row: order[row.variant])
+        ],
         samples=samples,
         provenance=provenance,
         sheets=latency_sheets(store, files, resolved),
@@ -137,6 +145,31 @@ def _variant_info(
         latency=_measured_latency(described["name"], summaries)
         or _latency(rows, str(provenance.get("device_name", ""))),
         incomplete_reasons=reasons,
+    )
+
+
+def _with_costs(
+    info: VariantInfo,
+    described: Mapping[str, Any],
+    benchmarks: list[dict[str, Any]],
+    images: Mapping[str, Mapping[tuple[str, int], ImageRow]],
+    provenance: Mapping[str, Any],
+) -> VariantInfo:
+    """The variant with the size of its model as the run recorded it, and what its images cost."""
+    facts = provenance.get("models", {}).get(described["name"], {})
+    costs = {}
+    for benchmark in benchmarks:
+        rows = images[benchmark["name"]].values()
+        wanted = [row for row in rows if row.index < benchmark["images_per_prompt"]]
+        if (cost := image_cost(described, wanted, facts.get("image_flops"))) is not None:
+            costs[benchmark["name"]] = cost
+    return replace(
+        info,
+        parameters=facts.get("parameters"),
+        depth=facts.get("depth"),
+        cut_from=facts.get("cut_from", ""),
+        cut_from_depth=facts.get("cut_from_depth"),
+        costs=costs,
     )
 
 
@@ -240,7 +273,7 @@ def _sample_cell(
     )
 
 
-def _summary_cell(row: SummaryRecord) -> SummaryCell:
+def _summary_cell(row: SummaryRecord, gains: Mapping[tuple[str, str, str], Gain]) -> SummaryCell:
     return SummaryCell(
         variant=row.variant,
         benchmark=row.benchmark,
@@ -256,7 +289,21 @@ def _summary_cell(row: SummaryRecord) -> SummaryCell:
         unit=row.unit,
         higher_is_better=row.higher_is_better,
         note=row.note,
+        gain=gains.get((row.variant, row.benchmark, row.metric)) if row.key == "overall" else None,
     )
+
+
+def _models(store: Store, resolved: ResolvedSuite) -> dict[str, dict[str, Any]]:
+    """Size and work of each variant's model."""
+    counted = known_flops(store, resolved.run_id)
+    return {
+        variant.name: {
+            "fingerprint": variant.fingerprint,
+            **model_facts(variant),
+            **({"image_flops": counted[variant.fingerprint]} if variant.fingerprint in counted else {}),
+        }
+        for variant in resolved.variants
+    }
 
 
 def _provenance(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
@@ -288,6 +335,7 @@ def _provenance(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
             }
             for variant in resolved.variants
         },
+        "models": _models(store, resolved),
         "plugins": plugins.used(
             {
                 "generators": [variant.variant.generator for variant in resolved.variants],

@@ -22,6 +22,7 @@ from sana_bench.fetch import fetch_suite
 from sana_bench.fingerprint import FileHashes, canonical_json
 from sana_bench.loggers import Loggers, check_loggers
 from sana_bench.metrics.base import FeatureMetric, Metric
+from sana_bench.model_facts import note_flops
 from sana_bench.plan import CellPlan, plan_cell, plan_lines
 from sana_bench.profiling.session import ProfileOptions, Profiler
 from sana_bench.profiling.times import measured_summary
@@ -208,6 +209,7 @@ class _Session:
             spec = replace(spec, text_cache=self._output / "cache" / "text")
         generator = generators.build(spec, device)
         label = cell.label
+        note_flops(self._store, self._run_id, cell, generator)
         if isinstance(generator, generators.PreparesPrompts):
             # Ahead of the images, so that the seconds of an image do not depend on which variant came first.
             prompts = list(dict.fromkeys(key.prompt.text for key in plan.missing))

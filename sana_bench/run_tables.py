@@ -1,5 +1,6 @@
 """Runs of a result store as the flat tables of an export."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,13 +103,14 @@ class _Collector:
         cell = {"variant": variant["name"], "benchmark": benchmark["name"]}
         rows = self._store.rows(
             "SELECT prompt_id, sample_index, image_key, prompt_sha256, status, path, sha256, length, seconds, "
-            "batch_size, device, error, created, run_id AS produced_by FROM images "
+            "batch_size, device, error, search, created, run_id AS produced_by FROM images "
             "WHERE image_key = ? AND sample_index < ? ORDER BY prompt_id, sample_index",
             image_key(variant["fingerprint"], benchmark["name"]),
             benchmark["images_per_prompt"],
         )
         rows = [row for row in rows if _is_of(row, prompts.get(row["prompt_id"]))]
         for row in rows:
+            row["search"] = json.loads(row["search"]) if row["search"] else None
             self._add("images", **{**row, **cell})
             if row["seconds"] is not None:
                 self._add("timings", **{**row, **cell})

@@ -90,12 +90,9 @@ class TextEncoder:
         without instruction.
         """
         texts = [_clean(prompt, conditioning) for prompt in prompts]
-        length = max_length
+        length = self.padded_length(max_length=max_length, instruction=instruction)
         if instruction:
             texts = [instruction + text for text in texts]
-            # Two less: the start token and the instruction's trailing space, which merges with the prompt's
-            # first word.
-            length = len(self.tokenizer.encode(instruction)) + max_length - 2
         encoded = self.tokenizer(
             texts,
             padding="max_length",
@@ -110,6 +107,13 @@ class TextEncoder:
         keep = [0, *range(length - max_length + 1, length)]
         hidden, mask = hidden[:, keep], mask[:, keep]
         return (hidden if keep_padding else hidden * mask[..., None].to(hidden.dtype)), mask
+
+    def padded_length(self, *, max_length: int = 300, instruction: str | None = None) -> int:
+        """Tokens that the model reads for each prompt, whatever its own length."""
+        if not instruction:
+            return max_length
+        # Two less: the start token and the instruction's trailing space, which merges with the prompt's first word.
+        return len(self.tokenizer.encode(instruction)) + max_length - 2
 
 
 def _clean(prompt: str, conditioning: Conditioning) -> str:

@@ -1,12 +1,24 @@
 """Reports: tables in; HTML, Markdown, CSV and terminal text out. Knows nothing of how numbers are made."""
 
-from sana_reports.data import KINDS, Latency, ReportData, ReportPaths, SampleCell, SummaryCell, VariantInfo
+from sana_reports.data import (
+    KINDS,
+    Gain,
+    ImageCost,
+    Latency,
+    ReportData,
+    ReportPaths,
+    SampleCell,
+    SummaryCell,
+    VariantInfo,
+)
 from sana_reports.tables import leaderboard_table
 from sana_reports.terminal import render_terminal
 from sana_reports.writing import write_report
 
 __all__ = [
     "KINDS",
+    "Gain",
+    "ImageCost",
     "Latency",
     "ReportData",
     "ReportPaths",

@@ -4,10 +4,23 @@ import csv
 import io
 import math
 
-from sana_reports.data import ReportData
+from sana_reports.data import ImageCost, ReportData, SummaryCell
 from sana_reports.tables import leaderboard_table
 
-__all__ = ["COLUMNS", "escape_field", "render_csv"]
+__all__ = ["COLUMNS", "COST_COLUMNS", "cost_fields", "escape_field", "render_csv"]
+
+# What a delivered image costs, and the gain over the variant that this one was made from.
+COST_COLUMNS = (
+    "generated_per_image",
+    "generation_s",
+    "judge_s",
+    "generation_flops",
+    "judge_flops",
+    "gain_over",
+    "gain",
+    "gain_low",
+    "gain_high",
+)
 
 COLUMNS = (
     "suite",
@@ -31,6 +44,9 @@ COLUMNS = (
     "unit",
     "higher_is_better",
     "note",
+    "parameters",
+    "depth",
+    *COST_COLUMNS,
 )
 
 
@@ -42,14 +58,15 @@ def render_csv(data: ReportData) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for cell in data.summaries:
+        info = variants[cell.variant]
         values = (
             data.suite_name,
             data.tier,
             data.fingerprint,
             cell.variant,
-            variants[cell.variant].fingerprint,
-            variants[cell.variant].kind,
-            variants[cell.variant].derived_from,
+            info.fingerprint,
+            info.kind,
+            info.derived_from,
             cell.variant in ranked,
             cell.benchmark,
             cell.metric,
@@ -64,9 +81,22 @@ def render_csv(data: ReportData) -> str:
             cell.unit,
             cell.higher_is_better,
             cell.note,
+            "" if info.parameters is None else info.parameters,
+            "" if info.depth is None else info.depth,
+            *cost_fields(info.costs.get(cell.benchmark), cell),
         )
         writer.writerow([escape_field(value) for value in values])
     return text.getvalue()
+
+
+def cost_fields(cost: ImageCost | None, cell: SummaryCell) -> tuple[object, ...]:
+    """The values of `COST_COLUMNS`, empty where there is none."""
+    spent: tuple[object, ...] = ("",) * 5
+    if cost is not None:
+        found = (cost.generated, cost.generation_s, cost.judge_s, cost.generation_flops, cost.judge_flops)
+        spent = tuple("" if value is None else value for value in found)
+    gain = cell.gain
+    return (*spent, *(("",) * 4 if gain is None else (gain.over, gain.difference, gain.low, gain.high)))
 
 
 def escape_field(value: object) -> str:

@@ -9,7 +9,17 @@ from typing import Any
 
 from sana_reports.sheet import Sheet
 
-__all__ = ["KINDS", "Latency", "ReportData", "ReportPaths", "SampleCell", "SummaryCell", "VariantInfo"]
+__all__ = [
+    "KINDS",
+    "Gain",
+    "ImageCost",
+    "Latency",
+    "ReportData",
+    "ReportPaths",
+    "SampleCell",
+    "SummaryCell",
+    "VariantInfo",
+]
 
 OVERALL = "overall"
 # How a variant came to be: reports and leaderboards group in this order.
@@ -34,11 +44,47 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageCost:
+    """What a variant spends on one delivered image, means over `n_images` of its `n_delivered` images.
+
+    `generated` counts images made for it; seconds are of `device`. FLOPs that were not counted are None.
+    """
+
+    n_images: int
+    n_delivered: int
+    generated: float
+    generation_s: float | None = None
+    judge_s: float = 0.0
+    generation_flops: float | None = None
+    judge_flops: float | None = None
+    device: str = ""
+
+    @property
+    def flops(self) -> float | None:
+        """All that was counted; None where generation was not."""
+        return None if self.generation_flops is None else self.generation_flops + (self.judge_flops or 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """Paired difference of a number to that of the variant `over`, which this one was made from, with its 95 % interval.
+
+    Bounds that the data cannot give are NaN.
+    """
+
+    over: str
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VariantInfo:
     """One column of the report.
 
     `settings` is the fully resolved configuration; nested mappings are shown with dotted keys.
-    `kind` is a key of `KINDS`, `derived_from` the variant that this one was made from, if any.
+    `kind` is a key of `KINDS`, `derived_from` the variant that this one was made from, if any. `parameters` and `depth` are of
+    the denoising network; `cut_from` is what a pruned one was cut from, with its depth. `costs` are by benchmark.
     A variant with `incomplete_reasons` is shown but never ranked.
     """
 
@@ -49,6 +95,11 @@ class VariantInfo:
     derived_from: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     latency: Latency | None = None
+    parameters: int | None = None
+    depth: int | None = None
+    cut_from: str = ""
+    cut_from_depth: int | None = None
+    costs: Mapping[str, ImageCost] = field(default_factory=dict)
     incomplete_reasons: Sequence[str] = ()
 
 
@@ -57,7 +108,8 @@ class SummaryCell:
     """One number: a metric of one variant, over everything (`key == "overall"`) or over one task.
 
     `low` and `high` bound the 95 % interval. A value that could not be computed is NaN.
-    `unit` is free text; `"fraction"` values lie in [0, 1] and get a fixed axis.
+    `unit` is free text; `"fraction"` values lie in [0, 1] and get a fixed axis. `gain` compares with what the variant was made
+    from, where both have the number.
     """
 
     variant: str
@@ -74,6 +126,7 @@ class SummaryCell:
     unit: str
     higher_is_better: bool
     note: str = ""
+    gain: Gain | None = None
 
     @property
     def is_complete(self) -> bool:

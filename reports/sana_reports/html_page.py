@@ -13,6 +13,7 @@ from sana_reports.data import KINDS, ReportData
 from sana_reports.gallery import gallery_json, total_image_bytes
 from sana_reports.plots import N_COLORS, interval_strip, task_bars, value_domain
 from sana_reports.report_plots import report_quality_plots
+from sana_reports.scaling import report_scaling
 from sana_reports.tables import (
     MetricBlock,
     MetricRow,
@@ -71,6 +72,7 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
         charts=_charts(data, blocks),
         changes=verdict_changes(data),
         quality_plots=report_quality_plots(data),
+        scaling=report_scaling(data),
         settings=setting_rows(data),
         provenance=_provenance(data),
         filters=_filters(data),
@@ -144,7 +146,13 @@ def _filters(data: ReportData) -> dict[str, Any]:
     names = list(enumerate(variant.name for variant in data.variants))
     pairs = [(left, right) for left in names for right in names if left != right]
     if len(names) > _MAX_PAIRWISE_FILTERS:
-        pairs = [(left, right) for left, right in pairs if 0 in (left[0], right[0])]
+        # The first variant with every other, and what the changed verdicts lead to.
+        compared = {frozenset((change.variant, change.reference)) for change in verdict_changes(data)}
+        pairs = [
+            (left, right)
+            for left, right in pairs
+            if 0 in (left[0], right[0]) or frozenset((left[1], right[1])) in compared
+        ]
     return {
         "benchmarks": list(dict.fromkeys(sample.benchmark for sample in data.samples)),
         "tags": list(dict.fromkeys(sample.tag for sample in data.samples)),

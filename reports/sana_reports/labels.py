@@ -9,6 +9,7 @@ __all__ = [
     "MICRO_NOTICE",
     "MISSING",
     "direction",
+    "flops_unit",
     "format_count",
     "format_interval",
     "format_value",
@@ -35,6 +36,7 @@ _METRICS = {
     "mjhq30k": "MJHQ-30K",
     "throughput": "Throughput",
 }
+_FLOPS = (("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6))
 _MADE = {"full": "", "inference_scaled": "inference-scaled"}
 _TASKS = {
     OVERALL: "Overall",
@@ -66,6 +68,12 @@ def origin_label(kind: str, derived_from: str | None) -> str:
 def direction(higher_is_better: bool) -> str:
     """Which way is better, in words."""
     return "higher is better" if higher_is_better else "lower is better"
+
+
+def flops_unit(values: Sequence[float]) -> tuple[str, float]:
+    """A unit in which the smallest of `values` is not below 0.1, and its size."""
+    smallest = min(values, default=0.0)
+    return next(((name, size) for name, size in _FLOPS if smallest >= size / 10), _FLOPS[-1])
 
 
 def format_value(value: float, unit: str) -> str:

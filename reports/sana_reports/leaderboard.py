@@ -26,6 +26,7 @@ from sana_reports.leaderboard_text import (
 )
 from sana_reports.plots import N_COLORS, interval_strip, value_domain
 from sana_reports.ranking import RANK_RULE, grouped
+from sana_reports.scaling import table_scaling
 from sana_reports.tables import MetricRow
 
 __all__ = ["LeaderboardPaths", "render_leaderboard", "write_leaderboard"]
@@ -84,7 +85,15 @@ def _render_html(board: Leaderboard) -> str:
     for table in board.tables:
         colors = {entry.fingerprint: i % N_COLORS for i, entry in enumerate(table.entries)}
         tables.append(
-            (table, grouped(table), colors, _strips(table, colors), quoted_table(table), quality_plots(table))
+            (
+                table,
+                grouped(table),
+                colors,
+                _strips(table, colors),
+                quoted_table(table),
+                quality_plots(table),
+                table_scaling(table),
+            )
         )
     return environment.get_template("leaderboard.html.j2").render(
         board=board,

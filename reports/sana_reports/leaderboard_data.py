@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from sana_reports.data import KINDS, Latency, SummaryCell
+from sana_reports.data import KINDS, Gain, ImageCost, Latency, SummaryCell
 
 __all__ = [
     "Column",
@@ -35,8 +35,9 @@ class Entry:
     """One complete variant: a row. `numbers` holds the overall number of each metric by name.
 
     `kind` is a key of `KINDS`, `derived_from` the variant that this one was made from. `parameters` counts the
-    denoising network's weights, None where unknown. `report` is a link to the run's HTML report relative to the
-    leaderboard, or None. `other_runs` measured the same fingerprint earlier.
+    denoising network's weights, `depth` its blocks, None where unknown; `cut_from` is what a pruned variant was cut from, with
+    its depth. `report` is a link to the run's HTML report relative to the leaderboard, or None. `other_runs` measured the
+    same fingerprint earlier.
     """
 
     variant: str
@@ -49,6 +50,10 @@ class Entry:
     weights: str = ""
     weights_sha256: str = ""
     parameters: int | None = None
+    depth: int | None = None
+    cut_from: str = ""
+    cut_from_depth: int | None = None
+    cost: ImageCost | None = None
     latency: Latency | None = None
     numbers: Mapping[str, SummaryCell]
     report: str | None = None
@@ -157,9 +162,15 @@ def _table(plain: dict[str, Any]) -> Table:
 
 
 def _entry(plain: dict[str, Any]) -> Entry:
-    numbers = {name: SummaryCell(**_nan(cell, ("low", "high"))) for name, cell in plain["numbers"].items()}
+    numbers = {name: _cell(cell) for name, cell in plain["numbers"].items()}
     latency = plain["latency"] and Latency(**plain["latency"])
-    return Entry(**plain | {"numbers": numbers, "latency": latency})
+    cost = plain.get("cost") and ImageCost(**plain["cost"])
+    return Entry(**plain | {"numbers": numbers, "latency": latency, "cost": cost})
+
+
+def _cell(plain: dict[str, Any]) -> SummaryCell:
+    gain = plain.get("gain") and Gain(**_nan(plain["gain"], ("low", "high")))
+    return SummaryCell(**_nan(plain, ("low", "high")) | {"gain": gain})
 
 
 def _nan(plain: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

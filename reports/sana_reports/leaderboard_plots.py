@@ -1,13 +1,13 @@
-"""Quality against latency and against parameters, as inline SVG."""
+"""Quality against latency, parameters, depth kept and compute, as inline SVG."""
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from sana_reports.data import KINDS
-from sana_reports.labels import format_value, metric_label, one_line
+from sana_reports.labels import flops_unit, format_value, metric_label, one_line
 from sana_reports.leaderboard_data import Column, Entry, Table
 from sana_reports.plots import N_COLORS, nice_ticks, shorten
 
@@ -40,12 +40,14 @@ class _Point:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """From data to drawing units."""
+    """From data to drawing units; with `log`, `x` bounds the decimal logarithm."""
 
     x: tuple[float, float]
     y: tuple[float, float]
+    log: bool = False
 
     def across(self, value: float) -> float:
+        value = math.log10(value) if self.log else value
         return _LEFT + (value - self.x[0]) / (self.x[1] - self.x[0]) * (_RIGHT - _LEFT)
 
     def up(self, value: float) -> float:
@@ -53,16 +55,19 @@ class _Frame:
 
 
 def quality_plots(table: Table) -> list[tuple[str, Markup]]:
-    """(caption, drawing) pairs for the first metric: one per device for latency, then one for parameters.
+    """(caption, drawing) pairs for the first metric: one per device for latency, then parameters, depth kept and compute.
 
     Times of different devices, or batches of different size, never share axes. A plot needs two points.
-    Markers tell the kinds apart; against parameters, a dashed line leads from a variant to what it was made from.
+    Markers tell the kinds apart; but for latency, a dashed line leads from a variant to what it was made from.
     """
     if not table.columns:
         return []
     column = table.columns[0]
     by_device: dict[tuple[str, str], list[_Point]] = {}
     by_size: list[_Point] = []
+    by_compute: list[_Point] = []
+    by_depth: list[_Point] = []
+    kept = _depth_kept(table)
     for color, entry in enumerate(table.entries):
         cell = entry.numbers[column.metric]
         low = cell.low if math.isfinite(cell.low) else cell.value
@@ -72,6 +77,10 @@ def quality_plots(table: Table) -> list[tuple[str, Markup]]:
             by_device.setdefault((entry.latency.device, entry.latency.note), []).append(point)
         if entry.parameters:
             by_size.append(_Point(entry, color, entry.parameters / 1e6, cell.value, low, high))
+        if entry.fingerprint in kept:
+            by_depth.append(_Point(entry, color, kept[entry.fingerprint], cell.value, low, high))
+        if entry.cost is not None and entry.cost.flops:
+            by_compute.append(_Point(entry, color, entry.cost.flops, cell.value, low, high))
     label = metric_label(column.metric)
     plots = []
     for (device, note), points in by_device.items():
@@ -79,10 +88,31 @@ def quality_plots(table: Table) -> list[tuple[str, Markup]]:
             where = f"{device or 'unknown device'}{f' ({note})' if note else ''}"
             caption = f"{label} against time per image on {where}"
             plots.append((caption, _scatter(points, column, "milliseconds per image", caption, front=True)))
+    parents = {entry.variant: entry.derived_from for entry in table.entries}
     if len(by_size) >= 2:
         caption = f"{label} against parameters"
-        plots.append((caption, _scatter(by_size, column, "million parameters", caption, origins=True)))
+        plots.append((caption, _scatter(by_size, column, "million parameters", caption, parents=parents)))
+    if len(by_depth) >= 2:
+        caption = f"{label} against depth kept"
+        plots.append((caption, _scatter(by_depth, column, "share of blocks kept", caption, parents=parents)))
+    if len(by_compute) >= 2:
+        caption = f"{label} against compute at inference"
+        unit, size = flops_unit([point.x for point in by_compute])
+        points = [replace(point, x=point.x / size) for point in by_compute]
+        x_label = f"{unit} per delivered image, logarithmic"
+        plots.append((caption, _scatter(points, column, x_label, caption, parents=parents, log=True)))
     return plots
+
+
+def _depth_kept(table: Table) -> dict[str, float]:
+    """Share of blocks left, by fingerprint: of pruned variants, and 1 for those that they were cut from."""
+    pruned = {
+        entry.fingerprint: entry.depth / entry.cut_from_depth
+        for entry in table.entries
+        if entry.kind == "pruned" and entry.depth and entry.cut_from_depth
+    }
+    whole = {entry.cut_from for entry in table.entries if entry.fingerprint in pruned}
+    return {entry.fingerprint: 1.0 for entry in table.entries if entry.variant in whole} | pruned
 
 
 def _scatter(
@@ -91,20 +121,23 @@ def _scatter(
     x_label: str,
     caption: str,
     *,
-    origins: bool = False,
+    parents: Mapping[str, str] | None = None,
     front: bool = False,
+    log: bool = False,
 ) -> Markup:
+    xs = [math.log10(point.x) if log else point.x for point in points]
     frame = _Frame(
-        _domain([point.x for point in points], from_zero=True),
+        _domain(xs, from_zero=not log),
         _domain([value for point in points for value in (point.low, point.high)], from_zero=False),
+        log,
     )
     places = _places(points, frame)
     kinds = [kind for kind in KINDS if any(point.entry.kind == kind for point in points)]
     marks = [_axes(frame)]
     if front:
         marks.append(_front_line(points, places, column))
-    if origins:
-        marks += _origin_lines(points, places)
+    if parents is not None:
+        marks += _origin_lines(points, places, parents)
     marks += [_mark(point, *place, frame.up) for point, place in zip(points, places, strict=True)]
     marks += _names(points, places)
     if len(kinds) > 1:
@@ -135,9 +168,20 @@ def _axes(frame: _Frame) -> Markup:
         Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
             frame.across(tick), _BOTTOM + 20, f"{tick:g}"
         )
-        for tick in nice_ticks(*frame.x)
+        for tick in (_log_ticks(*frame.x) if frame.log else nice_ticks(*frame.x))
     )
     return Markup("").join([*rows, *columns])
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """At most eight of the 1, 2 and 5 times powers of ten, or of the powers alone, between 10 ** low and 10 ** high."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    for factors in ((1, 2, 5), (1,)):
+        ticks = [factor * 10.0**power for power in powers for factor in factors]
+        inside = [tick for tick in ticks if low <= math.log10(tick) <= high]
+        if len(inside) <= 8:
+            return inside
+    return inside[:: math.ceil(len(inside) / 8)]
 
 
 def _places(points: list[_Point], frame: _Frame) -> list[tuple[float, float]]:
@@ -181,11 +225,18 @@ def _front_line(points: list[_Point], places: list[tuple[float, float]], column:
     ).format(path, _RIGHT, _TOP - 5)
 
 
-def _origin_lines(points: list[_Point], places: list[tuple[float, float]]) -> Iterable[Markup]:
+def _origin_lines(
+    points: list[_Point], places: list[tuple[float, float]], parents: Mapping[str, str]
+) -> Iterable[Markup]:
+    """A line from each point to the nearest one up its line of descent; `parents` knows variants without a point too."""
     by_name = {point.entry.variant: place for point, place in zip(points, places, strict=True)}
     line = Markup('<line class="origin" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>')
     for point, place in zip(points, places, strict=True):
-        if (source := by_name.get(point.entry.derived_from)) is not None:
+        name, seen = point.entry.derived_from, {point.entry.variant}
+        while name and name not in by_name and name not in seen:
+            seen.add(name)
+            name = parents.get(name, "")
+        if (source := by_name.get(name)) is not None:
             yield line.format(*source, *place)
 
 

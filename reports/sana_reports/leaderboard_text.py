@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from sana_reports.csv_table import escape_field
+from sana_reports.csv_table import COST_COLUMNS, cost_fields, escape_field
 from sana_reports.data import KINDS, OVERALL, SummaryCell
 from sana_reports.labels import (
     MICRO_NOTICE,
@@ -18,9 +18,10 @@ from sana_reports.labels import (
     task_label,
 )
 from sana_reports.leaderboard_data import Entry, Leaderboard, Table
-from sana_reports.markdown import escape_markdown, markdown_table
+from sana_reports.markdown import escape_markdown, markdown_sheets, markdown_table
 from sana_reports.published import PublishedRow, PublishedTable, published_table
 from sana_reports.ranking import RANK_RULE, RankRange, grouped
+from sana_reports.scaling import table_scaling
 
 __all__ = ["CSV_COLUMNS", "render_csv", "render_latex", "render_markdown", "table_title"]
 
@@ -29,6 +30,7 @@ CSV_COLUMNS = (
     "tier", "benchmark", "workload", "source", "kind", "derived_from", "variant", "variant_fingerprint", "run",
     "metric", "key", "protocol", "rank_best", "rank_worst", "value", "low", "high", "n_samples", "n_prompts", "unit",
     "higher_is_better", "latency_ms", "images_per_s", "device", "parameters",
+    "depth", "cut_from_depth", *COST_COLUMNS,
 )  # fmt: skip
 
 
@@ -74,6 +76,7 @@ def render_markdown(board: Leaderboard) -> str:
         parts.append(f"> **{escape_markdown(MICRO_NOTICE)}**")
     for table in board.tables:
         parts += [f"## {escape_markdown(table_title(table))}", _markdown_table(table)]
+        parts += markdown_sheets(table_scaling(table), "###")
         if (quoted := quoted_table(table)) is not None:
             parts += ["### Published numbers", escape_markdown(QUOTED_NOTE), _markdown_quoted(quoted)]
     parts.append(
@@ -178,7 +181,8 @@ def _csv_rows(table: Table) -> list[Sequence[object]]:
                         *place, "measured", kind, entry.derived_from, entry.variant, entry.fingerprint, entry.run,
                         column.metric, cell.key, column.protocol, rank.best, rank.worst, cell.value, cell.low,
                         cell.high, cell.n_samples, cell.n_prompts, cell.unit, cell.higher_is_better, latency, "",
-                        _device(entry), parameters,
+                        _device(entry), parameters, "" if entry.depth is None else entry.depth,
+                        "" if entry.cut_from_depth is None else entry.cut_from_depth, *cost_fields(entry.cost, cell),
                     )
                 )  # fmt: skip
     if (quoted := quoted_table(table)) is not None:
@@ -198,7 +202,7 @@ def _csv_quoted(
         (
             *place, f"quoted: {row.source({metric})}", row.kind, "", row.title, "", "", metric, key, "as published",
             "", "", row.numbers[metric, key], "", "", "", "", "", metric != "fid", latency, throughput, row.hardware,
-            parameters,
+            parameters, "", "", *[""] * len(COST_COLUMNS),
         )
         for metric, key in quoted.columns
         if (metric, key) in row.numbers

@@ -1,6 +1,7 @@
 """The report's tables as Markdown, ready for a pull request or a paper's appendix."""
 
 import re
+from collections.abc import Sequence
 
 from sana_reports.data import KINDS, Latency, ReportData, SummaryCell, VariantInfo
 from sana_reports.labels import (
@@ -15,9 +16,11 @@ from sana_reports.labels import (
     origin_label,
     task_label,
 )
+from sana_reports.scaling import report_scaling
+from sana_reports.sheet import Sheet
 from sana_reports.tables import flatten, leaderboard_table, metric_blocks, setting_rows, verdict_changes
 
-__all__ = ["escape_markdown", "markdown_table", "render_markdown"]
+__all__ = ["escape_markdown", "markdown_sheets", "markdown_table", "render_markdown"]
 
 
 def render_markdown(data: ReportData) -> str:
@@ -31,7 +34,7 @@ def render_markdown(data: ReportData) -> str:
     changes = _changes(data)
     if changes:
         parts += ["## Changed verdicts", changes]
-    parts += _sheets(data)
+    parts += markdown_sheets([*report_scaling(data), *data.sheets])
     parts += ["## Settings", _settings(data), "## Provenance", _provenance(data)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -114,12 +117,13 @@ def _unranked(data: ReportData) -> list[str]:
     return ["Not ranked, because incomplete:\n\n" + "\n".join(lines)] if lines else []
 
 
-def _sheets(data: ReportData) -> list[str]:
+def markdown_sheets(sheets: Sequence[Sheet], heading: str = "##") -> list[str]:
+    """Tables with their titles as headings of level `heading`, and their notes."""
     parts = []
-    for sheet in data.sheets:
+    for sheet in sheets:
         rows = [[escape_markdown(cell) for cell in row] for row in sheet.rows]
         header = [escape_markdown(cell) for cell in sheet.header]
-        parts += [f"## {escape_markdown(sheet.title)}", markdown_table(header, rows, right_from=1)]
+        parts += [f"{heading} {escape_markdown(sheet.title)}", markdown_table(header, rows, right_from=1)]
         parts += ["\n".join(f"- {escape_markdown(note)}" for note in sheet.notes)]
     return parts
 

@@ -1,4 +1,4 @@
-"""Quality against latency over the variants of one run."""
+"""Quality against latency, parameters, depth kept and compute over the variants of one run."""
 
 from markupsafe import Markup
 
@@ -10,7 +10,7 @@ __all__ = ["report_quality_plots"]
 
 
 def report_quality_plots(data: ReportData) -> list[tuple[str, Markup]]:
-    """(caption, drawing) pairs: the first metric of each benchmark against time per image, complete variants only.
+    """(caption, drawing) pairs: the first metric of each benchmark against what it takes, complete variants only.
 
     Times of different devices never share axes; see `quality_plots`.
     """
@@ -31,10 +31,12 @@ def report_quality_plots(data: ReportData) -> list[tuple[str, Markup]]:
             Entry(
                 variant=variant.name, fingerprint=f"{position} {variant.fingerprint}", kind=variant.kind,
                 derived_from=variant.derived_from, run="", created="", latency=variant.latency,
+                parameters=variant.parameters, depth=variant.depth, cut_from=variant.cut_from,
+                cut_from_depth=variant.cut_from_depth, cost=variant.costs.get(benchmark),
                 numbers={first.metric: cells[variant.name]},
             )
             for position, variant in enumerate(complete)
-            if variant.name in cells and variant.latency is not None
+            if variant.name in cells
         ]  # fmt: skip
         column = Column(
             metric=first.metric,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sana_reports.data import OVERALL, ReportData, SummaryCell
+from sana_reports.data import OVERALL, ReportData, SummaryCell, VariantInfo
 
 __all__ = [
     "MetricBlock",
@@ -63,7 +63,7 @@ class SettingRow:
 
 @dataclass(frozen=True, slots=True)
 class VerdictChange:
-    """How the verdicts of one variant differ from the first variant's, over the same prompts and seeds."""
+    """How the verdicts of one variant differ from those of `reference`, over the same prompts and seeds."""
 
     benchmark: str
     variant: str
@@ -170,7 +170,10 @@ def _reasons_against_ranking(
 
 
 def verdict_changes(data: ReportData) -> list[VerdictChange]:
-    """Compare every variant's verdicts with the first variant's, sample by sample, for each benchmark."""
+    """Compare every variant's verdicts, sample by sample, for each benchmark.
+
+    With those of the variant that it was made from where that is in the report, else with the first variant's.
+    """
     verdicts: dict[str, dict[str, dict[tuple[str, int], bool | None]]] = {}
     for sample in data.samples:
         by_variant = verdicts.setdefault(sample.benchmark, {})
@@ -179,8 +182,10 @@ def verdict_changes(data: ReportData) -> list[VerdictChange]:
     for benchmark, by_variant in verdicts.items():
         if all(verdict is None for found in by_variant.values() for verdict in found.values()):
             continue
-        reference = data.variants[0].name
-        for variant in data.variants[1:]:
+        for variant in data.variants:
+            reference = _reference(data, variant)
+            if reference == variant.name:
+                continue
             left, right = by_variant.get(reference, {}), by_variant.get(variant.name, {})
             pairs = [(left.get(key), right.get(key)) for key in sorted(left.keys() | right.keys())]
             changes.append(
@@ -196,6 +201,11 @@ def verdict_changes(data: ReportData) -> list[VerdictChange]:
                 )
             )
     return changes
+
+
+def _reference(data: ReportData, variant: VariantInfo) -> str:
+    names = [other.name for other in data.variants]
+    return variant.derived_from if variant.derived_from in names else names[0]
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

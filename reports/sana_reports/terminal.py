@@ -13,6 +13,7 @@ from sana_reports.labels import (
     one_line,
     origin_label,
 )
+from sana_reports.scaling import report_scaling
 from sana_reports.sheet import Sheet
 from sana_reports.tables import leaderboard_table
 
@@ -51,7 +52,7 @@ def render_terminal(data: ReportData) -> str:
     if not data.complete:
         text += ["", "This run is incomplete:"]
         text += [f"   {one_line(reason)}" for reason in data.incomplete_reasons]
-    for sheet in data.sheets:
+    for sheet in (*report_scaling(data), *data.sheets):
         text += ["", *_sheet(sheet)]
     return "\n".join(line.rstrip() for line in text) + "\n"
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from sana_bench import atomic
 from sana_bench.fingerprint import sha256_bytes
-from sana_bench.generators.base import Generator, OutOfMemoryError, Request, SampleError
+from sana_bench.generators.base import Generator, OutOfMemoryError, Request, SampleError, TellsCost
 from sana_bench.plan import CellPlan
 from sana_bench.resolve import Cell, SampleKey
 from sana_bench.results.schema import ImageRow
@@ -41,11 +41,12 @@ class Halved:
 
 @dataclass(frozen=True)
 class _Made:
-    """Images of one batch (None where the sample failed), and the generator's seconds for each."""
+    """Images of one batch (None where the sample failed), what searches cost, and the seconds for each."""
 
     images: list[np.ndarray | None]
     errors: list[str | None]
     seconds: float
+    searches: list[dict[str, float] | None]
 
 
 def generate_missing(
@@ -78,10 +79,10 @@ def generate_missing(
                     batch_size = max(1, min(batch_size, len(keys)) // 2)
                     yield Halved(batch_size, str(error))
                     continue
-                made = _Made([None], [f"out of memory with one image: {error}"], 0.0)
+                made = _Made([None], [f"out of memory with one image: {error}"], 0.0, [None])
             position += len(keys)
             write = _writer(plan.cell, output, run_directory, made.seconds, len(keys), device)
-            jobs = zip(keys, made.images, made.errors, strict=True)
+            jobs = zip(keys, made.images, made.errors, made.searches, strict=True)
             waiting.append([pool.submit(write, *job) for job in jobs if job[0].id in missing])
             while len(waiting) > _BATCHES_IN_FLIGHT or (waiting and all(job.done() for job in waiting[0])):
                 yield _finish(waiting.popleft())
@@ -112,12 +113,19 @@ def _make(cell: Cell, keys: Sequence[SampleKey], generator: Generator) -> _Made:
         images = _checked(generator.generate(requests), cell, len(requests))
     except SampleError as error:
         if len(keys) == 1:
-            return _Made([None], [str(error)], time.perf_counter() - started)
+            return _Made([None], [str(error)], time.perf_counter() - started, [None])
     else:
-        return _Made(list(images), [None] * len(keys), (time.perf_counter() - started) / len(keys))
+        seconds = (time.perf_counter() - started) / len(keys)
+        costs = [generator.cost(r) if isinstance(generator, TellsCost) else None for r in requests]
+        return _Made(list(images), [None] * len(keys), seconds, costs)
     singles = [_make(cell, [key], generator) for key in keys]
     seconds = sum(single.seconds for single in singles) / len(singles)
-    return _Made([s.images[0] for s in singles], [s.errors[0] for s in singles], seconds)
+    return _Made(
+        [s.images[0] for s in singles],
+        [s.errors[0] for s in singles],
+        seconds,
+        [s.searches[0] for s in singles],
+    )
 
 
 def _checked(images: np.ndarray, cell: Cell, count: int) -> np.ndarray:
@@ -130,8 +138,10 @@ def _checked(images: np.ndarray, cell: Cell, count: int) -> np.ndarray:
 
 def _writer(
     cell: Cell, output: Path, run_directory: Path, seconds: float, batch_size: int, device: str
-) -> Callable[[SampleKey, np.ndarray | None, str | None], ImageRow]:
-    def write(key: SampleKey, image: np.ndarray | None, error: str | None) -> ImageRow:
+) -> Callable[[SampleKey, np.ndarray | None, str | None, dict[str, float] | None], ImageRow]:
+    def write(
+        key: SampleKey, image: np.ndarray | None, error: str | None, search: dict[str, float] | None
+    ) -> ImageRow:
         identity = (key.prompt.id, key.index, key.prompt_sha256)
         if image is None:
             return ImageRow(
@@ -142,7 +152,16 @@ def _writer(
         atomic.write_bytes(path, content)
         relative = path.relative_to(output).as_posix()
         return ImageRow(
-            *identity, "ok", relative, sha256_bytes(content), len(content), seconds, batch_size, device, None
+            *identity,
+            "ok",
+            relative,
+            sha256_bytes(content),
+            len(content),
+            seconds,
+            batch_size,
+            device,
+            None,
+            search,
         )
 
     return write

@@ -16,6 +16,7 @@ from sana_bench.generators.base import (
     Request,
     SampleError,
     Stage,
+    TellsCost,
 )
 from sana_bench.suite import Variant
 
@@ -28,6 +29,7 @@ __all__ = [
     "Request",
     "SampleError",
     "Stage",
+    "TellsCost",
     "build",
     "find",
     "is_plugin",

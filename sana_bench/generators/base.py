@@ -18,6 +18,7 @@ __all__ = [
     "Request",
     "SampleError",
     "Stage",
+    "TellsCost",
 ]
 
 
@@ -87,6 +88,15 @@ class Stage:
     name: str
     owner: Any
     method: str
+
+
+@runtime_checkable
+class TellsCost(Protocol):
+    """A generator that makes more images than it gives."""
+
+    def cost(self, request: Request) -> dict[str, float] | None:
+        """What the image of a request of the last call cost; None where that is counted with another image."""
+        ...
 
 
 @runtime_checkable

@@ -5,8 +5,10 @@ are the k winners of one search, the next k those of the next. Source: SANA-1.5 
 """
 
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -30,6 +32,7 @@ from sana_kernels import resolve_backend
 
 __all__ = ["BestOfN", "build_best_of_n", "find_wrapped", "judge_identity", "wrapped_variant"]
 
+_T = TypeVar("_T")
 # A candidate that could not be made loses to every other: it says no, as surely as possible.
 _LOST = Answer(-float("inf"), float("inf"))
 
@@ -62,6 +65,22 @@ class BestOfN:
         self._identity, self._folder = identity, folder
         self._recent: dict[tuple[str, int], Search] = {}
         self._flops_per_image: float | None = None
+        self._judge_flops: float | None = None
+
+    @property
+    def inner(self) -> Generator:
+        """The wrapped generator."""
+        return self._inner
+
+    def cost(self, request: Request) -> dict[str, float] | None:
+        """What the search behind a request of the last call cost, told with its first winner only.
+
+        That of an interrupted search counts from its beginning.
+        """
+        if request.index % self._spec.keep:
+            return None
+        search = self._recent.get((request.prompt, request.noise_seed))
+        return asdict(search.cost) if search is not None else None
 
     def prepare(self, prompt: str) -> None:
         """Let the wrapped generator encode a prompt."""
@@ -115,7 +134,7 @@ class BestOfN:
         answers: list[Answer | None] = [None] * len(pairs)
         if present:
             stacked = np.stack([image for image in images if image is not None])
-            verdicts = self._judge.judge([pairs[index][0].prompt for index in present], stacked)
+            verdicts = self._judged([pairs[index][0].prompt for index in present], stacked)
             for index, verdict in zip(present, verdicts, strict=True):
                 answers[index] = verdict
         judged = time.perf_counter()
@@ -124,10 +143,10 @@ class BestOfN:
             if image is not None:
                 job.images[number] = image
         share = len(numbers) / len(pairs)
-        flops = self._flops_per_image or 0.0
+        per_image = (self._flops_per_image or 0.0, self._judge_flops or 0.0)
         for job in group:
-            cost = Cost(len(numbers), share * (made - began), share * (judged - made), flops * len(numbers))
-            job.search.cost.add(cost)
+            flops = (one * len(numbers) for one in per_image)
+            job.search.cost.add(Cost(len(numbers), share * (made - began), share * (judged - made), *flops))
             self._drop_losers(job)
             if job.folder is not None:
                 save_search(job.folder, job.search)
@@ -150,12 +169,17 @@ class BestOfN:
         """Generate; the first time with torch counting the FLOPs of all products."""
         if self._flops_per_image is not None:
             return self._inner.generate(requests)
-        from torch.utils.flop_counter import FlopCounterMode
-
-        with FlopCounterMode(display=False) as counter:
-            images = self._inner.generate(requests)
-        self._flops_per_image = counter.get_total_flops() / len(requests)
+        images, flops = _with_flops(lambda: self._inner.generate(requests))
+        self._flops_per_image = flops / len(requests)
         return images
+
+    def _judged(self, prompts: list[str], images: np.ndarray) -> list[Answer]:
+        """Judge; the first time with torch counting as in generation."""
+        if self._judge_flops is not None:
+            return self._judge.judge(prompts, images)
+        answers, flops = _with_flops(lambda: self._judge.judge(prompts, images))
+        self._judge_flops = flops / len(prompts)
+        return answers
 
     def _drop_losers(self, job: _Job) -> None:
         """Forget images that cannot win any more: those that lost inside their finished part of the bracket."""
@@ -196,6 +220,15 @@ class BestOfN:
             return None
         name = fingerprint([self._identity, prompt, seed])
         return self._folder / self._identity[:16] / name[:2] / name
+
+
+def _with_flops(work: Callable[[], _T]) -> tuple[_T, int]:
+    """Do some work with torch counting the FLOPs of its products."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        result = work()
+    return result, counter.get_total_flops()
 
 
 def wrapped_variant(variant: Variant) -> Variant:

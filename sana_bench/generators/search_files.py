@@ -18,12 +18,13 @@ _FILE = "search.json"
 
 @dataclass
 class Cost:
-    """What was spent: images generated and judged, seconds of both, and FLOPs of generation (0 where not counted)."""
+    """What was spent: images generated and judged, seconds of both, and FLOPs of both (0 where not counted)."""
 
     images: int = 0
     generation_seconds: float = 0.0
     judge_seconds: float = 0.0
     generation_flops: float = 0.0
+    judge_flops: float = 0.0
 
     def add(self, other: "Cost") -> None:
         """Add another cost to this one."""
@@ -31,6 +32,7 @@ class Cost:
         self.generation_seconds += other.generation_seconds
         self.judge_seconds += other.judge_seconds
         self.generation_flops += other.generation_flops
+        self.judge_flops += other.judge_flops
 
 
 @dataclass

@@ -50,9 +50,12 @@ def stage_precision(stage: str, variant: Variant) -> str:
     return "fp32" if variant.precision == "fp16" and not inside else variant.precision
 
 
-def count_image_work(generator: Generator, variant: Variant, request: Request) -> ImageWork | None:
+def count_image_work(
+    generator: Generator, variant: Variant, request: Request, *, anew: bool = True
+) -> ImageWork | None:
     """Make one image, count its work from the configuration and the shapes that occur, and let torch count too.
 
+    Unless `anew`, a prompt that was encoded before is not encoded again: our count is the same, torch's has no text encoder.
     None for a generator that is not SANA, and for quantised or tiled variants, whose work is another.
     """
     from torch.utils.flop_counter import FlopCounterMode
@@ -62,8 +65,9 @@ def count_image_work(generator: Generator, variant: Variant, request: Request) -
     if not isinstance(generator, SanaGenerator) or variant.quantization != "none" or variant.model.tiling:
         return None
     pipeline = generator.pipeline
-    generator.forget()
     counter = FlopCounterMode(display=False)
+    if anew:
+        generator.forget()
     with _watching(pipeline) as shapes, counter:
         generator.generate([request])
     config = pipeline.transformer.config
@@ -92,6 +96,7 @@ def _watching(pipeline: Any) -> Iterator[_Shapes]:
     """Note the shapes that reach each network."""
     shapes = _Shapes()
     project = pipeline.transformer.text_context
+    encode = pipeline.text_encoder.encode
 
     def text_context(embeddings: Any, mask: Any) -> Any:
         shapes.text.append((embeddings.shape[0], embeddings.shape[1]))
@@ -102,9 +107,10 @@ def _watching(pipeline: Any) -> Iterator[_Shapes]:
         rows, _, height, width = latents.shape
         shapes.transformer.append((rows, height, width, context.bias.shape[-1]))
 
-    def gemma(_: Any, __: Any, options: dict[str, Any]) -> None:
-        rows, tokens = options["input_ids"].shape
-        shapes.gemma.append((rows, tokens))
+    def text_encoder(prompts: Any, **options: Any) -> Any:
+        asked = {name: options[name] for name in ("max_length", "instruction") if name in options}
+        shapes.gemma.append((len(prompts), pipeline.text_encoder.padded_length(**asked)))
+        return encode(prompts, **options)
 
     def decoder(_: Any, arguments: tuple[Any, ...]) -> None:
         batch, _, height, width = arguments[0].shape
@@ -112,13 +118,14 @@ def _watching(pipeline: Any) -> Iterator[_Shapes]:
 
     hooks = [
         pipeline.transformer.register_forward_pre_hook(transformer),
-        pipeline.text_encoder.model.register_forward_pre_hook(gemma, with_kwargs=True),
         pipeline.autoencoder.decoder.register_forward_pre_hook(decoder),
     ]
     object.__setattr__(pipeline.transformer, "text_context", text_context)
+    pipeline.text_encoder.encode = text_encoder
     try:
         yield shapes
     finally:
         object.__delattr__(pipeline.transformer, "text_context")
+        del pipeline.text_encoder.encode
         for hook in hooks:
             hook.remove()

@@ -243,7 +243,10 @@ def _csv_cell(column: Column, value: Any) -> str:
 def _decode_csv(table: Table, content: bytes) -> list[dict[str, Any]]:
     csv.field_size_limit(1 << 30)  # a provenance document is longer than the module's default of 128 KiB
     reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))
-    return [{column.name: _csv_value(column, row[column.name]) for column in table.columns} for row in reader]
+    return [
+        {column.name: _csv_value(column, row[column.name]) for column in table.columns if column.name in row}
+        for row in reader
+    ]
 
 
 def _csv_value(column: Column, cell: str) -> Any:
@@ -298,7 +301,8 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
 def _checked(row: dict[str, Any], table: Table) -> dict[str, Any]:
     """Return the known columns of a row; raises `KeyError` or `TypeError` when it does not fit the table."""
     for column in table.columns:
-        value = row[column.name]
+        # Exports of earlier versions lack columns that have come since, all of which may be empty.
+        value = row.get(column.name) if column.nullable else row[column.name]
         if value is None and column.nullable:
             continue
         allowed = _PYTHON_TYPES.get(column.type)
@@ -306,4 +310,4 @@ def _checked(row: dict[str, Any], table: Table) -> dict[str, Any]:
             isinstance(value, allowed) and isinstance(value, bool) == (bool in allowed)
         ):
             raise TypeError(f"{column.name} is {value!r}, expected {column.type}")
-    return {column.name: row[column.name] for column in table.columns}
+    return {column.name: row.get(column.name) for column in table.columns}

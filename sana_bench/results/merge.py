@@ -124,7 +124,7 @@ def add_features(store: Store, chunk: Chunk) -> None:
 
 _IMAGE_COLUMNS = (
     "image_key", "prompt_id", "sample_index", "prompt_sha256", "status", "path", "sha256", "length", "seconds",
-    "batch_size", "device", "error", "run_id", "created",
+    "batch_size", "device", "error", "search", "run_id", "created",
 )  # fmt: skip
 _SCORE_COLUMNS = ("metric_key", "image_sha256", "prompt_sha256", "value", "details")
 _SUMMARY_COLUMNS = (
@@ -185,7 +185,7 @@ def _new_metrics(store: Store, run: _Row, rows: list[_Row]) -> list[_Row]:
 def _new_images(store: Store, run: _Row, tables: dict[str, list[_Row]]) -> list[_Row]:
     names = ("variant", "benchmark", "prompt_id", "sample_index")
     timings = {tuple(row[name] for name in names): row for row in tables["timings"]}
-    untimed = {"seconds": None, "batch_size": None, "device": None}
+    untimed = {"seconds": None, "batch_size": None, "device": None, "search": None}
     known = {key: store.images(key) for key in {row["image_key"] for row in tables["images"]}}
     new = []
     for row in tables["images"]:

@@ -84,8 +84,13 @@ def _add_origin(connection: sqlite3.Connection) -> None:
     )
 
 
+def _add_search(connection: sqlite3.Connection) -> None:
+    """Keep what the search behind an image cost, as JSON."""
+    _execute_all(connection, "ALTER TABLE images ADD COLUMN search TEXT")
+
+
 # Entry i leads from version i to version i + 1. Entries are never changed, only added.
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables, _add_origin)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables, _add_origin, _add_search)
 
 if len(MIGRATIONS) != SCHEMA_VERSION:
     raise AssertionError("every schema version needs the step that leads to it")

@@ -5,12 +5,15 @@ from typing import Any
 
 __all__ = ["SCHEMA_VERSION", "Chunk", "FeatureRow", "ImageRow", "ScoreRecord", "SummaryRecord"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image of an image key; `path` is relative to the output folder, `seconds` are per image."""
+    """One image of an image key; `path` is relative to the output folder, `seconds` are per image.
+
+    `search` is the cost of the search that the image and its followers were chosen in; None where there was none.
+    """
 
     prompt_id: str
     index: int
@@ -23,6 +26,7 @@ class ImageRow:
     batch_size: int | None
     device: str | None
     error: str | None = None
+    search: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -102,11 +102,13 @@ class Store(Database):
         """Return every recorded image of `image_key` by (prompt id, sample index)."""
         rows = self._connection.execute(
             "SELECT prompt_id, sample_index, prompt_sha256, status, path, sha256, length, seconds, "
-            "batch_size, device, error "
+            "batch_size, device, error, search "
             "FROM images WHERE image_key = ?",
             (image_key,),
         )
-        return {(row[0], row[1]): ImageRow(*row) for row in rows}
+        return {
+            (row[0], row[1]): ImageRow(*row[:-1], json.loads(row[-1]) if row[-1] else None) for row in rows
+        }
 
     def put_images(
         self, image_key: str, run_id: str, rows: Sequence[ImageRow], created: str, session_id: int
@@ -115,8 +117,10 @@ class Store(Database):
         failed = sum(row.status == "failed" for row in rows)
         with self.transaction() as connection:
             connection.executemany(
-                f"INSERT OR REPLACE INTO images VALUES ({', '.join('?' * 14)})",
-                [(image_key, *astuple(row), run_id, created) for row in rows],
+                "INSERT OR REPLACE INTO images (image_key, prompt_id, sample_index, prompt_sha256, status, path, "
+                "sha256, length, seconds, batch_size, device, error, search, run_id, created) "
+                f"VALUES ({', '.join('?' * 15)})",
+                [(image_key, *_image_values(row), run_id, created) for row in rows],
             )
             connection.execute(
                 "UPDATE sessions SET images_generated = images_generated + ?, "
@@ -250,3 +254,7 @@ class Store(Database):
                 "INSERT OR REPLACE INTO file_hashes VALUES (?, ?, ?, ?)",
                 [(*key, value) for key, value in hashes.items()],
             )
+
+
+def _image_values(row: ImageRow) -> tuple[Any, ...]:
+    return *astuple(row)[:-1], None if row.search is None else canonical_json(row.search)

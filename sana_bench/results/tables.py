@@ -116,6 +116,13 @@ _ALL = (
             Column("seconds", "real", "time of the batch divided by its size", "s"),
             Column("batch_size", "integer", "images in the batch", nullable=True),
             Column("device", "text", "device that generated it", nullable=True),
+            Column(
+                "search",
+                "json",
+                "what the search that chose the image cost, at the first image of the search: images generated, "
+                "seconds of generation and judging, FLOPs of both",
+                nullable=True,
+            ),
         ),
     ),
     Table(

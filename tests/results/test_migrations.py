@@ -42,7 +42,9 @@ def old_store(folder: Path, version: int) -> Path:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.executescript((SCHEMAS / f"v{version}.sql").read_text())
     for table, rows in ROWS.items():
-        connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")][: len(rows[0])]
+        values = ", ".join("?" * len(columns))
+        connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values})", rows)
     connection.close()
     return path
 
