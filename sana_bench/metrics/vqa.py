@@ -103,7 +103,7 @@ class MPlugJudge:
             return_tensors="pt",
         ).to(self._device)
         with torch.inference_mode():
-            tokens = self.network.encode_images(pixels[None]).expand(len(questions), -1, -1)
+            tokens = self.network.encode_images(pixels[None])
             found = self.network.answer(tokens, asked["input_ids"], asked["attention_mask"])
         return [Answer(self._text(hypotheses[0].tokens)) for hypotheses in found]
 

@@ -1,6 +1,7 @@
 """Exact, anti-aliased rendering of scenes: four samples a pixel along each axis, averaged by area."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -83,6 +84,7 @@ def coverage(item: SceneObject) -> tuple[np.ndarray, slice, slice]:
     return shares, rows, columns
 
 
+@lru_cache(maxsize=4096)
 def object_box(item: SceneObject) -> tuple[int, int, int, int]:
     """Pixel box (x1, y1, x2, y2), end exclusive, of the pixels that the object covers at least by half."""
     shares, rows, columns = coverage(item)

@@ -69,7 +69,6 @@ class VQATask:
         ids, mask = self._tokens(batch.questions, MAX_QUESTION_TOKENS)
         answers, _ = self._tokens(batch.answers, _MAX_ANSWER_TOKENS)
         image = self.network.encode_images((pixels - mean) / std)
-        image = image.repeat_interleave(self._questions_per_image, dim=0)
         losses = self.network.answer_loss(image, ids, mask, answers).float()
         short = torch.tensor([answer in ("yes", "no") for answer in batch.answers])
         return losses.mean(), {"yes_no_loss": float(losses.detach()[short].mean())}
