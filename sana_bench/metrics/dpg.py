@@ -9,7 +9,7 @@ import numpy as np
 
 from sana_bench.assets import data_root, resolve_folder
 from sana_bench.errors import AssetError, IncompleteError, SuiteError
-from sana_bench.metrics.assets import MetricAssets
+from sana_bench.metrics.assets import MetricAssets, missing_micro_weights
 from sana_bench.metrics.base import OVERALL, Sample, ScoreRow, Summary, check_rows
 from sana_bench.metrics.choice import MetricChoice
 from sana_bench.metrics.dpg_grid import Layout, SanaGrid, SingleImage
@@ -217,7 +217,10 @@ def build_dpg(tier: str, assets: MetricAssets, choice: MetricChoice | None = Non
     choice = choice or MetricChoice("dpg")
     choice.parameters_among({})
     if tier == "micro":
-        return DPGMetric(choice.pick(["dpg/micro@1"]), MPlugJudge(assets.weights_dir / "vqa"), STRICT)
+        protocol, folder = choice.pick(["dpg/micro@1"]), assets.weights_dir / "vqa"
+        if not folder.is_dir():
+            raise missing_micro_weights(folder, "dpg", "configs/train/vqa_micro.yaml")
+        return DPGMetric(protocol, MPlugJudge(folder), STRICT)
     protocol = choice.pick(PROTOCOLS)
     rules = STRICT if protocol == "dpg/strict@1" else OFFICIAL
     layout = SanaGrid() if protocol == "dpg/sana-grid@1" else SingleImage()
