@@ -24,5 +24,5 @@ def missing_micro_weights(folder: Path, metric: str, config: str) -> AssetError:
     """The error to raise for a network of the micro tier that is not there: one line with the command that makes it."""
     return AssetError(
         f"metric {metric!r} on the micro tier: {folder} is missing, these weights are not shipped; "
-        f"train them with `sana-bench train {config}` and ship them with `python scripts/ship_micro_weights.py`"
+        f"train them with `sana-bench train {config}` and ship them with `python scripts/ship_micro_judges.py`"
     )

@@ -72,8 +72,9 @@ def shape_contains(shape: str, u: Points, v: Points) -> Points:
     return _CONTAINS[shape](u, v)
 
 
+@lru_cache(maxsize=512)
 def coverage(item: SceneObject) -> tuple[np.ndarray, slice, slice]:
-    """Return the covered share of each pixel in the object's window, and the window's rows and columns."""
+    """Return the covered share of each pixel in the object's window (read-only), and the window's rows and columns."""
     rows = _window(item.cy, item.radius)
     columns = _window(item.cx, item.radius)
     v = (_samples(rows) - item.cy) / item.radius
@@ -81,6 +82,7 @@ def coverage(item: SceneObject) -> tuple[np.ndarray, slice, slice]:
     inside = shape_contains(item.shape, u[None, :], v[:, None])
     k = _OVERSAMPLING
     shares = inside.reshape(len(v) // k, k, len(u) // k, k).mean(axis=(1, 3))
+    shares.flags.writeable = False
     return shares, rows, columns
 
 

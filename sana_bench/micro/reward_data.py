@@ -80,7 +80,10 @@ def sample_reward_batch(seed: int, step: int, n_families: int, patch: int) -> Re
             [[[grade(w, s) for s in group] for w in family] for family, group in pairs], np.float32
         ),
         words=np.array(
-            [[[_word_labels(w, s, longest) for s in group] for w in family] for family, group in pairs],
+            [
+                [[_word_labels(claims, s, longest) for s in group] for claims in map(word_claims, family)]
+                for family, group in pairs
+            ],
             np.float32,
         ),
         shapes=np.stack([shapes for shapes, _ in labels]),
@@ -193,9 +196,9 @@ def _can_be_said(wish: DensePrompt) -> bool:
     return max(counts) <= _LARGEST_GROUP and sum(counts) <= _MOST_OBJECTS
 
 
-def _word_labels(wish: DensePrompt, scene: Scene, length: int) -> list[float]:
+def _word_labels(claims: list[Claim | None], scene: Scene, length: int) -> list[float]:
     known = [
         float("nan") if claim is None or not claim.is_clear(scene) else float(claim.holds(scene))
-        for claim in word_claims(wish)
+        for claim in claims
     ]
     return known + [float("nan")] * (length - len(known))
