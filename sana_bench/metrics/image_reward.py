@@ -1,8 +1,8 @@
 """ImageReward: what people would say of an image for its prompt, by a network trained on their choices.
 
 `image_reward/official@1` scores images as they are stored; `image_reward/sana-jpeg@1` sends them through the JPEG of
-quality 75 that SANA's tools write, which is part of the published numbers. 
-`image_reward/micro@1` is the same network in small, trained on the micro world.
+quality 75 that SANA's tools write, which is part of the published numbers. `image_reward/micro@1` is the same
+network in small, trained on the micro world.
 """
 
 from collections.abc import Sequence
