@@ -1,4 +1,4 @@
-"""Scenes of a few prompts as images on disk, a CLIP, a VQA judge and a reward model of random weights: enough for every metric."""
+"""Scenes of a few prompts as images on disk, and random weights of every micro network: enough for every metric."""
 
 from dataclasses import replace
 from pathlib import Path
