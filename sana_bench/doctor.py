@@ -114,6 +114,11 @@ def _micro() -> tuple[list[str], bool]:
             works = False
         else:
             lines.append(f"micro weights {name}: {directory}, sha256 {short(directory_sha256(directory))}")
+    for name, suite in (("vqa", "suites/dpg_bench.yaml"), ("reward", "suites/image_reward.yaml")):
+        found = (
+            f"{root / name}, sha256 {short(directory_sha256(root / name))}" if (root / name).is_dir() else ""
+        )
+        lines.append(f"micro weights {name}: {found or f'not shipped; {suite} needs them on the micro tier'}")
     wrong = changed_files(root)
     lines += [f"! {name}: not the file that was shipped; fetch it again" for name in wrong]
     return lines, works and not wrong

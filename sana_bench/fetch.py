@@ -7,7 +7,7 @@ from sana_bench.assets import data_root, is_offline, resolve_folder
 from sana_bench.catalogue import catalogue
 from sana_bench.errors import AssetError, SuiteError, nearest
 from sana_bench.fetching import fetch_files
-from sana_bench.homes import files_for, hub_ids, metric_needs
+from sana_bench.homes import files_for, hub_ids, judge_ids, metric_needs
 from sana_bench.suite import Suite, list_variants, load_suite, load_variant
 from sana_bench.yaml_files import read_yaml
 
@@ -40,6 +40,7 @@ def fetch_suite(suite: Suite, say: Say, mirror: str | None = None) -> None:
     if unlisted:
         say(f"not fetched: what {', '.join(unlisted)} may need; docs/ has a page for each metric")
     fetch_files(files_for(names), data_root(), say, mirror)
+    _fetch_repositories(judge_ids(suite, data_root()), data_root(), say)
     _fetch_repositories(hub_ids(suite.variants, suite.variants_dir), suite.variants_dir, say)
 
 

@@ -10,9 +10,11 @@ from sana_bench.errors import UsageError, nearest
 from sana_bench.suite import MetricSpec, Suite, Variant
 from sana_bench.yaml_files import read_yaml
 
-__all__ = ["RemoteFile", "files_for", "hub_ids", "metric_needs"]
+__all__ = ["RemoteFile", "files_for", "hub_ids", "judge_ids", "metric_needs"]
 
 _TABLE = Path(__file__).with_name("assets.yaml")
+# The parameter by which a metric takes another judge.
+_JUDGE = "judge"
 
 
 @dataclass(frozen=True)
@@ -37,22 +39,37 @@ def files_for(assets: Iterable[str]) -> list[RemoteFile]:
 
 
 def metric_needs(suite: Suite) -> tuple[list[str], list[str]]:
-    """Names of the assets that the suite's metrics need, and the metrics of which no needs are listed."""
+    """Names of the assets that the suite's prompts and metrics need, and the metrics of which no needs are listed.
+
+    A judge that a metric is given as a parameter is none of them: see `judge_ids`.
+    """
     from sana_bench import benchmarks
 
-    needs: Mapping[str, list[str]] = read_yaml(_TABLE).data["needs"]
+    table = read_yaml(_TABLE).data
+    needs: Mapping[str, list[str]] = table["needs"]
     assets: dict[str, None] = {}
     unlisted: dict[str, None] = {}
     for spec in suite.file.benchmarks:
+        assets.update(dict.fromkeys(table["prompts"].get(spec.name, ())))
         chosen = spec.metric_specs or [
             MetricSpec(name=name) for name in benchmarks.get(spec.name).metric_names
         ]
         for metric in chosen:
+            if _JUDGE in metric.parameters:
+                continue
             listed = needs.get(metric.protocol or metric.name, needs.get(metric.name))
             if listed is None:
                 unlisted[metric.name] = None
             assets.update(dict.fromkeys(listed or ()))
     return list(assets), list(unlisted)
+
+
+def judge_ids(suite: Suite, relative_to: Path) -> list[str]:
+    """The hub repositories that metrics of the suite take their judges from, each once."""
+    chosen = [metric for spec in suite.file.benchmarks for metric in spec.metric_specs]
+    named = (str(metric.parameters[_JUDGE]) for metric in chosen if _JUDGE in metric.parameters)
+    judges = (name.removeprefix("hf://") for name in named)
+    return list(dict.fromkeys(name for name in judges if is_hub_id(name, relative_to)))
 
 
 def hub_ids(variants: Iterable[Variant], relative_to: Path) -> list[str]:

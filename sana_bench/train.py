@@ -10,7 +10,7 @@ from sana_bench.yaml_files import read_yaml
 
 __all__ = ["KINDS", "train_from_config"]
 
-KINDS = ("dc_ae", "sana", "clip", "vqa")
+KINDS = ("dc_ae", "sana", "clip", "vqa", "reward")
 
 
 def train_from_config(path: Path, output: Path | None, device: str = "cpu") -> int:
@@ -47,8 +47,8 @@ def _check_device(kind: str, device: str) -> None:
     if device == "cuda":
         import torch
 
-        if kind == "clip":
-            raise UsageError("--device cuda: the micro CLIP trains on the CPU only")
+        if kind in ("clip", "vqa", "reward"):
+            raise UsageError(f"--device cuda: kind {kind}, of the micro tier, trains on the CPU only")
         if not torch.cuda.is_available():
             raise UsageError("--device cuda: no CUDA device found")
 
@@ -63,6 +63,11 @@ def _train(kind: str, config: dict[str, Any], folder: Path, device: str) -> None
         from sana_bench.metrics.mplug.training import run_vqa_training
 
         run_vqa_training(config, folder)
+        return
+    if kind == "reward":
+        from sana_bench.metrics.image_reward_training import run_reward_training
+
+        run_reward_training(config, folder)
         return
     from sana_bench.micro.captions import VOCABULARY, sample_training_batch
     from sana_models.training.run import run_training

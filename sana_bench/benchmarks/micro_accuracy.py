@@ -21,7 +21,7 @@ from sana_bench.micro.wrong_scenes import wrong_records, wrong_scene_for
 
 __all__ = ["Rate", "main", "measure_accepted", "measure_rejected", "write_tables"]
 
-_BEGIN, _END = "<!-- detector accuracy: begin -->", "<!-- detector accuracy: end -->"
+_TOPIC = "detector accuracy"
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,14 @@ def measure_rejected(n_scenes: int, seed: int) -> list[Rate]:
     return rates
 
 
-def write_tables(page: Path, tables: str) -> None:
-    """Replace what stands between the page's two markers; raises `UsageError` when they are missing."""
+def write_tables(page: Path, tables: str, topic: str = _TOPIC) -> None:
+    """Replace what stands between the page's two markers of `topic`; raises `UsageError` when they are missing."""
+    begin, end = f"<!-- {topic}: begin -->", f"<!-- {topic}: end -->"
     text = page.read_text(encoding="utf-8")
-    if text.count(_BEGIN) != 1 or text.count(_END) != 1:
-        raise UsageError(f"{page}: needs the lines {_BEGIN!r} and {_END!r} once each")
-    before, after = text.split(_BEGIN)[0], text.split(_END)[1]
-    page.write_text(f"{before}{_BEGIN}\n{tables}\n{_END}{after}", encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise UsageError(f"{page}: needs the lines {begin!r} and {end!r} once each")
+    before, after = text.split(begin)[0], text.split(end)[1]
+    page.write_text(f"{before}{begin}\n{tables}\n{end}{after}", encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

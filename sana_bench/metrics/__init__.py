@@ -57,7 +57,7 @@ def build(
     if name == "geneval":
         from sana_bench.metrics.geneval import build_geneval
 
-        return build_geneval(tier, assets)
+        return build_geneval(tier, assets, choice)
     if name == "clip_score":
         from sana_bench.metrics.clip_score import build_clip_score
 

@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from sana_bench.errors import AssetError
+
+__all__ = ["MetricAssets", "missing_micro_weights"]
+
 
 @dataclass(frozen=True)
 class MetricAssets:
@@ -14,3 +18,11 @@ class MetricAssets:
     weights_dir: Path
     cache_dir: Path
     device: str = "cpu"
+
+
+def missing_micro_weights(folder: Path, metric: str, config: str) -> AssetError:
+    """The error to raise for a network of the micro tier that is not there: one line with the command that makes it."""
+    return AssetError(
+        f"metric {metric!r} on the micro tier: {folder} is missing, these weights are not shipped; "
+        f"train them with `sana-bench train {config}` and ship them with `python scripts/ship_micro_judges.py`"
+    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from sana_bench.assets import data_root, resolve_folder
 from sana_bench.errors import AssetError, IncompleteError, SuiteError
-from sana_bench.metrics.assets import MetricAssets
+from sana_bench.metrics.assets import MetricAssets, missing_micro_weights
 from sana_bench.metrics.base import OVERALL, Sample, ScoreRow, Summary, check_rows
 from sana_bench.metrics.choice import MetricChoice
 from sana_bench.metrics.dpg_grid import Layout, SanaGrid, SingleImage
@@ -31,6 +31,7 @@ __all__ = ["MPLUG_ID", "OFFICIAL", "PROTOCOLS", "STRICT", "DPGMetric", "Rules", 
 PROTOCOLS = ("dpg/official@1", "dpg/strict@1", "dpg/sana-grid@1")
 MPLUG_ID = "xingjianleng/mplug_visual-question-answering_coco_large_en"
 
+_VLM = "dpg/vlm-"
 _SCALE = 100
 _UNIT = "out of 100"
 
@@ -210,20 +211,52 @@ class DPGMetric:
 def build_dpg(tier: str, assets: MetricAssets, choice: MetricChoice | None = None) -> DPGMetric:
     """The DPG score of `tier`, by the protocol of `choice` or the tier's first.
 
+    On the full tier the parameter `judge` names an image-text-to-text model, by hub id or folder, that answers in place
+    of mPLUG; the protocol is then the one that carries its name, and `precision` is `fp32` or `bf16`.
+
     Raises:
-        SuiteError: the tier has no such protocol, or a parameter is set: the metric has none.
+        SuiteError: the tier has no such protocol or parameter, or the protocol names another judge.
         AssetError: the judge's weights are missing; the message says where from.
     """
     choice = choice or MetricChoice("dpg")
+    if tier == "full" and ("judge" in choice.parameters or (choice.protocol or "").startswith(_VLM)):
+        return _build_vlm(assets, choice)
     choice.parameters_among({})
     if tier == "micro":
-        return DPGMetric(choice.pick(["dpg/micro@1"]), MPlugJudge(assets.weights_dir / "vqa"), STRICT)
+        protocol, folder = choice.pick(["dpg/micro@1"]), assets.weights_dir / "vqa"
+        if not folder.is_dir():
+            raise missing_micro_weights(folder, "dpg", "configs/train/vqa_micro.yaml")
+        return DPGMetric(protocol, MPlugJudge(folder), STRICT)
     protocol = choice.pick(PROTOCOLS)
     rules = STRICT if protocol == "dpg/strict@1" else OFFICIAL
     layout = SanaGrid() if protocol == "dpg/sana-grid@1" else SingleImage()
     return DPGMetric(
         protocol, MPlugJudge(find_mplug("metric 'dpg' on the full tier"), assets.device), rules, layout
     )
+
+
+def _build_vlm(assets: MetricAssets, choice: MetricChoice) -> DPGMetric:
+    """A judge of any image-text-to-text model, by the strict rules."""
+    from sana_bench.metrics.vqa_vlm import VLMJudge, vlm_protocol
+
+    parameters = choice.parameters_among({"judge": "", "precision": "fp32"})
+    judge, precision = parameters["judge"], parameters["precision"]
+    if not judge:
+        raise SuiteError(f"metric 'dpg': {choice.protocol} needs the parameter judge, a hub id or a folder")
+    if precision not in ("fp32", "bf16"):
+        raise SuiteError(f"metric 'dpg': precision is {precision!r}; one of fp32, bf16")
+    try:
+        protocol = choice.pick([vlm_protocol(judge)])
+    except ValueError as error:
+        raise SuiteError(f"metric 'dpg': judge {error}") from None
+    try:
+        folder = resolve_folder(judge, data_root())
+    except AssetError:
+        raise AssetError(
+            f"metric 'dpg': the judge {judge!r} is neither a folder nor below {data_root() / 'models'} nor in the hub "
+            f"cache; get it with `hf download {judge}`"
+        ) from None
+    return DPGMetric(protocol, VLMJudge(folder, device=assets.device, precision=precision), STRICT)
 
 
 def find_mplug(who: str) -> Path:

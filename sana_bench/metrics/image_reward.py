@@ -1,7 +1,8 @@
 """ImageReward: what people would say of an image for its prompt, by a network trained on their choices.
 
 `image_reward/official@1` scores images as they are stored; `image_reward/sana-jpeg@1` sends them through the JPEG of
-quality 75 that SANA's tools write, which is part of the published numbers.
+quality 75 that SANA's tools write, which is part of the published numbers. `image_reward/micro@1` is the same
+network in small, trained on the micro world.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sana_bench.errors import AssetError
 from sana_bench.fingerprint import file_sha256
-from sana_bench.metrics.assets import MetricAssets
+from sana_bench.metrics.assets import MetricAssets, missing_micro_weights
 from sana_bench.metrics.base import OVERALL, Sample, ScoreRow, Summary, check_rows
 from sana_bench.metrics.choice import MetricChoice
 from sana_bench.metrics.pixels import batches, clip_pixels, load_preset, prefetch
@@ -25,6 +27,7 @@ __all__ = ["BATCH", "FILES", "PROTOCOLS", "ImageReward", "RewardFiles", "build_i
 
 # What each protocol does to an image before the network's own resizing.
 PROTOCOLS = {"image_reward/official@1": "png", "image_reward/sana-jpeg@1": "jpeg"}
+MICRO_PROTOCOLS = {"image_reward/micro@1": "png"}
 
 #: Weights, configuration and vocabulary, as assets of the full tier.
 FILES = ("image_reward_weights", "image_reward_config", "bert_vocabulary")
@@ -34,23 +37,40 @@ _THREADS = 4
 
 
 class RewardFiles:
-    """The three published files; hashed at once, loaded on first use."""
+    """The published files, or those of a micro folder; hashed when asked for their identity, loaded on first use."""
 
     def __init__(
-        self, weights: Path, med_config: Path, vocabulary: Path, vision: "VisionSize | None" = None
+        self, weights: Path, med_config: Path, vocabulary: Path, vision: "VisionSize | Path | None" = None
     ) -> None:
+        """`vision` gives the sizes of the vision tower, or the file that does; the published ones by default."""
         self._paths = weights, med_config, vocabulary
         self._vision = vision
 
+    @classmethod
+    def of_folder(cls, folder: Path) -> "RewardFiles":
+        """The files that the project's training leaves; raises `AssetError` when there is no such folder."""
+        if not folder.is_dir():
+            raise missing_micro_weights(folder, "image_reward", "configs/train/reward_micro.yaml")
+        paths = [folder / name for name in ("model.safetensors", "med_config.json", "vocab.txt")]
+        return cls(*paths, folder / "vision_config.json")
+
     def identity(self) -> dict[str, Any]:
-        names = ("weights_sha256", "config_sha256", "vocabulary_sha256")
-        return {name: file_sha256(path) for name, path in zip(names, self._paths, strict=True)}
+        """Hashes of all files; raises `AssetError` when one is missing."""
+        names = ["weights_sha256", "config_sha256", "vocabulary_sha256"]
+        paths = [*self._paths]
+        if isinstance(self._vision, Path):
+            names, paths = [*names, "vision_sha256"], [*paths, self._vision]
+        lacking = [str(path) for path in paths if not path.is_file()]
+        if lacking:
+            raise AssetError(f"{', '.join(lacking)}: missing; part of the reward network")
+        return {name: file_sha256(path) for name, path in zip(names, paths, strict=True)}
 
     @cached_property
     def network(self) -> "RewardNetwork":
-        from sana_bench.metrics.image_reward_network import load_reward_network
+        from sana_bench.metrics.image_reward_network import load_reward_network, read_vision_size
 
-        return load_reward_network(*self._paths[:2], self._vision)
+        vision = read_vision_size(self._vision) if isinstance(self._vision, Path) else self._vision
+        return load_reward_network(*self._paths[:2], vision)
 
     @cached_property
     def tokens(self) -> "WordPieces":
@@ -82,7 +102,7 @@ class ImageReward:
 
     def __init__(self, protocol: str, files: RewardFiles, device: str = "cpu") -> None:
         self.protocol = protocol
-        self._codec = PROTOCOLS[protocol]
+        self._codec = (PROTOCOLS | MICRO_PROTOCOLS)[protocol]
         self._files = files
         self._device = device
 
@@ -124,16 +144,17 @@ class ImageReward:
 
 
 def build_image_reward(tier: str, assets: MetricAssets, choice: MetricChoice) -> ImageReward:
-    """ImageReward of the full tier.
+    """ImageReward of `tier`, by the protocol of `choice` or the tier's first.
 
     Raises:
-        SuiteError: the micro tier, an unknown protocol, or parameters, of which it has none.
+        SuiteError: a protocol that the tier does not have, or parameters, of which it has none.
         AssetError: weights, configuration or vocabulary are missing.
     """
     from sana_bench.metrics.full_tier import required
 
-    choice.needs_full_tier(tier)
-    protocol = choice.pick(tuple(PROTOCOLS))
+    protocol = choice.pick(tuple(MICRO_PROTOCOLS if tier == "micro" else PROTOCOLS))
     choice.parameters_among({})
+    if tier == "micro":
+        return ImageReward(protocol, RewardFiles.of_folder(assets.weights_dir / "reward"))
     weights, med_config, vocabulary = required("image_reward", FILES)
     return ImageReward(protocol, RewardFiles(weights, med_config, vocabulary), assets.device)

@@ -7,18 +7,33 @@ BLIP's `[ENC]`), and the head has no activations between its layers.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
+from sana_bench import atomic
 from sana_bench.errors import AssetError
 
-__all__ = ["MAX_TOKENS", "RewardNetwork", "VisionSize", "WordPieces", "load_reward_network"]
+__all__ = [
+    "MAX_TOKENS",
+    "RewardNetwork",
+    "VisionSize",
+    "WordPieces",
+    "load_reward_network",
+    "read_vision_size",
+    "save_reward_network",
+]
+
+#: What a folder of `save_reward_network` holds.
+WEIGHTS_FILE, TEXT_FILE = "model.safetensors", "med_config.json"
+VISION_FILE, VOCABULARY_FILE = "vision_config.json", "vocab.txt"
 
 MAX_TOKENS = 35
 # The reward's mean and deviation over the authors' data: scores are in units of it.
@@ -45,6 +60,7 @@ class RewardNetwork(nn.Module):
     def __init__(self, vision: VisionSize, text: dict[str, Any]) -> None:
         """`text` is the content of `med_config.json`."""
         super().__init__()
+        self.sizes = vision, text
         self.image_size = vision.image_size
         self.vision = BlipVisionModel(_vision_config(vision))
         self.text = BlipTextModel(_text_config(text, vision.width), add_pooling_layer=False)
@@ -56,15 +72,25 @@ class RewardNetwork(nn.Module):
 
     def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Scores (n,) of images (n, 3, size, size) under texts (n, 35), pair by pair."""
-        seen = self.vision(pixel_values=pixels).last_hidden_state
-        words = self.text(
+        return self.reward(self.read(self.see(pixels), input_ids, attention_mask))
+
+    def see(self, pixels: Tensor) -> Tensor:
+        """Image tokens (n, 1 + patches, width) of images (n, 3, size, size)."""
+        return self.vision(pixel_values=pixels).last_hidden_state
+
+    def read(self, seen: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """States (n, tokens, hidden) of texts (n, tokens), read beside the image tokens."""
+        return self.text(
             input_ids=input_ids,
             attention_mask=attention_mask,
             encoder_hidden_states=seen,
             encoder_attention_mask=torch.ones(seen.shape[:2], dtype=torch.long, device=seen.device),
             is_decoder=False,
-        )
-        x = words.last_hidden_state[:, 0]
+        ).last_hidden_state
+
+    def reward(self, states: Tensor) -> Tensor:
+        """Scores (n,) from the states of the first token."""
+        x = states[:, 0]
         for layer in self.head.values():
             x = layer(x)
         return (x[:, 0] - _MEAN) / _DEVIATION
@@ -98,7 +124,7 @@ class WordPieces:
 
 
 def load_reward_network(weights: Path, med_config: Path, vision: VisionSize | None = None) -> RewardNetwork:
-    """The network from `ImageReward.pt` and `med_config.json`, in evaluation mode, float32.
+    """The network from `ImageReward.pt` (or a safetensors file) and `med_config.json`, in evaluation mode, float32.
 
     Raises:
         AssetError: a file is missing or damaged, or a weight is missing, left over or of another shape.
@@ -118,12 +144,36 @@ def load_reward_network(weights: Path, med_config: Path, vision: VisionSize | No
     return network.eval()
 
 
+def read_vision_size(path: Path) -> VisionSize:
+    """The vision tower that `save_reward_network` wrote down; raises `AssetError` for anything else."""
+    try:
+        return VisionSize(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise AssetError(f"{path}: not the sizes of a vision tower ({error})") from None
+
+
+def save_reward_network(network: RewardNetwork, vocabulary: Sequence[str], folder: Path) -> None:
+    """Write `folder`: weights as safetensors in float16 under this module's names, sizes and vocabulary."""
+    vision, text = network.sizes
+    tensors = {
+        name: tensor.detach().half().contiguous()
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("position_ids")
+    }
+    atomic.write_text(folder / TEXT_FILE, json.dumps(text, indent=2) + "\n")
+    atomic.write_text(folder / VISION_FILE, json.dumps(asdict(vision), indent=2) + "\n")
+    atomic.write_text(folder / VOCABULARY_FILE, "".join(f"{word}\n" for word in vocabulary))
+    atomic.write_bytes(folder / WEIGHTS_FILE, save(tensors))
+
+
 def _read(weights: Path) -> dict[str, Tensor]:
     try:
+        if weights.suffix == ".safetensors":
+            return load_file(weights)
         state = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
     except UnpicklingError:
         raise AssetError(f"{weights}: holds more than tensors, or is no checkpoint") from None
-    except (RuntimeError, ValueError, EOFError, OSError) as error:
+    except (SafetensorError, RuntimeError, ValueError, EOFError, OSError) as error:
         raise AssetError(f"{weights}: not a checkpoint ({str(error).partition(chr(10))[0]})") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise AssetError(f"{weights}: not a state dict")

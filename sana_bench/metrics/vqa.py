@@ -114,7 +114,7 @@ class MPlugJudge:
         return (logits[:, 0] - logits[:, 1]).numpy()
 
     def _asked(self, image: NDArray[np.uint8], questions: Sequence[str]) -> "tuple[Tensor, Tensor, Tensor]":
-        """Image tokens, ids and mask, one row a question."""
+        """Image tokens (1, N, D), and ids and mask with one row a question."""
         import torch
 
         pixels = image_to_pixels(image, self.network.config.image_res).to(self._device)
@@ -126,7 +126,7 @@ class MPlugJudge:
             return_tensors="pt",
         ).to(self._device)
         with torch.inference_mode():
-            tokens = self.network.encode_images(pixels[None]).expand(len(questions), -1, -1)
+            tokens = self.network.encode_images(pixels[None])
         return tokens, asked["input_ids"], asked["attention_mask"]
 
     def _text(self, tokens: Sequence[int]) -> str:

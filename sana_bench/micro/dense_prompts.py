@@ -4,7 +4,6 @@ The stored set is DPG-Bench in small: each prompt has its graph of questions in 
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -24,6 +23,7 @@ __all__ = [
     "dense_prompts",
     "dense_scene",
     "generate_dense_prompts",
+    "mistakes",
     "one_mistake",
     "sample_dense_prompt",
     "stored_dense_prompts",
@@ -38,7 +38,7 @@ _ATTEMPTS = 2000
 
 @dataclass(frozen=True)
 class Group:
-    """Objects of one shape and colour; shapes differ between the groups of a prompt."""
+    """Objects of one shape and colour, or of any one colour where it is empty; a prompt's groups differ in shape."""
 
     count: int
     color: str
@@ -48,8 +48,8 @@ class Group:
     def text(self) -> str:
         """`a red circle` or `two red circles`."""
         if self.count == 1:
-            return article(f"{self.color} {self.shape}")
-        return f"{NUMBER_WORDS[self.count]} {self.color} {plural(self.shape)}"
+            return article(f"{self.color} {self.shape}".strip())
+        return " ".join(filter(None, (NUMBER_WORDS[self.count], self.color, plural(self.shape))))
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class DensePrompt:
         """Claims, numbered from 1, with the numbers of those that each depends on."""
         found: list[tuple[Claim, list[int]]] = [(Claim("entity", g.shape), []) for g in self.groups]
         for number, group in enumerate(self.groups, start=1):
+            if not group.color:
+                continue
             found.append((Claim("color", group.shape, color=group.color, count=group.count), [number]))
         for number, group in enumerate(self.groups, start=1):
             if self.is_counted(number - 1):
@@ -125,7 +127,7 @@ def dense_scene(prompt: DensePrompt, rng: np.random.Generator) -> Scene:
 
 def one_mistake(prompt: DensePrompt, rng: np.random.Generator) -> DensePrompt:
     """Draw what to paint instead so that one thing is wrong: shape, colour, number, a missing group, or place."""
-    options = list(_mistakes(prompt, rng))
+    options = list(mistakes(prompt, rng).values())
     return options[int(rng.integers(len(options)))]
 
 
@@ -158,8 +160,9 @@ def stored_dense_prompts() -> frozenset[str]:
     return frozenset(record["text"] for record in dense_prompts())
 
 
-def _mistakes(prompt: DensePrompt, rng: np.random.Generator) -> Iterator[DensePrompt]:
-    groups = prompt.groups
+def mistakes(prompt: DensePrompt, rng: np.random.Generator) -> dict[str, DensePrompt]:
+    """What to paint instead, one draw for each kind of mistake that `prompt` allows."""
+    groups, found = prompt.groups, {}
     place = int(rng.integers(len(groups)))
     group = groups[place]
 
@@ -167,12 +170,18 @@ def _mistakes(prompt: DensePrompt, rng: np.random.Generator) -> Iterator[DensePr
         return replace(prompt, groups=(*groups[:place], replace(group, **values), *groups[place + 1 :]))
 
     named = {g.shape for g in groups}
-    yield changed(shape=[s for s in SHAPES if s not in named][int(rng.integers(len(SHAPES) - len(named)))])
-    others = [color for color in COLORS if color not in {g.color for g in groups}]
-    yield changed(color=others[int(rng.integers(len(others)))])
+    others = [shape for shape in SHAPES if shape not in named]
+    found["wrong shape"] = changed(shape=others[int(rng.integers(len(others)))])
+    if group.color:
+        others = [color for color in COLORS if color not in {g.color for g in groups}]
+        found["wrong colour"] = changed(color=others[int(rng.integers(len(others)))])
     if prompt.is_counted(place):
-        yield changed(count=group.count + (1 if group.count == 1 or rng.random() < 0.5 else -1))
-    yield replace(prompt, groups=(*groups[:place], *groups[place + 1 :]), relation="")
+        more = group.count == 1 or rng.random() < 0.5
+        found["wrong number"] = changed(count=group.count + (1 if more else -1))
+    if len(groups) > 1:
+        rest = (*groups[:place], *groups[place + 1 :])
+        found["missing object"] = replace(prompt, groups=rest, relation="")
     if prompt.relation:
         wrong = [relation for relation in RELATIONS if relation != prompt.relation]
-        yield replace(prompt, relation=wrong[int(rng.integers(len(wrong)))])
+        found["wrong place"] = replace(prompt, relation=wrong[int(rng.integers(len(wrong)))])
+    return found

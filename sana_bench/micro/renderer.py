@@ -1,6 +1,7 @@
 """Exact, anti-aliased rendering of scenes: four samples a pixel along each axis, averaged by area."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -71,8 +72,9 @@ def shape_contains(shape: str, u: Points, v: Points) -> Points:
     return _CONTAINS[shape](u, v)
 
 
+@lru_cache(maxsize=512)
 def coverage(item: SceneObject) -> tuple[np.ndarray, slice, slice]:
-    """Return the covered share of each pixel in the object's window, and the window's rows and columns."""
+    """Return the covered share of each pixel in the object's window (read-only), and the window's rows and columns."""
     rows = _window(item.cy, item.radius)
     columns = _window(item.cx, item.radius)
     v = (_samples(rows) - item.cy) / item.radius
@@ -80,9 +82,11 @@ def coverage(item: SceneObject) -> tuple[np.ndarray, slice, slice]:
     inside = shape_contains(item.shape, u[None, :], v[:, None])
     k = _OVERSAMPLING
     shares = inside.reshape(len(v) // k, k, len(u) // k, k).mean(axis=(1, 3))
+    shares.flags.writeable = False
     return shares, rows, columns
 
 
+@lru_cache(maxsize=4096)
 def object_box(item: SceneObject) -> tuple[int, int, int, int]:
     """Pixel box (x1, y1, x2, y2), end exclusive, of the pixels that the object covers at least by half."""
     shares, rows, columns = coverage(item)

@@ -190,21 +190,23 @@ def test_the_table_of_homes_is_whole():
     from sana_bench.assets import FULL_TIER_FILES
 
     needed = {required.name: required.path for required in FULL_TIER_FILES}
-    for name in ("geneval_detector", "geneval_detector_hub", "clip_vit_l_14"):
+    for name in (
+        *("geneval_detector", "geneval_detector_hub", "clip_vit_l_14"),
+        *("image_reward_weights", "image_reward_config", "bert_vocabulary", "image_reward_prompts"),
+    ):
         files = files_for([name])
         assert needed[name] in [file.path for file in files]
         assert all(file.url.startswith("https://") and not Path(file.path).is_absolute() for file in files)
 
 
-def write_suite(folder, weights):
+def write_suite(folder, weights, benchmarks="{name: geneval, metrics: [geneval]}"):
     (folder / "variants").mkdir(parents=True)
     (folder / "variants/mine.yaml").write_text(
         "schema_version: 1\nname: mine\ntier: full\ngenerator: images\n"
         f"model: {{weights: {weights}, height: 64, width: 64}}\n"
     )
     (folder / "s.yaml").write_text(
-        "schema_version: 1\nname: s\nbenchmarks:\n  - {name: geneval, metrics: [geneval]}\n"
-        "variants: {full: [mine]}\n"
+        f"schema_version: 1\nname: s\nbenchmarks:\n  - {benchmarks}\nvariants: {{full: [mine]}}\n"
     )
     return folder / "s.yaml"
 
@@ -226,6 +228,63 @@ def test_the_command_fetches_a_suites_evaluators_from_a_copy(tmp_path, monkeypat
     assert code == 2
     assert "published is 743b7d99" in capsys.readouterr().err
     assert not list(root.rglob("*.pth*"))
+
+
+@pytest.mark.parametrize(
+    ("benchmarks", "assets"),
+    [
+        (
+            "{name: image_reward, metrics: [{name: image_reward, protocol: image_reward/sana-jpeg@1}]}",
+            ["image_reward_prompts", "image_reward_weights", "image_reward_config", "bert_vocabulary"],
+        ),
+        ("{name: dpg_bench, metrics: [dpg]}", ["dpg_bench_questions", "mplug"]),
+        (
+            "{name: dpg_bench, metrics: [{name: dpg, protocol: dpg/sana-grid@1}]}",
+            ["dpg_bench_questions", "mplug"],
+        ),
+        (
+            "{name: dpg_bench, metrics: [{name: dpg, parameters: {judge: ./my-judge}}]}",
+            ["dpg_bench_questions"],
+        ),
+    ],
+)
+def test_prompts_and_evaluators_of_a_suite_are_fetched(server, tmp_path, capsys, benchmarks, assets):
+    suite = write_suite(tmp_path / "suites", "./images", benchmarks)
+    root, files = tmp_path / "root", files_for(assets)
+    server.files = {file.path: CONTENT for file in files}
+    assert execute(["fetch", str(suite), "--data-dir", str(root), "--from", server.url]) == 0
+    shown = capsys.readouterr()
+    assert f"to fetch: {len(files) * len(CONTENT) / 1e6:,.1f} MB" in shown.out + shown.err
+    fetched = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    assert fetched == {file.path for file in files} | {SUMS}
+
+
+def test_the_shipped_suites_list_their_files():
+    from sana_bench.catalogue import catalogue
+    from sana_bench.homes import judge_ids, metric_needs
+    from sana_bench.suite import load_suite
+
+    suites = Path(__file__).resolve().parents[2] / "suites"
+    for name, expected in (
+        ("image_reward", {"image_reward_prompts", "image_reward_weights", "bert_vocabulary"}),
+        ("dpg_bench", {"dpg_bench_questions", "mplug"}),
+        ("all", {"image_reward_prompts", "image_reward_weights", "dpg_bench_questions", "mplug"}),
+    ):
+        suite = load_suite(suites / f"{name}.yaml", "full", catalogue())
+        assets, _ = metric_needs(suite)
+        assert expected <= set(assets)
+        assert len(files_for(assets)) >= len(assets)
+        assert judge_ids(suite, suites) == []
+
+
+def test_a_judge_on_the_hub_is_fetched_from_there(tmp_path):
+    from sana_bench.catalogue import catalogue
+    from sana_bench.homes import judge_ids
+    from sana_bench.suite import load_suite
+
+    benchmarks = "{name: dpg_bench, metrics: [{name: dpg, parameters: {judge: hf://owner/judge-1b}}]}"
+    suite = load_suite(write_suite(tmp_path, "./images", benchmarks), "full", catalogue())
+    assert judge_ids(suite, tmp_path) == ["owner/judge-1b"]
 
 
 def test_the_command_knows_no_other_name(capsys):

@@ -1,4 +1,4 @@
-"""Scenes of a few prompts as images on disk, a CLIP and a VQA judge of random weights: enough for every metric."""
+"""Scenes of a few prompts as images on disk, and random weights of every micro network: enough for every metric."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +11,14 @@ from PIL import Image
 from sana_bench.benchmarks.geneval import GenEval
 from sana_bench.metrics.assets import MetricAssets
 from sana_bench.metrics.base import Sample
+from sana_bench.metrics.image_reward_network import RewardNetwork, VisionSize, save_reward_network
 from sana_bench.metrics.mplug.config import MPlugConfig
 from sana_bench.metrics.mplug.files import save_network
 from sana_bench.metrics.mplug.network import MPlugVQA
 from sana_bench.micro.captions import VOCABULARY, scene_for
 from sana_bench.micro.clip import WordTokenizer, build_model, save_clip
 from sana_bench.micro.renderer import render
+from sana_bench.micro.reward_data import VOCABULARY as REWARD_VOCABULARY
 from sana_bench.micro.vqa_data import VOCABULARY as VQA_VOCABULARY
 
 TINY_CLIP = {
@@ -43,6 +45,17 @@ TINY_VQA = MPlugConfig(
     max_position_embeddings=32,
     vocab_size=len(VQA_VOCABULARY),
 )
+TINY_VISION = VisionSize(image_size=64, patch=32, width=16, layers=1, heads=2)
+TINY_TEXT = {
+    "vocab_size": len(REWARD_VOCABULARY),
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 40,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+}
 QUESTIONS = [
     {"proposition_id": 1, "dependency": [0], "tuple": "entity - whole (x)", "question": "Is there a ring?"},
     {
@@ -75,6 +88,17 @@ def write_vqa(folder: Path, seed: int) -> Path:
     return folder
 
 
+def write_reward(folder: Path, seed: int) -> Path:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = RewardNetwork(TINY_VISION, TINY_TEXT)
+        # BLIP's small start makes nearly equal rewards of everything.
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    save_reward_network(network, REWARD_VOCABULARY, folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def make_clip():
     """Write a folder of random CLIP weights: `make_clip(folder, seed)`."""
@@ -88,10 +112,17 @@ def make_vqa():
 
 
 @pytest.fixture(scope="session")
+def make_reward():
+    """Write a folder of a random reward model: `make_reward(folder, seed)`."""
+    return write_reward
+
+
+@pytest.fixture(scope="session")
 def assets(tmp_path_factory) -> MetricAssets:
     root = tmp_path_factory.mktemp("assets")
     write_clip(root / "weights" / "clip", seed=0)
     write_vqa(root / "weights" / "vqa", seed=0)
+    write_reward(root / "weights" / "reward", seed=0)
     return MetricAssets(weights_dir=root / "weights", cache_dir=root / "cache")
 
 

@@ -16,8 +16,8 @@ from sana_bench.metrics.images import ImageError
 SEED = 11
 
 
-# The others have no network in the micro world; their own tests build them on small random ones.
-MICRO = ("geneval", "clip_score", "fid")
+# KID has no network in the micro world; its own tests build it on a small random one.
+MICRO = ("geneval", "clip_score", "fid", "dpg", "image_reward")
 
 
 @pytest.fixture(params=MICRO)
@@ -135,8 +135,9 @@ def test_features_must_cover_the_samples(name, assets, samples):
         metric.summarise_features(covered, [chunk, chunk], 4, SEED)
 
 
-def test_other_weights_are_another_identity(metric, make_clip, make_vqa, tmp_path):
+def test_other_weights_are_another_identity(metric, make_clip, make_vqa, make_reward, tmp_path):
     make_clip(tmp_path / "clip", seed=1)
+    make_reward(tmp_path / "reward", seed=1)
     make_vqa(tmp_path / "vqa", seed=1)
     other = metrics.build(metric.name, "micro", MetricAssets(tmp_path, tmp_path / "cache"))
     if isinstance(metric, FeatureMetric):
@@ -169,3 +170,7 @@ def test_unknown_names_are_answered_with_the_nearest(assets):
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(AssetError, match="clip is missing"):
         metrics.build("fid", "micro", MetricAssets(tmp_path, tmp_path))
+    for name, config in (("dpg", "vqa_micro"), ("image_reward", "reward_micro")):
+        with pytest.raises(AssetError, match=f"{name}.* not shipped; train them .*{config}") as caught:
+            metrics.build(name, "micro", MetricAssets(tmp_path, tmp_path))
+        assert "\n" not in str(caught.value)

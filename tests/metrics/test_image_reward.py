@@ -180,8 +180,10 @@ def test_building_names_what_is_missing(tmp_path, monkeypatch):
         build_image_reward("full", assets, MetricChoice("image_reward", "image_reward/sana@1"))
     with pytest.raises(SuiteError, match="no parameter 'size'"):
         build_image_reward("full", assets, MetricChoice("image_reward", parameters={"size": 3}))
-    with pytest.raises(SuiteError, match="no micro tier"):
+    with pytest.raises(AssetError, match=r"reward is missing, these weights are not shipped"):
         build_image_reward("micro", assets, MetricChoice("image_reward"))
+    with pytest.raises(SuiteError, match=r"it has image_reward/micro@1 on this tier"):
+        build_image_reward("micro", assets, MetricChoice("image_reward", "image_reward/official@1"))
 
 
 def test_published_sizes(tmp_path):

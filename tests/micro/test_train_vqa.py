@@ -150,7 +150,7 @@ def test_accuracy_tables_count_every_question(trained):
     [
         pytest.param({"training": {"step": 3}}, "unknown key 'training.step'", id="training"),
         pytest.param({"model": {"width": 3}}, "unknown key 'model.width'", id="model"),
-        pytest.param({"model": {"image_res": 64}}, "model or training: .*missing", id="missing"),
+        pytest.param({"model": {"image_res": 64}}, "model: .*missing", id="missing"),
         pytest.param({"data": None}, "section 'data' is missing", id="section"),
         pytest.param({"extra": 1}, "unknown key 'extra'", id="extra"),
     ],

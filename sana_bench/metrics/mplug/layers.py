@@ -178,11 +178,18 @@ class FusionLayer(_FeedForward):
             self.crossattention = Attention(config, cross=True)
 
     def forward(self, text: Tensor, text_mask: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return text (B, T, D) and image (B, N, D); a connected layer adds its image half to the image."""
+        """Return text (B, T, D) and image; a connected layer adds its image half to the image.
+
+        The image (I, N, D) serves B / I questions each, which stand together. Folding them into one cross-attention
+        changes no value: queries do not see each other. A connected layer returns an image for each question.
+        """
         if not self.connected:
             x = self.attention(text, text_mask)
-            x = self.crossattention(x, None, self.crossattention.keys_values(image))
+            folded = x.reshape(len(image), -1, x.shape[2])
+            x = self.crossattention(folded, None, self.crossattention.keys_values(image)).reshape(x.shape)
             return self.feed_forward(x), image
+        if len(image) != len(text):
+            image = image.repeat_interleave(len(text) // len(image), dim=0)
         seen = text_mask.new_ones(*text_mask.shape[:-1], image.shape[1])
         x = self.attention(torch.cat([image, text], dim=1), torch.cat([seen, text_mask], dim=-1))
         change, text = self.feed_forward(x).split([image.shape[1], text.shape[1]], dim=1)

@@ -20,6 +20,8 @@ __all__ = ["END", "PAD", "START", "MPlugVQA"]
 
 #: Token ids that the beam search has built in; they are [PAD], [CLS] and [SEP] in BERT's vocabulary.
 PAD, START, END = 0, 101, 102
+# Tokens of an answer of one word, start and end included.
+_ONE_WORD = 3
 
 
 class _Layers(nn.Module):
@@ -78,30 +80,41 @@ class MPlugVQA(nn.Module):
         return self.visn_layer_norm(self.visn_fc(tokens))
 
     def fuse(self, image: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Image tokens (B, N, D) and question ids (B, T) to states (B, N + T, D) with their mask (B, N + T).
+        """Image tokens (I, N, D) and question ids (B, T) to the fused image (I or B, N, D) and text (B, T, D).
 
-        `mask` is True (or 1) at the question's tokens.
+        I divides B, and the questions of an image stand together. The image comes back with a row per question
+        where a connected layer changed it for each. `mask` is True (or 1) at the question's tokens.
         """
-        mask = mask.bool()
-        wide = mask[:, None, None, :]
+        wide = mask.bool()[:, None, None, :]
         text = self.text_encoder.embeddings(ids)
         for layer in self.text_encoder.encoder.layer.values():
             text = layer(text, wide)
         for layer in self.fusion_encoder.encoder.layer.values():
             text, image = layer(text, wide, image)
-        seen = mask.new_ones(image.shape[:2])
-        return torch.cat([image, text], dim=1), torch.cat([seen, mask], dim=1)
+        return image, text
 
-    def context(self, states: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of `states` for each decoder layer: the same at every step of a search."""
-        layers: Any = self.text_decoder.bert.encoder.layer.values()
-        return [layer.crossattention.keys_values(states) for layer in layers]
+    def context(self, image: Tensor, text: Tensor, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of [image; text] for each decoder layer, of the questions in `rows`.
+
+        They are the same at every step of a search. `image` and `text` are those of `fuse`; what is the image's is
+        computed once for all its questions.
+        """
+        pictures = rows // (len(text) // len(image))
+        text = text.index_select(0, rows)
+        found = []
+        for layer in self._decoder_layers:
+            seen, read = (layer.crossattention.keys_values(states) for states in (image, text))
+            keys, values = (
+                torch.cat([of_image.index_select(0, pictures), of_text], dim=2)
+                for of_image, of_text in zip(seen, read, strict=True)
+            )
+            found.append((keys, values))
+        return found
 
     def decode(self, ids: Tensor, context: list[tuple[Tensor, Tensor]], mask: Tensor) -> Tensor:
         """Hidden states (B, K, T, D) of K answers per question, ids (B, K, T)."""
         x = self.text_decoder.bert.embeddings(ids.flatten(0, 1)).unflatten(0, ids.shape[:2])
-        layers: Any = self.text_decoder.bert.encoder.layer.values()
-        for layer, keys_values in zip(layers, context, strict=True):
+        for layer, keys_values in zip(self._decoder_layers, context, strict=True):
             x = layer.decode(x, keys_values, mask[:, None, None, :])
         return x
 
@@ -110,13 +123,14 @@ class MPlugVQA(nn.Module):
         return self.text_decoder.cls["predictions"](hidden)
 
     def answer(self, image: Tensor, ids: Tensor, mask: Tensor) -> list[list[Hypothesis]]:
-        """Beam search of each question's answers; image tokens (B, N, D), ids and mask (B, T)."""
-        states, states_mask = self.fuse(image, ids, mask)
-        context = self.context(states)
+        """Beam search of each question's answers; image tokens (I, N, D), ids and mask (B, T), as for `fuse`."""
+        fused, text = self.fuse(image, ids, mask)
+        context = self.context(fused, text, torch.arange(len(ids), device=ids.device))
+        visible = _visible(fused, mask)
 
         def next_logits(answers: Tensor, places: Tensor) -> Tensor:
             kept = [(keys[places], values[places]) for keys, values in context]
-            return self.logits(self.decode(answers, kept, states_mask[places])[:, :, -1])
+            return self.logits(self.decode(answers, kept, visible[places])[:, :, -1])
 
         return beam_search(
             next_logits,
@@ -131,18 +145,40 @@ class MPlugVQA(nn.Module):
 
     def first_logits(self, image: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, vocabulary) of the first word of each question's answer; arguments as for `answer`."""
-        states, states_mask = self.fuse(image, ids, mask)
+        fused, text = self.fuse(image, ids, mask)
+        context = self.context(fused, text, torch.arange(len(ids), device=ids.device))
         start = torch.full((len(ids), 1, 1), START, device=ids.device)
-        return self.logits(self.decode(start, self.context(states), states_mask)[:, 0, -1])
+        return self.logits(self.decode(start, context, _visible(fused, mask))[:, 0, -1])
 
     def answer_loss(self, image: Tensor, ids: Tensor, mask: Tensor, answers: Tensor) -> Tensor:
         """Cross-entropy of each right answer's tokens, summed: shape (B,).
 
-        `answers` (B, T) are ids from start to end token, padded with 0.
+        Image tokens (I, N, D), ids and mask (B, T), as for `fuse`; `answers` (B, T) are ids from start to end token,
+        padded with 0.
         """
-        states, states_mask = self.fuse(image, ids, mask)
-        hidden = self.decode(answers[:, None, :-1], self.context(states), states_mask)[:, 0]
-        losses = F.cross_entropy(
-            self.logits(hidden).transpose(1, 2), answers[:, 1:], ignore_index=PAD, reduction="none"
-        )
-        return losses.sum(dim=1)
+        fused, text = self.fuse(image, ids, mask)
+        visible = _visible(fused, mask)
+        lengths = (answers != PAD).sum(dim=1)
+        losses = text.new_zeros(len(ids))
+        # Nearly all answers are one word: they are not padded to the longest.
+        for group in (lengths <= _ONE_WORD, lengths > _ONE_WORD):
+            rows = group.nonzero()[:, 0]
+            if len(rows):
+                words = answers[rows, : int(lengths[rows].max())]
+                context = self.context(fused, text, rows)
+                hidden = self.decode(words[:, None, :-1], context, visible[rows])[:, 0]
+                found = F.cross_entropy(
+                    self.logits(hidden).transpose(1, 2), words[:, 1:], ignore_index=PAD, reduction="none"
+                )
+                losses = losses.index_add(0, rows, found.sum(dim=1).to(losses.dtype))
+        return losses
+
+    @property
+    def _decoder_layers(self) -> Any:
+        return self.text_decoder.bert.encoder.layer.values()
+
+
+def _visible(image: Tensor, mask: Tensor) -> Tensor:
+    """What a decoder may look at, (B, N + T): the whole image and the question's own tokens."""
+    everything = mask.new_ones((len(mask), image.shape[1]), dtype=torch.bool)
+    return torch.cat([everything, mask.bool()], dim=1)

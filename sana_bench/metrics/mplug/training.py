@@ -13,13 +13,17 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from sana_bench import atomic
 from sana_bench.metrics.mplug.config import MPlugConfig
 from sana_bench.metrics.mplug.files import save_network
 from sana_bench.metrics.mplug.network import START, MPlugVQA
-from sana_bench.metrics.vqa import CLIP_MEAN, CLIP_STD, MAX_QUESTION_TOKENS, bert_tokenizer
+from sana_bench.metrics.vqa import MAX_QUESTION_TOKENS, bert_tokenizer
+from sana_bench.micro.judge_training import (
+    export_curve,
+    parameter_groups,
+    read_sections,
+    training_pixels,
+)
 from sana_bench.micro.vqa_data import VOCABULARY, sample_vqa_batch
-from sana_models.training.curve import plot_curve
 from sana_models.training.loop import LoopConfig, TrainingResult, train
 
 __all__ = ["VQATask", "run_vqa_training"]
@@ -53,23 +57,14 @@ class VQATask:
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Weight decay on matrices only."""
-        named = list(self.network.named_parameters())
-        plain = [p for name, p in named if p.ndim < 2 or "embedding" in name]
-        decayed = [p for name, p in named if not (p.ndim < 2 or "embedding" in name)]
-        return [
-            {"params": decayed, "lr": learning_rate},
-            {"params": plain, "lr": learning_rate, "weight_decay": 0.0},
-        ]
+        return parameter_groups(self.modules, learning_rate)
 
     def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Mean over questions of the summed cross-entropy of each right answer's tokens."""
         batch = sample_vqa_batch(self._seed, step, batch_size, self._questions_per_image)
-        pixels = self._soften(torch.from_numpy(batch.images).permute(0, 3, 1, 2) / 255, generator)
-        mean, std = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
         ids, mask = self._tokens(batch.questions, MAX_QUESTION_TOKENS)
         answers, _ = self._tokens(batch.answers, _MAX_ANSWER_TOKENS)
-        image = self.network.encode_images((pixels - mean) / std)
-        image = image.repeat_interleave(self._questions_per_image, dim=0)
+        image = self.network.encode_images(training_pixels(batch.images, self._blur, generator))
         losses = self.network.answer_loss(image, ids, mask, answers).float()
         short = torch.tensor([answer in ("yes", "no") for answer in batch.answers])
         return losses.mean(), {"yes_no_loss": float(losses.detach()[short].mean())}
@@ -86,12 +81,6 @@ class VQATask:
         if bool((ids == self._tokenizer.unk_token_id).any()) or not bool((ids[:, 0] == START).all()):
             raise ValueError("a training question or answer has a word that the vocabulary lacks")
         return ids, mask
-
-    def _soften(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Mix each picture with its 3x3 mean by a random share: generated edges are soft, rendered ones are not."""
-        share = self._blur * torch.rand(len(pixels), 1, 1, 1, generator=generator)
-        padded = nn.functional.pad(pixels, (1, 1, 1, 1), mode="replicate")
-        return pixels + share * (nn.functional.avg_pool2d(padded, 3, stride=1) - pixels)
 
 
 def run_vqa_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
@@ -111,9 +100,7 @@ def run_vqa_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
     result = train(task, settings.loop, out)
     folder = out / "vqa"
     save_network(task.network, VOCABULARY, folder)
-    atomic.write_bytes(folder / "curve.csv", (out / "curve.csv").read_bytes())
-    columns = ("loss", "yes_no_loss")
-    plot_curve(folder / "curve.csv", folder / "curve.png", columns=columns, title=settings.name)
+    export_curve(out, folder, ("loss", "yes_no_loss"), settings.name)
     write_card(folder, config=yaml.safe_dump(dict(config), sort_keys=False), result=result)
     return result
 
@@ -127,33 +114,16 @@ def _initialise(module: nn.Module) -> None:
 
 
 def _parse(config: Mapping[str, Any]) -> _Settings:
-    _only_keys("", config, ("kind", "name", "data", "model", "training"))
-    sections = {name: config.get(name) for name in ("data", "model", "training")}
-    for name, section in sections.items():
-        if not isinstance(section, Mapping):
-            raise ValueError(f"section {name!r} is missing or not a mapping")
-    data, model, training = (dict(sections[name] or {}) for name in ("data", "model", "training"))
-    _only_keys("data.", data, ("source", "questions_per_image", "blur"))
-    _only_keys(
-        "model.", model, tuple(entry.name for entry in fields(MPlugConfig) if entry.name != "vocab_size")
-    )
-    _only_keys("training.", training, tuple(entry.name for entry in fields(LoopConfig)))
-    if "betas" in training:
-        training["betas"] = tuple(training["betas"])
+    keys = tuple(entry.name for entry in fields(MPlugConfig) if entry.name != "vocab_size")
+    found = read_sections(config, ("questions_per_image", "blur"), keys)
     try:
-        network, loop = MPlugConfig(**model, vocab_size=len(VOCABULARY)), LoopConfig(**training)
+        network = MPlugConfig(**found.model, vocab_size=len(VOCABULARY))
     except TypeError as error:
-        raise ValueError(f"model or training: {error}") from None
+        raise ValueError(f"model: {error}") from None
     return _Settings(
-        str(config.get("name")),
+        found.name,
         network,
-        loop,
-        int(data.get("questions_per_image", 8)),
-        float(data.get("blur", 0.0)),
+        found.loop,
+        int(found.data.get("questions_per_image", 8)),
+        float(found.data.get("blur", 0.0)),
     )
-
-
-def _only_keys(prefix: str, section: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    unknown = sorted(set(section) - set(allowed))
-    if unknown:
-        raise ValueError(f"unknown key '{prefix}{unknown[0]}'; allowed: {', '.join(allowed)}")

@@ -1,0 +1,48 @@
+"""Measure the micro tier's judges against the renderer's truth and print the table of the documentation.
+
+Usage: python scripts/measure_micro_judges.py vqa|reward [--weights FOLDER] [--write docs/dpg_bench.md|docs/image_reward.md]
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sana_bench.assets import micro_weights_root
+from sana_bench.benchmarks.micro_accuracy import write_tables
+from sana_bench.errors import BenchError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("judge", choices=("vqa", "reward"))
+    parser.add_argument("--weights", type=Path, help="folder of the judge; the shipped one by default")
+    parser.add_argument("--write", type=Path, help="page whose table to replace")
+    options = parser.parse_args(arguments)
+    try:
+        tables = measure(options.judge, options.weights or micro_weights_root() / options.judge)
+        if options.write is None:
+            print(tables)
+        else:
+            write_tables(options.write, tables, f"{options.judge} accuracy")
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def measure(judge: str, folder: Path) -> str:
+    """The accuracy tables of the weights in `folder`, as Markdown."""
+    if judge == "vqa":
+        from sana_bench.metrics.mplug.card import accuracy_tables
+        from sana_bench.metrics.vqa import MPlugJudge
+
+        return accuracy_tables(MPlugJudge(folder))
+    from sana_bench.metrics import image_reward_card
+    from sana_bench.metrics.image_reward import RewardFiles
+
+    return image_reward_card.accuracy_tables(RewardFiles.of_folder(folder))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Copy the trained judges of the micro tier into the package: the VQA judge and the reward model, with their model cards.
+
+Usage: python scripts/ship_micro_judges.py [vqa] [reward]
+
+Reads `results/train/{vqa_micro,reward_micro}`, which training leaves in half precision with a card that measures them
+against the renderer's truth. Without names it ships whichever is there. Renews their lines of `SHA256SUMS`.
+"""
+
+import argparse
+import hashlib
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sana_bench.metrics.image_reward import RewardFiles
+from sana_bench.metrics.vqa import MPlugJudge
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAINED = ROOT / "results" / "train"
+WEIGHTS = ROOT / "sana_bench" / "micro" / "weights"
+JUDGES = ("vqa", "reward")
+
+# What explains the weights: no part of what is checked.
+_NOT_SUMMED = ("README.md", "curve.csv", "curve.png")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[*JUDGES, []], help="what to ship; all by default")
+    parser.add_argument("--trained", type=Path, default=TRAINED)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    options = parser.parse_args(arguments)
+    there = [name for name in JUDGES if (source(options.trained, name) / "README.md").is_file()]
+    lacking = [name for name in options.names if name not in there]
+    if lacking or not there:
+        wanted = ", ".join(str(source(options.trained, name)) for name in lacking or JUDGES)
+        print(f"no finished training: {wanted}", file=sys.stderr)
+        return 2
+    for name in options.names or there:
+        ship(source(options.trained, name), options.weights / name)
+        print(f"shipped {options.weights / name}")
+    write_sums(options.weights)
+    return 0
+
+
+def source(trained: Path, name: str) -> Path:
+    """Where the training of a judge leaves it."""
+    return trained / f"{name}_micro" / name
+
+
+def ship(trained: Path, target: Path) -> None:
+    """Copy a folder after loading it whole, so that nothing broken is shipped."""
+    if target.name == "vqa":
+        judge = MPlugJudge(trained)
+        _ = judge.network, judge.tokenizer
+    else:
+        files = RewardFiles.of_folder(trained)
+        _ = files.network, files.tokens
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(trained, target)
+
+
+def write_sums(weights: Path) -> None:
+    """Renew the judges' lines of `SHA256SUMS`, as `sha256sum` writes them; other lines stay."""
+    path = weights / "SHA256SUMS"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    ours = tuple(f"./{name}/" for name in JUDGES)
+    kept = [line for line in lines if not line.split(maxsplit=1)[1].startswith(ours)]
+    files = [file for name in JUDGES for file in (weights / name).glob("*") if file.name not in _NOT_SUMMED]
+    kept += [
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  ./{file.relative_to(weights)}" for file in files
+    ]
+    kept.sort(key=lambda line: line.split(maxsplit=1)[1])
+    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

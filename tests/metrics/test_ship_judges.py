@@ -1,0 +1,87 @@
+"""Shipping and measuring the micro judges: what is copied, what is summed, and what is refused."""
+
+import hashlib
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+SHIPPED = Path(__file__).resolve().parents[2] / "sana_bench/micro/weights"
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import measure_micro_judges
+    import ship_micro_judges
+
+    yield ship_micro_judges, measure_micro_judges
+    for name in ("ship_micro_judges", "measure_micro_judges"):
+        del sys.modules[name]
+
+
+@pytest.fixture
+def trained(tmp_path, make_vqa, make_reward):
+    make_vqa(tmp_path / "train/vqa_micro/vqa", seed=0)
+    make_reward(tmp_path / "train/reward_micro/reward", seed=0)
+    for folder in ("vqa_micro/vqa", "reward_micro/reward"):
+        (tmp_path / "train" / folder / "README.md").write_text("# card")
+    return tmp_path / "train"
+
+
+def test_folders_are_copied_and_summed(scripts, trained, tmp_path):
+    ship, _ = scripts
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "SHA256SUMS").write_text("00  ./clip/model.safetensors\n00  ./vqa/gone.json\n")
+    assert ship.main(["--trained", str(trained), "--weights", str(weights)]) == 0
+    lines = dict(line.split()[::-1] for line in (weights / "SHA256SUMS").read_text().splitlines())
+    assert lines.pop("./clip/model.safetensors") == "00"
+    assert {name.split("/")[1] for name in lines} == {"vqa", "reward"}
+    assert not [name for name in lines if name.endswith(".md")]
+    for name, digest in lines.items():
+        assert hashlib.sha256((weights / name).read_bytes()).hexdigest() == digest
+    assert (weights / "reward" / "README.md").read_text() == "# card"
+
+
+def test_one_can_be_shipped_alone_and_an_unfinished_one_cannot(scripts, trained, tmp_path, capsys):
+    ship, _ = scripts
+    weights = tmp_path / "weights"
+    options = ["--trained", str(trained), "--weights", str(weights)]
+    (trained / "vqa_micro/vqa/README.md").unlink()
+    weights.mkdir()
+    assert ship.main(["vqa", *options]) == 2
+    assert "no finished training" in capsys.readouterr().err
+    assert ship.main(options) == 0
+    assert sorted(path.name for path in weights.iterdir()) == ["SHA256SUMS", "reward"]
+
+
+def test_tables_are_printed_or_written_into_a_page(scripts, tmp_path, monkeypatch, capsys):
+    _, measure = scripts
+    monkeypatch.setattr(measure, "measure", lambda judge, folder: f"{judge} in {folder.name}")
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- reward accuracy: begin -->\nold\n<!-- reward accuracy: end -->\nb\n")
+    assert measure.main(["reward", "--write", str(page)]) == 0
+    assert "begin -->\nreward in reward\n<!-- reward accuracy: end -->\nb\n" in page.read_text()
+    assert measure.main(["vqa", "--write", str(page)]) == 2
+    assert "needs the lines '<!-- vqa accuracy: begin -->'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("judge", ["vqa", "reward"])
+def test_shipped_judges_are_as_good_as_their_page_says(judge, scripts):
+    """At least nine in ten questions or pairs are judged rightly; the pages have the numbers."""
+    if not (SHIPPED / judge).is_dir():
+        pytest.skip("weights not shipped")
+    if judge == "vqa":
+        from sana_bench.metrics.mplug.card import measure_random
+        from sana_bench.metrics.vqa import MPlugJudge
+
+        found = measure_random(MPlugJudge(SHIPPED / judge), 20, 1)
+    else:
+        from sana_bench.metrics.image_reward import RewardFiles
+        from sana_bench.metrics.image_reward_card import random_pairs, rates
+
+        found = rates(RewardFiles.of_folder(SHIPPED / judge), list(random_pairs(100, 1)))
+    right, n = sum(rate.n_right for rate in found), sum(rate.n for rate in found)
+    assert right / n >= 0.9
