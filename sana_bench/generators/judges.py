@@ -170,10 +170,8 @@ def _build_clip(spec: JudgeSpec, relative_to: Path, device: str) -> Judge:
 def _build_image_reward(spec: JudgeSpec, relative_to: Path, device: str) -> Judge:
     from sana_bench.generators.reward_judge import ImageRewardJudge, find_reward_files
 
-    if spec.weights is not None:
-        raise SuiteError("best_of_n.judge: image_reward reads the metric's files and takes no weights")
     _needs_fp32(spec)
-    return ImageRewardJudge(find_reward_files(), device)
+    return ImageRewardJudge(find_reward_files(spec.weights, relative_to), device)
 
 
 def _build_vqa(spec: JudgeSpec, relative_to: Path, device: str) -> Judge:

@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sana_bench.assets import MICRO_SCHEME, micro_weights_root, resolve_folder
 from sana_bench.generators.tournament import Answer
 from sana_bench.metrics.full_tier import found_files
 from sana_bench.metrics.image_reward import BATCH, FILES, RewardFiles
 from sana_bench.metrics.pixels import clip_pixels
 
-__all__ = ["ImageRewardJudge", "find_reward_files"]
+__all__ = ["MICRO_WEIGHTS", "ImageRewardJudge", "find_reward_files"]
+
+MICRO_WEIGHTS = f"{MICRO_SCHEME}reward"
 
 
 class ImageRewardJudge:
@@ -40,7 +44,13 @@ class ImageRewardJudge:
         return answers
 
 
-def find_reward_files() -> RewardFiles:
-    """Return the files that the metric reads; raises `AssetError` naming every missing one and how to get it."""
-    weights, med_config, vocabulary = found_files("judge image_reward", FILES)
-    return RewardFiles(weights, med_config, vocabulary)
+def find_reward_files(weights: str | None, relative_to: Path) -> RewardFiles:
+    """Return the files that the metric reads, or those of the folder `weights` in the layout of this project's training.
+
+    Raises `AssetError` naming every missing one and how to get it.
+    """
+    if weights is None:
+        return RewardFiles(*found_files("judge image_reward", FILES))
+    if weights == MICRO_WEIGHTS:
+        return RewardFiles.of_folder(micro_weights_root() / "reward")
+    return RewardFiles.of_folder(resolve_folder(weights, relative_to))

@@ -287,7 +287,6 @@ def test_bad_variants_are_one_clear_line(tmp_path: Path, section, message):
         (JudgeSpec(name="clipscore"), "did you mean 'clip_score'"),
         (JudgeSpec(name="clip_score", weights="x"), "takes no weights"),
         (JudgeSpec(name="vision_language"), "needs weights"),
-        (JudgeSpec(name="image_reward", weights="x"), "takes no weights"),
         (JudgeSpec(name="image_reward", precision="bf16"), "computes in fp32; precision is bf16"),
         (JudgeSpec(name="vqa", precision="fp16"), "computes in fp32; precision is fp16"),
     ],

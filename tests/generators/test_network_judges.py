@@ -85,6 +85,21 @@ def test_the_files_are_found_where_the_metric_finds_them(tmp_path, monkeypatch):
         judge.load()
 
 
+def test_the_micro_reward_model_is_a_judge_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(tmp_path))
+    spec = JudgeSpec(name="image_reward", weights="micro://reward")
+    with pytest.raises(AssetError, match=r"configs/train/reward_micro\.yaml"):
+        build_judge(spec, tmp_path, "cpu")
+    (tmp_path / "reward").mkdir()
+    for name in ("model.safetensors", "med_config.json", "vocab.txt", "vision_config.json"):
+        (tmp_path / "reward" / name).write_text(name)
+    named = build_judge(spec, tmp_path, "cpu").identity()
+    assert (
+        named == build_judge(JudgeSpec(name="image_reward", weights="./reward"), tmp_path, "cpu").identity()
+    )
+    assert len(named["vision_sha256"]) == 64
+
+
 @pytest.fixture(scope="module")
 def vqa(tmp_path_factory) -> MPlugJudge:
     return MPlugJudge(write_vqa(tmp_path_factory.mktemp("judge") / "vqa", seed=0))
