@@ -106,9 +106,7 @@ class Store(Database):
             "FROM images WHERE image_key = ?",
             (image_key,),
         )
-        return {
-            (row[0], row[1]): ImageRow(*row[:-1], json.loads(row[-1]) if row[-1] else None) for row in rows
-        }
+        return {(row[0], row[1]): _image_row(row) for row in rows}
 
     def put_images(
         self, image_key: str, run_id: str, rows: Sequence[ImageRow], created: str, session_id: int
@@ -258,3 +256,8 @@ class Store(Database):
 
 def _image_values(row: ImageRow) -> tuple[Any, ...]:
     return *astuple(row)[:-1], None if row.search is None else canonical_json(row.search)
+
+
+def _image_row(values: Sequence[Any]) -> ImageRow:
+    *plain, search = values
+    return ImageRow(*plain, search=json.loads(search) if search else None)

@@ -80,30 +80,39 @@ class Story:
         return execute(["run", str(self.suite), "--tier", "micro", "-o", str(self.output), *more])
 
 
+@contextlib.contextmanager
+def small_world(weights: Path) -> Iterator[None]:
+    """The fake benchmark and its metrics, and the tiny weights, while inside."""
+    saved = fakes.registries()
+    fakes.install()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(weights))
+            yield
+    finally:
+        fakes.uninstall(saved)
+
+
 @pytest.fixture(scope="session")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory, tiny_weights_root: Path, family: Path
-) -> Iterator[Story]:
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_weights_root: Path, family: Path) -> Story:
     """A limited run, and the same to its end; tests must not change it."""
     folder = tmp_path_factory.mktemp("story")
     suite = write_suite(folder, tiny_weights_root / "sana-micro", family)
-    said, saved = io.StringIO(), fakes.registries()
-    fakes.install()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(tiny_weights_root))
-        story = Story(suite, folder / "results", {}, "")
+    said = io.StringIO()
+    story = Story(suite, folder / "results", {}, "")
+    with small_world(tiny_weights_root):
         with contextlib.redirect_stdout(said):
             assert story.run("--limit", "3") == 3
         limited = searches(story.output)
         assert story.run() == 0
-        yield replace(story, limited=limited, said=said.getvalue())
-    fakes.uninstall(saved)
+    return replace(story, limited=limited, said=said.getvalue())
 
 
 @pytest.fixture
-def story(finished: Story, tmp_path: Path) -> Story:
-    """A copy that a test may change."""
-    return replace(finished, output=Path(shutil.copytree(finished.output, tmp_path / "results")))
+def story(finished: Story, tmp_path: Path, tiny_weights_root: Path) -> Iterator[Story]:
+    """A copy that a test may run again."""
+    with small_world(tiny_weights_root):
+        yield replace(finished, output=Path(shutil.copytree(finished.output, tmp_path / "results")))
 
 
 def models(output: Path) -> dict[str, Any]:
