@@ -6,7 +6,7 @@ writes is one transaction and durable when it returns.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from typing import Any
 
 from sana_bench.errors import BenchError
@@ -259,5 +259,5 @@ def _image_values(row: ImageRow) -> tuple[Any, ...]:
 
 
 def _image_row(values: Sequence[Any]) -> ImageRow:
-    *plain, search = values
-    return ImageRow(*plain, search=json.loads(search) if search else None)
+    plain = ImageRow(*values[:11])
+    return replace(plain, search=json.loads(values[11])) if values[11] else plain
