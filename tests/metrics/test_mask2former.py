@@ -1,9 +1,7 @@
-"""GenEval's detector against mmdet: the same weights by name, golden outputs made once by tests/golden/mask2former/make.py."""
+"""GenEval's detector against mmdet: the same weights by name, golden outputs made once by
+tests/golden/mask2former/make.py."""
 
-import gzip
 import hashlib
-import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,30 +12,18 @@ from sana_bench.errors import AssetError
 from sana_bench.metrics import mask2former
 from sana_bench.metrics.mask2former import convert_mmdet, load_mmdet, official_config
 from sana_bench.metrics.mask2former_images import prepare, read_logits, resize_bilinear
-
-GOLDEN = Path(__file__).resolve().parents[1] / "golden/mask2former"
-
-
-def _load_recipe():
-    spec = importlib.util.spec_from_file_location("mask2former_recipe", GOLDEN / "recipe.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-recipe = _load_recipe()
+from sana_bench.selfcheck import golden_files
+from sana_bench.selfcheck.recipes import mask2former as recipe
 
 
 @pytest.fixture(scope="module")
 def keys():
-    with gzip.open(GOLDEN / "keys.json.gz") as file:
-        return json.load(file)
+    return golden_files.mask2former_keys()
 
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(GOLDEN / "golden.npz") as archive:
-        return dict(archive)
+    return golden_files.arrays("mask2former")
 
 
 def small_config():
