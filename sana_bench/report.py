@@ -38,9 +38,14 @@ def regenerate_report(files: RunFiles) -> tuple[str, ReportPaths]:
         return _write(build_report_data(store, files, run["provenance"]), files)
 
 
-def write_run_report(store: Store, files: RunFiles, resolved: ResolvedSuite) -> tuple[str, ReportPaths]:
-    """Record where the numbers come from and write the report; return the terminal table and the files."""
-    provenance = _provenance(store, resolved)
+def write_run_report(
+    store: Store, files: RunFiles, resolved: ResolvedSuite, selfcheck: Mapping[str, Any]
+) -> tuple[str, ReportPaths]:
+    """Record where the numbers come from and write the report; return the terminal table and the files.
+
+    `selfcheck` says how far this machine's numbers can be trusted; see `sana_bench.selfcheck.session.check_run`.
+    """
+    provenance = {**_provenance(store, resolved), "selfcheck": selfcheck}
     store.set_provenance(files.directory.name, provenance)
     atomic.write_text(files.provenance, json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
     return _write(build_report_data(store, files, provenance), files)
@@ -83,6 +88,7 @@ def build_report_data(store: Store, files: RunFiles, provenance: Mapping[str, An
         summaries=[_summary_cell(row) for row in sorted(summaries, key=lambda row: order[row.variant])],
         samples=samples,
         provenance=provenance,
+        selfcheck=str(provenance.get("selfcheck", {}).get("summary", "")),
         sheets=latency_sheets(store, files, resolved),
     )
 

@@ -117,6 +117,7 @@ class _Session:
         self._run_id = resolved.run_id
         self._files = RunFiles(options.output / "runs" / resolved.run_id)
         self._session_id = 0
+        self._checked: dict[str, Any] = {}
 
     def execute(self) -> int:
         """Do everything; record how it ended, and tell the loggers."""
@@ -130,6 +131,7 @@ class _Session:
         loggers = Loggers(self._options.loggers, self._files.directory)
         with loggers.observe(described) as result:
             self._prepare()
+            self._check()
             return self._work(loggers, result)
 
     def _work(self, loggers: Loggers, result: dict[str, Any]) -> int:
@@ -169,6 +171,15 @@ class _Session:
         atomic.write_text(self._files.suite, text)
         for benchmark in self._resolved.benchmarks:
             self._files.write_prompts(benchmark.name, benchmark.prompts)
+
+    def _check(self) -> None:
+        """Say before hours of work when this machine's numbers are known to be wrong."""
+        from sana_bench.selfcheck.session import check_run  # imports torch, which planning a run does without
+
+        protocols = [metric.protocol for metric in self._metrics.values()]
+        self._checked = check_run(protocols, self._resolved.tier.device, self._output)
+        if any(state.startswith("failed") for state in self._checked["protocols"].values()):
+            say(self._checked["summary"])
 
     def _plan(self, cell: Cell) -> CellPlan:
         return plan_cell(cell, self._store, self._output, self._files.directory, self._options.limit)
@@ -303,7 +314,7 @@ class _Session:
         return records, None
 
     def _report(self, reasons: list[str]) -> None:
-        terminal, paths = write_run_report(self._store, self._files, self._resolved)
+        terminal, paths = write_run_report(self._store, self._files, self._resolved, self._checked)
         say("")
         say(terminal)
         if reasons:

@@ -17,12 +17,13 @@ def selfcheck(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[METRIC|PROTOCOL]...", help="Only these; default: all.")
     ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda", help="Where the networks run.")
-    ] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")] = False,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the networks run.")] = "auto",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document instead of lines.")
+    ] = False,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of runs, which find the outcome there.")
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder of runs, which find the outcome there."),
     ] = Path("results"),
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
@@ -38,7 +39,10 @@ def selfcheck(
         print(session.heading(where), flush=True)
     with disk_errors(output):
         done = session.check_everything(
-            names or (), where, output, lambda r: None if as_json else print(session.result_line(r), flush=True)
+            names or (),
+            where,
+            output,
+            lambda r: None if as_json else print(session.result_line(r), flush=True),
         )
     if as_json:
         print(json.dumps(session.as_json(done), indent=1, ensure_ascii=False))

@@ -17,7 +17,9 @@ class DecisionCase:
     n_reasons: int = 0
 
 
-def _asked(tag: str, *include: Mapping[str, Any], exclude: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+def _asked(
+    tag: str, *include: Mapping[str, Any], exclude: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     return {"tag": tag, "include": list(include), "exclude": list(exclude)}
 
 
@@ -31,7 +33,10 @@ _CAT = {"class": "cat", "count": 1}
 _COUNTED = _asked("counting", {"class": "cat", "count": 2}, exclude=[{"class": "cat", "count": 3}])
 _LEFT = _asked("position", _CAT, {"class": "dog", "count": 1, "position": ("left of", 0)})
 _RED = _asked("colors", {"class": "cat", "count": 1, "color": "red"})
-_CROWD = [_one("cat", 0.9, color="red"), *(_one("cat", 0.95, color="blue") for _ in range(16))]
+_MANY = (
+    _asked("single_object", {"class": "cat", "count": 16}),
+    _asked("single_object", {"class": "cat", "count": 17}),
+)
 
 CASES = (
     DecisionCase(_asked("single_object", _CAT), [_one("cat", 0.31)], True),
@@ -47,10 +52,13 @@ CASES = (
     DecisionCase(_COUNTED, [_one("cat")] * 3, False, 1),
     DecisionCase(_RED, [_one("cat", color="red")], True),
     DecisionCase(_RED, [_one("cat", color="blue")], False, 1),
+    # As many as asked for are looked at, the most confident; among equals the later one.
+    DecisionCase(_RED, [_one("cat", 0.9, color="red"), _one("cat", 0.95, color="blue")], False, 1),
+    DecisionCase(_RED, [_one("cat", 0.95, color="red"), _one("cat", 0.9, color="blue")], True),
     DecisionCase(_RED, [_one("cat", color="blue"), _one("cat", color="red")], True),
-    # Sixteen of a class are looked at, the most confident.
-    DecisionCase(_RED, _CROWD, False, 1),
-    DecisionCase(_RED, _CROWD[:-1], True),
+    # Never more than sixteen of a class.
+    DecisionCase(_MANY[0], [_one("cat")] * 17, True),
+    DecisionCase(_MANY[1], [_one("cat")] * 17, False, 1),
     DecisionCase(_LEFT, [_one("cat", x=60), _one("dog", x=0)], True),
     DecisionCase(_LEFT, [_one("cat", x=0), _one("dog", x=60)], False, 1),
     # The offset loses a tenth of both sizes: 4 pixels leave nothing of 4.

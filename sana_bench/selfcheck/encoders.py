@@ -65,9 +65,7 @@ def _clip(bench: Bench) -> float:
     with torch.inference_mode():
         images = network.encode_image(pixels, normalize=True).cpu().numpy()
         texts = network.encode_text(torch.tensor(CLIP_TOKENS, device=bench.device), normalize=True)
-    return max(
-        _relative(images, stored["clip_images"]), _relative(texts.cpu().numpy(), stored["clip_texts"])
-    )
+    return max(_relative(images, stored["clip_images"]), _relative(texts.cpu().numpy(), stored["clip_texts"]))
 
 
 def _quick_gelu(_: Bench) -> float:

@@ -153,7 +153,9 @@ CHECKS = (
         _FULL,
         _states,
         Tolerance(2e-5, "absolute", "float32 sums in another order, through a dozen layers"),
-        Tolerance(5e-3, "absolute", "patches embedded in TF32, torch's default; not measured on every device"),
+        Tolerance(
+            5e-3, "absolute", "patches embedded in TF32, torch's default; not measured on every device"
+        ),
     ),
     Check(
         "mPLUG: modelscope's answers",

@@ -115,7 +115,11 @@ def _code_sha256() -> str:
     root = Path(sana_bench.__file__).resolve().parent
     folders = ("metrics", "micro", "results", "selfcheck")
     paths = [path for folder in folders for path in sorted((root / folder).rglob("*")) if path.is_file()]
-    kept = [path for path in paths if path.suffix in (".py", ".npz", ".json", ".gz") and "weights" not in path.parts]
+    kept = [
+        path
+        for path in paths
+        if path.suffix in (".py", ".npz", ".json", ".gz") and "weights" not in path.parts
+    ]
     return fingerprint({path.relative_to(root).as_posix(): file_sha256(path) for path in kept})
 
 

@@ -36,7 +36,9 @@ def select(chosen: Collection[str]) -> list[Check]:
     known = [*metrics_of(protocols), *protocols]
     for name in chosen:
         if name not in known:
-            raise UsageError(f"no stored cases of {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+            raise UsageError(
+                f"no stored cases of {name!r}{nearest(name, known)}; there are {', '.join(known)}"
+            )
     wanted = {name for name in protocols if name in chosen or name.partition("/")[0] in chosen}
     return [check for check in everything if wanted & set(check.protocols)]
 

@@ -1,7 +1,7 @@
 """A self-check as the command makes it, and the small one that a run makes of its own metrics."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,17 @@ from sana_bench.selfcheck.check import Check, Result, run_checks
 from sana_bench.selfcheck.outcomes import Verdict, load_results, outcome_path, save_results, verdicts
 from sana_bench.selfcheck.registry import checks_for, select, unchecked_metrics
 
-__all__ = ["SelfCheck", "check_everything", "check_run", "choose_device", "summary_line"]
+__all__ = [
+    "SelfCheck",
+    "as_json",
+    "check_everything",
+    "check_run",
+    "choose_device",
+    "heading",
+    "lines_of",
+    "result_line",
+    "summary_line",
+]
 
 _DEVICES = ("auto", "cpu", "cuda")
 # Quick results of this process by where they are stored: many runs in one process check once.
@@ -37,7 +47,9 @@ class SelfCheck:
 def choose_device(asked: str) -> str:
     """`cpu` or `cuda`; raises `UsageError` for another name, and for CUDA where there is none."""
     if asked not in _DEVICES:
-        raise UsageError(f"--device {asked}: unknown device{nearest(asked, _DEVICES)}; one of {', '.join(_DEVICES)}")
+        raise UsageError(
+            f"--device {asked}: unknown device{nearest(asked, _DEVICES)}; one of {', '.join(_DEVICES)}"
+        )
     if asked == "cpu":
         return "cpu"
     import torch
@@ -69,20 +81,24 @@ def check_everything(
 def check_run(protocols: Collection[str], device: str, output: Path) -> dict[str, Any]:
     """What a run records of the protocols it scores with: stored outcomes, and quick checks made now.
 
-    Checks that are not quick are never made here; a protocol that needs one is `not run` until `sana-bench selfcheck`
-    has been.
+    Checks that are not quick are never made here: a protocol that rests on one is `not run` until `sana-bench selfcheck`
+    has been used with the same output folder.
     """
-    path = outcome_path(output, device)
-    known = {**_KNOWN.get(path.name, {}), **load_results(path)}
     checks = checks_for(protocols)
+    path = outcome_path(output, device)
+    stored = load_results(path)
+    known = {**_KNOWN.get(path.name, {}), **stored}
     lacking = [check for check in checks if check.quick and check.name not in known]
-    made = {result.name: result for result in run_checks(lacking, device)} if lacking else {}
-    if made or not path.is_file():
-        quick = {name: known[name] for name in known if name in {check.name for check in checks}}
-        save_results(path, device, {**quick, **made}.values())
-    known |= made
-    _KNOWN.setdefault(path.name, {}).update(made)
-    return _record(verdicts(protocols, known), device, [known[c.name] for c in checks if c.name in known], path)
+    known |= {result.name: result for result in run_checks(lacking, device)} if lacking else {}
+    used = [known[check.name] for check in checks if check.name in known]
+    fresh = [result for result in used if result.name not in stored]
+    if fresh:
+        save_results(path, device, fresh)
+        _KNOWN.setdefault(path.name, {}).update({result.name: result for result in fresh})
+    return {
+        **_record(verdicts(protocols, known), device, path),
+        "checks": {result.name: _short(result) for result in used},
+    }
 
 
 def summary_line(found: Sequence[Verdict]) -> str:
@@ -104,7 +120,9 @@ def lines_of(check: SelfCheck) -> Iterator[str]:
     for name in unchecked_metrics():
         yield f"{name}: no stored cases"
     counts = {state: sum(r.status == state for r in check.results) for state in ("ok", "failed", "skipped")}
-    yield ", ".join(f"{count} {state}" for state, count in counts.items() if count or state == "ok")
+    yield "self-check: " + ", ".join(
+        f"{count} {state}" for state, count in counts.items() if count or state == "ok"
+    )
     yield f"stored: {check.path}"
 
 
@@ -125,12 +143,15 @@ def heading(device: str) -> str:
 
 def as_json(check: SelfCheck) -> dict[str, Any]:
     """Everything, for programs."""
-    return {**_record(check.verdicts, check.device, check.results, check.path), "exit_code": check.exit_code}
+    return {
+        **_record(check.verdicts, check.device, check.path),
+        "exit_code": check.exit_code,
+        "without_cases": unchecked_metrics(),
+        "checks": [asdict(result) for result in check.results],
+    }
 
 
-def _record(
-    found: Sequence[Verdict], device: str, results: Sequence[Result], path: Path
-) -> dict[str, Any]:
+def _record(found: Sequence[Verdict], device: str, path: Path) -> dict[str, Any]:
     return {
         "summary": summary_line(found),
         "device": device,
@@ -139,24 +160,20 @@ def _record(
             verdict.protocol: verdict.state + (f" ({verdict.reason})" if verdict.reason else "")
             for verdict in found
         },
-        "checks": [_plain(result) for result in results],
     }
 
 
-def _plain(result: Result) -> Mapping[str, Any]:
-    return {
-        "name": result.name, "status": result.status, "device": result.device, "error": result.error,
-        "limit": result.limit, "unit": result.unit, "because": result.because, "reason": result.reason,
-        "protocols": list(result.protocols), "seconds": round(result.seconds, 3),
-    }  # fmt: skip
+def _short(result: Result) -> str:
+    if result.error is None:
+        return f"{result.status}: {result.reason}"
+    return f"{result.status}: {result.error:.2g}, allowed {result.limit:.2g} {result.unit}"
 
 
 def _words(verdict: Verdict, results: Sequence[Result]) -> str:
-    if verdict.state != "passed":
-        word = {"failed": "NOT to be trusted here", "skipped": "not checked"}.get(verdict.state, verdict.state)
-        return f"{word} ({verdict.reason})"
-    numbers = sum(result.limit > 0 for result in results)
-    return f"can be trusted here, to the tolerances above ({len(results)} checks, {len(results) - numbers} exact)"
+    if verdict.state == "passed":
+        return f"can be trusted here: {len(results)} checks within the tolerances above"
+    word = {"failed": "NOT to be trusted here", "skipped": "not checked"}.get(verdict.state, verdict.state)
+    return f"{word} ({verdict.reason})"
 
 
 def _protocols(checks: Sequence[Check], chosen: Collection[str]) -> list[str]:

@@ -1,6 +1,6 @@
-"""Make mask2former.npz and mask2former_keys.json.gz of sana_bench/selfcheck/golden with mmdet 2.28.2 and mmcv 1.7.2; the README says how to install them.
+"""Make mask2former.npz and mask2former_keys.json.gz of sana_bench/selfcheck/golden with mmdet 2.28.2 and mmcv 1.7.2.
 
-mmcv without compiled operators is enough: deformable attention has a path in plain PyTorch.
+The README says how to install them. mmcv without compiled operators is enough: deformable attention has a path in plain PyTorch.
 """
 # ruff: noqa: E402
 

@@ -1,4 +1,6 @@
-"""Writes `sana_bench/selfcheck/golden/mplug.json.gz` with modelscope's own mPLUG: run in an environment of its own, not in the project's.
+"""Writes `sana_bench/selfcheck/golden/mplug.json.gz` with modelscope's own mPLUG.
+
+Run it in an environment of its own, not in the project's.
 
 Made with Python 3.11, modelscope 1.9.5, transformers 4.30.2, numpy 1.26.4, torch 2.15 (CPU); modelscope needs
 no change but one: it hard-codes the width of CLIP's position table, which small configurations replace.

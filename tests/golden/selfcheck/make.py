@@ -168,7 +168,7 @@ def clip():
         },
     )  # fmt: skip
     model = CLIPModel(config).eval()
-    state = {name: tensor for name, tensor in encoders.clip_network().state_dict().items()}
+    state = dict(encoders.clip_network().state_dict())
     missing, unexpected = model.load_state_dict(_to_transformers(state), strict=False)
     assert not unexpected, unexpected
     assert all(name.endswith("position_ids") for name in missing), missing
