@@ -115,8 +115,11 @@ def _incomplete_reasons(
             reasons.append(f"{name} has no {', '.join(lacking)}")
         short = [row for row in own if not row.complete]
         if short and made == expected:
+            row = short[0]
             reasons.append(
-                f"{name} {short[0].metric} covers {short[0].n_samples}/{short[0].n_expected} images"
+                f"{name} {row.metric} covers {row.n_samples}/{row.n_expected} images"
+                if row.n_samples != row.n_expected
+                else f"{name} was given images that nobody asked for"
             )
     return reasons
 

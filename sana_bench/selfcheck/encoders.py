@@ -15,7 +15,7 @@ from sana_bench.selfcheck.check import Bench, Check, Tolerance
 from sana_bench.selfcheck.recipes import image_reward as reward_recipe
 from sana_bench.selfcheck.recipes.plain import CLIP, CLIP_TOKENS, clip_weight, inception_weight, uniform
 
-__all__ = ["CHECKS", "clip_network", "reward_samples", "write_reward_files"]
+__all__ = ["CHECKS", "clip_network", "reward_config", "reward_samples", "write_reward_files"]
 
 _INCEPTION = ("fid/sana@1", "fid/pytorch-fid@1", "fid/clean@1", "kid/clean@1")
 _CLIP_USERS = ("clip_score/sana@1", "geneval/official@1", "geneval/sana@1", "geneval/hf-detector@1")
@@ -88,25 +88,30 @@ def _tokens(_: Bench) -> float:
     return float(sum(found != expected for found, expected in zip(ids, wanted, strict=True)))
 
 
+def reward_config() -> dict[str, Any]:
+    """The content of `med_config.json` for ImageReward's small text tower."""
+    recipe = reward_recipe
+    return {
+        "vocab_size": len(recipe.vocabulary()) + 2, "hidden_size": recipe.TEXT["hidden"],
+        "intermediate_size": recipe.TEXT["intermediate"], "num_hidden_layers": recipe.TEXT["layers"],
+        "num_attention_heads": recipe.TEXT["heads"], "max_position_embeddings": recipe.TEXT["max_position"],
+        "hidden_act": "gelu", "layer_norm_eps": 1e-12, "pad_token_id": 0, "encoder_width": 768,
+    }  # fmt: skip
+
+
 def write_reward_files(folder: Path) -> Any:
     """ImageReward's three files, small, with the recipe's weights: a `RewardFiles`."""
     from sana_bench.metrics.image_reward import RewardFiles
     from sana_bench.metrics.image_reward_network import VisionSize
 
     recipe = reward_recipe
-    config = {
-        "vocab_size": len(recipe.vocabulary()) + 2, "hidden_size": recipe.TEXT["hidden"],
-        "intermediate_size": recipe.TEXT["intermediate"], "num_hidden_layers": recipe.TEXT["layers"],
-        "num_attention_heads": recipe.TEXT["heads"], "max_position_embeddings": recipe.TEXT["max_position"],
-        "hidden_act": "gelu", "layer_norm_eps": 1e-12, "pad_token_id": 0, "encoder_width": 768,
-    }  # fmt: skip
     state = {
         name: torch.from_numpy(recipe.weight(name, tuple(shape)))
         for name, shape in golden_files.image_reward()["keys"].items()
         if not name.endswith("position_ids")
     }
     torch.save(state, folder / "ImageReward.pt")
-    (folder / "med_config.json").write_text(json.dumps(config))
+    (folder / "med_config.json").write_text(json.dumps(reward_config()))
     (folder / "vocab.txt").write_text("\n".join(recipe.vocabulary()) + "\n", encoding="utf-8")
     vision = recipe.VISION
     size = VisionSize(recipe.IMAGE_SIZE, recipe.PATCH, vision["width"], vision["depth"], vision["heads"])

@@ -15,24 +15,14 @@ from sana_bench.metrics.image_reward import ImageReward, RewardFiles, build_imag
 from sana_bench.metrics.image_reward_network import VisionSize, load_reward_network
 from sana_bench.metrics.pixels import as_jpeg, clip_pixels
 from sana_bench.selfcheck import golden_files
+from sana_bench.selfcheck.encoders import reward_config
 from sana_bench.selfcheck.recipes import image_reward as SHARED
 
 GOLDEN = golden_files.image_reward()
 VISION = VisionSize(
     SHARED.IMAGE_SIZE, SHARED.PATCH, SHARED.VISION["width"], SHARED.VISION["depth"], SHARED.VISION["heads"]
 )
-CONFIG = {
-    "vocab_size": len(SHARED.vocabulary()) + 2,
-    "hidden_size": SHARED.TEXT["hidden"],
-    "intermediate_size": SHARED.TEXT["intermediate"],
-    "num_hidden_layers": SHARED.TEXT["layers"],
-    "num_attention_heads": SHARED.TEXT["heads"],
-    "max_position_embeddings": SHARED.TEXT["max_position"],
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-    "pad_token_id": 0,
-    "encoder_width": 768,
-}
+CONFIG = reward_config()
 
 
 def weights():

@@ -13,6 +13,7 @@ from sana_bench.metrics import mask2former
 from sana_bench.metrics.mask2former import convert_mmdet, load_mmdet, official_config
 from sana_bench.metrics.mask2former_images import prepare, read_logits, resize_bilinear
 from sana_bench.selfcheck import golden_files
+from sana_bench.selfcheck.detectors import small_config, small_state
 from sana_bench.selfcheck.recipes import mask2former as recipe
 
 
@@ -26,34 +27,11 @@ def golden():
     return golden_files.arrays("mask2former")
 
 
-def small_config():
-    from transformers import Mask2FormerConfig, SwinConfig
-
-    stages = ["stage1", "stage2", "stage3", "stage4"]
-    backbone = SwinConfig(
-        embed_dim=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 4], window_size=7, out_features=stages
-    )
-    return Mask2FormerConfig(
-        backbone_config=backbone, num_labels=80, num_queries=20, feature_size=64, mask_feature_size=64,
-        hidden_dim=64, encoder_feedforward_dim=96, encoder_layers=2, decoder_layers=4, dim_feedforward=80,
-        pre_norm=False,
-    )  # fmt: skip
-
-
-def small_state(keys):
-    return {
-        name: torch.zeros(shape, dtype=torch.long)
-        if "relative_position_index" in name
-        else torch.from_numpy(recipe.weight(name, tuple(shape)))
-        for name, shape in keys["small"].items()
-    }
-
-
 @pytest.fixture(scope="module")
-def checkpoint(keys, tmp_path_factory):
+def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("mmdet") / "small.pth"
     torch.save(
-        {"meta": {"mmdet_version": "2.28.2", "CLASSES": ("person",)}, "state_dict": small_state(keys)}, path
+        {"meta": {"mmdet_version": "2.28.2", "CLASSES": ("person",)}, "state_dict": small_state()}, path
     )
     return path
 
@@ -181,8 +159,8 @@ def test_every_official_parameter_has_its_place_and_no_place_is_empty(keys):
 
 
 @pytest.mark.parametrize("damage", ["missing", "unknown", "shape", "renamed"])
-def test_other_weights_are_refused(damage, keys, tmp_path):
-    state = small_state(keys)
+def test_other_weights_are_refused(damage, tmp_path):
+    state = small_state()
     first = next(name for name in state if name.endswith("post_norm.weight"))
     if damage == "missing":
         del state[first]
