@@ -1,16 +1,18 @@
 """Checks of GenEval: the detector against mmdet's values, the official rules, and the micro world's detector."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from sana_bench.metrics.geneval_decision import decide
 from sana_bench.selfcheck import golden_files
 from sana_bench.selfcheck.check import Bench, Check, Tolerance
 from sana_bench.selfcheck.decision_cases import CASES
 from sana_bench.selfcheck.recipes import mask2former as recipe
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["CHECKS", "small_config", "small_state"]
 
@@ -33,8 +35,10 @@ def small_config() -> Any:
     )  # fmt: skip
 
 
-def small_state() -> dict[str, torch.Tensor]:
+def small_state() -> dict[str, "torch.Tensor"]:
     """mmdet's state dict of the small detector."""
+    import torch
+
     return {
         name: torch.zeros(shape, dtype=torch.long)
         if "relative_position_index" in name
@@ -54,7 +58,9 @@ def _input(_: Bench) -> float:
     return max(errors)
 
 
-def _network(folder: Path, device: str) -> torch.nn.Module:
+def _network(folder: Path, device: str) -> "torch.nn.Module":
+    import torch
+
     from sana_bench.metrics.mask2former import load_mmdet
 
     torch.save({"state_dict": small_state()}, folder / "small.pth")
@@ -62,6 +68,8 @@ def _network(folder: Path, device: str) -> torch.nn.Module:
 
 
 def _logits(bench: Bench) -> float:
+    import torch
+
     from sana_bench.metrics.mask2former_images import prepare
 
     network = _network(bench.folder("logits"), bench.device)
@@ -80,6 +88,8 @@ def _logits(bench: Bench) -> float:
 
 def _boxes(bench: Bench) -> float:
     """Detections of the first image, matched by class and rank: how many have another class or box than mmdet's."""
+    import torch
+
     from sana_bench.metrics.mask2former_images import prepare, read_logits
 
     network = _network(bench.folder("boxes"), "cpu")

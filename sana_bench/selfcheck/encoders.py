@@ -2,10 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -14,6 +13,9 @@ from sana_bench.selfcheck import golden_files
 from sana_bench.selfcheck.check import Bench, Check, Tolerance
 from sana_bench.selfcheck.recipes import image_reward as reward_recipe
 from sana_bench.selfcheck.recipes.plain import CLIP, CLIP_TOKENS, clip_weight, inception_weight, uniform
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["CHECKS", "clip_network", "reward_config", "reward_samples", "write_reward_files"]
 
@@ -32,6 +34,8 @@ def _relative(found: NDArray[np.float32], stored: NDArray[np.float32]) -> float:
 
 
 def _inception(bench: Bench) -> float:
+    import torch
+
     from sana_bench.metrics.inception import INPUT_SIZE, build_inception, parameter_shapes
 
     state = {
@@ -44,8 +48,9 @@ def _inception(bench: Bench) -> float:
     return _relative(features[::8], golden_files.arrays("networks")["inception"])
 
 
-def clip_network() -> torch.nn.Module:
+def clip_network() -> "torch.nn.Module":
     """open_clip's network of the recipe, evaluation mode."""
+    import torch
     from open_clip import CLIP as Network
 
     network = Network(CLIP["embed_dim"], CLIP["vision_cfg"], CLIP["text_cfg"], quick_gelu=True)
@@ -59,6 +64,8 @@ def clip_network() -> torch.nn.Module:
 
 
 def _clip(bench: Bench) -> float:
+    import torch
+
     network: Any = clip_network().to(bench.device)
     stored = golden_files.arrays("networks")
     pixels = torch.from_numpy(uniform("clip", (2, 3, 32, 32))).to(bench.device)
@@ -101,6 +108,8 @@ def reward_config() -> dict[str, Any]:
 
 def write_reward_files(folder: Path) -> Any:
     """ImageReward's three files, small, with the recipe's weights: a `RewardFiles`."""
+    import torch
+
     from sana_bench.metrics.image_reward import RewardFiles
     from sana_bench.metrics.image_reward_network import VisionSize
 
@@ -144,6 +153,8 @@ def _rewards(protocol: str, codec: str, bench: Bench) -> float:
 
 
 def _reward_tokens(bench: Bench) -> float:
+    import torch
+
     stored = golden_files.image_reward()
     ids, mask = write_reward_files(bench.folder("reward-tokens")).tokens(reward_recipe.PROMPTS)
     wrong = (ids != torch.tensor(stored["input_ids"])) | (mask != torch.tensor(stored["attention_mask"]))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 
 from sana_bench.metrics.dpg_scoring import score_official, score_strict
@@ -63,6 +62,8 @@ def _grid(_: Bench) -> float:
 
 def write_mplug(folder: Path, name: str) -> Path:
     """The published layout with the recipe's weights of configuration `name`."""
+    import torch
+
     network, bert, end_bias = recipe.CONFIGS[name]
     (folder / "configuration.json").write_text(json.dumps({"task": network["task"]}))
     (folder / "config.yaml").write_text(yaml.safe_dump(network))
@@ -80,8 +81,9 @@ def _judge(bench: Bench, name: str, device: str) -> Any:
     return MPlugJudge(write_mplug(bench.folder(name), _NETWORK), device)
 
 
-@torch.inference_mode()
 def _states(bench: Bench) -> float:
+    import torch
+
     from sana_bench.metrics.vqa import MAX_QUESTION_TOKENS, image_to_pixels
 
     judge = _judge(bench, "mplug-states", bench.device)
@@ -97,8 +99,9 @@ def _states(bench: Bench) -> float:
         if asked["input_ids"][0].tolist() != record["ids"]:
             return float("inf")
         pixels = image_to_pixels(recipe.image(record["image"]), judge.network.config.image_res)
-        tokens = judge.network.encode_images(pixels[None].to(bench.device))
-        states, _ = judge.network.fuse(tokens, asked["input_ids"], asked["attention_mask"])
+        with torch.inference_mode():
+            tokens = judge.network.encode_images(pixels[None].to(bench.device))
+            states, _ = judge.network.fuse(tokens, asked["input_ids"], asked["attention_mask"])
         for found, stored in ((tokens, "vision"), (states, "states")):
             errors.append(float(np.abs(found[0, ::7, ::13].cpu().numpy() - np.array(record[stored])).max()))
     return max(errors)
