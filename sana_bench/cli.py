@@ -145,6 +145,12 @@ def run(
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Fetch what is missing first; otherwise nothing is.")
     ] = False,
+    allow_incomplete: Annotated[
+        bool,
+        typer.Option(
+            "--allow-incomplete", help="Score what is there although images are missing; marks the result."
+        ),
+    ] = False,
     text_cache: Annotated[
         bool,
         typer.Option(
@@ -180,6 +186,7 @@ def run(
         loggers=tuple(logger or ()),
         text_cache=text_cache,
         fetch=fetch,
+        allow_incomplete=allow_incomplete,
         profile=ProfileOptions(trace=trace),
     )
     return run_suite(options)

@@ -41,9 +41,14 @@ def regenerate_report(files: RunFiles) -> tuple[str, ReportPaths]:
         return _write(build_report_data(store, files, run["provenance"]), files)
 
 
-def write_run_report(store: Store, files: RunFiles, resolved: ResolvedSuite) -> tuple[str, ReportPaths]:
-    """Record where the numbers come from and write the report; return the terminal table and the files."""
-    provenance = _provenance(store, resolved)
+def write_run_report(
+    store: Store, files: RunFiles, resolved: ResolvedSuite, selfcheck: Mapping[str, Any]
+) -> tuple[str, ReportPaths]:
+    """Record where the numbers come from and write the report; return the terminal table and the files.
+
+    `selfcheck` says how far this machine's numbers can be trusted; see `sana_bench.selfcheck.session.check_run`.
+    """
+    provenance = {**_provenance(store, resolved), "selfcheck": selfcheck}
     store.set_provenance(files.directory.name, provenance)
     atomic.write_text(files.provenance, json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
     return _write(build_report_data(store, files, provenance), files)
@@ -91,6 +96,7 @@ def build_report_data(store: Store, files: RunFiles, provenance: Mapping[str, An
         ],
         samples=samples,
         provenance=provenance,
+        selfcheck=str(provenance.get("selfcheck", {}).get("summary", "")),
         sheets=latency_sheets(store, files, resolved),
     )
 
@@ -117,8 +123,11 @@ def _incomplete_reasons(
             reasons.append(f"{name} has no {', '.join(lacking)}")
         short = [row for row in own if not row.complete]
         if short and made == expected:
+            row = short[0]
             reasons.append(
-                f"{name} {short[0].metric} covers {short[0].n_samples}/{short[0].n_expected} images"
+                f"{name} {row.metric} covers {row.n_samples}/{row.n_expected} images"
+                if row.n_samples != row.n_expected
+                else f"{name} was given images that nobody asked for"
             )
     return reasons
 

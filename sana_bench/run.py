@@ -15,6 +15,7 @@ from sana_bench import atomic, generators, metrics
 from sana_bench.assets import micro_weights_root
 from sana_bench.benchmarks.latency import MEASURED
 from sana_bench.catalogue import catalogue
+from sana_bench.completeness import listed, missing_images, surplus_images
 from sana_bench.errors import IncompleteError, UsageError
 from sana_bench.execution.local import Halved, generate_missing
 from sana_bench.execution.scoring import Scorer, metric_key
@@ -56,14 +57,15 @@ class RunOptions:
     loggers: tuple[str, ...] = ()
     text_cache: bool = True
     fetch: bool = False
+    allow_incomplete: bool = False
     profile: ProfileOptions = field(default_factory=ProfileOptions)
 
 
 def run_suite(options: RunOptions, suite: Suite | None = None) -> int:
     """Run a suite and return the exit code: 0 when all that was asked for is there, 3 otherwise.
 
-    `suite` stands in for the file that `options` names. Nothing is written before suite, weights and metrics have been
-    checked. Raises `BenchError`.
+    `suite` stands in for the file that `options` names. Nothing is written before suite, weights, metrics and folders of
+    existing images have been checked. Raises `BenchError`.
     """
     check_loggers(options.loggers)
     tier = choose_tier(options.tier)
@@ -84,6 +86,7 @@ def run_suite(options: RunOptions, suite: Suite | None = None) -> int:
             for line in plan_lines(resolved, plans, store, options.output):
                 say(line)
             return 0
+    surplus = _surplus(cells, options.allow_incomplete)
     loaded = _load_metrics(resolved, options.output)
     _check_generators(plans, tier.device)
     _create(options.output)
@@ -94,7 +97,7 @@ def run_suite(options: RunOptions, suite: Suite | None = None) -> int:
         _stoppable(),
     ):
         store.put_file_hashes(hashes.learnt)
-        session = _Session(store, resolved, options, cells, loaded)
+        session = _Session(store, resolved, options, cells, loaded, surplus)
         return session.execute()
 
 
@@ -108,16 +111,19 @@ class _Session:
         options: RunOptions,
         cells: list[Cell],
         loaded: dict[str, Metric | FeatureMetric],
+        surplus: dict[str, list[str]],
     ) -> None:
         self._store = store
         self._resolved = resolved
         self._options = options
         self._cells = cells
         self._metrics = loaded
+        self._surplus = surplus
         self._output = options.output
         self._run_id = resolved.run_id
         self._files = RunFiles(options.output / "runs" / resolved.run_id)
         self._session_id = 0
+        self._checked: dict[str, Any] = {}
 
     def execute(self) -> int:
         """Do everything; record how it ended, and tell the loggers."""
@@ -131,6 +137,7 @@ class _Session:
         loggers = Loggers(self._options.loggers, self._files.directory)
         with loggers.observe(described) as result:
             self._prepare()
+            self._check()
             return self._work(loggers, result)
 
     def _work(self, loggers: Loggers, result: dict[str, Any]) -> int:
@@ -170,6 +177,15 @@ class _Session:
         atomic.write_text(self._files.suite, text)
         for benchmark in self._resolved.benchmarks:
             self._files.write_prompts(benchmark.name, benchmark.prompts)
+
+    def _check(self) -> None:
+        """Say before hours of work when this machine's numbers are known to be wrong."""
+        from sana_bench.selfcheck.session import check_run  # imports torch, which planning a run does without
+
+        protocols = [metric.protocol for metric in self._metrics.values()]
+        self._checked = check_run(protocols, self._resolved.tier.device, self._output)
+        if any(state.startswith("failed") for state in self._checked["protocols"].values()):
+            say(self._checked["summary"])
 
     def _plan(self, cell: Cell) -> CellPlan:
         return plan_cell(cell, self._store, self._output, self._files.directory, self._options.limit)
@@ -264,6 +280,8 @@ class _Session:
             directory = self._files.directory
             scorer = Scorer(self._store, directory, self._session_id, self._resolved.seed, progress.advance)
             for plan in plans:
+                if plan.missing and not self._options.allow_incomplete:
+                    continue
                 for name in plan.cell.benchmark.metrics:
                     found: tuple[list[SummaryRecord], str | None]
                     if name in MEASURED:
@@ -274,9 +292,23 @@ class _Session:
                     summaries, reason = found
                     rows += summaries
                     reasons += [reason] if reason else []
-        reasons = [*_missing_reasons(plans), *reasons]
+        reasons = [*_missing_reasons(plans), *reasons, *self._stopped(plans)]
+        reasons += [
+            f"{name} has {len(files)} images that nobody asked for" for name, files in self._surplus.items()
+        ]
         self._store.put_summaries(self._run_id, {cell.variant.name for cell in self._cells}, rows)
         return reasons
+
+    def _stopped(self, plans: Sequence[CellPlan]) -> list[str]:
+        """List what is missing, and say of which cells there is therefore no score."""
+        short = [plan for plan in plans if plan.missing]
+        for line in listed(
+            {f"{plan.cell.label} lacks:": missing_images(plan, self._store) for plan in short}
+        ):
+            say(line)
+        if self._options.allow_incomplete:
+            return []
+        return [f"{plan.cell.label} is not scored without --allow-incomplete" for plan in short]
 
     def _score(
         self, scorer: Scorer, plan: CellPlan, metric: Metric | FeatureMetric
@@ -295,17 +327,17 @@ class _Session:
                 value=summary.value, low=summary.low, high=summary.high, n_samples=summary.n_samples,
                 n_expected=summary.n_expected, n_prompts=summary.n_prompts, unit=summary.unit,
                 higher_is_better=summary.higher_is_better, note=summary.note, complete=summary.n_samples ==
-                summary.n_expected,
+                summary.n_expected and cell.variant.name not in self._surplus,
             )
             for summary in summaries
         ]  # fmt: skip
-        short = [record for record in records if not record.complete]
+        short = [record for record in records if record.n_samples != record.n_expected]
         if short and len(plan.done) == plan.n_expected:
             return records, f"{label}: {metric.name} covers {short[0].n_samples}/{short[0].n_expected} images"
         return records, None
 
     def _report(self, reasons: list[str]) -> None:
-        terminal, paths = write_run_report(self._store, self._files, self._resolved)
+        terminal, paths = write_run_report(self._store, self._files, self._resolved, self._checked)
         say("")
         say(terminal)
         if reasons:
@@ -329,6 +361,19 @@ def _missing_reasons(plans: Sequence[CellPlan]) -> list[str]:
         failed = f", {plan.failed} failed" if plan.failed else ""
         reasons.append(f"{plan.cell.label} has {len(plan.done)}/{plan.n_expected} images{failed}")
     return reasons
+
+
+def _surplus(cells: Sequence[Cell], allowed: bool) -> dict[str, list[str]]:
+    """Images of existing folders that nobody asked for; raises `IncompleteError` after listing them, unless allowed."""
+    found = surplus_images(cells)
+    for line in listed({f"{name} has images that nobody asked for:": files for name, files in found.items()}):
+        say(line)
+    if found and not allowed:
+        count = sum(map(len, found.values()))
+        raise IncompleteError(
+            f"{count} images belong to no sample of the suite; --allow-incomplete scores the others and marks the result"
+        )
+    return found
 
 
 def _load_metrics(resolved: ResolvedSuite, output: Path) -> dict[str, Metric | FeatureMetric]:

@@ -165,7 +165,8 @@ class ReportData:
     """Everything one report shows. Metrics and tasks appear in the order given here, variants grouped by kind.
 
     `created` is text ready to be shown. `banner` is an extra notice above the results; the notice that micro
-    numbers do not compare with published ones appears by itself when `tier == "micro"`. `sheets` are shown as they are.
+    numbers do not compare with published ones appears by itself when `tier == "micro"`. `selfcheck` is one line that says
+    whether the machine's numbers were checked. `sheets` are shown as they are.
     Raises `ValueError` for a variant of unknown kind.
     """
 
@@ -182,6 +183,7 @@ class ReportData:
     provenance: Mapping[str, Any]
     incomplete_reasons: Sequence[str] = ()
     banner: str | None = None
+    selfcheck: str = ""
     sheets: Sequence[Sheet] = ()
 
     def __post_init__(self) -> None:

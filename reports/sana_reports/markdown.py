@@ -65,7 +65,10 @@ def markdown_table(header: list[str], rows: list[list[str]], *, right_from: int)
 def _facts(data: ReportData) -> str:
     tier = f"{data.tier} tier ({data.tier_reason})"
     run = f"run {_code(data.fingerprint)}"
-    return f"Suite {_code(data.suite_name)}, {escape_markdown(tier)}, {escape_markdown(data.created)}, {run}."
+    facts = (
+        f"Suite {_code(data.suite_name)}, {escape_markdown(tier)}, {escape_markdown(data.created)}, {run}."
+    )
+    return f"{facts}\n\n{escape_markdown(data.selfcheck)}" if data.selfcheck else facts
 
 
 def _summary(data: ReportData) -> str:

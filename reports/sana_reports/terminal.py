@@ -54,6 +54,8 @@ def render_terminal(data: ReportData) -> str:
         text += [f"   {one_line(reason)}" for reason in data.incomplete_reasons]
     for sheet in (*report_scaling(data), *data.sheets):
         text += ["", *_sheet(sheet)]
+    if data.selfcheck:
+        text += ["", one_line(data.selfcheck)]
     return "\n".join(line.rstrip() for line in text) + "\n"
 
 

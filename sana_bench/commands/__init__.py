@@ -19,6 +19,7 @@ _MODULES: tuple[str, ...] = (
     "grow",
     "prune",
     "profile",
+    "selfcheck",
 )
 
 

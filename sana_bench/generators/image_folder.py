@@ -58,6 +58,7 @@ class ImageFolder:
     def __init__(self, spec: GeneratorSpec) -> None:
         self._folder = spec.weights_path
         self._files = read_folder(spec.weights_path)
+        self._size = spec.variant.model.height, spec.variant.model.width
 
     def generate(self, requests: list[Request]) -> np.ndarray:
         """Return uint8 images (batch, height, width, 3)."""
@@ -68,9 +69,15 @@ class ImageFolder:
         if path is None:
             raise SampleError(f"{self._folder} has no image {request.index} of {request.prompt!r}")
         try:
-            return load_image(path)
+            image = load_image(path)
         except ImageError as error:
             raise SampleError(str(error)) from None
+        if image.shape[:2] != self._size:
+            (height, width), (wanted_height, wanted_width) = image.shape[:2], self._size
+            raise SampleError(
+                f"{path}: is {width}x{height} pixels, the variant has {wanted_width}x{wanted_height}"
+            )
+        return image
 
 
 def _manifest(folder: Path) -> Iterator[tuple[str, tuple[str, int], Path]]:

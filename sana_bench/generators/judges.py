@@ -102,12 +102,15 @@ class VisionLanguageJudge:
         folder = self._folder
         try:
             self._processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
-            model: Any = AutoModelForImageTextToText.from_pretrained(
-                folder, local_files_only=True, dtype=torch_dtype(self._precision)
+            model, info = AutoModelForImageTextToText.from_pretrained(
+                folder, local_files_only=True, dtype=torch_dtype(self._precision), output_loading_info=True
             )
         except (OSError, ValueError, KeyError) as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise AssetError(f"judge {folder}: not an image-text-to-text model ({first})") from None
+        wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
+        if wrong:
+            raise AssetError(f"judge {folder}: {len(wrong)} tensors do not fit the model, e.g. {wrong[0]}")
         self._model = model.to(self._device).eval()
         # Answers are read at the last position.
         self._processor.tokenizer.padding_side = "left"

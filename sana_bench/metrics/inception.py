@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from sana_bench.errors import AssetError
 
-__all__ = ["FEATURES", "INPUT_SIZE", "FidInception", "load_inception"]
+__all__ = ["FEATURES", "INPUT_SIZE", "FidInception", "build_inception", "load_inception", "parameter_shapes"]
 
 FEATURES = 2048
 INPUT_SIZE = 299
@@ -236,9 +236,23 @@ def load_inception(path: Path) -> FidInception:
     """
     if not path.is_file():
         raise AssetError(f"{path} is missing: the Inception weights")
-    state = _read(path)
+    return build_inception(_read(path), path)
+
+
+def build_inception(state: Mapping[str, Tensor], path: Path) -> FidInception:
+    """The network with the tensors of either file; `path` is what an `AssetError` names."""
     script = any(key.startswith("layers.") for key in state)
     return FidInception(_folded(path, state, script)).eval()
+
+
+def parameter_shapes() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the `.pth` file's tensors."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, _, layer, inputs in _layers():
+        shapes[f"{name}.conv.weight"] = (layer.channels, inputs, *layer.kernel)
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"{name}.bn.{part}"] = (layer.channels,)
+    return {**shapes, "fc.weight": (_CLASSES, FEATURES), "fc.bias": (_CLASSES,)}
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -284,7 +298,7 @@ def _layers() -> Iterator[tuple[str, str, _Conv, int]]:
         channels = total
 
 
-def _folded(path: Path, state: dict[str, Tensor], script: bool) -> dict[str, tuple[Tensor, Tensor]]:
+def _folded(path: Path, state: Mapping[str, Tensor], script: bool) -> dict[str, tuple[Tensor, Tensor]]:
     """Take every tensor of the file exactly once; raises `AssetError` for any that is left, missing or odd."""
     # Counters of seen batches change nothing, and older files have none.
     left = {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}

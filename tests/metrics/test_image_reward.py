@@ -1,8 +1,6 @@
 """ImageReward against golden scores of the original package on shared random weights, and its failure modes."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,34 +14,15 @@ from sana_bench.metrics.choice import MetricChoice
 from sana_bench.metrics.image_reward import ImageReward, RewardFiles, build_image_reward
 from sana_bench.metrics.image_reward_network import VisionSize, load_reward_network
 from sana_bench.metrics.pixels import as_jpeg, clip_pixels
+from sana_bench.selfcheck import golden_files
+from sana_bench.selfcheck.encoders import reward_config
+from sana_bench.selfcheck.recipes import image_reward as SHARED
 
-FOLDER = Path(__file__).resolve().parents[1] / "golden" / "image_reward"
-GOLDEN = json.loads((FOLDER / "golden.json").read_text())
-
-
-def _shared():
-    spec = importlib.util.spec_from_file_location("image_reward_golden", FOLDER / "shared.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SHARED = _shared()
+GOLDEN = golden_files.image_reward()
 VISION = VisionSize(
     SHARED.IMAGE_SIZE, SHARED.PATCH, SHARED.VISION["width"], SHARED.VISION["depth"], SHARED.VISION["heads"]
 )
-CONFIG = {
-    "vocab_size": len(SHARED.vocabulary()) + 2,
-    "hidden_size": SHARED.TEXT["hidden"],
-    "intermediate_size": SHARED.TEXT["intermediate"],
-    "num_hidden_layers": SHARED.TEXT["layers"],
-    "num_attention_heads": SHARED.TEXT["heads"],
-    "max_position_embeddings": SHARED.TEXT["max_position"],
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-    "pad_token_id": 0,
-    "encoder_width": 768,
-}
+CONFIG = reward_config()
 
 
 def weights():

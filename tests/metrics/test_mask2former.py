@@ -1,9 +1,7 @@
-"""GenEval's detector against mmdet: the same weights by name, golden outputs made once by tests/golden/mask2former/make.py."""
+"""GenEval's detector against mmdet: the same weights by name, golden outputs made once by
+tests/golden/mask2former/make.py."""
 
-import gzip
 import hashlib
-import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,60 +12,26 @@ from sana_bench.errors import AssetError
 from sana_bench.metrics import mask2former
 from sana_bench.metrics.mask2former import convert_mmdet, load_mmdet, official_config
 from sana_bench.metrics.mask2former_images import prepare, read_logits, resize_bilinear
-
-GOLDEN = Path(__file__).resolve().parents[1] / "golden/mask2former"
-
-
-def _load_recipe():
-    spec = importlib.util.spec_from_file_location("mask2former_recipe", GOLDEN / "recipe.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-recipe = _load_recipe()
+from sana_bench.selfcheck import golden_files
+from sana_bench.selfcheck.detectors import small_config, small_state
+from sana_bench.selfcheck.recipes import mask2former as recipe
 
 
 @pytest.fixture(scope="module")
 def keys():
-    with gzip.open(GOLDEN / "keys.json.gz") as file:
-        return json.load(file)
+    return golden_files.mask2former_keys()
 
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(GOLDEN / "golden.npz") as archive:
-        return dict(archive)
-
-
-def small_config():
-    from transformers import Mask2FormerConfig, SwinConfig
-
-    stages = ["stage1", "stage2", "stage3", "stage4"]
-    backbone = SwinConfig(
-        embed_dim=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 4], window_size=7, out_features=stages
-    )
-    return Mask2FormerConfig(
-        backbone_config=backbone, num_labels=80, num_queries=20, feature_size=64, mask_feature_size=64,
-        hidden_dim=64, encoder_feedforward_dim=96, encoder_layers=2, decoder_layers=4, dim_feedforward=80,
-        pre_norm=False,
-    )  # fmt: skip
-
-
-def small_state(keys):
-    return {
-        name: torch.zeros(shape, dtype=torch.long)
-        if "relative_position_index" in name
-        else torch.from_numpy(recipe.weight(name, tuple(shape)))
-        for name, shape in keys["small"].items()
-    }
+    return golden_files.arrays("mask2former")
 
 
 @pytest.fixture(scope="module")
-def checkpoint(keys, tmp_path_factory):
+def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("mmdet") / "small.pth"
     torch.save(
-        {"meta": {"mmdet_version": "2.28.2", "CLASSES": ("person",)}, "state_dict": small_state(keys)}, path
+        {"meta": {"mmdet_version": "2.28.2", "CLASSES": ("person",)}, "state_dict": small_state()}, path
     )
     return path
 
@@ -195,8 +159,8 @@ def test_every_official_parameter_has_its_place_and_no_place_is_empty(keys):
 
 
 @pytest.mark.parametrize("damage", ["missing", "unknown", "shape", "renamed"])
-def test_other_weights_are_refused(damage, keys, tmp_path):
-    state = small_state(keys)
+def test_other_weights_are_refused(damage, tmp_path):
+    state = small_state()
     first = next(name for name in state if name.endswith("post_norm.weight"))
     if damage == "missing":
         del state[first]

@@ -1,7 +1,5 @@
 """mPLUG against modelscope's own classes with the same small random weights, and its published layout."""
 
-import gzip
-import importlib.util
 import json
 from pathlib import Path
 
@@ -14,23 +12,16 @@ from sana_bench.errors import AssetError
 from sana_bench.metrics.mplug.config import read_config
 from sana_bench.metrics.mplug.files import load_network, read_vocabulary, save_network
 from sana_bench.metrics.vqa import MAX_QUESTION_TOKENS, MPlugJudge, bert_tokenizer, image_to_pixels
+from sana_bench.selfcheck import golden_files
+from sana_bench.selfcheck.recipes import mplug as cases
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "mplug"
 # float32 through a dozen layers: both sides round in different places (fused attention, folded beams). States of
 # order 1 differ by up to 4.4e-6 here, summed log-probabilities by 8.3e-6; about five times that is allowed.
 CLOSE = {"rtol": 0, "atol": 2e-5}
 CLOSE_SCORES = {"rtol": 0, "atol": 4e-5}
 
 
-def load_cases():
-    spec = importlib.util.spec_from_file_location("mplug_golden_cases", GOLDEN / "cases.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-cases = load_cases()
-golden = json.loads(gzip.decompress((GOLDEN / "golden.json.gz").read_bytes()))
+golden = golden_files.mplug()
 
 
 def write_directory(folder, name, *, wrap=lambda state: {"model": state}):

@@ -24,9 +24,9 @@ from pathlib import Path
 import torch
 from PIL import Image, features
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-import shared  # noqa: E402
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT))
+from sana_bench.selfcheck.recipes import image_reward as shared  # noqa: E402
 
 
 def package_without_init(name: str, path: Path) -> None:
@@ -117,7 +117,7 @@ def main() -> None:
             "scores": scores,
             "two_images": model.score(shared.PROMPTS[0], two),
         }  # fmt: skip
-    (HERE / "golden.json").write_text(json.dumps(golden) + "\n")
+    (ROOT / "sana_bench/selfcheck/golden/image_reward.json").write_text(json.dumps(golden) + "\n")
 
 
 if __name__ == "__main__":

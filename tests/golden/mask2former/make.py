@@ -1,6 +1,6 @@
-"""Make golden.npz and keys.json.gz with mmdet 2.28.2 and mmcv 1.7.2; the README says how to install them.
+"""Make mask2former.npz and mask2former_keys.json.gz of sana_bench/selfcheck/golden with mmdet 2.28.2 and mmcv 1.7.2.
 
-mmcv without compiled operators is enough: deformable attention has a path in plain PyTorch.
+The README says how to install them. mmcv without compiled operators is enough: deformable attention has a path in plain PyTorch.
 """
 # ruff: noqa: E402
 
@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 import torch
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-import recipe
+ROOT = Path(__file__).resolve().parents[3]
+GOLDEN = ROOT / "sana_bench/selfcheck/golden"
+sys.path.insert(0, str(ROOT))
+from sana_bench.selfcheck.recipes import mask2former as recipe
 
 
 class _Missing(types.ModuleType):
@@ -132,8 +133,8 @@ def main():
         new_height, new_width = meta["img_shape"][:2]
         out = cv2.resize(recipe.image(0, (height, width)), (new_width, new_height))
         resized[f"{height}x{width}"] = [new_height, new_width, hashlib.sha256(out.tobytes()).hexdigest()]
-    np.savez_compressed(HERE / "golden.npz", **golden)
-    with gzip.GzipFile(HERE / "keys.json.gz", "wb", mtime=0) as file:
+    np.savez_compressed(GOLDEN / "mask2former.npz", **golden)
+    with gzip.GzipFile(GOLDEN / "mask2former_keys.json.gz", "wb", mtime=0) as file:
         file.write(json.dumps({**keys, "resized": resized}).encode())
 
 

@@ -1,4 +1,6 @@
-"""Writes `golden.json.gz` with modelscope's own mPLUG: run in an environment of its own, not in the project's.
+"""Writes `sana_bench/selfcheck/golden/mplug.json.gz` with modelscope's own mPLUG.
+
+Run it in an environment of its own, not in the project's.
 
 Made with Python 3.11, modelscope 1.9.5, transformers 4.30.2, numpy 1.26.4, torch 2.15 (CPU); modelscope needs
 no change but one: it hard-codes the width of CLIP's position table, which small configurations replace.
@@ -25,9 +27,9 @@ from modelscope.utils.config import Config
 from modelscope.utils.constant import ModeKeys, ModelFile, Tasks
 from PIL import Image
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-import cases  # noqa: E402
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT))
+from sana_bench.selfcheck.recipes import mplug as cases  # noqa: E402
 
 
 def _preprocessor_class():
@@ -137,7 +139,7 @@ def main():
     modeling_mplug.MPlug._initialize_clip = staticmethod(_small_clip)
     content = {name: golden(name) for name in cases.CONFIGS}
     text = json.dumps(content, separators=(",", ":")) + "\n"
-    (HERE / "golden.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+    (ROOT / "sana_bench/selfcheck/golden/mplug.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
     for name, case in content.items():
         for record in case["records"]:
             print(name, record["image"], repr(record["answer"]), [len(beam) for beam in record["beams"]])

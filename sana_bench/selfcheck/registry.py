@@ -1,0 +1,49 @@
+"""Every check, found by the protocols that rest on it."""
+
+from collections.abc import Collection, Iterable
+
+from sana_bench import metrics, plugins
+from sana_bench.errors import UsageError, nearest
+from sana_bench.selfcheck import chains, detectors, encoders, judges, micro_scores, sums
+from sana_bench.selfcheck.check import Check
+
+__all__ = ["all_checks", "checks_for", "metrics_of", "select", "unchecked_metrics"]
+
+
+def all_checks() -> list[Check]:
+    """All checks, the cheap ones first."""
+    modules = (sums, chains, micro_scores, detectors, judges, encoders)
+    found = [check for module in modules for check in module.CHECKS]
+    return sorted(found, key=lambda check: not check.quick)
+
+
+def checks_for(protocols: Collection[str]) -> list[Check]:
+    """The checks that numbers of any of `protocols` rest on."""
+    return [check for check in all_checks() if set(check.protocols) & set(protocols)]
+
+
+def metrics_of(protocols: Iterable[str]) -> list[str]:
+    """The metrics' names of protocols, each once."""
+    return list(dict.fromkeys(protocol.partition("/")[0] for protocol in protocols))
+
+
+def select(chosen: Collection[str]) -> list[Check]:
+    """The checks of metrics or protocols by name, all without names; raises `UsageError` with the nearest name."""
+    everything = all_checks()
+    if not chosen:
+        return everything
+    protocols = list(dict.fromkeys(name for check in everything for name in check.protocols))
+    known = [*metrics_of(protocols), *protocols]
+    for name in chosen:
+        if name not in known:
+            raise UsageError(
+                f"no stored cases of {name!r}{nearest(name, known)}; there are {', '.join(known)}"
+            )
+    wanted = {name for name in protocols if name in chosen or name.partition("/")[0] in chosen}
+    return [check for check in everything if wanted & set(check.protocols)]
+
+
+def unchecked_metrics() -> list[str]:
+    """Installed metrics without stored cases, such as those of plug-ins."""
+    covered = metrics_of(name for check in all_checks() for name in check.protocols)
+    return [name for name in (*metrics.NAMES, *plugins.names("metrics")) if name not in covered]

@@ -1,0 +1,192 @@
+"""Existing images that are not what a suite asks for: the score stops with a list, or is marked wherever it appears."""
+
+import json
+
+import fakes
+import numbers_of_runs as numbers
+import numpy as np
+import pytest
+from PIL import Image
+
+from sana_bench.cli import execute
+from sana_bench.errors import AssetError, IncompleteError
+from sana_bench.run import RunOptions, run_suite
+
+N = fakes.N_PROMPTS * fakes.Shapes.default_images_per_prompt
+
+
+class Folder:
+    """A suite `existing` with the variant `mine`, whose images lie in a folder, all of them at first."""
+
+    def __init__(self, world):
+        self.world = world
+        self.images = world.folder / "images"
+        self.images.mkdir()
+        (world.folder / "suites" / "variants" / "mine.yaml").write_text(
+            "schema_version: 1\nname: mine\ntier: micro\ngenerator: images\n"
+            f"model: {{weights: ../../images, height: {fakes.SIZE}, width: {fakes.SIZE}}}\n"
+        )
+        text = world.suite.read_text().replace("fake-4, fake-2", "mine")
+        self.suite = world.folder / "suites" / "existing.yaml"
+        self.suite.write_text(text.replace("name: shapes\nseed", "name: existing\nseed"))
+        rng = np.random.default_rng(0)
+        self.entries = []
+        for prompt in fakes.Shapes().prompts("micro"):
+            for index in range(fakes.Shapes.default_images_per_prompt):
+                name = f"{prompt.id}-{index}.png"
+                pixels = rng.integers(0, 256, (fakes.SIZE, fakes.SIZE, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(self.images / name)
+                self.entries.append({"prompt": prompt.text, "index": index, "file": name})
+        self.write()
+
+    def write(self):
+        lines = [json.dumps(entry) for entry in self.entries]
+        (self.images / "manifest.jsonl").write_text("\n".join(lines) + "\n")
+
+    def run(self, **options):
+        return run_suite(RunOptions(suite=self.suite, output=self.world.output, tier="micro", **options))
+
+
+@pytest.fixture
+def folder(world):
+    return Folder(world)
+
+
+def missing(folder):
+    (folder.images / "00001-2.png").unlink()
+    return "00001/00002", "no such image"
+
+
+def unlisted(folder):
+    folder.entries = [entry for entry in folder.entries if entry["file"] != "00001-2.png"]
+    folder.write()
+    return "00001/00002", "has no image 2 of 'micro circles 1'"
+
+
+def truncated(folder):
+    path = folder.images / "00001-2.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    return "00001/00002", "damaged image"
+
+
+def no_image(folder):
+    (folder.images / "00001-2.png").write_bytes(b"hello")
+    return "00001/00002", "not an image"
+
+
+def other_size(folder):
+    Image.new("RGB", (fakes.SIZE, 2 * fakes.SIZE)).save(folder.images / "00001-2.png")
+    return (
+        "00001/00002",
+        f"is {fakes.SIZE}x{2 * fakes.SIZE} pixels, the variant has {fakes.SIZE}x{fakes.SIZE}",
+    )
+
+
+DAMAGES = (missing, unlisted, truncated, no_image, other_size)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_image_that_cannot_be_scored_stops_the_score_with_a_list(folder, damage, capsys):
+    place, reason = damage(folder)
+    assert folder.run() == 3
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if place in line]
+    assert reason in line
+    assert "existing / mine" not in out
+    assert "shapes / mine is not scored without --allow-incomplete" in out
+    assert numbers.summaries(folder.world.output) == []
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_allowed_it_is_marked_wherever_it_appears(folder, damage, capsys):
+    place, _ = damage(folder)
+    assert folder.run(allow_incomplete=True) == 3
+    out = capsys.readouterr().out
+    assert place in out
+    assert f"has {N - 1}/{N} images, 1 failed" in out
+    rows = numbers.summaries(folder.world.output)
+    overall = [row for row in rows if row.key == "overall"]
+    assert {(row.metric, row.n_samples, row.n_expected, row.complete) for row in overall} == {
+        ("redness", N - 1, N, False), ("spread", N - 1, N, False),
+    }  # fmt: skip
+    (run,) = (folder.world.output / "runs").iterdir()
+    for name in ("report.md", "report.html"):
+        assert f"{N - 1}/{N}" in (run / "report" / name).read_text(), name
+    assert execute(["leaderboard", "--output", str(folder.world.output)]) == 0
+    assert f"{N - 1}/{N}" in capsys.readouterr().out
+
+
+def test_a_mended_folder_scores(folder, capsys):
+    kept = (folder.images / "00001-2.png").read_bytes()
+    missing(folder)
+    assert folder.run() == 3
+    (folder.images / "00001-2.png").write_bytes(kept)
+    assert folder.run() == 0
+    found = [numbers.summaries(folder.world.output, run) for run in numbers.run_ids(folder.world.output)]
+    # Other images are another variant: the stopped run has no number, the mended one has all.
+    assert sorted(map(len, found)) == [0, 1 + len(fakes.TAGS) + 1]
+    assert all(row.complete for rows in found for row in rows)
+
+
+def test_only_the_part_that_lacks_images_is_not_scored(folder, monkeypatch):
+    text = folder.suite.read_text().replace("micro: [mine]", "micro: [mine, fake-2]")
+    folder.suite.write_text(text)
+    missing(folder)
+    assert folder.run() == 3
+    rows = numbers.summaries(folder.world.output)
+    assert {row.variant for row in rows} == {"fake-2"}
+    assert all(row.complete for row in rows)
+
+
+def unknown_prompt(folder):
+    Image.new("RGB", (fakes.SIZE, fakes.SIZE)).save(folder.images / "x.png")
+    folder.entries.append({"prompt": "a photo of nothing", "index": 0, "file": "x.png"})
+    folder.write()
+    return "x.png: no prompt 'a photo of nothing'"
+
+
+def one_too_many(folder):
+    Image.new("RGB", (fakes.SIZE, fakes.SIZE)).save(folder.images / "x.png")
+    folder.entries.append({"prompt": folder.entries[0]["prompt"], "index": 4, "file": "x.png"})
+    folder.write()
+    return "x.png: image 4 of 'micro circles 0' is one too many"
+
+
+@pytest.mark.parametrize("surplus", [unknown_prompt, one_too_many])
+def test_images_that_nobody_asked_for_stop_the_run_before_it_starts(folder, surplus, capsys):
+    reason = surplus(folder)
+    with pytest.raises(IncompleteError, match=r"1 images belong to no sample .*--allow-incomplete"):
+        folder.run()
+    assert reason in capsys.readouterr().out
+    assert not folder.world.output.exists()
+
+
+@pytest.mark.parametrize("surplus", [unknown_prompt, one_too_many])
+def test_allowed_they_enter_no_number_and_mark_the_variant(folder, surplus, capsys):
+    assert folder.run() == 0
+    clean = {(row.metric, row.key): row.value for row in numbers.summaries(folder.world.output)}
+    surplus(folder)
+    folder.world.output = folder.world.folder / "again"
+    assert folder.run(allow_incomplete=True) == 3
+    rows = numbers.summaries(folder.world.output)
+    assert {(row.metric, row.key): row.value for row in rows} == clean
+    assert not any(row.complete for row in rows)
+    assert "mine has 1 images that nobody asked for" in capsys.readouterr().out
+    (run,) = (folder.world.output / "runs").iterdir()
+    assert "was given images that nobody asked for" in (run / "report" / "report.md").read_text()
+
+
+def test_an_image_named_twice_is_refused_even_when_allowed(folder):
+    folder.entries.append(folder.entries[3])
+    folder.write()
+    with pytest.raises(AssetError, match="image 3 of 'micro circles 0' appears twice"):
+        folder.run(allow_incomplete=True)
+
+
+def test_a_long_list_is_cut(folder, capsys):
+    for path in folder.images.glob("*.png"):
+        path.unlink()
+    assert folder.run() == 3
+    out = capsys.readouterr().out
+    assert "and 4 more" in out
+    assert sum("no such image" in line for line in out.splitlines()) == 20
