@@ -51,8 +51,10 @@ class RewardFiles:
         """The files that the project's training leaves; raises `AssetError` when there is no such folder."""
         if not folder.is_dir():
             raise missing_micro_weights(folder, "image_reward", "configs/train/reward_micro.yaml")
-        paths = [folder / name for name in ("model.safetensors", "med_config.json", "vocab.txt")]
-        return cls(*paths, folder / "vision_config.json")
+        weights, text, vision = (
+            folder / name for name in ("model.safetensors", "med_config.json", "vision_config.json")
+        )
+        return cls(weights, text, folder / "vocab.txt", vision)
 
     def identity(self) -> dict[str, Any]:
         """Hashes of all files; raises `AssetError` when one is missing."""

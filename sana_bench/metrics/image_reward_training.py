@@ -90,7 +90,9 @@ class RewardTask:
             torch.manual_seed(seed)
             self.network = RewardNetwork(vision, text)
             # Linear to the end: a start that keeps the size of what goes through it.
-            for layer in self.network.head.values():
+            for layer in self.network.head.modules():
+                if not isinstance(layer, nn.Linear):
+                    continue
                 nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
                 nn.init.zeros_(layer.bias)
             self._teacher = _Teacher(vision.width, int(text["hidden_size"]))

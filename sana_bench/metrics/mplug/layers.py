@@ -18,7 +18,8 @@ KeysValues = tuple[Tensor, Tensor]
 
 class _QuickGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
+        # x times sigmoid(1.702 x), by the one function that has a fused gradient.
+        return F.silu(1.702 * x) / 1.702
 
 
 class _VisionBlock(nn.Module):

@@ -93,19 +93,17 @@ class MPlugVQA(nn.Module):
             text, image = layer(text, wide, image)
         return image, text
 
-    def context(self, image: Tensor, text: Tensor, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of [image; text] for each decoder layer, of the questions in `rows`.
+    def context(self, image: Tensor, text: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of [image; text] for each decoder layer: the same at every step of a search.
 
-        They are the same at every step of a search. `image` and `text` are those of `fuse`; what is the image's is
-        computed once for all its questions.
+        `image` and `text` are those of `fuse`; what is the image's is computed once for all its questions.
         """
-        pictures = rows // (len(text) // len(image))
-        text = text.index_select(0, rows)
+        n = len(text) // len(image)
         found = []
         for layer in self._decoder_layers:
             seen, read = (layer.crossattention.keys_values(states) for states in (image, text))
             keys, values = (
-                torch.cat([of_image.index_select(0, pictures), of_text], dim=2)
+                torch.cat([of_image[:, None].expand(-1, n, -1, -1, -1).flatten(0, 1), of_text], dim=2)
                 for of_image, of_text in zip(seen, read, strict=True)
             )
             found.append((keys, values))
@@ -125,7 +123,7 @@ class MPlugVQA(nn.Module):
     def answer(self, image: Tensor, ids: Tensor, mask: Tensor) -> list[list[Hypothesis]]:
         """Beam search of each question's answers; image tokens (I, N, D), ids and mask (B, T), as for `fuse`."""
         fused, text = self.fuse(image, ids, mask)
-        context = self.context(fused, text, torch.arange(len(ids), device=ids.device))
+        context = self.context(fused, text)
         visible = _visible(fused, mask)
 
         def next_logits(answers: Tensor, places: Tensor) -> Tensor:
@@ -157,21 +155,21 @@ class MPlugVQA(nn.Module):
         padded with 0.
         """
         fused, text = self.fuse(image, ids, mask)
-        visible = _visible(fused, mask)
-        lengths = (answers != PAD).sum(dim=1)
-        losses = text.new_zeros(len(ids))
-        # Nearly all answers are one word: they are not padded to the longest.
-        for group in (lengths <= _ONE_WORD, lengths > _ONE_WORD):
-            rows = group.nonzero()[:, 0]
-            if len(rows):
-                words = answers[rows, : int(lengths[rows].max())]
-                context = self.context(fused, text, rows)
-                hidden = self.decode(words[:, None, :-1], context, visible[rows])[:, 0]
-                found = F.cross_entropy(
-                    self.logits(hidden).transpose(1, 2), words[:, 1:], ignore_index=PAD, reduction="none"
-                )
-                losses = losses.index_add(0, rows, found.sum(dim=1).to(losses.dtype))
-        return losses
+        visible, context = _visible(fused, mask), self.context(fused, text)
+        # Nearly all answers are one word: they are not padded to the longest, and the others are done again in full.
+        losses = self._summed_loss(answers[:, :_ONE_WORD], context, visible)
+        rows = ((answers != PAD).sum(dim=1) > _ONE_WORD).nonzero()[:, 0]
+        if not len(rows):
+            return losses
+        kept = [(keys[rows], values[rows]) for keys, values in context]
+        return losses.index_copy(0, rows, self._summed_loss(answers[rows], kept, visible[rows]))
+
+    def _summed_loss(self, words: Tensor, context: list[tuple[Tensor, Tensor]], visible: Tensor) -> Tensor:
+        hidden = self.decode(words[:, None, :-1], context, visible)[:, 0]
+        losses = F.cross_entropy(
+            self.logits(hidden).transpose(1, 2), words[:, 1:], ignore_index=PAD, reduction="none"
+        )
+        return losses.sum(dim=1)
 
     @property
     def _decoder_layers(self) -> Any:
