@@ -150,6 +150,8 @@ def run_gains(
         base = overall.get((bases.get(variant) or "", benchmark, metric))
         if base is None or base.metric_key != row.metric_key:
             continue
-        scores = (image_scores(store, one, prompts[benchmark], counts[benchmark]) for one in (base, row))
-        gains[variant, benchmark, metric] = paired_gain(base.variant, *scores, row.value - base.value)
+        before, after = (
+            image_scores(store, one, prompts[benchmark], counts[benchmark]) for one in (base, row)
+        )
+        gains[variant, benchmark, metric] = paired_gain(base.variant, before, after, row.value - base.value)
     return gains

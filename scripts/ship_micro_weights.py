@@ -119,8 +119,14 @@ def score_rows(path: Path, variants: tuple[str, ...]) -> str:
 
 def write_sums() -> None:
     """Renew `SHA256SUMS`: weights and what is read with them, as `sha256sum` writes it."""
+    explaining = ("README.md", "SHA256SUMS")
     files = sorted(
-        path for path in WEIGHTS.rglob("*") if path.suffix in (".safetensors", ".json") and path.is_file()
+        path
+        for path in WEIGHTS.rglob("*")
+        if path.is_file()
+        and path.name not in explaining
+        and path.suffix != ".png"
+        and not path.name.startswith("curve")
     )
     lines = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  ./{path.relative_to(WEIGHTS)}\n" for path in files

@@ -20,7 +20,7 @@ from sana_bench.metrics.image_reward_network import (
     VisionSize,
     save_reward_network,
 )
-from sana_bench.micro.judge_training import (
+from sana_bench.metrics.judge_training import (
     export_curve,
     only_keys,
     parameter_groups,

@@ -144,7 +144,7 @@ class MPlugVQA(nn.Module):
     def first_logits(self, image: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, vocabulary) of the first word of each question's answer; arguments as for `answer`."""
         fused, text = self.fuse(image, ids, mask)
-        context = self.context(fused, text, torch.arange(len(ids), device=ids.device))
+        context = self.context(fused, text)
         start = torch.full((len(ids), 1, 1), START, device=ids.device)
         return self.logits(self.decode(start, context, _visible(fused, mask))[:, 0, -1])
 

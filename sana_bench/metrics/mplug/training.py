@@ -13,16 +13,16 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from sana_bench.metrics.mplug.config import MPlugConfig
-from sana_bench.metrics.mplug.files import save_network
-from sana_bench.metrics.mplug.network import START, MPlugVQA
-from sana_bench.metrics.vqa import MAX_QUESTION_TOKENS, bert_tokenizer
-from sana_bench.micro.judge_training import (
+from sana_bench.metrics.judge_training import (
     export_curve,
     parameter_groups,
     read_sections,
     training_pixels,
 )
+from sana_bench.metrics.mplug.config import MPlugConfig
+from sana_bench.metrics.mplug.files import save_network
+from sana_bench.metrics.mplug.network import START, MPlugVQA
+from sana_bench.metrics.vqa import MAX_QUESTION_TOKENS, bert_tokenizer
 from sana_bench.micro.vqa_data import VOCABULARY, sample_vqa_batch
 from sana_models.training.loop import LoopConfig, TrainingResult, train
 
