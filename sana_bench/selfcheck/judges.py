@@ -101,7 +101,7 @@ def _states(bench: Bench) -> float:
         pixels = image_to_pixels(recipe.image(record["image"]), judge.network.config.image_res)
         with torch.inference_mode():
             tokens = judge.network.encode_images(pixels[None].to(bench.device))
-            states, _ = judge.network.fuse(tokens, asked["input_ids"], asked["attention_mask"])
+            states = torch.cat(judge.network.fuse(tokens, asked["input_ids"], asked["attention_mask"]), dim=1)
         for found, stored in ((tokens, "vision"), (states, "states")):
             errors.append(float(np.abs(found[0, ::7, ::13].cpu().numpy() - np.array(record[stored])).max()))
     return max(errors)
