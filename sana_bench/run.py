@@ -1,26 +1,24 @@
 """One execution of a suite: generate, score, summarise, store, report; again, only what is missing."""
 
 import os
-import signal
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from sana_bench import atomic, generators, metrics
-from sana_bench.assets import micro_weights_root
+from sana_bench import atomic, generators
 from sana_bench.benchmarks.latency import MEASURED
 from sana_bench.catalogue import catalogue
-from sana_bench.completeness import listed, missing_images, surplus_images
-from sana_bench.errors import IncompleteError, UsageError
+from sana_bench.completeness import listed, missing_images
+from sana_bench.errors import IncompleteError
 from sana_bench.execution.local import Halved, generate_missing
 from sana_bench.execution.scoring import Scorer, metric_key
 from sana_bench.fetch import fetch_suite
-from sana_bench.fingerprint import FileHashes, canonical_json
+from sana_bench.fingerprint import FileHashes
 from sana_bench.loggers import Loggers, check_loggers
 from sana_bench.metrics.base import FeatureMetric, Metric
 from sana_bench.model_facts import note_flops
@@ -30,9 +28,20 @@ from sana_bench.profiling.times import measured_summary
 from sana_bench.progress import Progress, say
 from sana_bench.provenance import command_line, now
 from sana_bench.report import write_run_report
-from sana_bench.resolve import Cell, ResolvedBenchmark, ResolvedSuite, resolve_suite
+from sana_bench.resolve import Cell, ResolvedSuite, resolve_suite
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.store import Store, disk_errors, writer_lock
+from sana_bench.run_checks import (
+    check_generators,
+    check_output,
+    choice_key,
+    create_output,
+    load_metrics,
+    missing_reasons,
+    reading,
+    refuse_surplus,
+    stoppable,
+)
 from sana_bench.run_files import RunFiles
 from sana_bench.suite import Suite, load_suite
 from sana_bench.tiers import choose_tier
@@ -70,11 +79,11 @@ def run_suite(options: RunOptions, suite: Suite | None = None) -> int:
     check_loggers(options.loggers)
     tier = choose_tier(options.tier)
     suite = suite or load_suite(options.suite, tier.tier, catalogue(), options.overrides)
-    _check_output(options.output)
+    check_output(options.output)
     say(tier.line)
     if options.fetch:
         fetch_suite(suite, say)
-    with _reading(options.output) as store:
+    with reading(options.output) as store:
         hashes = FileHashes(store.file_hashes() if store is not None else None)
         resolved = resolve_suite(suite, tier, hashes)
         cells = resolved.cells(options.variants)
@@ -86,15 +95,15 @@ def run_suite(options: RunOptions, suite: Suite | None = None) -> int:
             for line in plan_lines(resolved, plans, store, options.output):
                 say(line)
             return 0
-    surplus = _surplus(cells, options.allow_incomplete)
-    loaded = _load_metrics(resolved, options.output)
-    _check_generators(plans, tier.device)
-    _create(options.output)
+    surplus = refuse_surplus(cells, options.allow_incomplete)
+    loaded = load_metrics(resolved, options.output)
+    check_generators(plans, tier.device)
+    create_output(options.output)
     with (
         disk_errors(options.output),
         writer_lock(options.output),
         Store.open(options.output) as store,
-        _stoppable(),
+        stoppable(),
     ):
         store.put_file_hashes(hashes.learnt)
         session = _Session(store, resolved, options, cells, loaded, surplus)
@@ -287,12 +296,12 @@ class _Session:
                     if name in MEASURED:
                         found = measured_summary(self._store, profiler, plan, name, self._resolved.seed)
                     else:
-                        metric = self._metrics[_chosen(plan.cell.benchmark, name)]
+                        metric = self._metrics[choice_key(plan.cell.benchmark, name)]
                         found = self._score(scorer, plan, metric)
                     summaries, reason = found
                     rows += summaries
                     reasons += [reason] if reason else []
-        reasons = [*_missing_reasons(plans), *reasons, *self._stopped(plans)]
+        reasons = [*missing_reasons(plans), *reasons, *self._stopped(plans)]
         reasons += [
             f"{name} has {len(files)} images that nobody asked for" for name, files in self._surplus.items()
         ]
@@ -351,104 +360,3 @@ class _Session:
         return (
             f"interrupted: {done} of {total} images are done and kept; run the same command again to continue"
         )
-
-
-def _missing_reasons(plans: Sequence[CellPlan]) -> list[str]:
-    reasons = []
-    for plan in plans:
-        if len(plan.done) == plan.n_expected:
-            continue
-        failed = f", {plan.failed} failed" if plan.failed else ""
-        reasons.append(f"{plan.cell.label} has {len(plan.done)}/{plan.n_expected} images{failed}")
-    return reasons
-
-
-def _surplus(cells: Sequence[Cell], allowed: bool) -> dict[str, list[str]]:
-    """Images of existing folders that nobody asked for; raises `IncompleteError` after listing them, unless allowed."""
-    found = surplus_images(cells)
-    for line in listed({f"{name} has images that nobody asked for:": files for name, files in found.items()}):
-        say(line)
-    if found and not allowed:
-        count = sum(map(len, found.values()))
-        raise IncompleteError(
-            f"{count} images belong to no sample of the suite; --allow-incomplete scores the others and marks the result"
-        )
-    return found
-
-
-def _load_metrics(resolved: ResolvedSuite, output: Path) -> dict[str, Metric | FeatureMetric]:
-    """The metrics by name, protocol and parameters; benchmarks that score alike share one."""
-    from sana_bench.metrics.assets import MetricAssets
-
-    assets = MetricAssets(micro_weights_root(), output / "cache", resolved.tier.device)
-    loaded: dict[str, Metric | FeatureMetric] = {}
-    for benchmark in resolved.benchmarks:
-        for name in benchmark.metrics:
-            if name in MEASURED:
-                continue
-            chosen, spec = _chosen(benchmark, name), benchmark.choice(name)
-            if chosen not in loaded:
-                choice = metrics.MetricChoice(name, spec.protocol, spec.parameters)
-                loaded[chosen] = metrics.build(name, resolved.tier.tier, assets, choice)
-    for metric in loaded.values():
-        metric_key(metric)  # hashes the weights, so that a missing file is found before anything is written
-    return loaded
-
-
-def _chosen(benchmark: ResolvedBenchmark, metric: str) -> str:
-    """Benchmarks that choose alike share one loaded metric."""
-    return canonical_json(benchmark.choice(metric).model_dump())
-
-
-def _check_generators(plans: Sequence[CellPlan], device: str) -> None:
-    """Load each checkpoint that will be used once, so that a foreign one is found before hours of work."""
-    seen: set[tuple[Any, ...]] = set()
-    for plan in plans:
-        spec = plan.cell.variant.spec
-        model = spec.variant.model
-        identity = (spec.generator, spec.weights_sha256, spec.variant.precision, model.height, model.width)
-        if plan.missing and identity not in seen:
-            seen.add(identity)
-            generators.build(spec, device)
-
-
-def _check_output(output: Path) -> None:
-    """Refuse an output folder that cannot be written, without creating it."""
-    existing = output
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise UsageError(f"--output {output}: {existing} is a file, not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"--output {output}: no permission to write into {existing}")
-
-
-def _create(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output {output}: cannot be created: {error.strerror}") from None
-
-
-@contextmanager
-def _reading(output: Path) -> Iterator[Store | None]:
-    store = Store.open_existing(output)
-    try:
-        yield store
-    finally:
-        if store is not None:
-            store.close()
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let a termination request end the run as Ctrl-C does."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
