@@ -20,6 +20,7 @@ __all__ = [
     "FORMS",
     "DensePrompt",
     "Group",
+    "NoSceneError",
     "dense_prompts",
     "dense_scene",
     "generate_dense_prompts",
@@ -114,15 +115,22 @@ def sample_dense_prompt(form: str, rng: np.random.Generator) -> DensePrompt:
     raise ValueError(f"unknown form {form!r}; one of {', '.join(FORMS)}")
 
 
+class NoSceneError(RuntimeError):
+    """Chance did not find a place for every object."""
+
+
 def dense_scene(prompt: DensePrompt, rng: np.random.Generator) -> Scene:
-    """Draw a scene with exactly the objects of `prompt`; its relation, if any, holds clearly."""
+    """Draw a scene with exactly the objects of `prompt`; its relation, if any, holds clearly.
+
+    Raises `NoSceneError` when none of many attempts has room for that, as happens with groups that stand apart.
+    """
     include = [{"class": g.shape, "count": g.count, "color": g.color} for g in prompt.groups]
     relation = next((claim for claim, _ in prompt.claims() if claim.kind == "relation"), None)
     for _ in range(_ATTEMPTS):
         scene = scene_for({"include": include}, rng)
         if relation is None or (relation.holds(scene) and relation.is_clear(scene)):
             return scene
-    raise RuntimeError(f"no scene found for {prompt.text!r}")
+    raise NoSceneError(f"no scene found for {prompt.text!r}")
 
 
 def one_mistake(prompt: DensePrompt, rng: np.random.Generator) -> DensePrompt:

@@ -16,6 +16,7 @@ from sana_bench.micro.dense_prompts import (
     FORMS,
     DensePrompt,
     Group,
+    NoSceneError,
     dense_scene,
     mistakes,
     sample_dense_prompt,
@@ -69,13 +70,12 @@ def sample_reward_batch(seed: int, step: int, n_families: int, patch: int) -> Re
     """Return the batch of one step; a pure function of its arguments. No evaluation prompt is in it."""
     rng = np.random.default_rng([seed, step])
     families = [_family(rng) for _ in range(n_families)]
-    scenes = [[dense_scene(wish, rng) for wish in family] for family in families]
-    labels = [patch_labels(scene, patch) for group in scenes for scene in group]
-    longest = max(len(wish.text.split()) for family in families for wish in family)
-    pairs = list(zip(families, scenes, strict=True))
+    pairs = [_shown(family, rng) for family in families]
+    labels = [patch_labels(scene, patch) for _, group in pairs for scene in group]
+    longest = max(len(wish.text.split()) for family, _ in pairs for wish in family)
     return RewardBatch(
-        images=np.stack([render(scene) for group in scenes for scene in group]),
-        prompts=[wish.text for family in families for wish in family],
+        images=np.stack([render(scene) for _, group in pairs for scene in group]),
+        prompts=[wish.text for family, _ in pairs for wish in family],
         grades=np.array(
             [[[grade(w, s) for s in group] for w in family] for family, group in pairs], np.float32
         ),
@@ -170,6 +170,15 @@ def _family(rng: np.random.Generator) -> list[DensePrompt]:
     base = _drawn(rng)
     first, second = _neighbour(base, rng), _neighbour(base, rng)
     return [base, first, second, _drawn(rng) if rng.random() < _UNRELATED_SHARE else _neighbour(first, rng)]
+
+
+def _shown(family: list[DensePrompt], rng: np.random.Generator) -> tuple[list[DensePrompt], list[Scene]]:
+    """A family with its pictures; another family where a prompt cannot be drawn."""
+    while True:
+        try:
+            return family, [dense_scene(wish, rng) for wish in family]
+        except NoSceneError:
+            family = _family(rng)
 
 
 def _drawn(rng: np.random.Generator) -> DensePrompt:

@@ -1,6 +1,7 @@
 """Training pictures with questions and answers: the endless, seeded stream of the micro world's VQA judge."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from sana_bench.micro.captions import scene_for
 from sana_bench.micro.claims import COUNT_WORDS, direction, sample_claim
 from sana_bench.micro.dense_prompts import (
     FORMS,
+    NoSceneError,
     dense_scene,
     one_mistake,
     sample_dense_prompt,
@@ -75,7 +77,8 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     while True:
         prompt = sample_dense_prompt(FORMS[int(rng.integers(len(FORMS)))], rng)
         if prompt.text not in stored_dense_prompts():
-            return dense_scene(one_mistake(prompt, rng) if rng.random() < 0.4 else prompt, rng)
+            with suppress(NoSceneError):
+                return dense_scene(one_mistake(prompt, rng) if rng.random() < 0.4 else prompt, rng)
 
 
 def _any_scene(rng: np.random.Generator) -> Scene:

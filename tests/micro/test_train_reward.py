@@ -20,9 +20,16 @@ from sana_bench.metrics.image_reward_training import (
     pairwise_loss,
     run_reward_training,
 )
+from sana_bench.micro import reward_data
 from sana_bench.micro.captions import is_held_out, sample_record, scene_for
 from sana_bench.micro.claims import Claim
-from sana_bench.micro.dense_prompts import DensePrompt, Group, dense_scene, stored_dense_prompts
+from sana_bench.micro.dense_prompts import (
+    DensePrompt,
+    Group,
+    NoSceneError,
+    dense_scene,
+    stored_dense_prompts,
+)
 from sana_bench.micro.reward_data import (
     FAMILY,
     VOCABULARY,
@@ -341,3 +348,21 @@ def test_scenes_of_records_and_of_prompts_agree():
         groups = tuple(Group(1, clause["color"], clause["class"]) for clause in record["include"])
         assert DensePrompt(groups).text == record["prompt"]
         assert grade(DensePrompt(groups), scene_for(record, rng)) == 1
+
+
+def test_a_family_that_cannot_be_drawn_gives_way_to_another(monkeypatch) -> None:
+    expected = sample_reward_batch(seed=0, step=3, n_families=3, patch=8)
+    left = [1]
+
+    def crowded(wish: DensePrompt, rng: np.random.Generator) -> Scene:
+        if left.pop() if left else False:
+            raise NoSceneError(wish.text)
+        return dense_scene(wish, rng)
+
+    monkeypatch.setattr(reward_data, "dense_scene", crowded)
+    found = sample_reward_batch(seed=0, step=3, n_families=3, patch=8)
+    assert not left
+    assert len(found.prompts) == len(expected.prompts) == 12
+    assert found.prompts[:4] != expected.prompts[:4]
+    assert found.prompts[4:] == expected.prompts[4:]
+    assert all(found.grades[family, place, place] == 1 for family in range(3) for place in range(4))
