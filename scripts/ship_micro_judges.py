@@ -7,11 +7,12 @@ against the renderer's truth. Without names it ships whichever is there. Renews 
 """
 
 import argparse
-import hashlib
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from weight_sums import write_sums
 
 from sana_bench.metrics.image_reward import RewardFiles
 from sana_bench.metrics.vqa import MPlugJudge
@@ -20,9 +21,6 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAINED = ROOT / "results" / "train"
 WEIGHTS = ROOT / "sana_bench" / "micro" / "weights"
 JUDGES = ("vqa", "reward")
-
-# What explains the weights: no part of what is checked.
-_NOT_SUMMED = ("README.md", "curve.csv", "curve.png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.names or there:
         ship(source(options.trained, name), options.weights / name)
         print(f"shipped {options.weights / name}")
-    write_sums(options.weights)
+    write_sums(options.weights, JUDGES)
     return 0
 
 
@@ -59,20 +57,6 @@ def ship(trained: Path, target: Path) -> None:
         _ = files.network, files.tokens
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(trained, target)
-
-
-def write_sums(weights: Path) -> None:
-    """Renew the judges' lines of `SHA256SUMS`, as `sha256sum` writes them; other lines stay."""
-    path = weights / "SHA256SUMS"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    ours = tuple(f"./{name}/" for name in JUDGES)
-    kept = [line for line in lines if not line.split(maxsplit=1)[1].startswith(ours)]
-    files = [file for name in JUDGES for file in (weights / name).glob("*") if file.name not in _NOT_SUMMED]
-    kept += [
-        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  ./{file.relative_to(weights)}" for file in files
-    ]
-    kept.sort(key=lambda line: line.split(maxsplit=1)[1])
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 if __name__ == "__main__":

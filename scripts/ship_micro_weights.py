@@ -8,12 +8,12 @@ of a run on the shipped weights to put them on the card.
 
 import argparse
 import csv
-import hashlib
 import shutil
 from pathlib import Path
 
 import torch
 import yaml
+from weight_sums import write_sums
 
 from sana_models.checkpoints import (
     load_autoencoder,
@@ -65,7 +65,7 @@ def main() -> None:
     clip = TRAINED / "clip_micro"
     if (clip / "clip").is_dir():
         ship_clip(clip)
-    write_sums()
+    write_sums(WEIGHTS, ("sana-micro", "clip"))
 
 
 def ship_pipeline(scores: Path | None) -> None:
@@ -115,23 +115,6 @@ def score_rows(path: Path, variants: tuple[str, ...]) -> str:
         cells = (row["variant"], row["protocol"], row["key"], value, f"[{low}, {high}]", row["n_samples"])
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def write_sums() -> None:
-    """Renew `SHA256SUMS`: weights and what is read with them, as `sha256sum` writes it."""
-    explaining = ("README.md", "SHA256SUMS")
-    files = sorted(
-        path
-        for path in WEIGHTS.rglob("*")
-        if path.is_file()
-        and path.name not in explaining
-        and path.suffix != ".png"
-        and not path.name.startswith("curve")
-    )
-    lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  ./{path.relative_to(WEIGHTS)}\n" for path in files
-    ]
-    (WEIGHTS / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
 
 
 def ship_clip(source: Path) -> None:

@@ -1,18 +1,19 @@
 """Fréchet distance over CLIP image features, against scenes that show the benchmark's prompts exactly."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.errors import IncompleteError
 from sana_bench.metrics.assets import MetricAssets
-from sana_bench.metrics.base import OVERALL, FeatureChunk, Sample, ScoreRow, Summary, check_ids
+from sana_bench.metrics.base import OVERALL, FeatureChunk, Sample, Summary, check_ids
 from sana_bench.metrics.choice import MetricChoice
 from sana_bench.metrics.clip_features import ClipFeatures
 from sana_bench.metrics.frechet import Moments, distance_between, merge_moments
 from sana_bench.metrics.frechet_reference import Reference
+from sana_bench.metrics.set_distance import SetDistance
 from sana_bench.results.statistics import Interval, delete_one_group, jackknife_interval
 
 if TYPE_CHECKING:
@@ -22,35 +23,10 @@ if TYPE_CHECKING:
 _JACKKNIFE_GROUPS = 20
 
 
-class FrechetClip:
+class FrechetClip(SetDistance[ClipFeatures, Reference]):
     """Distance between the Gaussian fitted to generated images and that of the reference. Lower is better."""
 
     name = "fid"
-    higher_is_better = False
-
-    def __init__(self, protocol: str, features: ClipFeatures, reference: Reference) -> None:
-        self.protocol = protocol
-        self._features = features
-        self._reference = reference
-
-    @property
-    def feature_key(self) -> str:
-        return self._features.key
-
-    def identity(self) -> dict[str, Any]:
-        return {
-            "metric": self.name,
-            "protocol": self.protocol,
-            **self._features.identity(),
-            "reference": self._reference.identity(),
-        }
-
-    def features(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
-        return self._features.of_samples(samples)
-
-    def score_features(self, samples: Sequence[Sample], features: NDArray[np.float32]) -> list[ScoreRow]:
-        """Always empty: a distance between sets has no per-image value."""
-        return []
 
     def summarise_features(
         self,

@@ -1,19 +1,20 @@
 """FID and KID of the full tier: Inception features of generated images against those of MJHQ-30K."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.errors import IncompleteError
 from sana_bench.metrics.assets import MetricAssets
-from sana_bench.metrics.base import OVERALL, FeatureChunk, Sample, ScoreRow, Summary, check_ids
+from sana_bench.metrics.base import OVERALL, FeatureChunk, Sample, Summary, check_ids
 from sana_bench.metrics.choice import MetricChoice
 from sana_bench.metrics.frechet_sets import BIASED_BELOW, at_infinity, bootstrap_interval, moments_of_blocks
 from sana_bench.metrics.inception_features import CHAINS, InceptionFeatures
 from sana_bench.metrics.inception_reference import InceptionReference
 from sana_bench.metrics.kernel_distance import jackknifed_kid, kernel_distance
+from sana_bench.metrics.set_distance import SetDistance
 from sana_bench.results.statistics import Interval
 
 __all__ = ["AT_INFINITY", "InceptionFid", "InceptionKid", "build_inception_distance"]
@@ -24,36 +25,10 @@ _DRAWS, _CATEGORY_DRAWS = 50, 20
 _SMALLEST_SUBSET = 5000
 
 
-class _InceptionDistance:
-    """What both distances share: features, reference, and the walk over all images and each category."""
+class _InceptionDistance(SetDistance[InceptionFeatures, InceptionReference], ABC):
+    """What both distances share: the walk over all images and each category."""
 
-    higher_is_better = False
-    name: str
     unit: str
-
-    def __init__(self, protocol: str, features: InceptionFeatures, reference: InceptionReference) -> None:
-        self.protocol = protocol
-        self._features = features
-        self._reference = reference
-
-    @property
-    def feature_key(self) -> str:
-        return self._features.key
-
-    def identity(self) -> dict[str, Any]:
-        return {
-            "metric": self.name,
-            "protocol": self.protocol,
-            **self._features.identity(),
-            "reference": self._reference.identity(),
-        }
-
-    def features(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
-        return self._features.of_samples(samples)
-
-    def score_features(self, samples: Sequence[Sample], features: NDArray[np.float32]) -> list[ScoreRow]:
-        """Always empty: a distance between sets has no per-image value."""
-        return []
 
     def summarise_features(
         self, samples: Sequence[Sample], feature_chunks: Iterable[FeatureChunk], n_expected: int, seed: int
@@ -98,13 +73,15 @@ class _InceptionDistance:
             f"{len(rows)} against {n_reference} images{self._warning(rows)}",
         )
 
+    @abstractmethod
     def _interval(
         self, key: str, rows: NDArray[np.float32], groups: list[NDArray[np.intp]], seed: int
     ) -> Interval:
-        raise NotImplementedError
+        """The distance of a set with its interval."""
 
+    @abstractmethod
     def _warning(self, rows: NDArray[np.float32]) -> str:
-        raise NotImplementedError
+        """What a reader must know of the number, or nothing."""
 
     def _summary(
         self, key: str, interval: Interval, samples: list[Sample], n_expected: int, note: str

@@ -41,6 +41,7 @@ from sana_bench.micro.reward_data import (
     word_claims,
 )
 from sana_bench.micro.world import COLORS, SHAPES, Scene, SceneObject
+from tests.micro.interruption import stop_at
 
 CONFIG = {
     "kind": "reward",
@@ -213,21 +214,7 @@ def test_weights_load_as_the_metrics(trained):
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(trained, tmp_path):
-    class Stop(Exception):
-        pass
-
-    def killed(task_loss):
-        def loss(self, step, *rest):
-            if step == 4:
-                raise Stop
-            return task_loss(self, step, *rest)
-
-        return loss
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RewardTask, "loss", killed(RewardTask.loss))
-        with pytest.raises(Stop):
-            run_reward_training(CONFIG, tmp_path)
+    stop_at(RewardTask, 4, lambda: run_reward_training(CONFIG, tmp_path))
     run_reward_training(CONFIG, tmp_path)
     # Bytes are equal: every draw of a step comes from its number.
     name = "reward/model.safetensors"

@@ -13,6 +13,7 @@ from sana_bench.metrics.mplug.config import MPlugConfig
 from sana_bench.metrics.mplug.training import VQATask, run_vqa_training
 from sana_bench.metrics.vqa import MPlugJudge
 from sana_bench.micro.vqa_data import VOCABULARY, sample_vqa_batch
+from tests.micro.interruption import stop_at
 
 CONFIG = {
     "kind": "vqa",
@@ -93,21 +94,7 @@ def test_the_card_is_no_part_of_the_judges_identity(trained, tmp_path):
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(trained, tmp_path):
-    class Stop(Exception):
-        pass
-
-    def killed(task_loss):
-        def loss(self, step, *rest):
-            if step == 4:
-                raise Stop
-            return task_loss(self, step, *rest)
-
-        return loss
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VQATask, "loss", killed(VQATask.loss))
-        with pytest.raises(Stop):
-            run_vqa_training(CONFIG, tmp_path)
+    stop_at(VQATask, 4, lambda: run_vqa_training(CONFIG, tmp_path))
     run_vqa_training(CONFIG, tmp_path)
     # Bytes are equal: every draw of a step comes from its number.
     name = "vqa/model.safetensors"
