@@ -21,6 +21,7 @@ from sana_bench.metrics.image_reward_network import (
     save_reward_network,
 )
 from sana_bench.metrics.judge_training import (
+    PatchTeacher,
     export_curve,
     only_keys,
     parameter_groups,
@@ -28,7 +29,7 @@ from sana_bench.metrics.judge_training import (
     training_pixels,
 )
 from sana_bench.micro.reward_data import FAMILY, VOCABULARY, sample_reward_batch
-from sana_bench.micro.world import COLORS, IMAGE_SIZE, SHAPES
+from sana_bench.micro.world import IMAGE_SIZE
 from sana_models.training.loop import LoopConfig, TrainingResult, train
 
 __all__ = ["RewardTask", "pairwise_loss", "run_reward_training"]
@@ -58,20 +59,12 @@ class _Settings:
     blur: float
 
 
-class _Teacher(nn.Module):
+class _Teacher(PatchTeacher):
     """Heads of the training alone: what a patch shows, and whether the fact that a word states is shown."""
 
     def __init__(self, vision_width: int, hidden: int) -> None:
-        super().__init__()
-        self.shapes = nn.Linear(vision_width, len(SHAPES) + 1)
-        self.colors = nn.Linear(vision_width, len(COLORS) + 1)
+        super().__init__(vision_width)
         self.words = nn.Linear(hidden, 1)
-
-    def patch_loss(self, patches: Tensor, shapes: Tensor, colors: Tensor) -> Tensor:
-        """Cross-entropies of image tokens (n, patches, width) against labels (n, patches), added."""
-        return F.cross_entropy(self.shapes(patches).flatten(0, 1), shapes.flatten()) + F.cross_entropy(
-            self.colors(patches).flatten(0, 1), colors.flatten()
-        )
 
     def word_loss(self, states: Tensor, truth: Tensor) -> Tensor:
         """Binary cross-entropy of word states (.., W, hidden) against truth (.., W), NaN where a word states none."""

@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sana_bench import atomic
 from sana_bench.metrics.pixels import CLIP_MEAN, CLIP_STD
+from sana_bench.micro.world import COLORS, SHAPES
 from sana_models.training.curve import plot_curve
 from sana_models.training.loop import LoopConfig
 
 __all__ = [
+    "PatchTeacher",
     "Sections",
     "export_curve",
     "only_keys",
@@ -73,6 +76,21 @@ def parameter_groups(modules: Mapping[str, nn.Module], learning_rate: float) -> 
         {"params": decayed, "lr": learning_rate},
         {"params": plain, "lr": learning_rate, "weight_decay": 0.0},
     ]
+
+
+class PatchTeacher(nn.Module):
+    """Heads of the training alone, which teach an image tower what a patch shows; both are thrown away afterwards."""
+
+    def __init__(self, vision_width: int) -> None:
+        super().__init__()
+        self.shapes = nn.Linear(vision_width, len(SHAPES) + 1)
+        self.colors = nn.Linear(vision_width, len(COLORS) + 1)
+
+    def patch_loss(self, patches: Tensor, shapes: Tensor, colors: Tensor) -> Tensor:
+        """Cross-entropies of image tokens (n, patches, width) against labels (n, patches), added."""
+        return F.cross_entropy(self.shapes(patches).flatten(0, 1), shapes.flatten()) + F.cross_entropy(
+            self.colors(patches).flatten(0, 1), colors.flatten()
+        )
 
 
 def training_pixels(images: NDArray[np.uint8], blur: float, generator: torch.Generator) -> Tensor:

@@ -22,9 +22,10 @@ from sana_bench.micro.dense_prompts import (
     sample_dense_prompt,
     stored_dense_prompts,
 )
-from sana_bench.micro.renderer import coverage, render
+from sana_bench.micro.renderer import render
 from sana_bench.micro.templates import NUMBER_WORDS, RELATIONS, plural
-from sana_bench.micro.world import COLORS, IMAGE_SIZE, SHAPES, Scene
+from sana_bench.micro.truth import patch_labels
+from sana_bench.micro.world import COLORS, SHAPES, Scene
 
 __all__ = [
     "FAMILY",
@@ -32,7 +33,6 @@ __all__ = [
     "RewardBatch",
     "grade",
     "near_misses",
-    "patch_labels",
     "sample_reward_batch",
     "sample_wish",
     "word_claims",
@@ -145,24 +145,6 @@ def word_claims(wish: DensePrompt) -> list[Claim | None]:
         else:
             found.append(claims.get(("count", shape)) if word in NUMBER_WORDS.values() else None)
     return found[::-1]
-
-
-def patch_labels(scene: Scene, patch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Shape and colour that each patch of `patch` x `patch` pixels shows, row by row, counted from 1; 0 is background.
-
-    An object that covers less than a quarter of a patch is not what it shows.
-    """
-    owner = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.int64)
-    for number, item in enumerate(scene.objects, start=1):
-        shares, rows, columns = coverage(item)
-        owner[rows, columns][shares >= 0.5] = number
-    side = IMAGE_SIZE // patch
-    cells = owner.reshape(side, patch, side, patch).swapaxes(1, 2).reshape(side * side, patch * patch)
-    counts = (cells[:, :, None] == np.arange(1, len(scene.objects) + 1)).sum(axis=1)
-    shown = np.where(4 * counts.max(axis=1) >= patch * patch, counts.argmax(axis=1) + 1, 0)
-    shapes = np.array([0, *(SHAPES.index(item.shape) + 1 for item in scene.objects)])
-    colors = np.array([0, *(tuple(COLORS).index(item.color) + 1 for item in scene.objects)])
-    return shapes[shown], colors[shown]
 
 
 def _family(rng: np.random.Generator) -> list[DensePrompt]:

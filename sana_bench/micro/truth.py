@@ -1,12 +1,15 @@
-"""What is really in a scene: exact detections, and whether a GenEval record holds."""
+"""What is really in a scene: exact detections, what each patch shows, and whether a GenEval record holds."""
 
 from math import hypot
 from typing import Any
 
-from sana_bench.micro.renderer import object_box
-from sana_bench.micro.world import Scene, SceneObject
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["detections_of", "relation_holds", "satisfies"]
+from sana_bench.micro.renderer import coverage, object_box
+from sana_bench.micro.world import COLORS, IMAGE_SIZE, SHAPES, Scene, SceneObject
+
+__all__ = ["detections_of", "patch_labels", "relation_holds", "satisfies"]
 
 Box = tuple[int, int, int, int]
 
@@ -24,6 +27,24 @@ def detections_of(scene: Scene) -> list[dict[str, Any]]:
         {"label": item.shape, "score": 1.0, "box": list(object_box(item)), "color": item.color}
         for item in scene.objects
     ]
+
+
+def patch_labels(scene: Scene, patch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Shape and colour that each patch of `patch` x `patch` pixels shows, row by row, counted from 1; 0 is background.
+
+    An object that covers less than a quarter of a patch is not what it shows.
+    """
+    owner = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.int64)
+    for number, item in enumerate(scene.objects, start=1):
+        shares, rows, columns = coverage(item)
+        owner[rows, columns][shares >= 0.5] = number
+    side = IMAGE_SIZE // patch
+    cells = owner.reshape(side, patch, side, patch).swapaxes(1, 2).reshape(side * side, patch * patch)
+    counts = (cells[:, :, None] == np.arange(1, len(scene.objects) + 1)).sum(axis=1)
+    shown = np.where(4 * counts.max(axis=1) >= patch * patch, counts.argmax(axis=1) + 1, 0)
+    shapes = np.array([0, *(SHAPES.index(item.shape) + 1 for item in scene.objects)])
+    colors = np.array([0, *(tuple(COLORS).index(item.color) + 1 for item in scene.objects)])
+    return shapes[shown], colors[shown]
 
 
 def satisfies(scene: Scene, record: dict[str, Any]) -> bool:

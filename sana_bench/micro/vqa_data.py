@@ -19,6 +19,7 @@ from sana_bench.micro.dense_prompts import (
 )
 from sana_bench.micro.renderer import render
 from sana_bench.micro.templates import RELATIONS, plural
+from sana_bench.micro.truth import patch_labels
 from sana_bench.micro.world import COLORS, SHAPES, Scene
 
 __all__ = ["VOCABULARY", "VQABatch", "sample_scene", "sample_vqa_batch"]
@@ -50,14 +51,19 @@ _OPEN_SHARE = 0.35
 
 @dataclass(frozen=True, eq=False)
 class VQABatch:
-    """Pictures uint8 (B, 64, 64, 3), and for each the same number of questions with answers, one after the other."""
+    """Pictures uint8 (B, 64, 64, 3), and for each the same number of questions with answers, one after the other.
+
+    shapes, colors (B, patches): what each patch shows, 0 for background.
+    """
 
     images: NDArray[np.uint8]
+    shapes: NDArray[np.int64]
+    colors: NDArray[np.int64]
     questions: list[str]
     answers: list[str]
 
 
-def sample_vqa_batch(seed: int, step: int, n_images: int, questions_per_image: int) -> VQABatch:
+def sample_vqa_batch(seed: int, step: int, n_images: int, questions_per_image: int, patch: int) -> VQABatch:
     """Return the batch of one step; a pure function of its arguments.
 
     Two thirds are yes-or-no questions, as many yes as no; the others are answered in words, which teaches the
@@ -67,7 +73,12 @@ def sample_vqa_batch(seed: int, step: int, n_images: int, questions_per_image: i
     scenes = [sample_scene(rng) for _ in range(n_images)]
     pairs = [_pair(scene, rng) for scene in scenes for _ in range(questions_per_image)]
     images = np.stack([render(scene) for scene in scenes])
-    return VQABatch(images, [question for question, _ in pairs], [answer for _, answer in pairs])
+    shapes, colors = (
+        np.stack(labels) for labels in zip(*(patch_labels(scene, patch) for scene in scenes), strict=True)
+    )
+    return VQABatch(
+        images, shapes, colors, [question for question, _ in pairs], [answer for _, answer in pairs]
+    )
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sana_bench.metrics.base import Prompt, Sample
+from sana_bench.metrics.pixels import clip_pixels
 from sana_bench.selfcheck import golden_files
-from sana_bench.selfcheck.check import Bench, Check, Tolerance
+from sana_bench.selfcheck.check import Bench, Check, SkippedError, Tolerance
 from sana_bench.selfcheck.recipes import image_reward as reward_recipe
 from sana_bench.selfcheck.recipes.plain import CLIP, CLIP_TOKENS, clip_weight, inception_weight, uniform
 
@@ -161,6 +162,28 @@ def _reward_tokens(bench: Bench) -> float:
     return float(wrong.sum())
 
 
+def _micro_reward(bench: Bench) -> float:
+    """Share of drawn scenes' captions that do not beat another scene's caption, whose shapes the picture lacks."""
+    from sana_bench.metrics.image_reward import BATCH, RewardFiles
+
+    folder = bench.weights / "reward"
+    if not folder.is_dir():
+        raise SkippedError(f"{folder} is not there: the micro reward model's weights")
+    files = RewardFiles.of_folder(folder)
+    scenes = golden_files.numbers()["micro"]["scenes"]
+    captions = [scene["caption"] for scene in scenes]
+    shapes = [{item["label"] for item in scene["objects"]} for scene in scenes]
+    lost = []
+    for place, image in enumerate(golden_files.arrays("micro")["images"]):
+        pixels = clip_pixels(image, files.network.image_size)
+        found: list[float] = []
+        for start in range(0, len(captions), BATCH):
+            part = captions[start : start + BATCH]
+            found += files.rewards(np.stack([pixels] * len(part)), part, bench.device)
+        lost += [found[place] <= found[other] for other, named in enumerate(shapes) if named - shapes[place]]
+    return sum(lost) / len(lost)
+
+
 _TF32 = "convolutions in TF32, torch's default: 10 bits of mantissa, not measured on every device"
 
 CHECKS = (
@@ -204,5 +227,11 @@ CHECKS = (
         ("image_reward/official@1", "image_reward/sana-jpeg@1"),
         _reward_tokens,
         Tolerance(0, "tokens that differ", "integers"),
+    ),
+    Check(
+        "ImageReward: micro reward model on drawn scenes",
+        ("image_reward/micro@1",),
+        _micro_reward,
+        Tolerance(0.1, "share of captions ranked wrongly", "a trained model that is right in more than 95 %"),
     ),
 )

@@ -25,7 +25,8 @@ _DISTANCES = ("fid/clip-micro@1", "fid/sana@1", "fid/pytorch-fid@1", "fid/clean@
 _INTERVALS = (
     *_DISTANCES, "kid/clean@1", "clip_score/micro@1", "clip_score/sana@1", "geneval/micro@1",
     "geneval/official@1", "geneval/sana@1", "geneval/hf-detector@1", "dpg/micro@1", "dpg/official@1",
-    "dpg/strict@1", "dpg/sana-grid@1", "image_reward/official@1", "image_reward/sana-jpeg@1",
+    "dpg/strict@1", "dpg/sana-grid@1", "image_reward/micro@1", "image_reward/official@1",
+    "image_reward/sana-jpeg@1",
 )  # fmt: skip
 #: A fixed sample: scores of 12 prompts with 4 images each.
 SCORES = tuple(round(0.5 + 0.4 * np.sin(1.7 * place + 0.3 * (place // 4)), 6) for place in range(48))

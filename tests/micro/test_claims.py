@@ -140,11 +140,15 @@ def test_sampled_claims_are_clear_and_mostly_as_asked():
 
 
 def test_training_batches_are_repeatable_and_known_to_the_vocabulary():
-    batch, again = (sample_vqa_batch(5, 2, 12, 4) for _ in range(2))
+    batch, again = (sample_vqa_batch(5, 2, 12, 4, 8) for _ in range(2))
     assert batch.questions == again.questions
     assert batch.answers == again.answers
     assert (batch.images == again.images).all()
     assert batch.images.shape == (12, 64, 64, 3)
+    # 8 x 8 patches of 8 pixels, of which every picture has some that show a shape.
+    assert batch.shapes.shape == batch.colors.shape == (12, 64)
+    assert (batch.shapes > 0).any(axis=1).all()
+    assert ((batch.shapes > 0) == (batch.colors > 0)).all()
     assert len(batch.questions) == len(batch.answers) == 48
     known = set(VOCABULARY)
     words = {

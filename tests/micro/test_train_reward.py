@@ -35,11 +35,11 @@ from sana_bench.micro.reward_data import (
     VOCABULARY,
     grade,
     near_misses,
-    patch_labels,
     sample_reward_batch,
     sample_wish,
     word_claims,
 )
+from sana_bench.micro.truth import patch_labels
 from sana_bench.micro.world import COLORS, SHAPES, Scene, SceneObject
 from tests.micro.interruption import stop_at
 

@@ -15,6 +15,7 @@ from sana_bench.metrics.vqa import MPlugJudge
 from sana_bench.micro.vqa_data import VOCABULARY, sample_vqa_batch
 from tests.micro.interruption import stop_at
 
+PATCH = 16
 CONFIG = {
     "kind": "vqa",
     "name": "vqa-tiny",
@@ -24,7 +25,7 @@ CONFIG = {
         "vision_width": 64,
         "clip_vision_width": 64,
         "clip_vision_layers": 1,
-        "clip_vision_patch_size": 16,
+        "clip_vision_patch_size": PATCH,
         "beam_size": 2,
         "max_length": 3,
         "hidden_size": 16,
@@ -69,7 +70,7 @@ def trained(tmp_path_factory):
 
 def test_weights_load_as_the_judge(trained):
     judge = MPlugJudge(trained / "vqa")
-    batch = sample_vqa_batch(9, 0, 1, 3)
+    batch = sample_vqa_batch(9, 0, 1, 3, 8)
     assert len(judge.answers(batch.images[0], batch.questions)) == 3
     assert judge.network.config.vocab_size == len(VOCABULARY)
     assert {path.name for path in (trained / "vqa").iterdir()} == {
@@ -102,7 +103,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(trained, tmp_path):
 
 
 def test_loss_falls_on_a_batch_it_sees_again_and_again(monkeypatch):
-    fixed = sample_vqa_batch(0, 0, 4, 2)
+    fixed = sample_vqa_batch(0, 0, 4, 2, PATCH)
     monkeypatch.setattr("sana_bench.metrics.mplug.training.sample_vqa_batch", lambda *_: fixed)
     task = VQATask(MPlugConfig(**CONFIG["model"], vocab_size=len(VOCABULARY)), 0, 2, 0.0)
     optimizer = torch.optim.AdamW(task.parameter_groups(5e-3))
@@ -120,7 +121,8 @@ def test_every_parameter_is_trained():
     task = VQATask(MPlugConfig(**CONFIG["model"], vocab_size=len(VOCABULARY)), 0, 2, 0.0)
     loss, _ = task.loss(0, 4, torch.Generator().manual_seed(0))
     loss.backward()
-    assert [name for name, p in task.network.named_parameters() if p.grad is None] == []
+    named = [pair for module in task.modules.values() for pair in module.named_parameters()]
+    assert [name for name, p in named if p.grad is None] == []
 
 
 def test_accuracy_tables_count_every_question(trained):

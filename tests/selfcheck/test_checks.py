@@ -17,7 +17,7 @@ from sana_bench.selfcheck.registry import all_checks, checks_for, select
 PUBLISHED = (
     *GENEVAL["full"], *DPG, *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
 )  # fmt: skip
-MICRO = (*GENEVAL["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1")
+MICRO = (*GENEVAL["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1")
 
 
 def test_every_number_rests_on_checks():

@@ -1,7 +1,8 @@
 """Training of the micro world's VQA judge: mPLUG's own class and answer loss on rendered scenes.
 
 Seeded by step and resumable, through the loop that trains SANA. The distillation from a momentum copy, which
-the published training uses against noisy web data, is left out: these answers are all true.
+the published training uses against noisy web data, is left out: these answers are all true. The published model starts
+from CLIP and BERT; this one starts from nothing, so heads that are thrown away afterwards teach it what a patch shows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import yaml
 from torch import Tensor, nn
 
 from sana_bench.metrics.judge_training import (
+    PatchTeacher,
     export_curve,
     parameter_groups,
     read_sections,
@@ -53,21 +55,26 @@ class VQATask:
             torch.manual_seed(seed)
             self.network = MPlugVQA(config)
             self.network.apply(_initialise)
-        self.modules: dict[str, nn.Module] = {"vqa": self.network}
+            self._teacher = PatchTeacher(config.hidden_size)
+        self._patch = config.clip_vision_patch_size
+        self.modules: dict[str, nn.Module] = {"vqa": self.network, "teacher": self._teacher}
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Weight decay on matrices only."""
         return parameter_groups(self.modules, learning_rate)
 
     def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Mean over questions of the summed cross-entropy of each right answer's tokens."""
-        batch = sample_vqa_batch(self._seed, step, batch_size, self._questions_per_image)
+        """Mean over questions of the summed cross-entropy of each right answer's tokens, and the teacher's loss."""
+        batch = sample_vqa_batch(self._seed, step, batch_size, self._questions_per_image, self._patch)
         ids, mask = self._tokens(batch.questions, MAX_QUESTION_TOKENS)
         answers, _ = self._tokens(batch.answers, _MAX_ANSWER_TOKENS)
         image = self.network.encode_images(training_pixels(batch.images, self._blur, generator))
         losses = self.network.answer_loss(image, ids, mask, answers).float()
         short = torch.tensor([answer in ("yes", "no") for answer in batch.answers])
-        return losses.mean(), {"yes_no_loss": float(losses.detach()[short].mean())}
+        labels = torch.from_numpy(batch.shapes), torch.from_numpy(batch.colors)
+        patches = self._teacher.patch_loss(image[:, 1:].float(), *labels)
+        extra = {"yes_no_loss": float(losses.detach()[short].mean()), "patch_loss": float(patches.detach())}
+        return losses.mean() + patches, extra
 
     def _tokens(self, texts: Sequence[str], longest: int) -> tuple[Tensor, Tensor]:
         found = self._tokenizer(
