@@ -4,7 +4,8 @@
 
 Every measurement is a process of its own. Images are random 256x256 PNG files, a few of which are linked many times;
 the network is the real one with random weights unless `--stand-in` replaces it by colour statistics, which needs
-seconds instead of an hour on a small CPU and leaves reading, batching, storing and distances as they are.
+seconds instead of an hour on a small CPU and leaves reading, batching, storing and distances as they are. Writes
+`reports/benchmarks/fid_memory.md`.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from side_by_side import environment, table
 
+REPORT = Path(__file__).resolve().parents[1] / "reports" / "benchmarks" / "fid_memory.md"
 _SIDE, _DISTINCT = 256, 16
 
 
@@ -91,12 +94,33 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def write_report(path: Path, found: list[dict[str, float]], growth: str, stand_in: bool) -> None:
+    """A page with a row for each number of images."""
+    rows = [
+        (
+            f"{row['n']:,}",
+            f"{row['before_mib']:.0f} MiB",
+            f"{row['after_features_mib']:.0f} MiB",
+            f"{row['after_distance_mib']:.0f} MiB",
+            f"{row['seconds']:.0f} s",
+        )
+        for row in found
+    ]
+    header = ("images", "before", "peak after features", "peak after the distance", "time")
+    command = f"python benchmarks/fid_memory.py{' --stand-in' if stand_in else ''}"
+    network = "colour statistics in the network's place" if stand_in else "the network with random weights"
+    facts = ", ".join(f"{name} {value}" for name, value in environment().items())
+    text = f"# Memory of FID\n\n`{command}`; {network}. {facts}.\n\n{table(header, rows)}\n\n{growth}\n"
+    path.write_text(text, encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 8000])
     parser.add_argument("--stand-in", action="store_true")
+    parser.add_argument("--to", type=Path, default=REPORT)
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure is not None:
@@ -124,7 +148,11 @@ def main() -> int:
     grown = last["after_distance_mib"] - first["after_distance_mib"]
     pixels = (last["n"] - first["n"]) * _SIDE * _SIDE * 3 / 2**20
     features = (last["n"] - first["n"]) * 2048 * 4 / 2**20
-    print(f"growth {grown:.0f} MiB; the features are {features:.0f} MiB, the images' pixels {pixels:.0f} MiB")
+    growth = (
+        f"Growth {grown:.0f} MiB; the features are {features:.0f} MiB, the images' pixels {pixels:.0f} MiB."
+    )
+    print(growth)
+    write_report(options.to, found, growth, options.stand_in)
     # Features are held twice while they are joined; 64 MiB for the allocator.
     if grown > 2 * features + 64:
         print("memory grows faster than features do", file=sys.stderr)

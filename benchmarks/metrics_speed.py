@@ -1,18 +1,22 @@
-"""Feature extraction against clean-fid and torch-fidelity, and the Fréchet distance against scipy and torch-fidelity.
+"""Feature extraction, Fréchet distance and GenEval's detections, each beside its peers.
 
-    python benchmarks/metrics_speed.py [--images 24] [--repetitions 3] [--parts extraction,distance]
+    python benchmarks/metrics_speed.py [--parts extraction,distance,geneval] [--images 24] [--repetitions 3]
 
-Both sides run in one process on the same images, the same random weights and the same number of threads, in turns, and
-a time is printed only after the numbers of both sides agreed in this very run. Peers decode in the worker processes
-of their own data loaders (clean-fid: one a core, torch-fidelity: its default), our side in threads.
+- extraction: a folder of 1024x1024 PNG files, against clean-fid and torch-fidelity (aim 1.3 times each);
+- distance: 2048 dimensions with a cached reference, against scipy's sqrtm and torch-fidelity (aim 5 times each);
+- geneval: detections and colours of a set of images, against a loop over single images as the published script has it.
+
+All sides run in one process on the same images, the same random weights and the same number of threads, in turns, and
+a time is reported only after the numbers of all sides agreed in this very run. Peers decode in the worker processes
+of their own data loaders (clean-fid: one a core, torch-fidelity: its default), our side in threads. Writes
+`reports/benchmarks/metrics_speed.{json,md}`; parts that were not run keep what the file has.
 """
 
 import argparse
+import json
 import os
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from side_by_side import environment, interleave, table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -27,41 +32,43 @@ from sana_bench.metrics.frechet_sets import FrechetTo, moments_of_blocks
 from sana_bench.metrics.inception_features import InceptionFeatures
 from tests.metrics.inception_cases import random_state, torchscript_file
 
+REPORT = Path(__file__).resolve().parents[1] / "reports" / "benchmarks" / "metrics_speed.json"
+OURS = "sana-bench"
 _SIDE = 1024
+# Random class scores lie close together; this makes them as decided as a trained detector's, so that there is something to
+# cut out and to name the colour of.
+_DECIDED = 60.0
 Timed = dict[str, Callable[[], Any]]
 
 
-def interleaved(sides: Timed, repetitions: int) -> dict[str, list[float]]:
-    """Seconds of every side, taken in turns so that a busy machine is busy for all."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repetitions):
-        for name, run in sides.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def report(title: str, seconds: dict[str, list[float]], aim: float) -> bool:
-    """Print medians with their range, and the ratio to each peer; return whether the aim is met."""
-    ours = statistics.median(seconds["sana-bench"])
+def timed(title: str, sides: Timed, repetitions: int, aim: float | None, agreed: str) -> dict[str, Any]:
+    """Time all sides in turns and print medians with their spread and the ratio of each peer to ours."""
+    found = interleave(sides, repetitions, warm_up=0)
+    ours = found[OURS].median
     print(title)
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        ratio = "" if name == "sana-bench" else f"  {median / ours:.2f} times ours (aim {aim:.1f})"
-        print(f"  {name:16s} {median:8.3f} s  ({min(values):.3f} to {max(values):.3f}){ratio}", flush=True)
-    return all(
-        statistics.median(values) >= aim * ours for name, values in seconds.items() if name != "sana-bench"
-    )
+    for name, timing in found.items():
+        ratio = "" if name == OURS else f"  {timing.median / ours:.2f} times ours"
+        print(f"  {name:16s} {timing}{ratio}", flush=True)
+    return {
+        "what": title,
+        "aim": aim,
+        "agreed": agreed,
+        "seconds": {name: list(timing.seconds) for name, timing in found.items()},
+        "ratios": {name: timing.median / ours for name, timing in found.items() if name != OURS},
+        "shown": {name: str(timing) for name, timing in found.items()},
+        "environment": environment(),
+    }
 
 
-def agree(title: str, ours: Any, theirs: Any, tolerance: float) -> None:
-    """Stop unless both results agree to the tolerance (relative, of the norm)."""
+def agree(title: str, ours: Any, theirs: Any, tolerance: float) -> str:
+    """Stop unless both results agree to the tolerance (relative, of the norm); return what was found."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     error = float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
-    print(f"check: {title}: relative difference {error:.1e} (at most {tolerance:.0e})", flush=True)
+    found = f"{title}: relative difference {error:.1e} (at most {tolerance:.0e})"
+    print(f"check: {found}", flush=True)
     if not error <= tolerance:
         sys.exit(f"{title}: results differ; no time is reported")
+    return found
 
 
 def write_images(folder: Path, n: int) -> list[Path]:
@@ -102,7 +109,7 @@ def torch_fidelity(paths: list[Path], weights: Path, batch: int) -> Callable[[],
     )["2048"].numpy()
 
 
-def extraction(n: int, repetitions: int) -> bool:
+def extraction(n: int, repetitions: int) -> dict[str, Any]:
     """Features of a folder by the clean chain; torch-fidelity's resize is its own, so it is checked without one."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -120,11 +127,16 @@ def extraction(n: int, repetitions: int) -> bool:
         clean = clean_fid(folder / "images", script, 16)
         fidelity = torch_fidelity(paths, folder / "fidelity.pth", 16)
         # Pillow sums in double where torch has float: 1e-3 of 255 in the input is allowed.
-        agree("features against clean-fid", ours(), clean(), 1e-4)
-        agree("network against torch-fidelity", *_without_resize(features, folder / "fidelity.pth"), 1e-5)
-        sides: Timed = {"sana-bench": ours, "clean-fid": clean, "torch-fidelity": fidelity}
-        title = f"features of {n} PNG files of {_SIDE}x{_SIDE}, {torch.get_num_threads()} threads:"
-        return report(title, interleaved(sides, repetitions), 1.3)
+        checks = (
+            agree("features against clean-fid", ours(), clean(), 1e-4),
+            agree(
+                "network against torch-fidelity", *_without_resize(features, folder / "fidelity.pth"), 1e-5
+            ),
+        )
+        sides: Timed = {OURS: ours, "clean-fid": clean, "torch-fidelity": fidelity}
+        return timed(
+            f"features of {n} PNG files of {_SIDE}x{_SIDE}", sides, repetitions, 1.3, "; ".join(checks)
+        )
 
 
 def _without_resize(features: InceptionFeatures, weights: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +150,7 @@ def _without_resize(features: InceptionFeatures, weights: Path) -> tuple[np.ndar
         return features.network((images.float() - 128) / 128).numpy(), theirs.numpy()
 
 
-def distance(repetitions: int, d: int = 2048) -> bool:
+def distance(repetitions: int, d: int = 2048) -> dict[str, Any]:
     """One Fréchet distance; our reference is kept from before, as in scoring many variants."""
     from scipy.linalg import sqrtm
     from torch_fidelity.metric_fid import fid_statistics_to_metric
@@ -161,11 +173,93 @@ def distance(repetitions: int, d: int = 2048) -> bool:
 
     ours = lambda: reference.distance(second)  # noqa: E731
     value = ours()
-    agree("distance against scipy's sqrtm", [value], [scipys()], 1e-7)
-    agree("distance against torch-fidelity", [value], [fidelitys()], 1e-6)
-    sides: Timed = {"sana-bench": ours, "scipy sqrtm": scipys, "torch-fidelity": fidelitys}
-    title = f"one Fréchet distance at {d} dimensions, reference cached:"
-    return report(title, interleaved(sides, repetitions), 5.0)
+    checks = (
+        agree("distance against scipy's sqrtm", [value], [scipys()], 1e-7),
+        agree("distance against torch-fidelity", [value], [fidelitys()], 1e-6),
+    )
+    sides: Timed = {OURS: ours, "scipy sqrtm": scipys, "torch-fidelity": fidelitys}
+    title = f"one Fréchet distance at {d} dimensions, reference cached"
+    return timed(title, sides, repetitions, 5.0, "; ".join(checks))
+
+
+def geneval(n: int, repetitions: int) -> dict[str, Any]:
+    """Full-size Mask2Former and ViT-L/14 with random weights on `n` images, colours of two classes asked for."""
+    from sana_bench.metrics.geneval_classes import CLASSES
+    from sana_bench.metrics.geneval_detector import FullDetector
+
+    rng = np.random.default_rng(0)
+    asked = [frozenset(rng.choice(CLASSES, 2, replace=False)) for _ in range(n)]
+    with tempfile.TemporaryDirectory() as name:
+        images = [np.asarray(Image.open(path)) for path in write_images(Path(name), n)]
+    detector = FullDetector(Path("random"), _random_colors())
+    detector.__dict__["_network"] = _random_detector()
+
+    def loop() -> list[Any]:
+        pairs = zip(images, asked, strict=True)
+        return [detector.detect_many([image], [classes])[0] for image, classes in pairs]
+
+    ours = lambda: detector.detect_many(images, asked)  # noqa: E731
+    together, alone = ours(), loop()
+    if together != alone:
+        sys.exit("geneval: detections or colours differ; no time is reported")
+    n_found = sum(map(len, together))
+    agreed = f"all {n_found} detections equal, scores and colours included"
+    print(f"check: {agreed}", flush=True)
+    title = f"GenEval's detections and colours of {n} images of {_SIDE}x{_SIDE}"
+    return timed(title, {OURS: ours, "image by image": loop}, repetitions, None, agreed)
+
+
+def _random_detector() -> torch.nn.Module:
+    from transformers import Mask2FormerForUniversalSegmentation
+
+    from sana_bench.metrics.mask2former import official_config
+
+    torch.manual_seed(0)
+    network = Mask2FormerForUniversalSegmentation(official_config()).eval()
+    with torch.no_grad():
+        network.class_predictor.weight *= _DECIDED
+    return network
+
+
+def _random_colors() -> Any:
+    import open_clip
+
+    from sana_bench.metrics.object_color import MODEL, ColorClassifier
+
+    torch.manual_seed(1)
+    model, _, preprocess = open_clip.create_model_and_transforms(MODEL, pretrained=None, load_weights=False)
+    colors = ColorClassifier(Path("random"))
+    colors.__dict__["_network"] = model.eval(), preprocess, open_clip.get_tokenizer(MODEL)
+    return colors
+
+
+def write_report(path: Path, measured: dict[str, Any]) -> None:
+    """Put new measurements beside those that `path` has, and a page for readers."""
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    parts = {**kept, **measured}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
+    lines = [
+        "# Speed of the metrics",
+        "",
+        "`python benchmarks/metrics_speed.py`; medians with range, in turns.",
+        "",
+    ]
+    for part in parts.values():
+        aim = "none" if part["aim"] is None else f"{part['aim']:g}"
+        rows = [
+            (name, shown, f"{part['ratios'][name]:.2f}" if name in part["ratios"] else "", aim if name in part["ratios"] else "")
+            for name, shown in part["shown"].items()
+        ]  # fmt: skip
+        lines += [f"## {part['what'][0].upper()}{part['what'][1:]}", ""]
+        lines += [
+            table(("side", "seconds", "times ours", "aim"), rows),
+            "",
+            f"Same run: {part['agreed']}.",
+            "",
+        ]
+        lines += ["; ".join(f"{key}: {value}" for key, value in part["environment"].items()) + ".", ""]
+    path.with_suffix(".md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -174,16 +268,28 @@ def main() -> int:
     )
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--parts", default="extraction,distance")
+    parser.add_argument("--parts", default="extraction,distance,geneval")
+    parser.add_argument("--to", type=Path, default=REPORT, help="where to put the measurements (JSON)")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
-    met = []
-    if "extraction" in options.parts:
-        met.append(extraction(options.images, options.repetitions))
-    if "distance" in options.parts:
-        met.append(distance(options.repetitions))
-    print("all aims met" if all(met) else "an aim was not met")
-    return 0 if all(met) else 1
+    parts = {
+        "extraction": lambda: extraction(options.images, options.repetitions),
+        "distance": lambda: distance(options.repetitions),
+        "geneval": lambda: geneval(max(2, options.images // 4), options.repetitions),
+    }
+    wanted = options.parts.split(",")
+    if unknown := set(wanted) - set(parts):
+        parser.error(f"unknown part {sorted(unknown)[0]!r}; one of {', '.join(parts)}")
+    measured = {name: parts[name]() for name in wanted}
+    write_report(options.to, measured)
+    missed = [
+        f"{part['what']}: {name} {ratio:.2f}, aim {part['aim']}"
+        for part in measured.values()
+        for name, ratio in part["ratios"].items()
+        if part["aim"] is not None and ratio < part["aim"]
+    ]
+    print("\n".join(["aims missed:", *missed]) if missed else "all aims met")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
