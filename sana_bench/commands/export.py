@@ -1,4 +1,4 @@
-"""`sana-bench export`: runs as Parquet, CSV or JSON files, or as folders that GenEval's own scripts read."""
+"""`sana-bench export`: runs as Parquet, CSV or JSON files, or as folders that GenEval's and DPG-Bench's own scripts read."""
 
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +33,10 @@ def _export(
             metavar="FOLDER", help="Write one run's images and verdicts as GenEval's scripts lay them out."
         ),
     ] = None,
+    dpg_grids: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write one run's DPG-Bench images as SANA's 2x2 grids."),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of runs and of the result store.")
     ] = Path("results"),
@@ -42,6 +46,8 @@ def _export(
     del debug
     if geneval is not None:
         return _export_geneval(runs or [], output, geneval)
+    if dpg_grids is not None:
+        return _export_grids(runs or [], output, dpg_grids)
     from sana_bench.results.export import FORMATS
 
     chosen = next((name for name in FORMATS if name == format_), None)
@@ -68,5 +74,15 @@ def _export_geneval(runs: list[str], output: Path, to: Path) -> int:
     from sana_bench.geneval_runs import export_official
 
     for folder in export_official(runs[0], output, to):
+        print(f"export: {folder}")
+    return 0
+
+
+def _export_grids(runs: list[str], output: Path, to: Path) -> int:
+    if len(runs) != 1:
+        raise UsageError("export --dpg-grids needs the name of one run")
+    from sana_bench.dpg_runs import export_grids
+
+    for folder in export_grids(runs[0], output, to):
         print(f"export: {folder}")
     return 0

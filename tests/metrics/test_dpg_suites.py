@@ -153,3 +153,80 @@ def test_a_judge_alone_gives_its_own_protocol(data, tmp_path):
     assert metric.protocol == "dpg/vlm-tiny-llava@1"
     assert metric.identity()["judge"]["precision"] == "bf16"
     assert metric.identity()["rules"] == "strict"
+
+
+def write_four(folder, size=64):
+    """A suite of one variant with four single images of each prompt, scored by the strict rules."""
+    (folder / "variants/images").mkdir(parents=True)
+    rng = np.random.default_rng(5)
+    lines = []
+    for place, text in enumerate(("A red ring", "A blue star")):
+        for index in range(4):
+            name = f"{place}-{index}.png"
+            picture = Image.fromarray(render(sample_scene(rng))).crop((0, 0, 64, size))
+            picture.save(folder / "variants/images" / name)
+            lines.append(json.dumps({"prompt": text, "index": index, "file": name}))
+    (folder / "variants/images/manifest.jsonl").write_text("\n".join(lines))
+    (folder / "variants/mine.yaml").write_text(
+        "schema_version: 1\nname: mine\ntier: full\ngenerator: images\n"
+        f"model: {{weights: ./images, height: {size}, width: 64}}\n"
+    )
+    (folder / "s.yaml").write_text(
+        "schema_version: 1\nname: s\nbenchmarks:\n"
+        "  - {name: dpg_bench, images_per_prompt: 4, metrics: [{name: dpg, protocol: dpg/strict@1}]}\n"
+        "variants: {full: [mine]}\n"
+    )
+    return str(folder / "s.yaml")
+
+
+def run_four(tmp_path, size=64):
+    output = tmp_path / "results"
+    suite = write_four(tmp_path / "four", size)
+    assert execute(["run", suite, "--tier", "full", "--output", str(output)]) == 0
+    (run,) = (output / "runs").iterdir()
+    return output, run.name
+
+
+def test_grids_of_a_run_are_scored_as_sanas_are(data, tmp_path, capsys):
+    output, run = run_four(tmp_path)
+    export = ["export", run, "-o", str(output), "--dpg-grids"]
+    suite = write_suite(tmp_path / "suites", "{name: dpg, protocol: dpg/sana-grid@1}", GRID)
+    grids = tmp_path / "suites/variants/images"
+    for path in grids.iterdir():
+        path.unlink()
+    grids.rmdir()
+    assert execute([*export, str(tmp_path / "grids")]) == 0
+    (tmp_path / "grids/mine").rename(grids)
+    pictures = [
+        np.asarray(Image.open(tmp_path / f"four/variants/images/1-{index}.png")) for index in range(4)
+    ]
+    assert (grids / "8.jpg").read_bytes() == sana_grid_jpeg(pictures)
+    assert execute(["run", suite, "--tier", "full", "--output", str(tmp_path / "of_grids")]) == 0
+    answers = recorded(tmp_path / "of_grids")
+    assert {record["cell"] for details in answers for record in details["answers"]} == {0, 1, 2, 3}
+
+
+def test_grids_that_cannot_be_made_are_one_line(data, tmp_path, capsys):
+    output, run = run_four(tmp_path)
+    export = ["export", run, "-o", str(output), "--dpg-grids"]
+    assert execute([*export[:1], *export[2:], str(tmp_path / "a")]) == 2
+    assert "needs the name of one run" in capsys.readouterr().err
+    next(output.rglob("*3.png")).unlink()
+    assert execute([*export, str(tmp_path / "b")]) == 3
+    assert "is gone; run the suite again" in capsys.readouterr().err
+    # A failure leaves nothing behind.
+    assert list((tmp_path / "b").iterdir()) == []
+    (tmp_path / "b/mine").mkdir()
+    assert execute([*export, str(tmp_path / "b")]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_grids_take_square_images_and_four_of_them(data, tmp_path, capsys):
+    output, run = run_four(tmp_path, size=60)
+    assert execute(["export", run, "-o", str(output), "--dpg-grids", str(tmp_path / "a")]) == 2
+    assert "four square images" in capsys.readouterr().err
+    single = write_suite(tmp_path / "suites", "dpg", 64)
+    assert execute(["run", single, "--tier", "full", "--output", str(tmp_path / "one")]) == 0
+    (run,) = (tmp_path / "one/runs").iterdir()
+    assert execute(["export", run.name, "-o", str(tmp_path / "one"), "--dpg-grids", str(tmp_path / "b")]) == 2
+    assert "a grid takes 4 images a prompt" in capsys.readouterr().err
