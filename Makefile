@@ -11,7 +11,7 @@ export MALLOC_MMAP_THRESHOLD_ := 8589934592
 export MALLOC_TRIM_THRESHOLD_ := 17179869184
 export MALLOC_TOP_PAD_ := 268435456
 
-.PHONY: setup demo test lint train leaderboard lock clean
+.PHONY: setup demo test lint train train-story leaderboard lock clean
 
 setup: $(STAMP)
 
@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml requirements.lock
 	touch $@
 
 demo: setup
-	$(BIN)/sana-bench run suites/geneval.yaml
+	$(BIN)/sana-bench run suites/demo.yaml --tier micro
 
 test: lint
 	$(BIN)/python -m pytest
@@ -31,15 +31,33 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Reproduces every shipped micro weight, in this order (two and a half hours on two cores).
+# Reproduces SANA, CLIP and the judges of the micro tier, in this order (about four hours on two cores).
 train: setup
 	$(BIN)/sana-bench train configs/train/dc_ae_micro.yaml
 	$(BIN)/sana-bench train configs/train/sana_micro.yaml
 	$(BIN)/sana-bench train configs/train/clip_micro.yaml
+	$(BIN)/python scripts/ship_micro_weights.py
+	$(BIN)/sana-bench train configs/train/vqa_micro.yaml
+	$(BIN)/sana-bench train configs/train/reward_micro.yaml
+	$(BIN)/python scripts/ship_micro_judges.py
+
+# Reproduces the micro tier's SANA-1.5 family (about an hour on two quiet cores, after `train`).
+STORY := results/train/sana15_micro
+train-story: setup
+	$(BIN)/sana-bench train configs/train/sana15_micro_base.yaml
+	$(BIN)/sana-bench grow $(STORY)_base/pipeline --depth 8 --keep 3 -o $(STORY)_grown_start
+	$(BIN)/sana-bench train configs/train/sana15_micro_grown.yaml
+	$(BIN)/sana-bench train configs/train/sana15_micro_scratch.yaml
+	$(BIN)/sana-bench prune $(STORY)_grown/pipeline --keep 6 -o $(STORY)_pruned75_start
+	$(BIN)/sana-bench train configs/train/sana15_micro_pruned75.yaml
+	$(BIN)/sana-bench prune $(STORY)_grown/pipeline --keep 4 -o $(STORY)_pruned50_start
+	$(BIN)/sana-bench train configs/train/sana15_micro_pruned50.yaml
+	$(BIN)/python scripts/ship_story_weights.py
 
 # Measures the shipped micro variants and writes reports/micro/.
 leaderboard: setup
 	$(BIN)/sana-bench run suites/geneval.yaml --tier micro --output results/leaderboard
+	$(BIN)/sana-bench run suites/sana15_micro.yaml --tier micro --output results/leaderboard
 	$(BIN)/python scripts/update_leaderboard.py --from results/leaderboard
 
 # Newest versions that satisfy pyproject.toml; versions only, no index addresses.
