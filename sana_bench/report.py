@@ -27,6 +27,9 @@ from sana_reports import KINDS, Gain, Latency, ReportData, ReportPaths, SampleCe
 
 __all__ = ["build_report_data", "regenerate_report", "write_run_report"]
 
+# A heading names so many variants; more are counted.
+_NAMED = 4
+
 
 def regenerate_report(files: RunFiles) -> tuple[str, ReportPaths]:
     """Write the report of a finished or unfinished run again; raises `UsageError` when its store is gone."""
@@ -82,7 +85,7 @@ def build_report_data(store: Store, files: RunFiles, provenance: Mapping[str, An
     prompts = {b["name"]: files.read_prompts(b["name"]) for b in resolved["benchmarks"]}
     gains = run_gains(store, resolved, prompts, summaries)
     return ReportData(
-        title=f"{resolved['name']}: {', '.join(order)}",
+        title=f"{resolved['name']}: {', '.join(order) if len(order) <= _NAMED else f'{len(order)} variants'}",
         suite_name=resolved["name"],
         tier=resolved["tier"],
         tier_reason=str(provenance.get("tier_reason", "")),

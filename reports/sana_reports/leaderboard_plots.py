@@ -9,7 +9,7 @@ from markupsafe import Markup
 from sana_reports.data import KINDS
 from sana_reports.labels import flops_unit, format_value, metric_label, one_line
 from sana_reports.leaderboard_data import Column, Entry, Table
-from sana_reports.plots import N_COLORS, nice_ticks, shorten
+from sana_reports.plots import N_COLORS, nice_ticks, short_names
 
 __all__ = ["SPEED_METRICS", "pareto_front", "quality_plots"]
 
@@ -244,8 +244,8 @@ def _names(points: list[_Point], places: list[tuple[float, float]]) -> list[Mark
     """Names beside the markers, each at the first place where it covers no other and no marker, and stays inside."""
     taken: list[tuple[float, float, float]] = [(x - 8, y + 5, 16) for x, y in places]
     names = []
-    for point, (x, y) in zip(points, places, strict=True):
-        text = shorten(one_line(point.entry.variant), 30)
+    texts = short_names([one_line(point.entry.variant) for point in points], 30)
+    for text, (x, y) in zip(texts, places, strict=True):
         width = _LETTER * len(text)
         sides = [(side, rise) for rise in (-8, 16, -22, 30) for side in (1, -1)]
         spots = [((x + 10 if side > 0 else x - 10 - width), y + rise, side) for side, rise in sides]

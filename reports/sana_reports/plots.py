@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from markupsafe import Markup
 
@@ -10,11 +11,13 @@ from sana_reports.data import SummaryCell
 from sana_reports.labels import format_count, format_interval, format_value, metric_label, task_label
 from sana_reports.tables import MetricBlock, MetricRow
 
-__all__ = ["N_COLORS", "interval_strip", "nice_ticks", "shorten", "task_bars", "value_domain"]
+__all__ = ["N_COLORS", "interval_strip", "nice_ticks", "short_names", "task_bars", "value_domain"]
 
 # The style sheet defines this many series colours, safe for colour-blind readers; later variants start again.
 N_COLORS = 8
 _BAR_HEIGHT = 15
+# From so many variants on, what all names share would cover what tells them apart.
+_CROWD = 5
 _BAR_PITCH = 21
 
 
@@ -95,26 +98,28 @@ def task_bars(block: MetricBlock, variants: Sequence[str], *, wide: bool) -> Mar
 
 
 def _group(frame: _Frame, row: MetricRow, variants: Sequence[str], top: int) -> tuple[Markup, int]:
-    label = task_label(row.key)
+    heading = task_label(row.key)
     parts = []
     if frame.heading_above:
-        parts.append(Markup('<text class="task" x="0" y="{}">{}</text>').format(top + 11, label))
+        parts.append(Markup('<text class="task" x="0" y="{}">{}</text>').format(top + 11, heading))
         top += 20
     else:
         middle = top + (_BAR_PITCH * len(row.cells)) / 2
         parts.append(
-            Markup('<text class="task" x="0" y="{:.1f}" dy="0.32em">{}</text>').format(middle - 3, label)
+            Markup('<text class="task" x="0" y="{:.1f}" dy="0.32em">{}</text>').format(middle - 3, heading)
         )
-    for index, (name, cell) in enumerate(zip(variants, row.cells, strict=True)):
-        parts.append(_bar(frame, index, name, cell, top))
+    labels = short_names(variants, 18 if frame.heading_above else 26)
+    for index, (name, label, cell) in enumerate(zip(variants, labels, row.cells, strict=True)):
+        parts.append(_bar(frame, index, (name, label), cell, top))
         top += _BAR_PITCH
     return Markup("<g>{}</g>").format(Markup("").join(parts)), top
 
 
-def _bar(frame: _Frame, index: int, name: str, cell: SummaryCell | None, top: int) -> Markup:
+def _bar(frame: _Frame, index: int, names: tuple[str, str], cell: SummaryCell | None, top: int) -> Markup:
+    """A bar with its interval; `names` are the whole name, which is spoken, and the short one beside the bar."""
+    name, short = names
     middle = top + _BAR_HEIGHT / 2
     text = Markup('<text class="{}" x="{:.1f}" y="{}" dy="0.32em"{}>{}</text>')
-    short = shorten(name, 18 if frame.heading_above else 26)
     label = text.format("name", frame.left - 10, middle, Markup(' text-anchor="end"'), short)
     if cell is None or not math.isfinite(cell.value):
         return label + text.format("value", frame.left + 6, middle, "", "no value")
@@ -173,3 +178,15 @@ def shorten(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     return f"{text[: limit // 2]}…{text[len(text) - (limit - 1) // 2 :]}"
+
+
+def short_names(names: Sequence[str], limit: int) -> list[str]:
+    """Names of at most `limit` letters; of a crowd, the first words that all share give way first."""
+    if len(names) >= _CROWD:
+        # The last word of a name is never shared away.
+        shared = takewhile(
+            lambda words: len(set(words)) == 1, zip(*(name.split("-")[:-1] for name in names), strict=False)
+        )
+        start = sum(len(words[0]) + 1 for words in shared)
+        names = [f"…{name[start:]}" for name in names] if start else names
+    return [shorten(name, limit) for name in names]

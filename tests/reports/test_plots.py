@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sana_reports import ReportData
-from sana_reports.plots import nice_ticks, task_bars, value_domain
+from sana_reports.plots import nice_ticks, short_names, task_bars, value_domain
 from sana_reports.tables import MetricBlock, metric_blocks
 
 VARIANTS = ("sana-micro-20-steps", "sana-micro-8-steps")
@@ -93,3 +93,24 @@ def test_ticks_are_few_increasing_and_inside(low: float, span: float, n: int) ->
     assert ticks == sorted(set(ticks))
     slack = 1e-9 * (abs(low) + span)  # ticks are rounded to 10 decimals
     assert all(low - slack <= tick <= low + span + slack for tick in ticks)
+
+
+def test_a_crowd_of_variants_drops_the_words_that_all_share() -> None:
+    family = [
+        f"sana15-micro-{name}" for name in ("base", "base-best-of-16", "pruned75", "pruned75-unrecovered")
+    ]
+    assert short_names(family, 40) == family
+    crowd = [*family, "sana15-micro"]
+    # The last word of a name stays, whatever the others are called.
+    assert short_names(crowd, 30)[1:3] == ["…micro-base-best-of-16", "…micro-pruned75"]
+    crowd[-1] = "sana15-micro-scratch"
+    assert short_names(crowd, 30) == [
+        "…base",
+        "…base-best-of-16",
+        "…pruned75",
+        "…pruned75-unrecovered",
+        "…scratch",
+    ]
+    assert short_names(crowd, 10)[3] == "…prun…ered"
+    others = ["a", "b-c", "d", "e", "f"]
+    assert short_names(others, 10) == others
