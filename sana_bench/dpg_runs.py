@@ -12,7 +12,7 @@ from sana_bench.metrics.base import OVERALL, Prompt
 from sana_bench.metrics.dpg_grid import sana_grid_jpeg
 from sana_bench.metrics.images import load_image
 from sana_bench.results.store import Store
-from sana_bench.run_files import RunFiles, find_run
+from sana_bench.run_files import RunFiles, find_run, open_store
 
 __all__ = ["export_grids"]
 
@@ -32,10 +32,7 @@ def export_grids(run: str, output: Path, to: Path) -> list[Path]:
         IncompleteError: an image of the run is missing.
     """
     files = find_run(run, output)
-    store = Store.open_existing(output)
-    if store is None:
-        raise UsageError(f"--output {output}: there is no result store")
-    with store:
+    with open_store(output) as store:
         cells = _cells(store, files)
     for variant in cells:
         if (to / variant).exists():

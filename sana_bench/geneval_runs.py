@@ -19,7 +19,7 @@ from sana_bench.fingerprint import judged_sha256
 from sana_bench.metrics.base import OVERALL, Sample, ScoreRow, Summary
 from sana_bench.metrics.geneval import PROTOCOLS, Rules, judge, rules_of, summarise
 from sana_bench.results.store import Store
-from sana_bench.run_files import RunFiles, find_run
+from sana_bench.run_files import RunFiles, find_run, open_store
 
 __all__ = ["Rescored", "StoredCell", "export_official", "official_record", "rescore", "stored_cells"]
 
@@ -111,10 +111,7 @@ def rescore(
     """
     _check_thresholds(changes)
     files = find_run(run, output)
-    store = Store.open_existing(output)
-    if store is None:
-        raise UsageError(f"--output {output}: there is no result store")
-    with store:
+    with open_store(output) as store:
         cells = stored_cells(store, files)
         seed = yaml.safe_load(files.suite.read_text(encoding="utf-8"))["seed"]
     done = [_rescored(cell, protocol or cell.protocol, changes, seed) for cell in cells]
@@ -164,10 +161,7 @@ def export_official(run: str, output: Path, to: Path) -> list[Path]:
         IncompleteError: an image of the run is gone.
     """
     files = find_run(run, output)
-    store = Store.open_existing(output)
-    if store is None:
-        raise UsageError(f"--output {output}: there is no result store")
-    with store:
+    with open_store(output) as store:
         cells = stored_cells(store, files)
     folders = [to / cell.variant for cell in cells]
     for folder in folders:

@@ -6,8 +6,7 @@ from pathlib import Path
 from sana_bench.errors import UsageError
 from sana_bench.provenance import now
 from sana_bench.results.export import Format, write_export
-from sana_bench.results.store import Store
-from sana_bench.run_files import find_run
+from sana_bench.run_files import find_run, open_store
 from sana_bench.run_tables import collect_runs
 
 __all__ = ["export_runs"]
@@ -18,10 +17,7 @@ def export_runs(runs: Sequence[str] | None, output: Path, to: Path, format_: For
 
     Raises `UsageError` for an unknown run and for a folder that holds anything but an earlier export.
     """
-    store = Store.open_existing(output)
-    if store is None:
-        raise UsageError(f"--output {output}: there is no result store")
-    with store:
+    with open_store(output) as store:
         if runs is None:
             run_ids = store.run_ids()
         else:

@@ -9,8 +9,9 @@ from sana_bench import atomic
 from sana_bench.benchmarks.base import Prompt
 from sana_bench.errors import UsageError, nearest
 from sana_bench.fingerprint import short
+from sana_bench.results.store import Store
 
-__all__ = ["RunFiles", "find_run", "image_path"]
+__all__ = ["RunFiles", "find_run", "image_path", "open_store"]
 
 
 def image_path(variant: str, variant_fingerprint: str, benchmark: str, prompt_id: str, index: int) -> Path:
@@ -71,3 +72,11 @@ def find_run(run: str, output: Path) -> RunFiles:
     runs = output / "runs"
     known = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
     raise UsageError(f"{run}: not a run directory, and {runs} has no such run{nearest(run, known)}")
+
+
+def open_store(output: Path) -> Store:
+    """Open the result store of `output`; raises `UsageError` when there is none."""
+    store = Store.open_existing(output)
+    if store is None:
+        raise UsageError(f"--output {output}: there is no result store")
+    return store

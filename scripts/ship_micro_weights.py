@@ -10,6 +10,7 @@ import argparse
 import csv
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -70,12 +71,7 @@ def main() -> None:
 
 def ship_pipeline(scores: Path | None) -> None:
     source, target = TRAINED / "sana_micro" / "pipeline", WEIGHTS / "sana-micro"
-    parts = {
-        "transformer": load_transformer(source / "transformer"),
-        "autoencoder": load_autoencoder(source / "vae"),
-        "text_encoder": load_text_encoder(source),
-    }
-    save_pretrained(target, **parts, flow_shift=load_flow_shift(source), dtype=torch.float16)
+    parts = copy_pipeline(source, target)
     shutil.copyfile(TRAINED / "dc_ae_micro" / "curve.png", target / "curve_dc_ae.png")
     shutil.copyfile(TRAINED / "sana_micro" / "curve.png", target / "curve_sana.png")
     for name in ("dc_ae", "sana"):
@@ -89,6 +85,17 @@ def ship_pipeline(scores: Path | None) -> None:
         config=(ROOT / "configs" / "train" / "sana_micro.yaml").read_text().strip(),
     )
     (target / "README.md").write_text(card, encoding="utf-8")
+
+
+def copy_pipeline(source: Path, target: Path) -> dict[str, Any]:
+    """Write a trained pipeline to `target` in half precision; return its parts by the names of `save_pretrained`."""
+    parts = {
+        "transformer": load_transformer(source / "transformer"),
+        "autoencoder": load_autoencoder(source / "vae"),
+        "text_encoder": load_text_encoder(source),
+    }
+    save_pretrained(target, **parts, flow_shift=load_flow_shift(source), dtype=torch.float16)
+    return parts
 
 
 def count(module: torch.nn.Module) -> str:

@@ -12,17 +12,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from ship_micro_weights import ROOT, TRAINED, WEIGHTS, count, score_rows, training_row
+from ship_micro_weights import ROOT, TRAINED, WEIGHTS, copy_pipeline, count, score_rows, training_row
 from weight_sums import write_sums
-
-from sana_models.checkpoints import (
-    load_autoencoder,
-    load_flow_shift,
-    load_text_encoder,
-    load_transformer,
-    save_pretrained,
-)
 
 
 @dataclass(frozen=True)
@@ -107,12 +98,7 @@ def main() -> None:
 
 def ship(model: Model, scores: Path | None) -> None:
     source, target = TRAINED / model.source, WEIGHTS / model.name
-    parts = {
-        "transformer": load_transformer(source / "transformer"),
-        "autoencoder": load_autoencoder(source / "vae"),
-        "text_encoder": load_text_encoder(source),
-    }
-    save_pretrained(target, **parts, flow_shift=load_flow_shift(source), dtype=torch.float16)
+    parts = copy_pipeline(source, target)
     made = ""
     if model.made_by:
         facts = json.loads((TRAINED / model.made_by / "provenance.json").read_text(encoding="utf-8"))

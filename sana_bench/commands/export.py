@@ -1,5 +1,6 @@
 """`sana-bench export`: runs as Parquet, CSV or JSON files, or as folders that GenEval's and DPG-Bench's own scripts read."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -45,9 +46,13 @@ def _export(
     """Write runs as flat tables; docs/results.md explains the columns."""
     del debug
     if geneval is not None:
-        return _export_geneval(runs or [], output, geneval)
+        from sana_bench.geneval_runs import export_official
+
+        return _export_folders("--geneval", export_official, runs or [], output, geneval)
     if dpg_grids is not None:
-        return _export_grids(runs or [], output, dpg_grids)
+        from sana_bench.dpg_runs import export_grids
+
+        return _export_folders("--dpg-grids", export_grids, runs or [], output, dpg_grids)
     from sana_bench.results.export import FORMATS
 
     chosen = next((name for name in FORMATS if name == format_), None)
@@ -68,21 +73,11 @@ def _export(
     return 0
 
 
-def _export_geneval(runs: list[str], output: Path, to: Path) -> int:
+def _export_folders(
+    option: str, write: Callable[[str, Path, Path], list[Path]], runs: list[str], output: Path, to: Path
+) -> int:
     if len(runs) != 1:
-        raise UsageError("export --geneval needs the name of one run")
-    from sana_bench.geneval_runs import export_official
-
-    for folder in export_official(runs[0], output, to):
-        print(f"export: {folder}")
-    return 0
-
-
-def _export_grids(runs: list[str], output: Path, to: Path) -> int:
-    if len(runs) != 1:
-        raise UsageError("export --dpg-grids needs the name of one run")
-    from sana_bench.dpg_runs import export_grids
-
-    for folder in export_grids(runs[0], output, to):
+        raise UsageError(f"export {option} needs the name of one run")
+    for folder in write(runs[0], output, to):
         print(f"export: {folder}")
     return 0
