@@ -9,12 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from sana_bench.benchmarks.latency import MEASURED
-from sana_bench.fingerprint import fingerprint, short
 from sana_bench.profiling.identity import comparable
 from sana_bench.results.comparison import (
     Effect,
     cluster_differences,
-    compare_frechet,
     compare_latency,
     compare_means,
     compare_proportions,
@@ -22,13 +20,13 @@ from sana_bench.results.comparison import (
     minimum_detectable_effect,
 )
 from sana_bench.results.schema import SummaryRecord
-from sana_bench.run_reading import RunResults, SampleResult, VariantResults, load_features
+from sana_bench.run_reading import RunResults, SampleResult, VariantResults
+from sana_bench.set_comparison import NotMeasuredError, compare_sets
 
 __all__ = ["Comparison", "Flip", "MetricComparison", "compare_variants", "configuration_difference"]
 
 Verdict = Literal["better", "worse", "no evidence", "not comparable", "not measured"]
 Selected = tuple[RunResults, VariantResults]
-_FRECHET_DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -173,9 +171,7 @@ def _compare_metric(
         ]  # fmt: skip
     pairs = _pairs(a[1], b[1], benchmark)
     if not any(metric in x.scores or metric in y.scores for x, y in pairs):
-        return [
-            _compare_set(a[0], b[0], a[1].identities[first.metric_key], first, second, pairs, alpha, seed)
-        ]
+        return [_compare_set(a, b, first, second, pairs, alpha, seed)]
     pairs = [(x, y) for x, y in pairs if metric in x.scores and metric in y.scores]
     if len(pairs) < first.n_samples:
         reason = f"only {len(pairs)} of {first.n_samples} images have scores on both sides"
@@ -255,46 +251,26 @@ def _unmeasured(
 
 
 def _compare_set(
-    run_a: RunResults,
-    run_b: RunResults,
-    identity: Mapping[str, Any],
+    a: Selected,
+    b: Selected,
     first: SummaryRecord,
     second: SummaryRecord,
     pairs: list[tuple[SampleResult, SampleResult]],
     alpha: float,
     seed: int,
 ) -> MetricComparison:
-    """Compare distances between sets from the stored features and the cached reference statistics."""
+    """Compare distances between sets of images."""
     higher = first.higher_is_better
-    reference = _reference(run_a.output, identity) or _reference(run_b.output, identity)
-    key = f"{identity.get('network')}/{identity.get('weights_sha256')}"
-    sets = [
-        load_features(run.output, key, [pair[side].image_sha256 for pair in pairs])
-        for side, run in enumerate((run_a, run_b))
-    ]
-    if reference is None or sets[0] is None or sets[1] is None:
-        what = "reference statistics" if reference is None else "features"
-        return _unmeasured(first.benchmark, first.metric, first, second, higher, f"{what} missing")
-    clusters = [x.prompt_id for x, _ in pairs]
-    effect = compare_frechet(sets[0], sets[1], reference, clusters, seed=seed, n_draws=_FRECHET_DRAWS)
+    identity = a[1].identities[first.metric_key]
+    try:
+        effect = compare_sets((a[0], b[0]), identity, (first, second), pairs, seed)
+    except NotMeasuredError as reason:
+        return _unmeasured(first.benchmark, first.metric, first, second, higher, str(reason))
     verdict = _verdict(effect.difference, effect.p_value, higher, alpha)
     return MetricComparison(
         first.benchmark, first.metric, "overall", first.value, second.value, higher, verdict, "",
         effect, effect.p_value,
     )  # fmt: skip
-
-
-def _reference(output: Path, identity: Mapping[str, Any]) -> tuple[Any, Any] | None:
-    """Mean and covariance of the reference that `identity` names, from the cache of the output folder."""
-    if "reference" not in identity:
-        return None
-    network = {k: v for k, v in identity.items() if k not in ("metric", "protocol", "reference")}
-    name = short(fingerprint({**identity["reference"], "network": network}))
-    path = output / "cache" / f"frechet-{name}.npz"
-    if not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as archive:
-        return archive["mean"], archive["scatter"] / (identity["reference"]["n"] - 1)
 
 
 def _compare_latency(

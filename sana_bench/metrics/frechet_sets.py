@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.metrics.frechet import Matrix, Moments, merge_moments
-from sana_bench.results.statistics import Interval, check_level
+from sana_bench.results.statistics import Interval, check_level, delete_one_group
 
-__all__ = ["BIASED_BELOW", "FrechetTo", "at_infinity", "bootstrap_interval", "moments_of_blocks"]
+__all__ = ["BIASED_BELOW", "FrechetTo", "at_infinity", "bootstrap_interval", "left_out", "moments_of_blocks"]
 
 # Below this many images the distance is mostly bias: about 1 for equal distributions at 10,000 (2,048 dimensions).
 BIASED_BELOW = 10_000
@@ -75,6 +75,15 @@ def bootstrap_interval(
 
     half = float(ndtri((1 + level) / 2)) * float(np.std(draws, ddof=1))
     return Interval(value, max(value - half, 0.0), value + half)
+
+
+def left_out(groups: Sequence[Moments], reference: FrechetTo) -> NDArray[np.float64]:
+    """The distance of all groups but one, for each group: shape (groups,). Empty for fewer than two groups."""
+    if len(groups) < 2:
+        return np.zeros(0)
+    return delete_one_group(
+        len(groups), lambda kept: reference.distance(merge_moments([groups[index] for index in kept]))
+    )
 
 
 def at_infinity(

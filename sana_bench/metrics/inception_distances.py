@@ -17,7 +17,7 @@ from sana_bench.metrics.kernel_distance import jackknifed_kid, kernel_distance
 from sana_bench.metrics.set_distance import SetDistance
 from sana_bench.results.statistics import Interval
 
-__all__ = ["AT_INFINITY", "InceptionFid", "InceptionKid", "build_inception_distance"]
+__all__ = ["AT_INFINITY", "InceptionFid", "InceptionKid", "build_inception_distance", "dealt_groups"]
 
 AT_INFINITY = "at_infinity"
 _GROUPS = 20
@@ -62,7 +62,7 @@ class _InceptionDistance(SetDistance[InceptionFeatures, InceptionReference], ABC
     def _of_set(
         self, key: str, samples: list[Sample], rows: NDArray[np.float32], n_expected: int, seed: int
     ) -> Summary:
-        groups = _dealt([sample.prompt.id for sample in samples])
+        groups = dealt_groups([sample.prompt.id for sample in samples])
         interval = self._interval(key, rows, groups, seed)
         n_reference = len(self._reference.features(key))
         return self._summary(
@@ -160,7 +160,7 @@ def build_inception_distance(assets: MetricAssets, choice: MetricChoice) -> Ince
     return kind(protocol, features, reference)
 
 
-def _dealt(prompts: Sequence[str]) -> list[NDArray[np.intp]]:
+def dealt_groups(prompts: Sequence[str]) -> list[NDArray[np.intp]]:
     """Places of up to 20 groups; prompts, in order, are dealt to them in turn and stay whole."""
     turn = {prompt: place % _GROUPS for place, prompt in enumerate(dict.fromkeys(prompts))}
     groups = np.array([turn[prompt] for prompt in prompts])

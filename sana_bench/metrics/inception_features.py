@@ -23,13 +23,19 @@ from sana_bench.metrics.pixels import batches, crop_resized, load_preset, prefet
 if TYPE_CHECKING:
     from sana_bench.metrics.inception import FidInception
 
-__all__ = ["CHAINS", "Chain", "InceptionFeatures"]
+__all__ = ["CHAINS", "Chain", "InceptionFeatures", "feature_key"]
 
 _BATCH = 16
 _THREADS = 4
 _CLEAN_BYTES = 128.0
 
 Pixels = NDArray[np.float32]
+
+
+def feature_key(identity: Mapping[str, Any]) -> str:
+    """Name of stored features from what `InceptionFeatures.identity` gives."""
+    chain, parameters, weights = (identity[name] for name in ("chain", "parameters", "weights_sha256"))
+    return f"inception/{chain}/{canonical_json(parameters)}/{weights}"
 
 
 def _tensor_resize(image: NDArray[np.uint8], mode: str, antialias: bool) -> Pixels:
@@ -106,7 +112,7 @@ class InceptionFeatures:
     @property
     def key(self) -> str:
         """Name under which stored features may be reused."""
-        return f"inception/{self._recipe}/{canonical_json(self.parameters)}/{self.weights_sha256}"
+        return feature_key(self.identity())
 
     def identity(self) -> dict[str, Any]:
         return {"chain": self._recipe, "parameters": self.parameters, "weights_sha256": self.weights_sha256}

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from sana_bench.metrics.frechet_sets import FrechetTo, moments_of_blocks
 from sana_bench.metrics.inception_features import InceptionFeatures
 from sana_bench.mjhq30k import Mjhq30k
 
-__all__ = ["InceptionReference"]
+__all__ = ["InceptionReference", "Statistics", "read_statistics", "statistics_path"]
+
+Statistics = tuple[NDArray[np.float32], NDArray[np.str_], Moments]
 
 _FORMAT = "inception-reference@1"
 
@@ -71,9 +74,7 @@ class InceptionReference:
     @property
     def path(self) -> Path:
         """The file of this chain and these weights."""
-        chain = self._features.identity()
-        slug = str(chain["chain"]).replace("@", "-")
-        return self._cache_dir / f"inception-{slug}-{short(fingerprint(chain))}.npz"
+        return statistics_path(self._cache_dir, self._features.identity())
 
     def features(self, category: str = OVERALL) -> NDArray[np.float32]:
         """Features (n, 2048) of all reference images, or of one category."""
@@ -91,10 +92,10 @@ class InceptionReference:
         return FrechetTo(self._stored[2])
 
     @cached_property
-    def _stored(self) -> tuple[NDArray[np.float32], NDArray[np.str_], Moments]:
+    def _stored(self) -> Statistics:
         if not self.path.exists():
             self._compute()
-        return self._read()
+        return read_statistics(self.path, self._expected())
 
     def _expected(self) -> dict[str, Any]:
         return {**self.identity(), **self._features.identity()}
@@ -123,22 +124,33 @@ class InceptionReference:
         )  # fmt: skip
         atomic.write_bytes(self.path, buffer.getvalue())
 
-    def _read(self) -> tuple[NDArray[np.float32], NDArray[np.str_], Moments]:
-        advice = "move it away to have it computed again"
-        try:
-            with np.load(self.path, allow_pickle=False) as archive:
-                content = json.loads(str(archive["content"]))
-                rows, categories = archive["features"], archive["categories"]
-                total = Moments(len(rows), archive["mean"], archive["scatter"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            raise AssetError(f"{self.path}: damaged reference statistics; {advice}") from None
-        expected = self._expected()
-        other = [name for name, value in expected.items() if content.get(name) != value]
-        if other:
-            raise AssetError(f"{self.path}: reference statistics of another {', '.join(other)}; {advice}")
-        if content.get("numbers_sha256") != _numbers(rows, categories, total) or len(rows) != self.n:
-            raise AssetError(f"{self.path}: reference statistics whose numbers were changed; {advice}")
-        return rows, categories, total
+
+def statistics_path(cache_dir: Path, chain: Mapping[str, Any]) -> Path:
+    """The file of a chain and its weights, as `InceptionFeatures.identity` names them."""
+    slug = str(chain["chain"]).replace("@", "-")
+    return cache_dir / f"inception-{slug}-{short(fingerprint(dict(chain)))}.npz"
+
+
+def read_statistics(path: Path, expected: Mapping[str, Any]) -> Statistics:
+    """Features, categories and moments of the reference that `expected` describes.
+
+    Raises:
+        AssetError: the file is damaged, of something else, or its numbers were changed.
+    """
+    advice = "move it away to have it computed again"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            content = json.loads(str(archive["content"]))
+            rows, categories = archive["features"], archive["categories"]
+            total = Moments(len(rows), archive["mean"], archive["scatter"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        raise AssetError(f"{path}: damaged reference statistics; {advice}") from None
+    other = [name for name, value in expected.items() if content.get(name) != value]
+    if other:
+        raise AssetError(f"{path}: reference statistics of another {', '.join(other)}; {advice}")
+    if content.get("numbers_sha256") != _numbers(rows, categories, total) or len(rows) != expected["n"]:
+        raise AssetError(f"{path}: reference statistics whose numbers were changed; {advice}")
+    return rows, categories, total
 
 
 def _numbers(rows: NDArray[np.float32], categories: NDArray[np.str_], total: Moments) -> str:

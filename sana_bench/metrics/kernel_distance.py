@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sana_bench.results.statistics import Interval, delete_one_group, jackknife_interval
 
-__all__ = ["jackknifed_kid", "kernel_distance", "unbiased_mmd"]
+__all__ = ["jackknifed_kid", "kernel_distance", "kid_left_out", "unbiased_mmd"]
 
 Rows = NDArray[np.float32] | NDArray[np.float64]
 _BLOCK = 2048
@@ -48,13 +48,21 @@ def unbiased_mmd(x: Rows, y: Rows) -> float:
 def jackknifed_kid(value: float, generated: Sequence[Rows], reference: Rows) -> Interval:
     """A delete-a-group jackknife interval around `value`; `generated` holds the groups of rows.
 
-    The spread is that of the distance over all rows at once. The reference is held fixed, so its own term, the same
-    for every group left out, is not computed.
+    The spread is that of the distance over all rows at once.
+    """
+    return jackknife_interval(value, kid_left_out(generated, reference))
+
+
+def kid_left_out(generated: Sequence[Rows], reference: Rows) -> NDArray[np.float64]:
+    """The distance of all groups of rows but one, less what the reference adds: shape (groups,).
+
+    That part is the same for every group left out and for every set, so spreads and differences do not need it.
+    Empty where a distance is not defined: of fewer than two groups, or of fewer than two rows without one.
     """
     n_groups = len(generated)
-    if n_groups < 2:
-        return Interval(value, np.nan, np.nan)
     sizes = np.array([len(rows) for rows in generated], dtype=np.float64)
+    if n_groups < 2 or sizes.sum() - sizes.max() < 2:
+        return np.zeros(0)
     within, across = np.zeros((n_groups, n_groups)), np.zeros(n_groups)
     for first, x in enumerate(generated):
         across[first] = _kernel_sum(x, reference) / len(reference)
@@ -66,9 +74,7 @@ def jackknifed_kid(value: float, generated: Sequence[Rows], reference: Rows) -> 
         n = sizes[kept].sum()
         return float(within[np.ix_(kept, kept)].sum() / (n * (n - 1)) - 2 * across[kept].sum() / n)
 
-    if sizes.sum() - sizes.max() < 2:
-        return Interval(value, np.nan, np.nan)
-    return jackknife_interval(value, delete_one_group(n_groups, without))
+    return delete_one_group(n_groups, without)
 
 
 def _check(generated: Rows, reference: Rows) -> None:

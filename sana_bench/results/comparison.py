@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sana_bench.results.distances import compare_frechet, compare_kid
+from sana_bench.results.distances import compare_frechet, compare_kid, compare_left_out
 from sana_bench.results.effect import Effect
 from sana_bench.results.latency import compare_latency
 from sana_bench.results.paired import (
@@ -22,6 +22,7 @@ __all__ = [
     "compare_frechet",
     "compare_kid",
     "compare_latency",
+    "compare_left_out",
     "compare_means",
     "compare_proportions",
     "holm",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sana_bench.results.effect import Effect
-from sana_bench.results.statistics import check_level
+from sana_bench.results.statistics import check_level, jackknife_error, jackknife_interval, student_t_p_value
 
 Matrix = NDArray[np.float64]
 # Takes the number of times each prompt of a and of b is in the set, shape (2, n_clusters); gives the distance.
@@ -122,6 +122,46 @@ def compare_kid(
         return float(pairs / (n**2 - repeats) + constant - 2 * (weights @ across) / n)
 
     return _compare(sets, distance, seed=seed, level=level, n_draws=n_draws)
+
+
+def compare_left_out(
+    values: tuple[float, float],
+    left_out: tuple[ArrayLike, ArrayLike],
+    *,
+    n_pairs: int,
+    n_clusters: int,
+    level: float = 0.95,
+) -> Effect:
+    """Difference of two distances from what each is without one of the same groups of prompts.
+
+    For sets so large that a permutation test would take hours: the spread is the delete-a-group jackknife's, the test
+    Student's t with one degree of freedom fewer than there are groups. What leaving images out does to both distances
+    alike, as it does to Fréchet's, is not in it. The effect size is the difference relative to the distance of a.
+
+    Args:
+        values: the distances of a and b over all images.
+        left_out: for a and for b the distance without each group, shape (groups,); group i has the same prompts.
+
+    Raises:
+        ValueError: other numbers of groups on both sides, or fewer than two.
+    """
+    first, second = (np.asarray(side, dtype=np.float64) for side in left_out)
+    if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
+        raise ValueError(f"two equal numbers of groups are needed, got shapes {first.shape}, {second.shape}")
+    difference = values[1] - values[0]
+    interval = jackknife_interval(difference, second - first, level=level)
+    error = jackknife_error(second - first)
+    ratio = difference / error if error > 0 else (np.inf if difference else np.nan)
+    return Effect(
+        difference=difference,
+        low=interval.low,
+        high=interval.high,
+        p_value=student_t_p_value(ratio, len(first) - 1),
+        n_pairs=n_pairs,
+        n_clusters=n_clusters,
+        effect_size=difference / values[0] if values[0] > 0 else np.nan,
+        test="paired delete-a-group jackknife",
+    )
 
 
 def _kernel(first: Matrix, second: Matrix) -> Matrix:

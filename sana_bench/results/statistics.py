@@ -6,7 +6,7 @@ order of the input rows.
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import isnan, nan, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -132,19 +132,24 @@ def wilson_interval(rate: float, n: int, *, level: float = 0.95) -> Interval:
 
 
 def jackknife_interval(value: float, leave_one_out: ArrayLike, *, level: float = 0.95) -> Interval:
-    """Student-t interval around `value` from the statistic recomputed without each of g equal groups.
+    """Student-t interval around `value` from the statistic recomputed without each of g equal groups."""
+    check_level(level)
+    error, n_groups = jackknife_error(leave_one_out), np.size(leave_one_out)
+    half = student_t_quantile((1 + level) / 2, n_groups - 1) * error if n_groups > 1 else nan
+    return Interval(value, value - half, value + half)
+
+
+def jackknife_error(leave_one_out: ArrayLike) -> float:
+    """Standard error of a statistic from its values without each of g equal groups; NaN for fewer than two.
 
     The variance is (g - 1)/g times the squared spread of the leave-one-out values around their own mean, so
-    a bias that all of them share (Fréchet distance grows as n shrinks) does not widen the interval.
+    a bias that all of them share (Fréchet distance grows as n shrinks) does not widen it.
     """
     replicates = np.asarray(leave_one_out, dtype=np.float64)
-    check_level(level)
     n_groups = len(replicates)
     if n_groups < 2:
-        return Interval(value, nan, nan)
-    variance = (n_groups - 1) / n_groups * float(np.sum((replicates - replicates.mean()) ** 2))
-    half = student_t_quantile((1 + level) / 2, n_groups - 1) * sqrt(variance)
-    return Interval(value, value - half, value + half)
+        return nan
+    return sqrt((n_groups - 1) / n_groups * float(np.sum((replicates - replicates.mean()) ** 2)))
 
 
 def delete_one_group(n_groups: int, statistic: Callable[[list[int]], float]) -> NDArray[np.float64]:
@@ -188,6 +193,13 @@ def student_t_quantile(probability: float, degrees_of_freedom: float) -> float:
     if degrees_of_freedom <= 0 or not 0 < probability < 1:
         raise ValueError(f"no t quantile of {probability} at {degrees_of_freedom} degrees of freedom")
     return float(stdtrit(degrees_of_freedom, probability))
+
+
+def student_t_p_value(ratio: float, degrees_of_freedom: float) -> float:
+    """Two-sided: how often Student's t lies at least this far from 0. A ratio of NaN gives 1."""
+    from scipy.special import stdtr
+
+    return 1.0 if isnan(ratio) else float(2 * stdtr(degrees_of_freedom, -abs(ratio)))
 
 
 def redraw_means(group: Stratum, rng: np.random.Generator, n_draws: int) -> NDArray[np.float64]:

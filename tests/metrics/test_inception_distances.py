@@ -8,21 +8,18 @@ import pytest
 import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from sana_bench.errors import AssetError, IncompleteError, SuiteError
 from sana_bench.metrics import MetricChoice, build, frechet_sets
 from sana_bench.metrics import inception_distances as distances
 from sana_bench.metrics.assets import MetricAssets
-from sana_bench.metrics.base import Prompt, Sample
 from sana_bench.metrics.frechet import Moments, distance_between, frechet_distance
 from sana_bench.metrics.frechet_sets import FrechetTo, at_infinity, bootstrap_interval, moments_of_blocks
 from sana_bench.metrics.inception_distances import InceptionFid, InceptionKid
 from sana_bench.metrics.inception_reference import InceptionReference
 from sana_bench.metrics.kernel_distance import jackknifed_kid, kernel_distance
+from tests.metrics.colour_sets import CATEGORIES, PER_CATEGORY, Colours, write_mjhq, write_samples
 
-CATEGORIES = ("animals", "art", "people")
-PER_CATEGORY = 14
 WIDTH = 6
 
 
@@ -32,55 +29,14 @@ def vectors(n, seed, d=WIDTH, shift=0.0):
     return (rng.normal(size=(n, d)) @ mixing + shift).astype(np.float32)
 
 
-class Colours:
-    """Stands for Inception where the network does not matter: six numbers of an image's colours."""
-
-    def __init__(self, weights="w1"):
-        self.read, self.key = 0, f"colours/{weights}"
-        self._weights = weights
-
-    def identity(self):
-        return {"chain": "colours@1", "parameters": {}, "weights_sha256": self._weights}
-
-    def of_samples(self, samples):
-        return np.concatenate(list(self.stream([sample.image_path for sample in samples])))
-
-    def stream(self, paths):
-        for path in paths:
-            self.read += 1
-            pixels = np.asarray(Image.open(path), np.float32).reshape(-1, 3)
-            yield np.concatenate([pixels.mean(axis=0), pixels.std(axis=0)])[None]
-
-
 @pytest.fixture(scope="module")
 def mjhq(tmp_path_factory):
-    """A small MJHQ-30K in the published layout."""
-    root = tmp_path_factory.mktemp("mjhq30k")
-    rng = np.random.default_rng(0)
-    meta = {}
-    for place, category in enumerate(CATEGORIES):
-        (root / "mjhq30k_imgs" / category).mkdir(parents=True)
-        for index in range(PER_CATEGORY):
-            name = f"{category}{index:03d}"
-            pixels = rng.normal(90 + 40 * place, 30, (8, 8, 3)) + rng.normal(0, 20, 3)
-            path = root / "mjhq30k_imgs" / category / f"{name}.jpg"
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
-            meta[name] = {"category": category, "prompt": f"a picture of {category} {index}"}
-    (root / "meta_data.json").write_text(json.dumps(meta))
-    return root
+    return write_mjhq(tmp_path_factory.mktemp("mjhq30k"))
 
 
 @pytest.fixture(scope="module")
 def samples(mjhq, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("generated")
-    rng = np.random.default_rng(1)
-    out = []
-    for name, entry in json.loads((mjhq / "meta_data.json").read_text()).items():
-        pixels = rng.normal(120, 40, (8, 8, 3)) + rng.normal(0, 20, 3)
-        path = folder / f"{name}.png"
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
-        out.append(Sample("v", "mjhq30k", Prompt(name, entry["prompt"], entry["category"]), 0, path))
-    return out
+    return write_samples(tmp_path_factory.mktemp("generated"), mjhq)
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sana_bench.metrics.frechet import Moments, distance_between, frechet_distance
-from sana_bench.results.comparison import compare_frechet, compare_kid
+from sana_bench.metrics.frechet_sets import FrechetTo, left_out
+from sana_bench.results.comparison import compare_frechet, compare_kid, compare_left_out
 
 D = 5
 
@@ -120,3 +122,53 @@ def test_one_prompt_has_no_interval(compare):
 def test_refuses_sets_without_a_distance(compare, change, message):
     with pytest.raises(ValueError, match=message):
         compare(*change(features(1), features(2)))
+
+
+def test_left_out_groups_of_a_mean_give_the_paired_t_test():
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(3.0, size=20), rng.normal(3.4, size=20)
+    sides = [(group.sum() - group) / 19 for group in (a, b)]
+    found = compare_left_out((a.mean(), b.mean()), (sides[0], sides[1]), n_pairs=40, n_clusters=20)
+    expected = scipy.stats.ttest_rel(b, a)
+    interval = expected.confidence_interval(0.95)
+    # 1e-9: sums of twenty numbers in another order.
+    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-9)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+    assert found.effect_size == pytest.approx((b.mean() - a.mean()) / a.mean(), rel=1e-12)
+    assert (found.n_pairs, found.n_clusters) == (40, 20)
+
+
+def test_left_out_groups_that_agree():
+    same = np.arange(5.0)
+    found = compare_left_out((2.0, 2.0), (same, same), n_pairs=5, n_clusters=5)
+    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    moved = compare_left_out((2.0, 3.0), (same, same + 1), n_pairs=5, n_clusters=5)
+    assert (moved.low, moved.high, moved.p_value) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("sides", [([1.0], [2.0]), ([1.0, 2.0], [1.0]), ([], [])])
+def test_left_out_groups_that_do_not_fit(sides):
+    with pytest.raises(ValueError, match="two equal numbers of groups"):
+        compare_left_out((1.0, 2.0), sides, n_pairs=1, n_clusters=1)
+
+
+def test_leaving_groups_out_tests_frechet_distances_at_its_level():
+    """How often sets of one distribution are called different, and sets of two are told apart."""
+    reference = FrechetTo(Moments.of(features(99, 2000)))
+    rng = np.random.default_rng(5)
+    alarms, hits, n = 0, 0, 200
+    for _ in range(n):
+        prompts = rng.normal(size=(200, D))
+        a, b = (prompts + rng.normal(size=(200, D)) for _ in range(2))
+        alarms += _left_out_p_value(reference, a, b) < 0.05
+        hits += _left_out_p_value(reference, a, b + 0.5) < 0.05
+    # 22 of 200 is four standard deviations above the level; 3 below.
+    assert alarms <= 22
+    assert hits >= 0.95 * n
+
+
+def _left_out_p_value(reference, *sides):
+    groups = [[Moments.of(rows[first::20]) for first in range(20)] for rows in sides]
+    values = [reference.distance(Moments.of(rows)) for rows in sides]
+    found = [left_out(side, reference) for side in groups]
+    return compare_left_out((values[0], values[1]), (found[0], found[1]), n_pairs=200, n_clusters=200).p_value
