@@ -2,16 +2,18 @@
 
 The new content goes to a temporary file in the same directory, is flushed to the device, takes the final name
 by rename, and the directory entry is flushed too. A crash can leave a `.tmp-*` file behind and nothing worse;
-the temporary file is removed on every Python-level exit, keyboard interrupts included.
+the temporary file is removed on every Python-level exit, keyboard interrupts included. Folders are filled the same way.
 """
 
 import os
 import secrets
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["TEMPORARY_PREFIX", "remove_leftovers", "write_bytes", "write_text", "write_with"]
+__all__ = ["TEMPORARY_PREFIX", "new_folder", "remove_leftovers", "write_bytes", "write_text", "write_with"]
 
 TEMPORARY_PREFIX = ".tmp-"
 
@@ -43,6 +45,20 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Atomically replace `path` with `content` in UTF-8."""
     write_bytes(path, content.encode("utf-8"))
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder` to fill; it takes that name at the end, or is removed where filling fails.
+
+    Missing parents are created. Raises `OSError` when `folder` exists and is not an empty directory.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=folder.parent) as name:
+        filled = Path(name) / folder.name
+        filled.mkdir()
+        yield filled
+        filled.rename(folder)
 
 
 def remove_leftovers(directory: Path) -> int:

@@ -1,12 +1,12 @@
 """A run's DPG-Bench images as the grids that SANA's scripts write, for `dpg/sana-grid@1` and for the published script."""
 
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
+from sana_bench import atomic
 from sana_bench.errors import IncompleteError, UsageError
 from sana_bench.metrics.base import OVERALL, Prompt
 from sana_bench.metrics.dpg_grid import sana_grid_jpeg
@@ -64,18 +64,13 @@ def _cells(store: Store, files: RunFiles) -> dict[str, dict[str, list[Path]]]:
 
 
 def _write(folder: Path, prompts: dict[str, Prompt], images: dict[str, list[Path]]) -> Path:
-    """Fill a folder beside `folder` and rename it, so that a failure leaves nothing under its name."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     lines = []
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
-        filled = Path(name) / folder.name
-        filled.mkdir()
+    with atomic.new_folder(folder) as filled:
         for prompt in prompts.values():
             grid = f"{prompt.id}.jpg"
             (filled / grid).write_bytes(_grid(prompt.id, images.get(prompt.id, [])))
             lines.append(json.dumps({"prompt": prompt.text, "index": 0, "file": grid}) + "\n")
         (filled / "manifest.jsonl").write_text("".join(lines), encoding="utf-8")
-        filled.rename(folder)
     return folder
 
 

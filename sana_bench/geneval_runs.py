@@ -175,16 +175,20 @@ def export_official(run: str, output: Path, to: Path) -> list[Path]:
 def _write_official(cell: StoredCell, folder: Path) -> None:
     records = []
     rules = _stored_rules(cell)
-    for sample, row in zip(cell.samples, cell.rows, strict=True):
-        if not sample.image_path.is_file():
-            raise IncompleteError(f"{sample.image_path} is gone; run the suite again")
-        place = folder / sample.prompt.id
-        target = place / "samples" / f"{sample.index:05d}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (place / "metadata.jsonl").write_text(json.dumps(sample.prompt.metadata), encoding="utf-8")
-        shutil.copyfile(sample.image_path, target)
-        records.append(official_record(sample, row, str(target), rules))
-    atomic.write_text(folder / "results.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+    with atomic.new_folder(folder) as filled:
+        for sample, row in zip(cell.samples, cell.rows, strict=True):
+            if not sample.image_path.is_file():
+                raise IncompleteError(f"{sample.image_path} is gone; run the suite again")
+            place = Path(sample.prompt.id)
+            image = place / "samples" / f"{sample.index:05d}.png"
+            (filled / image).parent.mkdir(parents=True, exist_ok=True)
+            (filled / place / "metadata.jsonl").write_text(
+                json.dumps(sample.prompt.metadata), encoding="utf-8"
+            )
+            shutil.copyfile(sample.image_path, filled / image)
+            records.append(official_record(sample, row, str(folder / image), rules))
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (filled / "results.jsonl").write_text(lines, encoding="utf-8")
 
 
 def _stored_rules(cell: StoredCell) -> Rules:

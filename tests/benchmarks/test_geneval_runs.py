@@ -196,9 +196,13 @@ def test_details_hold_only_what_the_verdict_looked_at(output, tmp_path):
 
 def test_a_lost_image_and_an_old_folder_are_refused(output, tmp_path):
     image = next((output / "runs" / RUN / "images").rglob("1.png"))
+    kept = image.read_bytes()
     image.unlink()
     with pytest.raises(IncompleteError, match="is gone"):
         export_official(RUN, output, tmp_path / "official")
+    assert list((tmp_path / "official").iterdir()) == []
+    image.write_bytes(kept)
+    export_official(RUN, output, tmp_path / "official")
     with pytest.raises(UsageError, match="exists already"):
         export_official(RUN, output, tmp_path / "official")
 
