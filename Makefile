@@ -31,14 +31,16 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Reproduces SANA, CLIP and the judges of the micro tier, in this order (about four hours on two cores).
+# Reproduces SANA, CLIP and the judges of the micro tier, in this order (about five hours on two cores).
 train: setup
 	$(BIN)/sana-bench train configs/train/dc_ae_micro.yaml
 	$(BIN)/sana-bench train configs/train/sana_micro.yaml
 	$(BIN)/sana-bench train configs/train/clip_micro.yaml
 	$(BIN)/python scripts/ship_micro_weights.py
 	$(BIN)/sana-bench train configs/train/vqa_micro.yaml
+	$(BIN)/sana-bench train configs/train/vqa_micro_second.yaml
 	$(BIN)/sana-bench train configs/train/reward_micro.yaml
+	$(BIN)/sana-bench train configs/train/reward_micro_second.yaml
 	$(BIN)/python scripts/ship_micro_judges.py
 
 # Reproduces the micro tier's SANA-1.5 family (about an hour on two quiet cores, after `train`).

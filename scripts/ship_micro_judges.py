@@ -2,7 +2,7 @@
 
 Usage: python scripts/ship_micro_judges.py [vqa] [reward]
 
-Reads `results/train/{vqa_micro,reward_micro}`, which training leaves in half precision with a card that measures them
+Reads `results/train/{vqa,reward}_micro_second`, which training leaves in half precision with a card that measures them
 against the renderer's truth. Without names it ships whichever is there. Renews their lines of `SHA256SUMS`.
 """
 
@@ -20,7 +20,8 @@ from sana_bench.metrics.vqa import MPlugJudge
 ROOT = Path(__file__).resolve().parents[1]
 TRAINED = ROOT / "results" / "train"
 WEIGHTS = ROOT / "sana_bench" / "micro" / "weights"
-JUDGES = ("vqa", "reward")
+#: Judges with the name of the last of their trainings.
+JUDGES = {"vqa": "vqa_micro_second", "reward": "reward_micro_second"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,13 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.names or there:
         ship(source(options.trained, name), options.weights / name)
         print(f"shipped {options.weights / name}")
-    write_sums(options.weights, JUDGES)
+    write_sums(options.weights, tuple(JUDGES))
     return 0
 
 
 def source(trained: Path, name: str) -> Path:
     """Where the training of a judge leaves it."""
-    return trained / f"{name}_micro" / name
+    return trained / JUDGES[name] / name
 
 
 def ship(trained: Path, target: Path) -> None:

@@ -9,9 +9,16 @@ import torch
 
 from sana_bench import atomic
 from sana_bench.metrics.image_reward import RewardFiles
+from sana_bench.metrics.judge_training import training_lines
 from sana_bench.metrics.pixels import batches, clip_pixels
 from sana_bench.micro.captions import scene_for
-from sana_bench.micro.dense_prompts import DensePrompt, dense_scene, generate_dense_prompts, mistakes
+from sana_bench.micro.dense_prompts import (
+    DensePrompt,
+    NoSceneError,
+    dense_scene,
+    generate_dense_prompts,
+    mistakes,
+)
 from sana_bench.micro.evaluation_set import geneval_prompts
 from sana_bench.micro.renderer import render
 from sana_bench.micro.reward_data import grade, near_misses, sample_wish
@@ -42,8 +49,8 @@ A small ImageReward of the micro world. It knows coloured shapes and nothing els
 published ones.
 
 - Parameters: {parameters:,}, stored in float16
-- Command: `sana-bench train configs/train/reward_micro.yaml`
-- {steps} steps, {minutes:.0f} minutes
+- Command: `{command}`
+- {steps} steps, {minutes:.0f} minutes{start}
 - Data: rendered scenes under prompts that they show wholly or in part, streamed. No prompt of the evaluation sets is shown.
 
 ![Training curve](curve.png)
@@ -105,7 +112,11 @@ def random_pairs(n: int, seed: int) -> Iterator[Pair]:
     while n:
         wish = sample_wish(rng)
         shown = _wrong(wish, rng)
-        one, other = dense_scene(shown, rng), dense_scene(_wrong(shown, rng), rng)
+        try:
+            one, other = dense_scene(shown, rng), dense_scene(_wrong(shown, rng), rng)
+        except NoSceneError:
+            # Large groups beside each other rarely find room: the training draws anew as well.
+            continue
         grades = grade(wish, one), grade(wish, other)
         if grades[0] != grades[1]:
             better, worse = (one, other) if grades[0] > grades[1] else (other, one)
@@ -158,6 +169,7 @@ def write_card(folder: Path, *, config: str, result: TrainingResult) -> None:
         parameters=sum(tensor.numel() for tensor in files.network.parameters()),
         steps=result.steps,
         minutes=result.seconds / 60,
+        **training_lines(config),
         tables=accuracy_tables(files),
         config=config.rstrip(),
     )

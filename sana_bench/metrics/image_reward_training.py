@@ -1,7 +1,8 @@
 """Training of the micro world's reward model: ImageReward's own class and pairwise loss on graded scenes.
 
 Seeded by step and resumable, through the loop that trains SANA. The published model starts from BLIP; this one starts
-from nothing, so two heads that are thrown away afterwards teach it what a patch shows and which words are true.
+from nothing, so heads that are thrown away afterwards teach it what a patch shows, which words are true, and where
+what they name is.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
+from sana_bench.metrics.image_reward import RewardFiles
 from sana_bench.metrics.image_reward_network import (
     MAX_TOKENS,
     RewardNetwork,
@@ -29,6 +31,7 @@ from sana_bench.metrics.judge_training import (
     training_pixels,
 )
 from sana_bench.micro.reward_data import FAMILY, VOCABULARY, sample_reward_batch
+from sana_bench.micro.templates import RELATIONS
 from sana_bench.micro.world import IMAGE_SIZE
 from sana_models.training.loop import LoopConfig, TrainingResult, train
 
@@ -57,25 +60,40 @@ class _Settings:
     text: dict[str, Any]
     loop: LoopConfig
     blur: float
+    start: Path | None
 
 
 class _Teacher(PatchTeacher):
-    """Heads of the training alone: what a patch shows, and whether the fact that a word states is shown."""
+    """Heads of the training alone: what a patch shows and where it is, and for words whether the fact that they state is shown
+    and where what they name is.
+    """
 
-    def __init__(self, vision_width: int, hidden: int) -> None:
-        super().__init__(vision_width)
+    def __init__(self, vision_width: int, side: int, hidden: int) -> None:
+        super().__init__(vision_width, side)
         self.words = nn.Linear(hidden, 1)
+        self.word_places = nn.ModuleList(nn.Linear(hidden, n) for n in (side, side, len(RELATIONS)))
 
     def word_loss(self, states: Tensor, truth: Tensor) -> Tensor:
         """Binary cross-entropy of word states (.., W, hidden) against truth (.., W), NaN where a word states none."""
         known = ~truth.isnan()
         return F.binary_cross_entropy_with_logits(self.words(states)[..., 0][known], truth[known])
 
+    def place_loss(self, states: Tensor, places: Tensor) -> Tensor:
+        """Cross-entropies of word states (.., W, hidden) against row, column and relation (.., W, 3), -1 where unknown, added."""
+        losses = []
+        for head, labels in zip(self.word_places, places.unbind(-1), strict=True):
+            known = labels >= 0
+            if bool(known.any()):
+                losses.append(F.cross_entropy(head(states[known]), labels[known]))
+        return torch.stack(losses).sum() if losses else states.new_zeros(())
+
 
 class RewardTask:
     """What the loop trains: rewards that rank the pictures of a prompt as the renderer's truth does."""
 
-    def __init__(self, vision: VisionSize, text: dict[str, Any], seed: int, blur: float) -> None:
+    def __init__(
+        self, vision: VisionSize, text: dict[str, Any], seed: int, blur: float, start: Path | None = None
+    ) -> None:
         self._seed = seed
         self._blur = blur
         self._patch = vision.patch
@@ -88,8 +106,19 @@ class RewardTask:
                     continue
                 nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
                 nn.init.zeros_(layer.bias)
-            self._teacher = _Teacher(vision.width, int(text["hidden_size"]))
+            self._teacher = _Teacher(
+                vision.width, vision.image_size // vision.patch, int(text["hidden_size"])
+            )
+        if start is not None:
+            self._go_on_from(start)
         self.modules: dict[str, nn.Module] = {"reward": self.network, "teacher": self._teacher}
+
+    def _go_on_from(self, start: Path) -> None:
+        try:
+            state = RewardFiles.of_folder(start).network.state_dict()
+            self.network.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise ValueError(f"start: {start} is not of the size that `model` asks for") from error
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Weight decay on matrices only."""
@@ -104,13 +133,20 @@ class RewardTask:
         grades = torch.from_numpy(batch.grades)
         pairs, right = pairwise_loss(self.network.reward(states).unflatten(0, grades.shape), grades)
         truth = torch.from_numpy(batch.words)
-        words = self._teacher.word_loss(
-            states.unflatten(0, grades.shape)[..., 1 : 1 + truth.shape[-1], :], truth
-        )
+        of_words = states.unflatten(0, grades.shape)[..., 1 : 1 + truth.shape[-1], :]
+        words = self._teacher.word_loss(of_words, truth)
+        places = self._teacher.place_loss(of_words, torch.from_numpy(batch.places))
         labels = torch.from_numpy(batch.shapes), torch.from_numpy(batch.colors)
         patches = self._teacher.patch_loss(seen[:, 1:], *labels)
-        extra = {"pair_loss": pairs, "pair_accuracy": right, "word_loss": words, "patch_loss": patches}
-        return pairs + words + patches, {name: float(value.detach()) for name, value in extra.items()}
+        extra = {
+            "pair_loss": pairs,
+            "pair_accuracy": right,
+            "word_loss": words,
+            "place_loss": places,
+            "patch_loss": patches,
+        }
+        total = pairs + words + places + patches
+        return total, {name: float(value.detach()) for name, value in extra.items()}
 
 
 def pairwise_loss(rewards: Tensor, grades: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,12 +167,13 @@ def run_reward_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
 
     Raises:
         ValueError: unknown, missing or ill-fitting configuration values.
+        AssetError: the weights to start from are missing or damaged.
         FloatingPointError: the loss is not finite.
     """
     from sana_bench.metrics.image_reward_card import write_card
 
     settings = _parse(config)
-    task = RewardTask(settings.vision, settings.text, settings.loop.seed, settings.blur)
+    task = RewardTask(settings.vision, settings.text, settings.loop.seed, settings.blur, settings.start)
     result = train(task, settings.loop, out)
     folder = out / "reward"
     save_reward_network(task.network, VOCABULARY, folder)
@@ -183,4 +220,4 @@ def _parse(config: Mapping[str, Any]) -> _Settings:
             f"training.batch_size counts pictures, {FAMILY} a family: not {found.loop.batch_size}"
         )
     blur = float(found.data.get("blur", 0.0))
-    return _Settings(found.name, vision, {**sizes["text"], **_FIXED_TEXT}, found.loop, blur)
+    return _Settings(found.name, vision, {**sizes["text"], **_FIXED_TEXT}, found.loop, blur, found.start)

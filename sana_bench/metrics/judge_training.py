@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -24,23 +25,28 @@ __all__ = [
     "only_keys",
     "parameter_groups",
     "read_sections",
+    "training_lines",
     "training_pixels",
 ]
 
 
 @dataclass(frozen=True)
 class Sections:
-    """A training configuration, its keys checked; `data` and `model` are as the file gives them."""
+    """A training configuration, its keys checked; `data` and `model` are as the file gives them.
+
+    start: folder of the weights to go on from, where the file names one.
+    """
 
     name: str
     data: dict[str, Any]
     model: dict[str, Any]
     loop: LoopConfig
+    start: Path | None = None
 
 
 def read_sections(config: Mapping[str, Any], data_keys: Sequence[str], model_keys: Sequence[str]) -> Sections:
     """Raises ValueError for a missing section, an unknown key, or ill-fitting values of `training`."""
-    only_keys("", config, ("kind", "name", "data", "model", "training"))
+    only_keys("", config, ("kind", "name", "start", "data", "model", "training"))
     found: dict[str, dict[str, Any]] = {}
     for name in ("data", "model", "training"):
         section = config.get(name)
@@ -57,7 +63,12 @@ def read_sections(config: Mapping[str, Any], data_keys: Sequence[str], model_key
         loop = LoopConfig(**training)
     except TypeError as error:
         raise ValueError(f"training: {error}") from None
-    return Sections(str(config.get("name")), found["data"], found["model"], loop)
+    start = config.get("start")
+    if start is not None and not isinstance(start, str):
+        raise ValueError(f"start is {start!r}, not a folder's name")
+    return Sections(
+        str(config.get("name")), found["data"], found["model"], loop, None if start is None else Path(start)
+    )
 
 
 def only_keys(prefix: str, section: Mapping[str, Any], allowed: Sequence[str]) -> None:
@@ -79,18 +90,32 @@ def parameter_groups(modules: Mapping[str, nn.Module], learning_rate: float) -> 
 
 
 class PatchTeacher(nn.Module):
-    """Heads of the training alone, which teach an image tower what a patch shows; both are thrown away afterwards."""
+    """Heads of the training alone, thrown away afterwards: they teach an image tower what a patch shows and where it is.
 
-    def __init__(self, vision_width: int) -> None:
+    Without the second half a tower keeps of a patch's place only what the first questions need, and those for places are
+    never learnt.
+    """
+
+    def __init__(self, vision_width: int, side: int) -> None:
         super().__init__()
+        self._side = side
+        self.rows = nn.Linear(vision_width, side)
+        self.columns = nn.Linear(vision_width, side)
         self.shapes = nn.Linear(vision_width, len(SHAPES) + 1)
         self.colors = nn.Linear(vision_width, len(COLORS) + 1)
 
     def patch_loss(self, patches: Tensor, shapes: Tensor, colors: Tensor) -> Tensor:
-        """Cross-entropies of image tokens (n, patches, width) against labels (n, patches), added."""
-        return F.cross_entropy(self.shapes(patches).flatten(0, 1), shapes.flatten()) + F.cross_entropy(
-            self.colors(patches).flatten(0, 1), colors.flatten()
+        """Cross-entropies of image tokens (n, side * side, width) against labels (n, side * side) and places, added."""
+        places = torch.arange(self._side * self._side).expand_as(shapes)
+        parts = (
+            (self.shapes, shapes),
+            (self.colors, colors),
+            (self.rows, places // self._side),
+            (self.columns, places % self._side),
         )
+        return torch.stack(
+            [F.cross_entropy(head(patches).flatten(0, 1), labels.flatten()) for head, labels in parts]
+        ).sum()
 
 
 def training_pixels(images: NDArray[np.uint8], blur: float, generator: torch.Generator) -> Tensor:
@@ -105,6 +130,15 @@ def training_pixels(images: NDArray[np.uint8], blur: float, generator: torch.Gen
     softened = pixels + share * (nn.functional.avg_pool2d(padded, 3, stride=1) - pixels)
     mean, deviation = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
     return (softened - mean) / deviation
+
+
+def training_lines(config: str) -> dict[str, str]:
+    """What a card says of its training: the `command`, and the weights that it went on from (`start`, may be empty)."""
+    settings = yaml.safe_load(config)
+    return {
+        "command": f"sana-bench train configs/train/{settings['name'].replace('-', '_')}.yaml",
+        "start": f", from the weights in `{settings['start']}`" if settings.get("start") else "",
+    }
 
 
 def export_curve(out: Path, folder: Path, columns: tuple[str, ...], title: str) -> None:

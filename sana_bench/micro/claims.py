@@ -16,7 +16,7 @@ from sana_bench.micro.templates import RELATIONS, article, plural
 from sana_bench.micro.truth import relation_holds
 from sana_bench.micro.world import COLORS, SHAPES, Scene, SceneObject
 
-__all__ = ["COUNT_WORDS", "KINDS", "Claim", "direction", "question_record", "sample_claim"]
+__all__ = ["COUNT_WORDS", "KINDS", "Claim", "direction", "question_record", "related_pairs", "sample_claim"]
 
 COUNT_WORDS = ("zero", "one", "two", "three", "four", "five")
 #: Kinds of claims with DPG-Bench's names for their categories.
@@ -27,6 +27,9 @@ KINDS = {
     "relation": "relation - spatial",
 }
 
+# Places need the most practice, and little more than half of the scenes have any to ask for.
+_KIND_SHARES = (0.15, 0.2, 0.25, 0.4)
+_ATTEMPTS = 16
 _CLEAR, _UNCLEAR = 0.8, 0.3
 _AXES = {"left of": (0, -1), "right of": (0, 1), "above": (1, -1), "below": (1, 1)}
 
@@ -115,41 +118,67 @@ def question_record(claim: Claim, proposition_id: int, dependency: Sequence[int]
 
 
 def direction(scene: Scene, shape: str, other: str) -> str | None:
-    """The one relation that clearly holds between two shapes of which there is one each, or None."""
-    if len(_of_shape(scene, shape)) != 1 or len(_of_shape(scene, other)) != 1:
-        return None
-    (item,), (anchor,) = _of_shape(scene, shape), _of_shape(scene, other)
-    return next((r for r in RELATIONS if _share(item, anchor, r) >= _CLEAR), None)
+    """The relation that clearly holds between all objects of two shapes, or None."""
+    for relation in RELATIONS:
+        claim = Claim("relation", shape, relation=relation, other=other)
+        if claim.holds(scene) and claim.is_clear(scene):
+            return relation
+    return None
+
+
+def related_pairs(scene: Scene) -> list[tuple[str, str, str]]:
+    """Every (shape, relation, other shape) that clearly holds."""
+    shapes = [name for name in SHAPES if _of_shape(scene, name)]
+    found = ((one, direction(scene, one, other), other) for one in shapes for other in shapes if one != other)
+    return [(one, relation, other) for one, relation, other in found if relation is not None]
 
 
 def sample_claim(scene: Scene, rng: np.random.Generator, *, truth: bool) -> Claim:
-    """Draw a clear claim about `scene`, of the asked truth if sixteen draws give one, and never far from it."""
-    claim = None
-    for _ in range(16):
-        draw = _draw(scene, rng)
-        if draw.is_clear(scene):
-            claim = draw
-            if draw.holds(scene) == truth:
-                return draw
-    return claim or Claim("entity", _pick(rng, SHAPES))
+    """Draw a clear claim about `scene` with the asked truth.
+
+    Its kind is drawn first and only given up where the scene has no claim of it with either truth, so that the kind of a
+    question does not tell its answer.
+    """
+    kind = _pick(rng, tuple(KINDS), p=_KIND_SHARES)
+    for _ in range(_ATTEMPTS):
+        claim = _draw(kind, scene, rng, truth=truth)
+        if claim.is_clear(scene) and claim.holds(scene) == truth:
+            return claim
+    shown = {item.shape for item in scene.objects}
+    return Claim("entity", _pick(rng, [name for name in SHAPES if (name in shown) == truth]))
 
 
-def _draw(scene: Scene, rng: np.random.Generator) -> Claim:
+def _draw(kind: str, scene: Scene, rng: np.random.Generator, *, truth: bool) -> Claim:
     shapes = tuple(item.shape for item in scene.objects)
     colors = tuple(item.color for item in scene.objects)
     shape = _pick(rng, shapes if rng.random() < 0.8 else SHAPES)
-    kind = _pick(rng, tuple(KINDS), p=(0.2, 0.3, 0.25, 0.25))
     if kind == "color":
         color = _pick(rng, colors if rng.random() < 0.6 else tuple(COLORS))
         return Claim("color", shape, color=color, count=int(rng.integers(1, 3)))
     if kind == "count":
         near = Counter(shapes)[shape] + int(rng.integers(-1, 2))
         return Claim("count", shape, count=min(max(near, 1), 5))
-    if kind == "relation":
-        others = tuple(name for name in (shapes if rng.random() < 0.9 else SHAPES) if name != shape)
-        if others:
-            return Claim("relation", shape, relation=_pick(rng, RELATIONS), other=_pick(rng, others))
+    pairs = related_pairs(scene) if kind == "relation" else []
+    if pairs:
+        return _draw_relation(pairs, shapes, rng, truth=truth)
     return Claim("entity", shape if rng.random() < 0.6 else _pick(rng, SHAPES))
+
+
+def _draw_relation(
+    pairs: Sequence[tuple[str, str, str]], shapes: Sequence[str], rng: np.random.Generator, *, truth: bool
+) -> Claim:
+    """What holds, or something else about the same pair, about any pair shown, or about a shape that is not there."""
+    shape, relation, other = pairs[int(rng.integers(len(pairs)))]
+    if not truth:
+        relation = _pick(rng, [name for name in RELATIONS if name != relation])
+        chance = rng.random()
+        if chance < 0.1:
+            other = _pick(rng, [name for name in SHAPES if name not in shapes])
+        elif chance < 0.25:
+            shape, other = (_pick(rng, sorted({*shapes})) for _ in range(2))
+            if shape == other:
+                shape, _, other = pairs[0]
+    return Claim("relation", shape, relation=relation, other=other)
 
 
 def _of_shape(scene: Scene, shape: str) -> list[SceneObject]:

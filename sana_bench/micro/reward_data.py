@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sana_bench.micro.captions import VOCABULARY as WORDS
 from sana_bench.micro.captions import is_held_out
-from sana_bench.micro.claims import Claim
+from sana_bench.micro.claims import Claim, direction
 from sana_bench.micro.dense_prompts import (
     FORMS,
     DensePrompt,
@@ -55,13 +55,16 @@ class RewardBatch:
 
     images: uint8 (F * FAMILY, 64, 64, 3). prompts: F * FAMILY texts. grades (F, prompt, picture): the share of a prompt's
     facts that a picture shows. words (F, prompt, picture, W): 1 or 0 for a word whose own fact is shown or not, NaN
-    for words without one. shapes, colors (F * FAMILY, patches): what each patch shows, 0 for background.
+    for words without one. places (F, prompt, picture, W, 3): row and column, in patches, of the only object that a noun
+    can mean, and which of `RELATIONS` holds between the shapes at both sides of a relation; -1 where there is none.
+    shapes, colors (F * FAMILY, patches): what each patch shows, 0 for background.
     """
 
     images: NDArray[np.uint8]
     prompts: list[str]
     grades: NDArray[np.float32]
     words: NDArray[np.float32]
+    places: NDArray[np.int64]
     shapes: NDArray[np.int64]
     colors: NDArray[np.int64]
 
@@ -85,6 +88,12 @@ def sample_reward_batch(seed: int, step: int, n_families: int, patch: int) -> Re
                 for family, group in pairs
             ],
             np.float32,
+        ),
+        places=np.array(
+            [
+                [[_word_places(wish, s, longest, patch) for s in group] for wish in family]
+                for family, group in pairs
+            ]
         ),
         shapes=np.stack([shapes for shapes, _ in labels]),
         colors=np.stack([colors for _, colors in labels]),
@@ -193,3 +202,16 @@ def _word_labels(claims: list[Claim | None], scene: Scene, length: int) -> list[
         for claim in claims
     ]
     return known + [float("nan")] * (length - len(known))
+
+
+def _word_places(wish: DensePrompt, scene: Scene, length: int, patch: int) -> list[tuple[int, int, int]]:
+    found = [(-1, -1, -1)] * length
+    for place, word in enumerate(wish.text.split()):
+        shape = _SINGULAR.get(word)
+        meant = [item for item in scene.objects if item.shape == shape]
+        if len(meant) == 1:
+            found[place] = (int(meant[0].cy) // patch, int(meant[0].cx) // patch, -1)
+        if word in _PLACES:
+            relation = direction(scene, wish.groups[0].shape, wish.groups[1].shape)
+            found[place] = (-1, -1, RELATIONS.index(relation) if relation is not None else -1)
+    return found

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.micro.captions import scene_for
-from sana_bench.micro.claims import COUNT_WORDS, direction, sample_claim
+from sana_bench.micro.claims import COUNT_WORDS, related_pairs, sample_claim
 from sana_bench.micro.dense_prompts import (
     FORMS,
     NoSceneError,
@@ -18,9 +18,9 @@ from sana_bench.micro.dense_prompts import (
     stored_dense_prompts,
 )
 from sana_bench.micro.renderer import render
-from sana_bench.micro.templates import RELATIONS, plural
+from sana_bench.micro.templates import plural
 from sana_bench.micro.truth import patch_labels
-from sana_bench.micro.world import COLORS, SHAPES, Scene
+from sana_bench.micro.world import COLORS, IMAGE_SIZE, SHAPES, Scene
 
 __all__ = ["VOCABULARY", "VQABatch", "sample_scene", "sample_vqa_batch"]
 
@@ -46,7 +46,11 @@ VOCABULARY = (
 
 _MAX_OBJECTS = 5
 _DENSE_SHARE = 0.5
-_OPEN_SHARE = 0.35
+_OFF_THE_MIDDLE = 5
+_OPEN_SHARE = 0.5
+#: Of questions for a colour, a number, a place, a place beside another shape, and everything. Places are the hardest to learn,
+#: and those of a single shape are the first half of it.
+_OPEN_KIND_SHARES = (0.1, 0.1, 0.35, 0.35, 0.1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,13 +97,14 @@ def sample_scene(rng: np.random.Generator) -> Scene:
 
 
 def _any_scene(rng: np.random.Generator) -> Scene:
-    """Shapes repeat often, in one colour or in several, as generated images have them."""
+    """Shapes repeat often, in one colour or in several, as generated images have them; in a third of the scenes none does."""
     n = int(rng.integers(1, _MAX_OBJECTS + 1))
-    shapes = rng.choice(len(SHAPES), size=max(1, int(rng.integers(1, n + 1))), replace=False)
-    colors = rng.choice(len(COLORS), size=max(1, int(rng.integers(1, n + 1))), replace=False)
+    unlike = rng.random() < 1 / 3
+    shapes = rng.choice(len(SHAPES), size=n if unlike else int(rng.integers(1, n + 1)), replace=False)
+    colors = rng.choice(len(COLORS), size=int(rng.integers(1, n + 1)), replace=False)
+    drawn = shapes if unlike else rng.choice(shapes, size=n)
     include = [
-        {"class": SHAPES[rng.choice(shapes)], "count": 1, "color": tuple(COLORS)[rng.choice(colors)]}
-        for _ in range(n)
+        {"class": SHAPES[shape], "count": 1, "color": tuple(COLORS)[rng.choice(colors)]} for shape in drawn
     ]
     return scene_for({"include": include}, rng)
 
@@ -114,18 +119,37 @@ def _pair(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
 def _open_question(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     counts = Counter(item.shape for item in scene.objects)
     shape = scene.objects[int(rng.integers(len(scene.objects)))].shape
-    match int(rng.integers(4)):
-        case 0:
+    match str(rng.choice(("color", "count", "place", "relation", "describe"), p=_OPEN_KIND_SHARES)):
+        case "color":
             colors = {item.color for item in scene.objects if item.shape == shape}
             if len(colors) == 1:
                 return f"What color is the {shape}?", colors.pop()
-        case 1:
+        case "count":
             asked = shape if rng.random() < 0.8 else SHAPES[int(rng.integers(len(SHAPES)))]
             return f"How many {plural(asked)} are there?", COUNT_WORDS[counts[asked]]
-        case 2:
-            other = scene.objects[int(rng.integers(len(scene.objects)))].shape
-            place = direction(scene, shape, other) if other != shape else None
-            if place in RELATIONS:
-                return f"Where is the {shape} of the {other}?", str(place).removesuffix(" of")
+        case "place":
+            place = _quarter(scene, shape)
+            if place:
+                return f"Where is the {shape}?", place
+        case "relation":
+            pairs = related_pairs(scene)
+            if pairs:
+                one, relation, other = pairs[int(rng.integers(len(pairs)))]
+                return f"Where is the {one} of the {other}?", relation.removesuffix(" of")
     ordered = sorted(scene.objects, key=lambda item: (item.cx, item.cy))
     return "Describe", " ".join(f"{item.color} {item.shape}" for item in ordered)
+
+
+def _quarter(scene: Scene, shape: str) -> str:
+    """Where the one object of a shape lies from the middle of the picture, as far as it is clearly off it."""
+    found = [item for item in scene.objects if item.shape == shape]
+    if len(found) != 1:
+        return ""
+    middle = IMAGE_SIZE / 2
+    across, down = found[0].cx - middle, found[0].cy - middle
+    words = [
+        words[int(offset > 0)]
+        for offset, words in ((across, ("left", "right")), (down, ("above", "below")))
+        if abs(offset) > _OFF_THE_MIDDLE
+    ]
+    return " ".join(words)

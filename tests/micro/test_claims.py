@@ -11,7 +11,7 @@ import sana_bench.micro
 from sana_bench.benchmarks.dpg_bench import DPGBench
 from sana_bench.metrics.dpg_scoring import broad_category, check_graph
 from sana_bench.micro.captions import VOCABULARY as CAPTION_WORDS
-from sana_bench.micro.claims import Claim, direction, sample_claim
+from sana_bench.micro.claims import Claim, direction, related_pairs, sample_claim
 from sana_bench.micro.dense_prompts import (
     DensePrompt,
     Group,
@@ -21,7 +21,7 @@ from sana_bench.micro.dense_prompts import (
     one_mistake,
     sample_dense_prompt,
 )
-from sana_bench.micro.vqa_data import VOCABULARY, sample_scene, sample_vqa_batch
+from sana_bench.micro.vqa_data import VOCABULARY, _quarter, sample_scene, sample_vqa_batch
 from sana_bench.micro.world import COLORS, SHAPES, Scene, SceneObject
 
 GREY = (190, 190, 190)
@@ -77,7 +77,7 @@ def test_diagonal_places_are_unclear():
     assert not Claim("relation", "circle", relation="left of", other="square").is_clear(diagonal)
     assert direction(diagonal, "circle", "square") is None
     assert direction(PAIR, "circle", "square") == "left of"
-    assert direction(MIXED, "circle", "star") is None  # there are two circles
+    assert direction(MIXED, "circle", "star") is None  # there are two circles, on two sides
 
 
 def test_stored_prompts_are_those_drawn():
@@ -127,16 +127,44 @@ def test_dependencies_are_those_of_the_objects_named():
         sample_dense_prompt("quartet", np.random.default_rng(0))
 
 
-def test_sampled_claims_are_clear_and_mostly_as_asked():
+def test_sampled_claims_are_clear_and_as_asked():
     rng = np.random.default_rng(1)
-    hits = 0
     for turn in range(200):
         shown = sample_scene(rng)
         claim = sample_claim(shown, rng, truth=turn % 2 == 0)
         assert claim.is_clear(shown)
-        hits += claim.holds(shown) == (turn % 2 == 0)
-    # Sixteen draws with a chance of about one half each: misses are rarer than one in a thousand.
-    assert hits >= 195
+        assert claim.holds(shown) == (turn % 2 == 0)
+
+
+def test_the_kind_of_a_question_does_not_tell_its_answer():
+    batch = sample_vqa_batch(0, 0, 300, 8, 8)
+    answers = {"Is there": [], "Are the": [], "of the": [], "exactly": []}
+    for question, answer in zip(batch.questions, batch.answers, strict=True):
+        for words, found in answers.items():
+            if words in question and answer in ("yes", "no"):
+                found.append(answer == "yes")
+    for words, found in answers.items():
+        assert len(found) > 50, words
+        # Four standard deviations of the mean of as many fair coins, and a tenth for colours, which
+        # a shape in several colours can only have wrongly.
+        assert abs(np.mean(found) - 0.5) < 2 / np.sqrt(len(found)) + (0.1 if words == "Are the" else 0), words
+
+
+def test_related_pairs_are_all_that_clearly_holds():
+    assert related_pairs(PAIR) == [("circle", "left of", "square"), ("square", "right of", "circle")]
+    both = scene(("circle", "red", 12, 12), ("circle", "blue", 12, 50), ("square", "red", 34, 31))
+    assert direction(both, "circle", "square") is None  # both stand at about forty degrees
+    row = scene(("circle", "red", 10, 30), ("circle", "blue", 30, 34), ("square", "red", 54, 32))
+    assert related_pairs(row) == [("circle", "left of", "square"), ("square", "right of", "circle")]
+
+
+@pytest.mark.parametrize(
+    ("cx", "cy", "place"),
+    [(12, 12, "left above"), (50, 33, "right"), (30, 50, "below"), (31, 33, ""), (50, 50, "right below")],
+)
+def test_where_a_shape_is(cx, cy, place):
+    assert _quarter(scene(("ring", "red", cx, cy)), "ring") == place
+    assert _quarter(scene(("ring", "red", cx, cy), ("ring", "blue", 60 - cx, cy)), "ring") == ""
 
 
 def test_training_batches_are_repeatable_and_known_to_the_vocabulary():

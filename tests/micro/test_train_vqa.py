@@ -1,5 +1,6 @@
 """Training of the VQA judge: it learns, resumes after a kill, and leaves a directory that the judge loads."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import torch
 import yaml
 
 from sana_bench.cli import execute
+from sana_bench.metrics.judge_training import PatchTeacher
 from sana_bench.metrics.mplug.card import accuracy_tables
 from sana_bench.metrics.mplug.config import MPlugConfig
+from sana_bench.metrics.mplug.files import load_network
 from sana_bench.metrics.mplug.training import VQATask, run_vqa_training
 from sana_bench.metrics.vqa import MPlugJudge
 from sana_bench.micro.vqa_data import VOCABULARY, sample_vqa_batch
+from sana_bench.micro.world import COLORS, SHAPES
 from tests.micro.interruption import stop_at
 
 PATCH = 16
@@ -102,6 +106,24 @@ def test_an_interrupted_run_ends_with_the_same_weights(trained, tmp_path):
     assert (tmp_path / name).read_bytes() == (trained / name).read_bytes()
 
 
+def test_training_goes_on_from_given_weights(trained, tmp_path):
+    longer = CONFIG | {"name": "vqa-tiny-second", "start": str(trained / "vqa")}
+    task = VQATask(MPlugConfig(**CONFIG["model"], vocab_size=len(VOCABULARY)), 7, 2, 0.5, trained / "vqa")
+    start = load_network(trained / "vqa").state_dict()
+    assert all(torch.equal(value, start[name]) for name, value in task.network.state_dict().items())
+    assert all(parameter.requires_grad for parameter in task.network.parameters())
+    run_vqa_training(longer, tmp_path)
+    card = (tmp_path / "vqa/README.md").read_text()
+    assert "`sana-bench train configs/train/vqa_tiny_second.yaml`" in card
+    assert f"from the weights in `{trained / 'vqa'}`" in card
+
+
+def test_weights_of_another_size_are_no_start(trained, tmp_path):
+    model = CONFIG["model"] | {"intermediate_size": 48}
+    with pytest.raises(ValueError, match=r"start: .* is not of the size"):
+        run_vqa_training(CONFIG | {"start": str(trained / "vqa"), "model": model}, tmp_path)
+
+
 def test_loss_falls_on_a_batch_it_sees_again_and_again(monkeypatch):
     fixed = sample_vqa_batch(0, 0, 4, 2, PATCH)
     monkeypatch.setattr("sana_bench.metrics.mplug.training.sample_vqa_batch", lambda *_: fixed)
@@ -125,6 +147,22 @@ def test_every_parameter_is_trained():
     assert [name for name, p in named if p.grad is None] == []
 
 
+def test_the_teacher_asks_for_row_and_column():
+    teacher = PatchTeacher(16, 4)
+    for head in (teacher.shapes, teacher.colors, teacher.rows, teacher.columns):
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+    places = torch.arange(16)
+    with torch.no_grad():
+        teacher.rows.weight[places // 4, places] = 50.0
+        teacher.columns.weight[places % 4, places] = 50.0
+    nothing = torch.zeros(1, 16, dtype=torch.long)
+    # Heads that know every place lose nothing there; the two without weights guess among all shapes and colours.
+    guessing = math.log(len(SHAPES) + 1) + math.log(len(COLORS) + 1)
+    found = teacher.patch_loss(torch.eye(16)[None], nothing, nothing)
+    assert found.item() == pytest.approx(guessing, abs=1e-5)  # float32
+
+
 def test_accuracy_tables_count_every_question(trained):
     tables = accuracy_tables(MPlugJudge(trained / "vqa"), n_scenes=3)
     rows = [line.split("|") for line in tables.splitlines() if line.startswith("|")][2:]
@@ -142,6 +180,7 @@ def test_accuracy_tables_count_every_question(trained):
         pytest.param({"model": {"image_res": 64}}, "model: .*missing", id="missing"),
         pytest.param({"data": None}, "section 'data' is missing", id="section"),
         pytest.param({"extra": 1}, "unknown key 'extra'", id="extra"),
+        pytest.param({"start": 3}, "start is 3", id="start"),
     ],
 )
 def test_bad_configurations_are_one_line(tmp_path, change, message):
@@ -149,8 +188,9 @@ def test_bad_configurations_are_one_line(tmp_path, change, message):
         run_vqa_training(CONFIG | change, tmp_path)
 
 
-def test_the_shipped_configuration_is_read(tmp_path, monkeypatch):
-    path = Path(__file__).resolve().parents[2] / "configs/train/vqa_micro.yaml"
+@pytest.mark.parametrize("name", ["vqa_micro", "vqa_micro_second"])
+def test_the_shipped_configurations_are_read(tmp_path, monkeypatch, name):
+    path = Path(__file__).resolve().parents[2] / f"configs/train/{name}.yaml"
     config = yaml.safe_load(path.read_text())
     seen = []
     monkeypatch.setattr(

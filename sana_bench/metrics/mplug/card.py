@@ -8,6 +8,7 @@ import numpy as np
 
 from sana_bench import atomic
 from sana_bench.metrics.dpg_scoring import category, score_strict
+from sana_bench.metrics.judge_training import training_lines
 from sana_bench.metrics.vqa import MPlugJudge
 from sana_bench.micro.claims import KINDS, Claim, sample_claim
 from sana_bench.micro.dense_prompts import (
@@ -33,8 +34,8 @@ A small mPLUG of the micro world, the judge of its dense prompts. It knows colou
 numbers do not compare with published ones.
 
 - Parameters: {parameters:,}, stored in float16
-- Command: `sana-bench train configs/train/vqa_micro.yaml`
-- {steps} steps, {minutes:.0f} minutes
+- Command: `{command}`
+- {steps} steps, {minutes:.0f} minutes{start}
 - Data: rendered scenes with questions and answers, streamed. No scene of a prompt of the evaluation set is shown.
 
 ![Training curve](curve.png)
@@ -128,6 +129,7 @@ def write_card(folder: Path, *, config: str, result: TrainingResult) -> None:
         parameters=sum(tensor.numel() for tensor in judge.network.parameters()),
         steps=result.steps,
         minutes=result.seconds / 60,
+        **training_lines(config),
         tables=accuracy_tables(judge),
         config=config.rstrip(),
     )

@@ -22,7 +22,7 @@ from sana_bench.metrics.judge_training import (
     training_pixels,
 )
 from sana_bench.metrics.mplug.config import MPlugConfig
-from sana_bench.metrics.mplug.files import save_network
+from sana_bench.metrics.mplug.files import load_network, save_network
 from sana_bench.metrics.mplug.network import START, MPlugVQA
 from sana_bench.metrics.vqa import MAX_QUESTION_TOKENS, bert_tokenizer
 from sana_bench.micro.vqa_data import VOCABULARY, sample_vqa_batch
@@ -41,12 +41,20 @@ class _Settings:
     loop: LoopConfig
     questions_per_image: int
     blur: float
+    start: Path | None
 
 
 class VQATask:
     """What the loop trains: right answers to questions about scenes, by cross-entropy."""
 
-    def __init__(self, config: MPlugConfig, seed: int, questions_per_image: int, blur: float) -> None:
+    def __init__(
+        self,
+        config: MPlugConfig,
+        seed: int,
+        questions_per_image: int,
+        blur: float,
+        start: Path | None = None,
+    ) -> None:
         self._seed = seed
         self._questions_per_image = questions_per_image
         self._blur = blur
@@ -55,7 +63,11 @@ class VQATask:
             torch.manual_seed(seed)
             self.network = MPlugVQA(config)
             self.network.apply(_initialise)
-            self._teacher = PatchTeacher(config.hidden_size)
+            self._teacher = PatchTeacher(
+                config.hidden_size, config.image_res // config.clip_vision_patch_size
+            )
+        if start is not None:
+            self._go_on_from(start)
         self._patch = config.clip_vision_patch_size
         self.modules: dict[str, nn.Module] = {"vqa": self.network, "teacher": self._teacher}
 
@@ -75,6 +87,12 @@ class VQATask:
         patches = self._teacher.patch_loss(image[:, 1:].float(), *labels)
         extra = {"yes_no_loss": float(losses.detach()[short].mean()), "patch_loss": float(patches.detach())}
         return losses.mean() + patches, extra
+
+    def _go_on_from(self, start: Path) -> None:
+        try:
+            self.network.load_state_dict(load_network(start).state_dict(), strict=True)
+        except RuntimeError as error:
+            raise ValueError(f"start: {start} is not of the size that `model` asks for") from error
 
     def _tokens(self, texts: Sequence[str], longest: int) -> tuple[Tensor, Tensor]:
         found = self._tokenizer(
@@ -98,12 +116,15 @@ def run_vqa_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
 
     Raises:
         ValueError: unknown, missing or ill-fitting configuration values.
+        AssetError: the weights to start from are missing or damaged.
         FloatingPointError: the loss is not finite.
     """
     from sana_bench.metrics.mplug.card import write_card
 
     settings = _parse(config)
-    task = VQATask(settings.model, settings.loop.seed, settings.questions_per_image, settings.blur)
+    task = VQATask(
+        settings.model, settings.loop.seed, settings.questions_per_image, settings.blur, settings.start
+    )
     result = train(task, settings.loop, out)
     folder = out / "vqa"
     save_network(task.network, VOCABULARY, folder)
@@ -133,4 +154,5 @@ def _parse(config: Mapping[str, Any]) -> _Settings:
         found.loop,
         int(found.data.get("questions_per_image", 8)),
         float(found.data.get("blur", 0.0)),
+        found.start,
     )
