@@ -170,7 +170,6 @@ CHECKS = (
         "DPG: micro judge on drawn scenes",
         ("dpg/micro@1",),
         _micro,
-        # The shipped judge errs in 4 of the 48: it never learnt relations.
         Tolerance(_WRONG_SHARE, "share of wrong answers", "a trained judge errs; a broken one does in half"),
     ),
 )
