@@ -28,7 +28,8 @@ def transformer(variant: str) -> torch.nn.Module:
 
 
 def test_all_shipped_weights_together_stay_small():
-    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < 80_000_000
+    # 80 MiB. Eight pipelines hold the same autoencoder of 2 MB: sharing it is the first thing to do before anything is added.
+    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < 80 * 2**20
 
 
 def test_no_shipped_file_differs_from_its_sum():
