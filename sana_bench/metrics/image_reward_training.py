@@ -25,6 +25,7 @@ from sana_bench.metrics.image_reward_network import (
 from sana_bench.metrics.judge_training import (
     PatchTeacher,
     export_curve,
+    go_on_from,
     only_keys,
     parameter_groups,
     read_sections,
@@ -110,15 +111,8 @@ class RewardTask:
                 vision.width, vision.image_size // vision.patch, int(text["hidden_size"])
             )
         if start is not None:
-            self._go_on_from(start)
+            go_on_from(self.network, RewardFiles.of_folder(start).network, start)
         self.modules: dict[str, nn.Module] = {"reward": self.network, "teacher": self._teacher}
-
-    def _go_on_from(self, start: Path) -> None:
-        try:
-            state = RewardFiles.of_folder(start).network.state_dict()
-            self.network.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            raise ValueError(f"start: {start} is not of the size that `model` asks for") from error
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Weight decay on matrices only."""

@@ -22,6 +22,7 @@ __all__ = [
     "PatchTeacher",
     "Sections",
     "export_curve",
+    "go_on_from",
     "only_keys",
     "parameter_groups",
     "read_sections",
@@ -76,6 +77,14 @@ def only_keys(prefix: str, section: Mapping[str, Any], allowed: Sequence[str]) -
     unknown = sorted(set(section) - set(allowed))
     if unknown:
         raise ValueError(f"unknown key '{prefix}{unknown[0]}'; allowed: {', '.join(allowed)}")
+
+
+def go_on_from(network: nn.Module, loaded: nn.Module, start: Path) -> None:
+    """Give `network` the weights of one `loaded` from `start`; raises ValueError when the sizes differ."""
+    try:
+        network.load_state_dict(loaded.state_dict(), strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"start: {start} is not of the size that `model` asks for") from error
 
 
 def parameter_groups(modules: Mapping[str, nn.Module], learning_rate: float) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sana_bench.metrics.judge_training import (
     PatchTeacher,
     export_curve,
+    go_on_from,
     parameter_groups,
     read_sections,
     training_pixels,
@@ -67,7 +68,7 @@ class VQATask:
                 config.hidden_size, config.image_res // config.clip_vision_patch_size
             )
         if start is not None:
-            self._go_on_from(start)
+            go_on_from(self.network, load_network(start), start)
         self._patch = config.clip_vision_patch_size
         self.modules: dict[str, nn.Module] = {"vqa": self.network, "teacher": self._teacher}
 
@@ -87,12 +88,6 @@ class VQATask:
         patches = self._teacher.patch_loss(image[:, 1:].float(), *labels)
         extra = {"yes_no_loss": float(losses.detach()[short].mean()), "patch_loss": float(patches.detach())}
         return losses.mean() + patches, extra
-
-    def _go_on_from(self, start: Path) -> None:
-        try:
-            self.network.load_state_dict(load_network(start).state_dict(), strict=True)
-        except RuntimeError as error:
-            raise ValueError(f"start: {start} is not of the size that `model` asks for") from error
 
     def _tokens(self, texts: Sequence[str], longest: int) -> tuple[Tensor, Tensor]:
         found = self._tokenizer(
