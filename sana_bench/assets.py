@@ -11,10 +11,12 @@ import json
 import os
 import re
 import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sana_bench.errors import AssetError, nearest
+from sana_models.shared_parts import shared_parts
 
 __all__ = [
     "FULL_TIER_FILES",
@@ -222,10 +224,11 @@ def resolve_folder(weights: str, relative_to: Path, files: str | None = None) ->
 
 def check_pipeline_directory(directory: Path) -> None:
     """Raise `AssetError` unless every file of the diffusers layout is there and whole by its own header."""
+    shared = _shared_parts(directory)
     missing = [
         " or ".join(patterns)
         for patterns in _PIPELINE_FILES
-        if not any(path.is_file() for pattern in patterns for path in directory.glob(pattern))
+        if not any(path.is_file() for pattern in patterns for path in _matches(directory, pattern, shared))
     ]
     if missing:
         raise AssetError(f"{directory}: missing {', '.join(missing)}")
@@ -234,8 +237,21 @@ def check_pipeline_directory(directory: Path) -> None:
 
 def check_safetensors_files(directory: Path) -> None:
     """Raise `AssetError` unless every safetensors file of a pipeline's parts is as long as its own header says."""
-    for path in sorted(directory.glob("*/*.safetensors")):
+    shared = [path for place in _shared_parts(directory).values() for path in place.glob("*.safetensors")]
+    for path in sorted([*directory.glob("*/*.safetensors"), *shared]):
         safetensors_shapes(path)
+
+
+def _shared_parts(directory: Path) -> dict[str, Path]:
+    try:
+        return shared_parts(directory)
+    except ValueError as error:
+        raise AssetError(str(error)) from None
+
+
+def _matches(directory: Path, pattern: str, shared: Mapping[str, Path]) -> Iterator[Path]:
+    part, _, rest = pattern.partition("/")
+    return shared[part].glob(rest) if part in shared else directory.glob(pattern)
 
 
 def safetensors_shapes(path: Path) -> list[tuple[int, ...]]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from sana_models.shared_parts import pipeline_files
+
 __all__ = [
     "FileHashes",
     "HashCache",
@@ -97,15 +99,13 @@ def file_sha256(path: Path, cache: HashCache | None = None) -> str:
 def directory_sha256(directory: Path, cache: HashCache | None = None, *, ignore: tuple[str, ...] = ()) -> str:
     """Return one SHA-256 over the relative names and contents of every file under `directory`.
 
-    Hidden files and the relative paths in `ignore` (a model card, a training curve) do not take part.
+    Parts that a pipeline folder shares with a neighbour count as its own. Hidden files and the relative paths in
+    `ignore` (a model card, a training curve) do not take part.
     """
-    entries = {}
-    for path in sorted(directory.rglob("*")):
-        name = path.relative_to(directory).as_posix()
-        if (
-            path.is_file()
-            and name not in ignore
-            and not any(part.startswith(".") for part in name.split("/"))
-        ):
-            entries[name] = file_sha256(path, cache)
-    return fingerprint(entries)
+    return fingerprint(
+        {
+            name: file_sha256(path, cache)
+            for name, path in pipeline_files(directory).items()
+            if name not in ignore and not any(part.startswith(".") for part in name.split("/"))
+        }
+    )

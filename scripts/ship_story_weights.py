@@ -15,6 +15,9 @@ from pathlib import Path
 from ship_micro_weights import ROOT, TRAINED, WEIGHTS, copy_pipeline, count, score_rows, training_row
 from weight_sums import write_sums
 
+from sana_bench.fingerprint import directory_sha256
+from sana_models.shared_parts import SHARED_PARTS
+
 
 @dataclass(frozen=True)
 class Model:
@@ -99,6 +102,7 @@ def main() -> None:
 def ship(model: Model, scores: Path | None) -> None:
     source, target = TRAINED / model.source, WEIGHTS / model.name
     parts = copy_pipeline(source, target)
+    share_autoencoder(target, "sana-micro")
     made = ""
     if model.made_by:
         facts = json.loads((TRAINED / model.made_by / "provenance.json").read_text(encoding="utf-8"))
@@ -119,6 +123,16 @@ def ship(model: Model, scores: Path | None) -> None:
         else "Run `sana-bench run suites/sana15_micro.yaml`.",
     )
     (target / "README.md").write_text(card, encoding="utf-8")
+
+
+def share_autoencoder(folder: Path, neighbour: str) -> None:
+    """Leave to the neighbour the autoencoder, which must be the same to the byte."""
+    own = folder / "vae"
+    other = WEIGHTS / neighbour / "vae"
+    if directory_sha256(own) != directory_sha256(other):
+        raise SystemExit(f"{own} is another autoencoder than {other}; ship {neighbour} again first")
+    shutil.rmtree(own)
+    (folder / SHARED_PARTS).write_text(json.dumps({"vae": neighbour}) + "\n", encoding="utf-8")
 
 
 def made_from(facts: dict[str, object]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sana_models.checkpoints import save_transformer
+from sana_models.hub import locate
 from sana_models.transformer import SanaTransformer
 from sana_models.weight_files import CheckpointError, open_folder
 
@@ -44,7 +45,7 @@ def write_derived(
     save_transformer(transformer, out / "transformer" if whole else out, dtype=dtype)
     if whole:
         for part in _PARTS:
-            shutil.copytree(source / part, out / part, dirs_exist_ok=True)
+            shutil.copytree(locate(source, part=part), out / part, dirs_exist_ok=True)
     (out / PROVENANCE).write_text(json.dumps(provenance, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (out / "README.md").write_text(card, encoding="utf-8")
     if whole:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from sana_models.shared_parts import part_folder
 from sana_models.weight_files import CheckpointError, first_line
 
 __all__ = ["locate"]
@@ -13,9 +14,10 @@ _HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+)
 def locate(source: str | Path, *, part: str | None = None) -> Path:
     """Return the folder or file that `source` names, downloading a hub id `org/name[@revision]` when needed.
 
-    `part` is a sub-folder of a pipeline (`transformer`, `vae`, ...): it is taken when `source` is a whole pipeline,
-    and only its files are downloaded. What exists on disk is never looked up on the hub, and a `Path` never is. The hub
-    client honours HF_HOME, HF_HUB_OFFLINE and HF_TOKEN. Raises CheckpointError, one line.
+    `part` is a sub-folder of a pipeline (`transformer`, `vae`, ...): it is taken when `source` is a whole pipeline (from
+    a neighbour that shares it, see `shared_parts`), and only its files are downloaded. What exists on disk is never
+    looked up on the hub, and a `Path` never is. The hub client honours HF_HOME, HF_HUB_OFFLINE and HF_TOKEN.
+    Raises CheckpointError, one line.
     """
     path = Path(source)
     if not path.exists():
@@ -24,7 +26,10 @@ def locate(source: str | Path, *, part: str | None = None) -> Path:
             raise CheckpointError(f"{source}: no such file or folder")
         path = _download(match["repository"], match["revision"], part)
     if part is not None and (path / "model_index.json").is_file():
-        path = path / part
+        try:
+            path = part_folder(path, part)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from None
         if not path.is_dir():
             raise CheckpointError(f"{source}: this pipeline has no folder {part!r}")
     return path

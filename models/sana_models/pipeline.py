@@ -244,14 +244,14 @@ def load_pipeline(
     text_encoder = load_text_encoder(root, device=device, dtype=wide, variant=variant)
     if text_cache is not None:
         text_encoder = CachedTextEncoder(text_encoder, text_cache)
-    source = root / "transformer" if transformer is None else transformer
+    source = root if transformer is None else transformer
     network = load_transformer(
         source, config=config, device=device, dtype=dtype, variant=variant, kernels=kernels
     )
     try:
         return SanaPipeline(
             quantize(network, quantization),
-            load_autoencoder(root / "vae", device=device, dtype=wide, variant=variant),
+            load_autoencoder(root, device=device, dtype=wide, variant=variant),
             text_encoder,
             flow_shift=load_flow_shift(root),
             max_length=min(300, int(text_encoder.tokenizer.model_max_length)),

@@ -28,8 +28,13 @@ def transformer(variant: str) -> torch.nn.Module:
 
 
 def test_all_shipped_weights_together_stay_small():
-    # 80 MiB. Eight pipelines hold the same autoencoder of 2 MB: sharing it is the first thing to do before anything is added.
-    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < 80 * 2**20
+    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < 80_000_000
+
+
+def test_the_autoencoder_is_shipped_once():
+    assert list(WEIGHTS.glob("*/vae/*.safetensors")) == [
+        WEIGHTS / "sana-micro" / "vae" / "diffusion_pytorch_model.safetensors"
+    ]
 
 
 def test_no_shipped_file_differs_from_its_sum():
