@@ -31,7 +31,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Reproduces SANA, CLIP and the judges of the micro tier, in this order (about five hours on two cores).
+# Reproduces SANA, CLIP and the judges of the micro tier, in this order (about seven hours on two cores).
 train: setup
 	$(BIN)/sana-bench train configs/train/dc_ae_micro.yaml
 	$(BIN)/sana-bench train configs/train/sana_micro.yaml
