@@ -37,6 +37,7 @@ __all__ = [
 
 MICRO_SCHEME = "micro://"
 HUB_SCHEME = "hf://"
+_SHARD = re.compile(r"(.*)-\d{5}-of-(\d{5})(.*\.safetensors)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 
 # What a pipeline directory in the diffusers layout holds; each entry is satisfied by any one of its patterns.
@@ -61,12 +62,28 @@ ALLOCATOR_VARIABLES = {
 
 @dataclass(frozen=True)
 class RequiredFile:
-    """A file of the full tier that the user supplies under the data root."""
+    """A file of the full tier below the data root.
+
+    `fetched_by` is the suite to name to `sana-bench fetch`, or which suite that is; `by_hand` brings it without, `{folder}`
+    standing for the folder of the file.
+    """
 
     name: str
     path: str
     needed_for: str
-    how: str
+    fetched_by: str
+    by_hand: str
+
+    @property
+    def how(self) -> str:
+        """How to get the file into the data root of now: the command, and the source."""
+        command = (
+            f"`sana-bench fetch {self.fetched_by}`"
+            if " " not in self.fetched_by
+            else f"`sana-bench fetch` of {self.fetched_by}"
+        )
+        folder = (data_root() / self.path).parent
+        return f"{command} brings it; by hand: {self.by_hand.format(folder=folder)}"
 
 
 FULL_TIER_FILES: tuple[RequiredFile, ...] = (
@@ -74,63 +91,91 @@ FULL_TIER_FILES: tuple[RequiredFile, ...] = (
         "geneval_detector",
         "geneval/mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco.pth",
         "geneval (full tier)",
-        "sana-bench fetch, or from the v2.0 folder of download.openmmlab.com: "
+        "geneval",
+        "save under that name https://download.openmmlab.com/mmdetection/v2.0/mask2former/"
+        "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco/"
         "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth",
     ),
     RequiredFile(
         "geneval_detector_hub",
         "geneval/mask2former-swin-small-coco-instance/model.safetensors",
         "geneval/hf-detector@1 (full tier)",
-        "sana-bench fetch, or hf download facebook/mask2former-swin-small-coco-instance",
+        "a suite that names geneval/hf-detector@1",
+        "`hf download facebook/mask2former-swin-small-coco-instance config.json model.safetensors --local-dir {folder}`",
     ),
     RequiredFile(
         "clip_vit_l_14",
         "clip/ViT-L-14-quickgelu-openai.safetensors",
         "geneval colours and clip_score (full tier)",
-        "sana-bench fetch, or open_clip_model.safetensors of timm/vit_large_patch14_clip_224.openai",
+        "geneval",
+        "save under that name https://huggingface.co/timm/vit_large_patch14_clip_224.openai/resolve/main/"
+        "open_clip_model.safetensors",
     ),
     RequiredFile(
         "mjhq30k_images",
         "mjhq30k/meta_data.json",
-        "fid on mjhq30k (full tier)",
-        "hf download playgroundai/MJHQ-30K --repo-type dataset, "
-        "then unpack mjhq30k_imgs.zip beside meta_data.json",
+        "the prompts of mjhq30k, fid and kid (full tier)",
+        "mjhq30k",
+        "`hf download playgroundai/MJHQ-30K meta_data.json mjhq30k_imgs.zip --repo-type dataset --local-dir {folder}`, then "
+        "unpack there to mjhq30k_imgs/<category>/<id>.jpg",
     ),
     RequiredFile(
         "inception_pytorch",
         "inception/pt_inception-2015-12-05-6726825d.pth",
         "fid by fid/sana@1 and fid/pytorch-fid@1 (full tier)",
-        "from the release `fid_weights` of github.com/mseitzer/pytorch-fid",
+        "mjhq30k",
+        "save under that name https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+        "pt_inception-2015-12-05-6726825d.pth",
     ),
     RequiredFile(
         "inception_torchscript",
         "inception/inception-2015-12-05.pt",
         "fid by fid/clean@1, and kid (full tier)",
-        "from nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics",
+        "a suite that names kid or fid/clean@1",
+        "save under that name https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/"
+        "inception-2015-12-05.pt",
     ),
     RequiredFile(
         "image_reward_weights",
         "image_reward/ImageReward.pt",
         "image_reward (full tier)",
-        "hf download THUDM/ImageReward ImageReward.pt",
+        "image_reward",
+        "`hf download THUDM/ImageReward ImageReward.pt --local-dir {folder}`",
     ),
     RequiredFile(
         "image_reward_config",
         "image_reward/med_config.json",
         "image_reward (full tier)",
-        "hf download THUDM/ImageReward med_config.json",
+        "image_reward",
+        "`hf download THUDM/ImageReward med_config.json --local-dir {folder}`",
     ),
     RequiredFile(
         "bert_vocabulary",
         "image_reward/vocab.txt",
         "image_reward (full tier)",
-        "hf download google-bert/bert-base-uncased vocab.txt",
+        "image_reward",
+        "`hf download google-bert/bert-base-uncased vocab.txt --local-dir {folder}`",
     ),
     RequiredFile(
         "image_reward_prompts",
         "image_reward/benchmark-prompts.json",
-        "the benchmark image_reward",
-        "benchmark/benchmark-prompts.json of github.com/THUDM/ImageReward",
+        "the prompts of image_reward (full tier)",
+        "image_reward",
+        "save under that name https://raw.githubusercontent.com/THUDM/ImageReward/main/benchmark/benchmark-prompts.json",
+    ),
+    RequiredFile(
+        "dpg_bench_questions",
+        "dpg_bench/dpg_bench.csv",
+        "the prompts and questions of dpg_bench (full tier)",
+        "dpg_bench",
+        "save under that name https://raw.githubusercontent.com/TencentQQGYLab/ELLA/main/dpg_bench/dpg_bench.csv",
+    ),
+    RequiredFile(
+        "mplug",
+        "mplug/pytorch_model.bin",
+        "dpg (full tier)",
+        "dpg_bench",
+        "`hf download xingjianleng/mplug_visual-question-answering_coco_large_en --local-dir {folder}`",
     ),
 )
 
@@ -199,7 +244,12 @@ def resolve_weights(weights: str, relative_to: Path) -> Path:
     Raises `AssetError` that names the missing files and how to get them.
     """
     directory = resolve_folder(weights, relative_to)
-    check_pipeline_directory(directory)
+    try:
+        check_pipeline_directory(directory)
+    except AssetError as error:
+        if not is_hub_id(weights.removeprefix(HUB_SCHEME), relative_to):
+            raise
+        raise AssetError(f"{error}; {_how_to_get(weights.removeprefix(HUB_SCHEME), directory)}") from None
     return directory
 
 
@@ -236,10 +286,32 @@ def check_pipeline_directory(directory: Path) -> None:
 
 
 def check_safetensors_files(directory: Path) -> None:
-    """Raise `AssetError` unless every safetensors file of a pipeline's parts is as long as its own header says."""
-    shared = [path for place in _shared_parts(directory).values() for path in place.glob("*.safetensors")]
-    for path in sorted([*directory.glob("*/*.safetensors"), *shared]):
-        safetensors_shapes(path)
+    """Raise `AssetError` unless the safetensors files of a folder and its parts are as long as their own headers say.
+
+    Of weights in shards all must be there, and their index.
+    """
+    parts = [path for path in directory.iterdir() if path.is_dir()]
+    for folder in sorted([directory, *parts, *_shared_parts(directory).values()]):
+        missing = sorted(_shards(folder) - {path.name for path in folder.iterdir() if path.is_file()})
+        if missing:
+            raise AssetError(f"{folder}: missing {', '.join(missing)}")
+        for path in sorted(folder.glob("*.safetensors")):
+            safetensors_shapes(path)
+
+
+def _shards(folder: Path) -> set[str]:
+    """Names of the files that a folder's indices of shards, and the numbers in its shards' own names, ask for."""
+    names = set()
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            names |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise AssetError(f"{index}: not an index of weight files") from None
+    for path in folder.glob("*.safetensors"):
+        if match := _SHARD.fullmatch(path.name):
+            start, count, rest = match.groups()
+            names |= {f"{start}-{place:05d}-of-{count}{rest}" for place in range(1, int(count) + 1)}
+    return names
 
 
 def _shared_parts(directory: Path) -> dict[str, Path]:
@@ -302,11 +374,19 @@ def _hub_directory(hub_id: str, files: str | None) -> Path:
     if snapshot is not None:
         return snapshot
     files = files or ", ".join(" or ".join(patterns) for patterns in _PIPELINE_FILES)
-    pinned = f" --revision {revision}" if revision else ""
     raise AssetError(
         f"weights {hub_id!r} are missing (neither in {local} nor in {hub_cache()}): {files}; "
-        f"get them with `hf download {name}{pinned}`, or put the files into {local}"
+        f"{_how_to_get(hub_id)}, or put the files into {local}"
     )
+
+
+def _how_to_get(hub_id: str, directory: Path | None = None) -> str:
+    """The commands that bring a repository, or the rest of it, to where it is looked for."""
+    name, _, revision = hub_id.partition("@")
+    pinned = f" --revision {revision}" if revision else ""
+    if directory is not None and directory == data_root() / "models" / name:
+        return f"get them with `hf download {name} --local-dir {directory}`"
+    return f"get them with `sana-bench fetch` of the suite or variant, or with `hf download {name}{pinned}`"
 
 
 def _hub_snapshot(name: str, revision: str) -> Path | None:

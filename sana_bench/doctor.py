@@ -10,6 +10,7 @@ from sana_bench import plugins
 from sana_bench.assets import (
     ALLOCATOR_VARIABLES,
     FULL_TIER_FILES,
+    RequiredFile,
     allocator_settings,
     check_pipeline_directory,
     data_root,
@@ -20,6 +21,7 @@ from sana_bench.assets import (
 from sana_bench.catalogue import catalogue
 from sana_bench.errors import AssetError, BenchError
 from sana_bench.fingerprint import directory_sha256, file_sha256, short
+from sana_bench.mjhq30k import Mjhq30k
 from sana_bench.provenance import code_revision, cpu_model, package_versions
 from sana_bench.resolve import NO_WEIGHTS
 from sana_bench.suite import list_variants, load_variant
@@ -148,8 +150,38 @@ def _full(variants: Path) -> list[str]:
                 lines.append(f"full tier, variant {name}: weights are there")
         except BenchError as error:
             lines.append(f"full tier lacks variant {name}: {error}")
-    for required in FULL_TIER_FILES:
-        path = data_root() / required.path
-        state = "is there" if path.is_file() else f"lacks {path} ({required.how})"
-        lines.append(f"full tier, {required.needed_for}: {state}")
-    return lines
+    return lines + [f"full tier, {required.needed_for}: {_state(required)}" for required in FULL_TIER_FILES]
+
+
+def _state(required: RequiredFile) -> str:
+    """Whether what a file stands for can be read, by the names that its reader looks for."""
+    path = data_root() / required.path
+    if required.name == "mplug":
+        lacking = _lacking_of_mplug()
+    elif required.name == "dpg_bench_questions" and len(list(path.parent.rglob("*.parquet"))) == 1:
+        lacking = []
+    else:
+        lacking = [] if path.is_file() else [str(path)]
+    if lacking:
+        return f"lacks {', '.join(lacking)} ({required.how})"
+    if required.name == "mjhq30k_images":
+        try:
+            Mjhq30k(path).require_images()
+        except AssetError as error:
+            return f"is there in part: {error}"
+    return "is there"
+
+
+def _lacking_of_mplug() -> list[str]:
+    from sana_bench.metrics.dpg import find_mplug
+    from sana_bench.metrics.mplug.config import BERT_FILE, CONFIGURATION_FILE, NETWORK_FILE, VOCABULARY_FILE
+    from sana_bench.metrics.mplug.files import PICKLE_FILE, SAFETENSORS_FILE
+
+    try:
+        folder = find_mplug("mplug")
+    except AssetError:
+        return [str(data_root() / "mplug")]
+    names = [CONFIGURATION_FILE, NETWORK_FILE, BERT_FILE, VOCABULARY_FILE]
+    if not (folder / SAFETENSORS_FILE).is_file():
+        names.append(PICKLE_FILE)
+    return [str(folder / name) for name in names if not (folder / name).is_file()]

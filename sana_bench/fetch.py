@@ -1,79 +1,96 @@
 """From a suite or a variant to the files it needs on this machine."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from sana_bench.assets import data_root, is_offline, resolve_folder
+from sana_bench.assets import data_root, resolve_folder
 from sana_bench.catalogue import catalogue
+from sana_bench.downloads import Say, carry_out
 from sana_bench.errors import AssetError, SuiteError, nearest
-from sana_bench.fetching import fetch_files
-from sana_bench.homes import files_for, hub_ids, judge_ids, metric_needs
-from sana_bench.suite import Suite, list_variants, load_suite, load_variant
+from sana_bench.fetching import planned_files
+from sana_bench.homes import (
+    Repository,
+    files_for,
+    judge_ids,
+    judge_needs,
+    local_weights,
+    metric_needs,
+    repositories_of,
+)
+from sana_bench.repositories import planned_repositories
+from sana_bench.suite import Suite, Variant, list_variants, load_suite, load_variant
 from sana_bench.yaml_files import read_yaml
 
 __all__ = ["fetch", "fetch_suite"]
 
-Say = Callable[[str], None]
+_MICRO = "the micro tier fetches nothing"
 
 
 def fetch(what: str, say: Say, mirror: str | None = None) -> None:
     """Fetch what a suite file, a variant file or a variant of `suites/variants` needs on the full tier.
 
+    All sizes are said, and the free space is checked, before anything is fetched.
+
     Raises:
         SuiteError: there is no such file or name.
-        AssetError: as `sana_bench.fetching.fetch_files`.
+        AssetError: a variant's weights are a local folder that is not there, or as `sana_bench.downloads.carry_out`.
     """
     path = _find(what)
     if "benchmarks" in read_yaml(path).data:
         fetch_suite(load_suite(path, "full", catalogue()), say, mirror)
         return
     variant = load_variant(path, catalogue())
-    _fetch_repositories(hub_ids([variant], path.parent), path.parent, say)
+    if variant.tier != "full":
+        say(_MICRO)
+        return
+    _fetch(judge_needs([variant]), [], [variant], path.parent, say, mirror)
+    if unpublished := _missing_folders([variant], path.parent):
+        raise AssetError(unpublished[0])
 
 
 def fetch_suite(suite: Suite, say: Say, mirror: str | None = None) -> None:
     """Fetch the evaluators and the variants' weights of a suite of the full tier; of the micro tier, nothing."""
     if suite.tier != "full":
-        say("the micro tier fetches nothing")
+        say(_MICRO)
         return
     names, unlisted = metric_needs(suite)
     if unlisted:
         say(f"not fetched: what {', '.join(unlisted)} may need; docs/ has a page for each metric")
-    fetch_files(files_for(names), data_root(), say, mirror)
-    _fetch_repositories(judge_ids(suite, data_root()), data_root(), say)
-    _fetch_repositories(hub_ids(suite.variants, suite.variants_dir), suite.variants_dir, say)
+    for line in _missing_folders(suite.variants, suite.variants_dir):
+        say(f"not fetched: {line}")
+    judges = [Repository(name) for name in judge_ids(suite, data_root())]
+    needs = [*names, *judge_needs(suite.variants)]
+    _fetch(needs, judges, suite.variants, suite.variants_dir, say, mirror)
 
 
-def _fetch_repositories(names: Sequence[str], relative_to: Path, say: Say) -> None:
-    from sana_models.hub import locate
-    from sana_models.weight_files import CheckpointError
+def _fetch(
+    assets: Sequence[str],
+    judges: Sequence[Repository],
+    variants: Sequence[Variant],
+    variants_dir: Path,
+    say: Say,
+    mirror: str | None,
+) -> None:
+    root = data_root()
+    carry_out(
+        [
+            *planned_files(files_for(assets), root, say, mirror),
+            *planned_repositories(judges, root, say),
+            *planned_repositories(repositories_of(variants, variants_dir), variants_dir, say),
+        ],
+        say,
+    )
 
-    for name in names:
+
+def _missing_folders(variants: Sequence[Variant], variants_dir: Path) -> list[str]:
+    """A line for each variant whose weights are a folder that nobody publishes, and are not there."""
+    lines = []
+    for name, weights in local_weights(variants, variants_dir).items():
         try:
-            say(f"{name}: is there, {resolve_folder(name, relative_to)}")
-            continue
+            resolve_folder(weights, variants_dir)
         except AssetError as error:
-            if is_offline():
-                raise AssetError(f"HF_HUB_OFFLINE is set, nothing is fetched; {error}") from None
-        say(f"{name}: {_repository_size(name)}, from the hub")
-        try:
-            say(f"{name}: fetched, {locate(name)}")
-        except CheckpointError as error:
-            raise AssetError(str(error)) from None
-
-
-def _repository_size(name: str) -> str:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    repository, _, revision = name.partition("@")
-    try:
-        info = HfApi().model_info(repository, revision=revision or None, files_metadata=True)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise AssetError(f"{name}: the hub cannot be asked ({' '.join(str(error).split())[:160]})") from None
-    kinds = (".safetensors", ".json", ".txt", ".model")
-    sizes = [file.size or 0 for file in info.siblings or () if file.rfilename.endswith(kinds)]
-    return f"up to {sum(sizes) / 1e6:,.0f} MB"
+            lines.append(f"variant {name}: {error}; nothing publishes it, its file says how it is made")
+    return lines
 
 
 def _find(what: str) -> Path:

@@ -2,37 +2,41 @@
 
 A file grows as `NAME.part` beside its place, with the server's version of it in `NAME.part.version`; it takes its name when
 it is whole and its SHA-256 is right. Hashes stand in `SHA256SUMS` of the data root, as `sha256sum` writes and checks them:
-where no hash was published, the one of the first fetch counts from then on.
+where no hash was published, the one of the first fetch counts from then on. An archive stays beside what was unpacked from it;
+where it was deleted and its images are there, it is not loaded again.
 """
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
+from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-from sana_bench import atomic
-from sana_bench.assets import is_offline
+from sana_bench import atomic, unpacking
+from sana_bench.downloads import Download, Say, Size, carry_out
 from sana_bench.errors import AssetError
 from sana_bench.fingerprint import file_sha256
 from sana_bench.homes import RemoteFile
+from sana_bench.mjhq30k import images_are_there
 
-__all__ = ["SUMS", "fetch_files", "read_sums", "remote_size"]
+__all__ = ["SUMS", "fetch_files", "planned_files", "read_sums", "remote_size"]
 
 SUMS = "SHA256SUMS"
 _BLOCK = 1 << 20
+# Shorter downloads are over before a bar says much.
+_SHOWN_FROM = 50 << 20
 _TIMEOUT_S = 60
 # What a server answers to a range that starts at or past the end.
 _RANGE_NOT_SATISFIABLE = 416
 
 
-def fetch_files(
-    files: Sequence[RemoteFile], root: Path, say: Callable[[str], None], mirror: str | None = None
-) -> None:
+def fetch_files(files: Sequence[RemoteFile], root: Path, say: Say, mirror: str | None = None) -> None:
     """Bring every file below `root`, verified; what is there and whole is left alone.
 
     Args:
@@ -42,26 +46,85 @@ def fetch_files(
         AssetError: offline, out of reach, cut short, of another hash, or a file in place is not what was recorded. What
         was loaded so far is kept, and the same command goes on there.
     """
+    carry_out(planned_files(files, root, say, mirror), say)
+
+
+def planned_files(
+    files: Sequence[RemoteFile], root: Path, say: Say, mirror: str | None = None
+) -> list[Download]:
+    """What of `files` is still to be loaded or unpacked; those that are there are verified and said.
+
+    Raises `AssetError` for a file in place of another hash than published or recorded.
+    """
     sums = read_sums(root)
-    missing = []
+    planned = []
     for file in files:
         place = root / file.path
         if place.is_file():
-            _check(place, file_sha256(place), file, sums)
-            _record(root, file.path, file_sha256(place), sums)
-            say(f"{file.path}: is there, sha256 {sums[file.path][:12]}")
+            digest = file_sha256(place)
+            _check(place, digest, file, sums)
+            _record(root, file.path, digest, sums)
+            say(f"{file.path}: is there, sha256 {digest[:12]}")
+            if file.unpack and not _is_unpacked(place, root / file.unpack):
+                planned.append(_unpacking(file, root, say))
+        elif file.unpack and images_are_there(_listing(place)):
+            say(f"{file.path}: its images are there")
         else:
-            missing.append(file)
-    sources = {file.path: _source(file, mirror) for file in missing}
-    if is_offline() and any(isinstance(source, str) for source in sources.values()):
-        names = ", ".join(f"{root / file.path} (from {sources[file.path]})" for file in missing)
-        raise AssetError(f"HF_HUB_OFFLINE is set, nothing is fetched; missing: {names}")
-    _announce(missing, sources, root, say)
-    for file in missing:
-        digest = _fetch(file, sources[file.path], root / file.path, sums)
+            planned.append(_loading(file, root, sums, say, mirror))
+    return planned
+
+
+def _loading(file: RemoteFile, root: Path, sums: dict[str, str], say: Say, mirror: str | None) -> Download:
+    source, place = _source(file, mirror), root / file.path
+
+    def measure() -> Size:
+        size = _size(file, source)
+        begun = _part(place).stat().st_size if _part(place).is_file() else 0
+        # The members of an archive of images are about as long as the archive.
+        return Size(size, begun, unpacked=size or 0 if file.unpack else 0)
+
+    def load() -> None:
+        digest = _fetch(file, source, place, sums)
         _record(root, file.path, digest, sums)
         known = "as published" if file.sha256 else "recorded, none is published"
         say(f"{file.path}: fetched, sha256 {digest[:12]} ({known})")
+        if file.unpack:
+            _unpack(file, root, say)
+
+    lacking = f"{place} (from {source})"
+    return Download(file.path, str(source), root, isinstance(source, str), lacking, measure, load)
+
+
+def _unpacking(file: RemoteFile, root: Path, say: Say) -> Download:
+    place, folder = root / file.path, root / file.unpack
+    return Download(
+        name=file.path,
+        source=str(place),
+        folder=root,
+        is_remote=False,
+        lacking=f"{folder} (in {place})",
+        measure=lambda: Size(0, 0, unpacking.bytes_to_unpack(place, folder)),
+        load=partial(_unpack, file, root, say),
+    )
+
+
+def _unpack(file: RemoteFile, root: Path, say: Say) -> None:
+    place, folder = root / file.path, root / file.unpack
+    count = unpacking.unpack(place, folder)
+    if not images_are_there(_listing(place)):
+        raise AssetError(f"{place}: not all images that {_listing(place)} names were in it")
+    say(f"{file.path}: {count} files unpacked into {folder}")
+
+
+def _is_unpacked(archive: Path, folder: Path) -> bool:
+    """Whether nothing is left to unpack; without `folder`, whether the images lie in another that is read."""
+    if folder.is_dir():
+        return unpacking.bytes_to_unpack(archive, folder) == 0
+    return images_are_there(_listing(archive))
+
+
+def _listing(archive: Path) -> Path:
+    return archive.with_name("meta_data.json")
 
 
 def read_sums(root: Path) -> dict[str, str]:
@@ -77,34 +140,16 @@ def remote_size(url: str) -> int | None:
     try:
         with closing(urlopen(Request(url, method="HEAD"), timeout=_TIMEOUT_S)) as answer:
             return _length(answer)
-    except (URLError, OSError) as error:
+    except (URLError, OSError, HTTPException) as error:
         raise AssetError(f"{url}: {_reason(error)}") from None
 
 
-def _announce(
-    missing: Sequence[RemoteFile], sources: dict[str, str | Path], root: Path, say: Callable[[str], None]
-) -> None:
-    total = 0
-    for file in missing:
-        source = sources[file.path]
-        if isinstance(source, Path):
-            if not source.is_file():
-                raise AssetError(f"{source} is missing, wanted as {file.path}")
-            size: int | None = source.stat().st_size
-        else:
-            size = remote_size(source)
-        have = _part(root / file.path)
-        begun = have.stat().st_size if have.is_file() else 0
-        total += max((size or 0) - begun, 0)
-        note = f", {_megabytes(begun)} of it here" if begun else ""
-        say(f"{file.path}: {_megabytes(size)}{note}, from {source}")
-    if not missing:
-        return
-    existing = next(parent for parent in (root, *root.absolute().parents) if parent.is_dir())
-    free = shutil.disk_usage(existing).free
-    if total > free:
-        raise AssetError(f"{root}: {_megabytes(total)} are needed, {_megabytes(free)} are free")
-    say(f"to fetch: {_megabytes(total)} into {root}")
+def _size(file: RemoteFile, source: str | Path) -> int | None:
+    if isinstance(source, str):
+        return remote_size(source)
+    if not source.is_file():
+        raise AssetError(f"{source} is missing, wanted as {file.path}")
+    return source.stat().st_size
 
 
 def _source(file: RemoteFile, mirror: str | None) -> str | Path:
@@ -118,11 +163,14 @@ def _source(file: RemoteFile, mirror: str | None) -> str | Path:
 def _fetch(file: RemoteFile, source: str | Path, place: Path, sums: dict[str, str]) -> str:
     """Load, verify and name one file; return its SHA-256."""
     part = _part(place)
-    part.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(source, Path):
-        shutil.copyfile(source, part)
-    else:
-        _download(source, part)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(source, Path):
+            shutil.copyfile(source, part)
+        else:
+            _download(source, part)
+    except OSError as error:
+        raise AssetError(f"{place}: {_reason(error)}") from None
     digest = file_sha256(part)
     try:
         _check(place, digest, file, sums)
@@ -150,13 +198,13 @@ def _download(url: str, part: Path) -> None:
             _note_version(part, answer)
             length = _length(answer)
             with open(part, "ab" if resumed else "wb") as out:
-                _copy(answer, out)
+                _copy(answer, out, part.stem, length)
     except HTTPError as error:
         if error.code == _RANGE_NOT_SATISFIABLE and headers:
             _forget(part)
             return _download(url, part)
         raise AssetError(f"{url}: {_reason(error)}") from None
-    except (URLError, OSError) as error:
+    except (URLError, OSError, HTTPException) as error:
         raise AssetError(f"{url}: {_reason(error)}; run the command again to go on") from None
     have = part.stat().st_size
     if length is not None and have != begun + length:
@@ -166,9 +214,15 @@ def _download(url: str, part: Path) -> None:
     return None
 
 
-def _copy(answer: Any, out: BinaryIO) -> None:
-    while block := answer.read(_BLOCK):
-        out.write(block)
+def _copy(answer: Any, out: BinaryIO, label: str, n_bytes: int | None) -> None:
+    from sana_bench.progress import Progress
+
+    shown = Progress(label, -(-n_bytes // _BLOCK), "MiB") if n_bytes and n_bytes > _SHOWN_FROM else None
+    with shown or nullcontext():
+        while block := answer.read(_BLOCK):
+            out.write(block)
+            if shown is not None:
+                shown.advance(1)
 
 
 def _resume_headers(part: Path) -> dict[str, str]:
@@ -229,10 +283,6 @@ def _forget(part: Path) -> None:
 def _length(answer: Any) -> int | None:
     length = answer.headers.get("Content-Length")
     return int(length) if length is not None and length.isdecimal() else None
-
-
-def _megabytes(size: int | None) -> str:
-    return "unknown size" if size is None else f"{size / 1e6:,.1f} MB"
 
 
 def _reason(error: Exception) -> str:

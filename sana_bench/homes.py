@@ -7,10 +7,20 @@ from typing import Any
 
 from sana_bench.assets import is_hub_id
 from sana_bench.errors import UsageError, nearest
+from sana_bench.search_settings import JudgeSpec
 from sana_bench.suite import MetricSpec, Suite, Variant
 from sana_bench.yaml_files import read_yaml
 
-__all__ = ["RemoteFile", "files_for", "hub_ids", "judge_ids", "metric_needs"]
+__all__ = [
+    "RemoteFile",
+    "Repository",
+    "files_for",
+    "judge_ids",
+    "judge_needs",
+    "local_weights",
+    "metric_needs",
+    "repositories_of",
+]
 
 _TABLE = Path(__file__).with_name("assets.yaml")
 # The parameter by which a metric takes another judge.
@@ -19,11 +29,23 @@ _JUDGE = "judge"
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file below the data root with its public home; `sha256` may be the first digits only, or empty."""
+    """A file below the data root with its public home; `sha256` may be the first digits only, or empty.
+
+    Members of an archive go to the folder `unpack`, below the data root too; it is empty for other files.
+    """
 
     path: str
     url: str
     sha256: str = ""
+    unpack: str = ""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of the hub, `owner/name[@revision]`, and what reads it: `sana`, `vila` or `other`."""
+
+    name: str
+    reader: str = "other"
 
 
 def files_for(assets: Iterable[str]) -> list[RemoteFile]:
@@ -34,7 +56,8 @@ def files_for(assets: Iterable[str]) -> list[RemoteFile]:
         if name not in known:
             raise UsageError(f"unknown asset {name!r}{nearest(name, known)}; known: {', '.join(known)}")
         for entry in known[name]:
-            files[entry["path"]] = RemoteFile(entry["path"], _url(entry), str(entry.get("sha256", "")))
+            digest, folder = str(entry.get("sha256", "")), entry.get("unpack", "")
+            files[entry["path"]] = RemoteFile(entry["path"], _url(entry), digest, folder)
     return list(files.values())
 
 
@@ -72,17 +95,49 @@ def judge_ids(suite: Suite, relative_to: Path) -> list[str]:
     return list(dict.fromkeys(name for name in judges if is_hub_id(name, relative_to)))
 
 
-def hub_ids(variants: Iterable[Variant], relative_to: Path) -> list[str]:
-    """The hub repositories `owner/name[@revision]` of variants' weights and of their judges', each once."""
-    weights: list[str] = []
+def judge_needs(variants: Iterable[Variant]) -> list[str]:
+    """Names of the assets that the judges of variants' searches read below the data root."""
+    table: Mapping[str, list[str]] = read_yaml(_TABLE).data["judges"]
+    judges = [judge for variant in variants if (judge := _judge(variant)) is not None]
+    return list(
+        dict.fromkeys(name for judge in judges for name in table.get(judge.weights or judge.name, ()))
+    )
+
+
+def repositories_of(variants: Iterable[Variant], relative_to: Path) -> list[Repository]:
+    """The hub repositories of variants' weights and of their judges', each once."""
+    found: dict[str, Repository] = {}
     for variant in variants:
-        weights.append(variant.model.weights)
-        judge = variant.best_of_n.judge if variant.best_of_n is not None else None
-        # mPLUG is published as a pickle, of which `fetch` brings none.
-        if judge is not None and judge.weights is not None and judge.name != "vqa":
-            weights.append(judge.weights)
-    names = [name.removeprefix("hf://") for name in weights]
-    return list(dict.fromkeys(name for name in names if is_hub_id(name, relative_to)))
+        search = variant.best_of_n
+        generator = search.generator if search is not None else variant.generator
+        read = [(variant.model.weights, "sana" if generator == "sana" else "other")]
+        judge = _judge(variant)
+        if judge is not None and judge.name == "vila":
+            from sana_bench.generators.vila_judge import VERIFIER
+
+            read.append((judge.weights or VERIFIER, "vila"))
+        # mPLUG is published as a pickle, of which the hub's client is asked for none; see `judge_needs`.
+        elif judge is not None and judge.weights is not None and judge.name != "vqa":
+            read.append((judge.weights, "other"))
+        for weights, reader in read:
+            name = weights.removeprefix("hf://")
+            if is_hub_id(name, relative_to):
+                found.setdefault(name, Repository(name, reader))
+    return list(found.values())
+
+
+def local_weights(variants: Iterable[Variant], relative_to: Path) -> dict[str, str]:
+    """The variants' weights that are a folder of this machine and nowhere published, by the variant's name."""
+    return {
+        variant.name: variant.model.weights
+        for variant in variants
+        if variant.model.weights.startswith((".", "/", "~"))
+        and not is_hub_id(variant.model.weights, relative_to)
+    }
+
+
+def _judge(variant: Variant) -> JudgeSpec | None:
+    return variant.best_of_n.judge if variant.best_of_n is not None else None
 
 
 def _url(entry: Mapping[str, Any]) -> str:
@@ -90,4 +145,5 @@ def _url(entry: Mapping[str, Any]) -> str:
         return str(entry["url"])
     from huggingface_hub import hf_hub_url
 
-    return hf_hub_url(entry["hub"], entry["file"], revision=entry.get("revision"))
+    kind = "dataset" if "dataset" in entry else None
+    return hf_hub_url(entry[kind or "hub"], entry["file"], repo_type=kind, revision=entry.get("revision"))

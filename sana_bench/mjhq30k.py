@@ -6,10 +6,11 @@ from pathlib import Path
 
 from sana_bench.errors import AssetError
 
-__all__ = ["Mjhq30k", "MjhqImage"]
+__all__ = ["Mjhq30k", "MjhqImage", "images_are_there"]
 
 # Where the archive's folders end up, depending on how it was unpacked and by whose tools.
 _IMAGE_FOLDERS = ("mjhq30k_imgs", "imgs", ".")
+_SOURCE = "from huggingface.co/datasets/playgroundai/MJHQ-30K"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Mjhq30k:
         try:
             entries = json.loads(meta_data.read_text(encoding="utf-8"), object_pairs_hook=_unique)
         except FileNotFoundError:
-            raise AssetError(f"{meta_data} is missing: the prompts of MJHQ-30K") from None
+            raise AssetError(
+                f"{meta_data} is missing, the prompts of MJHQ-30K: `sana-bench fetch mjhq30k` brings it {_SOURCE}"
+            ) from None
         except (OSError, ValueError) as error:
             raise AssetError(f"{meta_data}: cannot be read: {error}") from None
         if not isinstance(entries, dict) or not entries:
@@ -45,7 +48,7 @@ class Mjhq30k:
         if missing:
             raise AssetError(
                 f"{len(missing)} of {len(self.images)} MJHQ-30K images are missing, first {missing[0]}: "
-                f"unpack mjhq30k_imgs.zip beside {self.meta_data.name}"
+                f"`sana-bench fetch mjhq30k` brings mjhq30k_imgs.zip {_SOURCE} and unpacks it beside {self.meta_data.name}"
             )
 
     def _image_folder(self, entries: dict[str, object]) -> Path:
@@ -55,6 +58,15 @@ class Mjhq30k:
             if any((root / name / category).is_dir() for category in categories if _is_name(category)):
                 return root / name
         return root / _IMAGE_FOLDERS[0]
+
+
+def images_are_there(meta_data: Path) -> bool:
+    """Whether `meta_data.json` can be read and every image that it names is beside it."""
+    try:
+        Mjhq30k(meta_data).require_images()
+    except AssetError:
+        return False
+    return True
 
 
 def _image(meta_data: Path, folder: Path, key: str, entry: object) -> MjhqImage:

@@ -95,7 +95,7 @@ def count_flops(cell: Cell, generator: Generator) -> dict[str, int] | None:
         return None
     key = cell.benchmark.samples[0]
     try:
-        request = Request(key.prompt.text, cell.noise_seed(key), key.index)
+        request = Request(key.prompt.text, cell.noise_seed(key), key.index, key.prompt.id)
         work = count_image_work(generator, variant, request, anew=False)
     except (SampleError, OutOfMemoryError):  # the run itself will tell of it
         return None

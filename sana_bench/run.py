@@ -96,7 +96,7 @@ def run_suite(options: RunOptions, suite: Suite | None = None) -> int:
                 say(line)
             return 0
     surplus = refuse_surplus(cells, options.allow_incomplete)
-    loaded = load_metrics(resolved, options.output)
+    loaded = load_metrics(resolved, options.output, hashes)
     check_generators(plans, tier.device)
     create_output(options.output)
     with (

@@ -1,14 +1,26 @@
 """From a path or a hub id to a folder on this machine."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from sana_models.shared_parts import part_folder
 from sana_models.weight_files import CheckpointError, first_line
 
-__all__ = ["locate"]
+__all__ = ["HubFiles", "download", "hub_files", "locate"]
 
 _HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_KINDS = ("*.json", "*.safetensors", "tokenizer.model", "*.txt")
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """The files of a repository that `download` would bring: its commit, and bytes (0 where unknown) by path."""
+
+    commit: str
+    sizes: dict[str, int]
 
 
 def locate(source: str | Path, *, part: str | None = None) -> Path:
@@ -35,24 +47,66 @@ def locate(source: str | Path, *, part: str | None = None) -> Path:
     return path
 
 
+def download(hub_id: str) -> Path:
+    """Bring what is missing of the repository `org/name[@revision]` into the hub's cache, and return its folder there.
+
+    Files that are whole in the cache are kept. Raises CheckpointError, one line.
+    """
+    return _download(*_parse(hub_id), None)
+
+
+def hub_files(hub_id: str) -> HubFiles:
+    """Ask the hub what `download` would bring of `org/name[@revision]`; raises CheckpointError, one line."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import filter_repo_objects
+
+    repository, revision = _parse(hub_id)
+    with _one_line(hub_id):
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+        wanted = filter_repo_objects(sizes, allow_patterns=_patterns(None))
+        return HubFiles(info.sha or "", {name: sizes[name] for name in wanted})
+
+
+def _parse(hub_id: str) -> tuple[str, str | None]:
+    match = _HUB_ID.fullmatch(hub_id)
+    if match is None:
+        raise CheckpointError(f"{hub_id}: not the name of a repository, org/name or org/name@revision")
+    return match["repository"], match["revision"]
+
+
 def _download(repository: str, revision: str | None, part: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    # A part may live in a repository of its own, then at the top.
-    folders = ["*"] if part is None else ["", f"{part}/"]
-    kinds = ("*.json", "*.safetensors", "tokenizer.model", "*.txt")
-    patterns = ["*.json", *(f"{folder}{kind}" for folder in folders for kind in kinds)]
+    with _one_line(repository if revision is None else f"{repository}@{revision}"):
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=_patterns(part)))
+
+
+def _patterns(part: str | None) -> list[str]:
     if part is None:
-        patterns = [f"**/{kind}" for kind in kinds] + list(kinds)
-    name = repository if revision is None else f"{repository}@{revision}"
+        return [f"**/{kind}" for kind in _KINDS] + list(_KINDS)
+    # A part may live in a repository of its own, then at the top.
+    return ["*.json", *(f"{folder}{kind}" for folder in ("", f"{part}/") for kind in _KINDS)]
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    # The HTTP client's own errors, connections that fail among them, are no OSErrors; which client it is depends on
+    # the version of the hub's, which names the base of its errors.
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
+
+    missing = f"{name}: no such folder here"
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+        yield
     except LocalEntryNotFoundError as error:
-        raise CheckpointError(
-            f"{name}: no such folder here, not in the hub's cache, and the hub cannot be reached"
-        ) from error
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{name}: no such folder here, and the hub says: {first_line(error)}"
-        ) from error
+        # Newer versions of the client say where there is a part of it.
+        part = getattr(error, "snapshot_path", None)
+        found = f"{name}: {part} is not complete" if part else f"{missing}, not in the hub's cache"
+        reason = f": {first_line(error.__cause__)}" if error.__cause__ is not None else ""
+        raise CheckpointError(f"{found}, and the hub cannot be reached{reason}") from error
+    except HfHubHTTPError as error:
+        raise CheckpointError(f"{missing}, and the hub says: {first_line(error)}") from error
+    except HTTPError as error:
+        raise CheckpointError(f"{missing}, and the hub cannot be reached: {first_line(error)}") from error
+    except (HFValidationError, OSError, ValueError) as error:
+        raise CheckpointError(f"{missing}; {first_line(error)}") from error

@@ -14,8 +14,8 @@ __all__ = ["DPGBench", "PromptScores", "official_prompts", "score_official", "sc
 _CSV, _PROMPTS = "dpg_bench.csv", "prompts"
 _FAMILY = re.compile(r"[A-Za-z]+")
 _SOURCE = (
-    "get dpg_bench.csv and prompts/*.txt from the folder dpg_bench of github.com/TencentQQGYLab/ELLA, "
-    "or the parquet file with `hf download Jialuo21/DPG-Bench --repo-type dataset`"
+    "`sana-bench fetch dpg_bench` brings dpg_bench.csv; by hand: from the folder dpg_bench of github.com/TencentQQGYLab/ELLA, "
+    "or the parquet file with `hf download Jialuo21/DPG-Bench --repo-type dataset --local-dir {folder}`"
 )
 
 
@@ -63,7 +63,9 @@ def official_prompts(folder: Path) -> list[Prompt]:
         items = read_parquet(tables[0])
     else:
         found = f"{len(tables)} parquet files" if tables else "no parquet file"
-        raise AssetError(f"{folder}: no {_CSV} and {found}, needed for dpg_bench (full tier): {_SOURCE}")
+        raise AssetError(
+            f"{folder}: no {_CSV} and {found}, needed for dpg_bench (full tier): {_SOURCE.format(folder=folder)}"
+        )
     if (folder / _PROMPTS).is_dir():
         texts = read_prompt_files(folder / _PROMPTS)
         _check_same(folder, set(texts), {item["item_id"] for item in items})

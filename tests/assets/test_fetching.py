@@ -1,80 +1,24 @@
 """Fetching: from a local HTTP server and from folders, cut short, tampered with, offline."""
 
 import hashlib
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import re
 from pathlib import Path
 
 import pytest
 
+from sana_bench import homes
+from sana_bench.assets import FULL_TIER_FILES
+from sana_bench.catalogue import catalogue
 from sana_bench.cli import execute
 from sana_bench.errors import AssetError
 from sana_bench.fetching import SUMS, fetch_files, read_sums
-from sana_bench.homes import RemoteFile, files_for
+from sana_bench.homes import RemoteFile, files_for, judge_ids, metric_needs
+from sana_bench.metrics.inception_features import CHAINS
+from sana_bench.suite import load_suite
 
+SUITES = Path(__file__).resolve().parents[2] / "suites"
 CONTENT = bytes(range(256)) * 4096
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-
-
-class Server(ThreadingHTTPServer):
-    """Files by path, with versions; `cut` breaks off an answer after so many bytes, once."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.version, self.cut, self.requests = {}, '"one"', None, []
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_HEAD(self):
-        self._answer(body=False)
-
-    def do_GET(self):
-        self._answer(body=True)
-
-    def _answer(self, body):
-        content = self.server.files.get(self.path.lstrip("/"))
-        asked = self.headers.get("Range")
-        self.server.requests.append((self.command, self.path, asked))
-        if content is None:
-            self.send_error(404)
-            return
-        start = 0
-        if asked and self.headers.get("If-Range") == self.server.version:
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
-        if start:
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        else:
-            self.send_response(200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.send_header("ETag", self.server.version)
-        self.end_headers()
-        if body:
-            end = len(content) if self.server.cut is None else self.server.cut
-            self.server.cut = None
-            self.wfile.write(content[start:end])
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def server():
-    found = Server()
-    thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield found
-    found.shutdown()
-    found.server_close()
-
-
-@pytest.fixture(autouse=True)
-def online(monkeypatch):
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
 
 
 def remote(server, path="net/weights.bin", sha256=DIGEST):
@@ -186,17 +130,28 @@ def test_offline_is_content_with_what_is_there(server, tmp_path, monkeypatch):
     fetch_files([remote(server)], tmp_path, lambda _: None)
 
 
-def test_the_table_of_homes_is_whole():
-    from sana_bench.assets import FULL_TIER_FILES
+@pytest.mark.parametrize("required", FULL_TIER_FILES, ids=lambda required: required.name)
+def test_the_table_of_homes_is_whole(required):
+    files = files_for([required.name])
+    assert required.path in [file.path for file in files]
+    assert all(file.url.startswith("https://") and not Path(file.path).is_absolute() for file in files)
 
-    needed = {required.name: required.path for required in FULL_TIER_FILES}
-    for name in (
-        *("geneval_detector", "geneval_detector_hub", "clip_vit_l_14"),
-        *("image_reward_weights", "image_reward_config", "bert_vocabulary", "image_reward_prompts"),
-    ):
-        files = files_for([name])
-        assert needed[name] in [file.path for file in files]
-        assert all(file.url.startswith("https://") and not Path(file.path).is_absolute() for file in files)
+
+@pytest.mark.parametrize("required", FULL_TIER_FILES, ids=lambda required: required.name)
+def test_hints_name_the_command_and_the_source(required, tmp_path, monkeypatch):
+    monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
+    (url,) = [file.url for file in files_for([required.name]) if file.path == required.path]
+    assert "`sana-bench fetch" in required.how
+    if url not in required.how:
+        # The hub's own command, which puts the file where it is looked for and under its name.
+        repository = re.search(r"huggingface\.co/(?:datasets/)?([^/]+/[^/]+)/resolve", url).group(1)
+        assert f"`hf download {repository} " in required.how
+        assert f"--local-dir {(tmp_path / required.path).parent}`" in required.how
+        assert url.endswith(Path(required.path).name)
+    suite = SUITES / f"{required.fetched_by}.yaml"
+    if " " not in required.fetched_by:
+        assets, _ = metric_needs(load_suite(suite, "full", catalogue()))
+        assert required.path in [file.path for file in files_for(assets)]
 
 
 def write_suite(folder, weights, benchmarks="{name: geneval, metrics: [geneval]}"):
@@ -259,29 +214,55 @@ def test_prompts_and_evaluators_of_a_suite_are_fetched(server, tmp_path, capsys,
     assert fetched == {file.path for file in files} | {SUMS}
 
 
-def test_the_shipped_suites_list_their_files():
-    from sana_bench.catalogue import catalogue
-    from sana_bench.homes import judge_ids, metric_needs
-    from sana_bench.suite import load_suite
+PROMPTS_AND_NEEDS = {
+    "geneval": {"geneval_detector", "clip_vit_l_14", "inception_pytorch", "mjhq30k_images"},
+    "dpg_bench": {"dpg_bench_questions", "mplug"},
+    "image_reward": {
+        *("image_reward_prompts", "image_reward_weights", "image_reward_config", "bert_vocabulary"),
+        "clip_vit_l_14",
+    },
+    "mjhq30k": {"mjhq30k_prompts", "mjhq30k_images", "inception_pytorch", "clip_vit_l_14"},
+    "latency": set(),
+    "demo": {"geneval_detector", "clip_vit_l_14", "inception_pytorch", "mjhq30k_images"},
+    "sana15_micro": None,  # of the micro tier alone
+}
+PROMPTS_AND_NEEDS["all"] = set().union(
+    *(PROMPTS_AND_NEEDS[name] for name in ("geneval", "dpg_bench", "image_reward", "mjhq30k"))
+)
 
-    suites = Path(__file__).resolve().parents[2] / "suites"
-    for name, expected in (
-        ("image_reward", {"image_reward_prompts", "image_reward_weights", "bert_vocabulary"}),
-        ("dpg_bench", {"dpg_bench_questions", "mplug"}),
-        ("all", {"image_reward_prompts", "image_reward_weights", "dpg_bench_questions", "mplug"}),
-    ):
-        suite = load_suite(suites / f"{name}.yaml", "full", catalogue())
-        assets, _ = metric_needs(suite)
-        assert expected <= set(assets)
-        assert len(files_for(assets)) >= len(assets)
-        assert judge_ids(suite, suites) == []
+
+def test_every_shipped_suite_is_here():
+    assert {path.stem for path in SUITES.glob("*.yaml")} == set(PROMPTS_AND_NEEDS)
+
+
+@pytest.mark.parametrize("name", [name for name, needs in PROMPTS_AND_NEEDS.items() if needs is not None])
+def test_the_shipped_suites_list_their_files(name):
+    suite = load_suite(SUITES / f"{name}.yaml", "full", catalogue())
+    assets, unlisted = metric_needs(suite)
+    assert (set(assets), unlisted) == (PROMPTS_AND_NEEDS[name], [])
+    assert len(files_for(assets)) >= len(set(assets) - {"mjhq30k_prompts"})
+    assert judge_ids(suite, SUITES) == []
+
+
+@pytest.mark.parametrize("protocol", [*CHAINS, "kid", "fid"])
+def test_every_image_chain_has_its_network_and_reference(tmp_path, protocol):
+    metric, _, recipe = protocol.partition("/")
+    choice = f"{{name: {metric}, protocol: {protocol}}}" if recipe else metric
+    suite = write_suite(tmp_path, "./images", f"{{name: mjhq30k, metrics: [{choice}]}}")
+    assets, unlisted = metric_needs(load_suite(suite, "full", catalogue()))
+    weights = CHAINS[{"kid": "kid/clean@1", "fid": "fid/sana@1"}.get(protocol, protocol)].weights
+    assert (assets, unlisted) == (["mjhq30k_prompts", weights, "mjhq30k_images"], [])
+
+
+def test_metrics_that_nobody_lists_are_named(tmp_path, monkeypatch):
+    table = tmp_path / "assets.yaml"
+    table.write_text("schema_version: 1\nfiles: {}\nneeds: {clip_score: []}\njudges: {}\nprompts: {}\n")
+    monkeypatch.setattr(homes, "_TABLE", table)
+    suite = write_suite(tmp_path, "./images", "{name: geneval, metrics: [geneval, clip_score]}")
+    assert metric_needs(load_suite(suite, "full", catalogue())) == ([], ["geneval"])
 
 
 def test_a_judge_on_the_hub_is_fetched_from_there(tmp_path):
-    from sana_bench.catalogue import catalogue
-    from sana_bench.homes import judge_ids
-    from sana_bench.suite import load_suite
-
     benchmarks = "{name: dpg_bench, metrics: [{name: dpg, parameters: {judge: hf://owner/judge-1b}}]}"
     suite = load_suite(write_suite(tmp_path, "./images", benchmarks), "full", catalogue())
     assert judge_ids(suite, tmp_path) == ["owner/judge-1b"]

@@ -171,7 +171,7 @@ def test_every_variant_file_is_valid() -> None:
 
 def test_variants_made_from_the_published_models_differ_from_their_origin_as_they_say() -> None:
     from sana_bench.catalogue import catalogue
-    from sana_bench.homes import hub_ids
+    from sana_bench.homes import repositories_of
     from sana_bench.suite import list_variants, load_variant
     from sana_models import SANA_CONFIGS
 
@@ -185,7 +185,8 @@ def test_variants_made_from_the_published_models_differ_from_their_origin_as_the
         assert best.model_dump(include=same) == whole.model_dump(include=same)
         assert (best.best_of_n.candidates, best.best_of_n.keep) == (candidates, 4)
         assert (best.best_of_n.generator, best.best_of_n.judge.name) == ("sana", "vila")
-    assert hub_ids([best], folder) == [whole.model.weights, "Efficient-Large-Model/NVILA-Lite-2B-Verifier"]
+    names = [repository.name for repository in repositories_of([best], folder)]
+    assert names == [whole.model.weights, "Efficient-Large-Model/NVILA-Lite-2B-Verifier"]
     for size in ("2.4b", "3.2b"):
         pruned = found[f"sana-1.5-{size}-1024"]
         assert (pruned.kind, pruned.derived_from) == ("pruned", whole.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sana_models.hub import locate
+from sana_models.hub import download, hub_files, locate
 from sana_models.weight_files import CheckpointError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -81,3 +81,24 @@ def test_what_the_cache_lacks_is_one_line(tmp_path):
         assert code == 2
         assert line.startswith(f"{source}: no such folder here")
         assert "\n" not in line
+
+
+def test_a_hub_out_of_reach_is_one_line(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    # A port that nothing listens on.
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for ask in (locate, download, hub_files):
+        with pytest.raises(
+            CheckpointError, match=r"^org/absent: no such folder here.* cannot be reached"
+        ) as caught:
+            ask("org/absent")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ask", [download, hub_files])
+def test_only_names_of_repositories_are_asked_for(ask):
+    with pytest.raises(CheckpointError, match="not the name of a repository"):
+        ask("a/b/c")

@@ -1,0 +1,321 @@
+"""Fetching repositories of the hub, from a stand-in: announced, gone on with, offline, and out of reach."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sana_bench.assets import check_pipeline_directory, resolve_weights
+from sana_bench.cli import execute
+from sana_bench.errors import AssetError
+from sana_bench.fetch import fetch
+from tests.assets.conftest import COMMIT, use_endpoint
+
+NAME = "org/tiny-sana"
+# A port that nothing listens on.
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
+@pytest.fixture
+def published(hub, tiny_pipeline_dir):
+    hub.add(NAME, tiny_pipeline_dir)
+    return hub
+
+
+def write_variant(folder, weights=NAME, more="generator: sana\n", name="mine"):
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.yaml"
+    path.write_text(
+        f"schema_version: 1\nname: {name}\ntier: full\n{more}"
+        f"model: {{weights: {weights}, height: 64, width: 64}}\nsampler: {{steps: 1, guidance_scale: 1.0}}\n"
+    )
+    return str(path)
+
+
+def snapshot(tmp_path, name=NAME):
+    return tmp_path / "hf/hub" / f"models--{name.replace('/', '--')}" / "snapshots" / COMMIT
+
+
+def begun(tmp_path, *paths, source, name=NAME):
+    """The cache as a download leaves it that was cut after `paths`."""
+    folder = snapshot(tmp_path, name)
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / path, folder / path)
+    (folder.parents[1] / "refs").mkdir(parents=True)
+    (folder.parents[1] / "refs/main").write_text(COMMIT)
+
+
+def test_a_variant_is_fetched_once(published, tmp_path, capsys):
+    variant = write_variant(tmp_path / "variants")
+    assert execute(["fetch", variant]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    total = sum(map(len, published.repositories[NAME].values())) / 1e6
+    assert lines[:2] == [
+        f"{NAME}: {total:,.1f} MB, from the hub",
+        f"to fetch: {total:,.1f} MB into {tmp_path / 'hf/hub'}",
+    ]
+    assert lines[-1] == f"{NAME}: fetched, {snapshot(tmp_path)}"
+    check_pipeline_directory(snapshot(tmp_path))
+    published.repositories.clear()
+    assert execute(["fetch", variant]) == 0
+    assert capsys.readouterr().out == f"{NAME}: is there, {snapshot(tmp_path)}\n"
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        ["model_index.json"],
+        ["model_index.json", "vae/config.json", "vae/diffusion_pytorch_model.safetensors"],
+    ],
+)
+def test_a_download_that_was_cut_goes_on(published, tiny_pipeline_dir, tmp_path, capsys, kept):
+    begun(tmp_path, *kept, source=tiny_pipeline_dir)
+    variant = write_variant(tmp_path / "variants")
+    with pytest.raises(
+        AssetError, match=r"missing .*transformer/\*\.safetensors.*`sana-bench fetch`.*`hf download"
+    ):
+        resolve_weights(NAME, tmp_path)
+    assert execute(["fetch", variant]) == 0
+    assert "of it here, from the hub" in capsys.readouterr().out
+    assert set(published.loaded) == set(published.repositories[NAME]) - set(kept)
+    check_pipeline_directory(snapshot(tmp_path))
+
+
+def test_a_file_that_fails_leaves_the_others(published, tmp_path, capsys):
+    published.failing = {"transformer/diffusion_pytorch_model.safetensors"}
+    variant = write_variant(tmp_path / "variants")
+    assert execute(["fetch", variant]) == 2
+    # The client draws its progress on the same stream.
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"sana-bench: {NAME}: no such folder here, not in the hub's cache" in error
+    assert "404" in error
+    published.failing = set()
+    published.loaded.clear()
+    assert execute(["fetch", variant]) == 0
+    assert "transformer/diffusion_pytorch_model.safetensors" in published.loaded
+    assert len(published.loaded) < len(published.repositories[NAME])
+
+
+def test_offline_names_what_a_cut_download_lacks(published, tiny_pipeline_dir, tmp_path, capsys, monkeypatch):
+    begun(tmp_path, "model_index.json", source=tiny_pipeline_dir)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert execute(["fetch", write_variant(tmp_path / "variants")]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "HF_HUB_OFFLINE is set, nothing is fetched; missing: " in line
+    assert "missing transformer/config.json" in line
+    assert published.loaded == []
+
+
+def test_offline_is_content_with_a_whole_copy(published, tmp_path, capsys, monkeypatch):
+    variant = write_variant(tmp_path / "variants")
+    assert execute(["fetch", variant]) == 0
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert execute(["fetch", variant]) == 0
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_hub_out_of_reach_is_one_line(published, tiny_pipeline_dir, tmp_path, capsys, monkeypatch, begins):
+    if begins:
+        begun(tmp_path, "model_index.json", source=tiny_pipeline_dir)
+    use_endpoint(monkeypatch, NOBODY)
+    assert execute(["fetch", write_variant(tmp_path / "variants")]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert f"{NAME}: no such folder here, and the hub cannot be reached" in line
+
+
+def test_an_unknown_repository_is_one_line(hub, tmp_path, capsys):
+    assert execute(["fetch", write_variant(tmp_path / "variants")]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert f"{NAME}: no such folder here, and the hub says: " in line
+
+
+def test_a_folder_below_the_data_root_is_not_passed_over(published, tiny_pipeline_dir, tmp_path, capsys):
+    local = tmp_path / "data/models" / NAME
+    shutil.copytree(tiny_pipeline_dir, local)
+    variant = write_variant(tmp_path / "variants")
+    assert execute(["fetch", variant]) == 0
+    assert f"{NAME}: is there, {local}" in capsys.readouterr().out
+    shutil.rmtree(local / "vae")
+    assert execute(["fetch", variant]) == 2
+    assert f"`hf download {NAME} --local-dir {local}`, or move it away" in capsys.readouterr().err
+    with pytest.raises(AssetError, match=f"get them with `hf download {NAME} --local-dir {local}`"):
+        resolve_weights(NAME, tmp_path)
+
+
+def write_suite(folder, variants, benchmarks="{name: geneval, metrics: [clip_score]}"):
+    (folder / "s.yaml").write_text(
+        f"schema_version: 1\nname: s\nbenchmarks:\n  - {benchmarks}\nvariants: {{full: [{', '.join(variants)}]}}\n"
+    )
+    return str(folder / "s.yaml")
+
+
+def test_all_sizes_are_said_before_the_first_byte(
+    published, server, tiny_pipeline_dir, tmp_path, monkeypatch
+):
+    """Files, a judge, and two variants: one list, one total, one look at the free space."""
+    published.add("org/other-sana", tiny_pipeline_dir)
+    suites = tmp_path / "suites"
+    write_variant(suites / "variants", NAME, name="mine")
+    write_variant(suites / "variants", "org/other-sana", name="other")
+    suite = write_suite(suites, ["mine", "other"])
+    clip = "clip/ViT-L-14-quickgelu-openai.safetensors"
+    server.files = {clip: b"weights" * 1000}
+    said, loaded = [], []
+
+    def say(line):
+        said.append(line)
+        loaded.append(len(published.loaded) + sum(command == "GET" for command, *_ in server.requests))
+
+    fetch(suite, say, server.url)
+    place = next(place for place, line in enumerate(said) if line.startswith("to fetch: "))
+    assert [line.partition(":")[0] for line in said[:place]] == [clip, NAME, "org/other-sana"]
+    assert loaded[: place + 1] == [0] * (place + 1)
+    each = sum(map(len, published.repositories[NAME].values()))
+    assert said[place] == (
+        f"to fetch: 0.0 MB into {tmp_path / 'data'}, {2 * each / 1e6:,.1f} MB into {tmp_path / 'hf/hub'}, "
+        f"{(2 * each + 7000) / 1e6:,.1f} MB in all"
+    )
+    shutil.rmtree(tmp_path / "data")
+    shutil.rmtree(tmp_path / "hf")
+    published.loaded.clear()
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2 * each + 6999))
+    with pytest.raises(AssetError, match="MB are needed"):
+        fetch(suite, say, server.url)
+    assert published.loaded == []
+    assert not (tmp_path / "data").exists()
+
+
+SHARDS = {
+    "model.safetensors.index.json": ["a", "b"],
+    "model-00001-of-00002.safetensors": "a",
+    "model-00002-of-00002.safetensors": "b",
+}
+
+
+def sharded(folder):
+    """A model in two shards, as a text encoder or a judge comes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"model-{place:05d}-of-00002.safetensors" for place in (1, 2)]
+    for name, key in zip(names, "ab", strict=True):
+        save_file({key: torch.zeros(4)}, folder / name)
+    index = {"weight_map": dict(zip("ab", names, strict=True))}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize("also_gone", [None, "model.safetensors.index.json"])
+def test_a_pipeline_without_one_of_its_shards_is_not_whole(tiny_pipeline_dir, tmp_path, also_gone):
+    folder = tmp_path / "pipeline"
+    shutil.copytree(tiny_pipeline_dir, folder)
+    for path in (folder / "text_encoder").glob("*.safetensors"):
+        path.unlink()
+    sharded(folder / "text_encoder")
+    check_pipeline_directory(folder)
+    (folder / "text_encoder/model-00002-of-00002.safetensors").unlink()
+    if also_gone is not None:
+        (folder / "text_encoder" / also_gone).unlink()
+    with pytest.raises(AssetError, match=r"text_encoder: missing model-00002-of-00002\.safetensors"):
+        check_pipeline_directory(folder)
+
+
+def judged(name, weights=None):
+    judge = f"{{name: {name}{f', weights: {weights}' if weights else ''}}}"
+    return f"generator: best_of_n\nbest_of_n: {{candidates: 2, judge: {judge}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [
+        ("vision_language", ["config.json"]),
+        (
+            "vision_language",
+            ["config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors"],
+        ),
+        ("vila", ["mm_projector/config.json", "mm_projector/model.safetensors", "llm/config.json"]),
+        ("vila", ["mm_projector/config.json", "mm_projector/model.safetensors"]),
+    ],
+)
+def test_judges_that_were_cut_go_on(published, tiny_pipeline_dir, tmp_path, capsys, kind, kept):
+    source = tmp_path / "source"
+    if kind == "vila":
+        for part in ("llm", "vision_tower"):
+            sharded(source / part)
+        (source / "mm_projector").mkdir()
+        save_file({"a": torch.zeros(4)}, source / "mm_projector/model.safetensors")
+        for folder in (source, source / "mm_projector"):
+            (folder / "config.json").write_text("{}")
+    else:
+        sharded(source)
+    published.add("org/judge", source)
+    begun(tmp_path, *kept, source=source, name="org/judge")
+    variant = write_variant(tmp_path / "variants", more=judged(kind, "org/judge"))
+    assert execute(["fetch", variant]) == 0
+    assert {path.relative_to(source) for path in source.rglob("*")} == {
+        path.relative_to(snapshot(tmp_path, "org/judge"))
+        for path in snapshot(tmp_path, "org/judge").rglob("*")
+    }
+    capsys.readouterr()
+    assert execute(["fetch", variant]) == 0
+    assert "org/judge: is there" in capsys.readouterr().out
+
+
+def test_the_default_verifier_comes_with_the_variant(published, tmp_path, capsys):
+    from sana_bench.generators.vila_judge import VERIFIER
+
+    assert execute(["fetch", write_variant(tmp_path / "variants", more=judged("vila"))]) == 2
+    assert VERIFIER in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("judge", "first"),
+    [
+        (judged("image_reward"), "image_reward/ImageReward.pt"),
+        (
+            judged("vqa", "xingjianleng/mplug_visual-question-answering_coco_large_en"),
+            "mplug/configuration.json",
+        ),
+    ],
+)
+def test_files_of_a_variants_judge_come_with_it(published, tmp_path, capsys, judge, first):
+    variant = write_variant(tmp_path / "variants", more=judge)
+    assert execute(["fetch", variant, "--from", str(tmp_path / "copy")]) == 2
+    assert f"copy/{first} is missing" in capsys.readouterr().err
+
+
+def test_weights_that_nobody_publishes_are_said(published, tmp_path, capsys):
+    suites = tmp_path / "suites"
+    variant = write_variant(suites / "variants", "../pruned", name="pruned")
+    write_variant(suites / "variants")
+    assert execute(["fetch", variant]) == 2
+    assert "variant pruned: weights '../pruned': there is no folder" in capsys.readouterr().err
+    suite = write_suite(suites, ["mine", "pruned"], "{name: latency}")
+    assert execute(["fetch", suite]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("not fetched: variant pruned: weights '../pruned'")
+    assert "may need" not in out
+    assert f"{NAME}: fetched" in out
+
+
+def test_the_micro_tier_fetches_nothing(capsys):
+    assert execute(["fetch", "sana-micro"]) == 0
+    assert capsys.readouterr().out == "the micro tier fetches nothing\n"
+
+
+def test_a_shipped_variant_has_a_home(hub, tmp_path, capsys):
+    root = Path(__file__).resolve().parents[2]
+    assert execute(["fetch", str(root / "suites/variants/sana-1.6b-1024.yaml")]) == 2
+    assert "Efficient-Large-Model/Sana_1600M_1024px_diffusers" in capsys.readouterr().err

@@ -1,0 +1,124 @@
+"""`run --fetch` brings what a suite lacks and scores with it; without the option nothing is asked of anybody."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from sana_bench import homes
+from sana_bench.cli import execute
+from sana_bench.fetching import SUMS, read_sums
+from sana_bench.micro.renderer import render
+from sana_bench.micro.vqa_data import sample_scene
+from tests.metrics.conftest import write_vqa
+
+TABLE = """\
+item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language
+7,A red ring,,1,0,entity,whole,"entity - whole (ring)",Is there a ring?
+7,,,2,1,attribute,color,"attribute - color (ring, red)",Is the ring red?
+8,A blue star,,1,0,entity,whole,"entity - whole (star)",Is there a star?
+8,,,2,1,attribute,color,"attribute - color (star, blue)",Is the star blue?
+"""
+
+
+@pytest.fixture
+def suite(server, tmp_path, monkeypatch):
+    """DPG-Bench of two prompts with a random judge, whose homes are the local server."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path / "elsewhere"))
+    judge = write_vqa(tmp_path / "judge", seed=0)
+    server.files = {f"mplug/{path.name}": path.read_bytes() for path in judge.iterdir()}
+    server.files["dpg_bench/dpg_bench.csv"] = TABLE.encode()
+    entries = {path: {"path": path, "url": f"{server.url}/{path}"} for path in server.files}
+    table = {
+        "schema_version": 1,
+        "files": {"mplug": list(entries.values())[:-1], "dpg_bench_questions": list(entries.values())[-1:]},
+        "needs": {"dpg": ["mplug"]},
+        "judges": {},
+        "prompts": {"dpg_bench": ["dpg_bench_questions"]},
+    }
+    (tmp_path / "assets.yaml").write_text(yaml.safe_dump(table))
+    monkeypatch.setattr(homes, "_TABLE", tmp_path / "assets.yaml")
+    return write_suite(tmp_path / "suites")
+
+
+def write_suite(folder):
+    images = folder / "variants/images"
+    images.mkdir(parents=True)
+    lines = []
+    for place, text in enumerate(("A red ring", "A blue star")):
+        Image.fromarray(render(sample_scene(np.random.default_rng(place)))).save(images / f"{place}.png")
+        lines.append(json.dumps({"prompt": text, "index": 0, "file": f"{place}.png"}))
+    (images / "manifest.jsonl").write_text("\n".join(lines))
+    (folder / "variants/mine.yaml").write_text(
+        "schema_version: 1\nname: mine\ntier: full\ngenerator: images\n"
+        "model: {weights: ./images, height: 64, width: 64}\n"
+    )
+    (folder / "s.yaml").write_text(
+        "schema_version: 1\nname: s\nbenchmarks:\n"
+        "  - {name: dpg_bench, images_per_prompt: 1, metrics: [dpg]}\nvariants: {full: [mine]}\n"
+    )
+    return folder / "s.yaml"
+
+
+def test_run_fetches_only_when_told_to(suite, server, tmp_path, capsys):
+    root, output = tmp_path / "root", tmp_path / "results"
+    run = ["run", str(suite), "--tier", "full", "--output", str(output), "--data-dir", str(root)]
+    assert execute(run) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "`sana-bench fetch dpg_bench`" in line
+    assert server.requests == []
+    assert not root.exists()
+    assert execute([*run, "--fetch"]) == 0
+    assert set(read_sums(root)) == set(server.files)
+    assert (root / SUMS).is_file()
+    out = capsys.readouterr().out
+    assert out.index("to fetch: ") < out.index("dpg_bench/dpg_bench.csv: fetched")
+    server.requests.clear()
+    assert execute([*run, "--fetch"]) == 0
+    assert server.requests == []
+
+
+def test_run_says_what_it_could_not_fetch(suite, server, tmp_path, capsys):
+    del server.files["dpg_bench/dpg_bench.csv"]
+    output = tmp_path / "results"
+    run = [
+        "run",
+        str(suite),
+        "--tier",
+        "full",
+        "--output",
+        str(output),
+        "--fetch",
+        "--data-dir",
+        str(tmp_path / "root"),
+    ]
+    assert execute(run) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "dpg_bench.csv: the server answers 404" in line
+    assert not output.exists()
+    assert not (tmp_path / "root").exists()
+
+
+def test_run_fetches_nothing_offline(suite, server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    output = tmp_path / "results"
+    run = [
+        "run",
+        str(suite),
+        "--tier",
+        "full",
+        "--output",
+        str(output),
+        "--fetch",
+        "--data-dir",
+        str(tmp_path / "root"),
+    ]
+    assert execute(run) == 2
+    assert "HF_HUB_OFFLINE is set, nothing is fetched; missing: " in capsys.readouterr().err
+    assert server.requests == []
