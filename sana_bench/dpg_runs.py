@@ -12,7 +12,7 @@ from sana_bench.metrics.base import OVERALL, Prompt
 from sana_bench.metrics.dpg_grid import sana_grid_jpeg
 from sana_bench.metrics.images import load_image
 from sana_bench.results.store import Store
-from sana_bench.run_files import RunFiles, find_run, open_store
+from sana_bench.run_files import RunFiles, locate_run, open_store
 
 __all__ = ["export_grids"]
 
@@ -20,7 +20,7 @@ _BENCHMARK = "dpg_bench"
 _IN_GRID = 4
 
 
-def export_grids(run: str, output: Path, to: Path) -> list[Path]:
+def export_grids(run: str, output: Path | None, to: Path) -> list[Path]:
     """Write each variant's first four images of every prompt to `to/VARIANT/ITEM.jpg`; return the folders.
 
     A grid is torchvision's with separators of two pixels, as JPEG of quality 75. `manifest.jsonl` beside the grids lets
@@ -31,7 +31,7 @@ def export_grids(run: str, output: Path, to: Path) -> list[Path]:
             square, or a folder that exists.
         IncompleteError: an image of the run is missing.
     """
-    files = find_run(run, output)
+    files, output = locate_run(run, output)
     with open_store(output) as store:
         cells = _cells(store, files)
     for variant in cells:
@@ -69,7 +69,8 @@ def _write(folder: Path, prompts: dict[str, Prompt], images: dict[str, list[Path
         for prompt in prompts.values():
             grid = f"{prompt.id}.jpg"
             (filled / grid).write_bytes(_grid(prompt.id, images.get(prompt.id, [])))
-            lines.append(json.dumps({"prompt": prompt.text, "index": 0, "file": grid}) + "\n")
+            entry = {"id": prompt.id, "prompt": prompt.text, "index": 0, "file": grid}
+            lines.append(json.dumps(entry) + "\n")
         (filled / "manifest.jsonl").write_text("".join(lines), encoding="utf-8")
     return folder
 

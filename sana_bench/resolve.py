@@ -1,5 +1,6 @@
 """A validated suite with its prompts and weights found: every identity that decides what can be reused."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,8 @@ __all__ = [
 
 # What a variant of a generator without weights gives as `model.weights`.
 NO_WEIGHTS = "none"
+# Bytes of a name that becomes part of a path; file systems take 255.
+_LONGEST_NAME = 200
 # Files of a weights folder that explain the weights and do not change images.
 NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png", "training.yaml", "provenance.json", "importance.png")
 
@@ -287,10 +290,33 @@ def _find_weights(variant: Variant, variants_dir: Path, hashes: HashCache) -> Ge
 
 def _resolve_benchmark(spec: BenchmarkSpec, tier: str) -> ResolvedBenchmark:
     benchmark = benchmarks.get(spec.name)
+    prompts = tuple(benchmark.prompts(tier))
+    _check_names(spec.name, prompts)
     return ResolvedBenchmark(
         name=spec.name,
-        prompts=tuple(benchmark.prompts(tier)),
+        prompts=prompts,
         images_per_prompt=spec.images_per_prompt or benchmark.default_images_per_prompt,
         metrics=tuple(metric.name for metric in spec.metric_specs) or tuple(benchmark.metric_names),
         choices=tuple(metric for metric in spec.metric_specs if metric.protocol or metric.parameters),
     )
+
+
+def _check_names(benchmark: str, prompts: Sequence[Prompt]) -> None:
+    """Raise `SuiteError` for a name that would lead out of the run directory, or that two prompts share."""
+    if not _is_path_name(benchmark):
+        raise SuiteError(f"the benchmark name {benchmark!r} cannot be the name of a folder")
+    for prompt in prompts:
+        if not _is_path_name(prompt.id):
+            raise SuiteError(
+                f"benchmark {benchmark!r}: the prompt id {prompt.id!r} cannot be the name of a folder"
+            )
+    repeated = [name for name, count in Counter(prompt.id for prompt in prompts).items() if count > 1]
+    if repeated:
+        raise SuiteError(f"benchmark {benchmark!r}: the prompt id {repeated[0]!r} appears twice")
+
+
+def _is_path_name(name: object) -> bool:
+    """One name without separators or a dot first; what is not printable is NUL, line ends and lone surrogates among others."""
+    if not isinstance(name, str) or not name or name.startswith(".") or not name.isprintable():
+        return False
+    return not {"/", "\\"} & set(name) and len(name.encode("utf-8")) <= _LONGEST_NAME

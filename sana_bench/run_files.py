@@ -9,9 +9,12 @@ from sana_bench import atomic
 from sana_bench.benchmarks.base import Prompt
 from sana_bench.errors import UsageError, nearest
 from sana_bench.fingerprint import short
-from sana_bench.results.store import Store
+from sana_bench.results.store import STORE_NAME, Store
 
-__all__ = ["RunFiles", "find_run", "image_path", "open_store"]
+__all__ = ["DEFAULT_OUTPUT", "RunFiles", "find_run", "image_path", "locate_run", "open_store"]
+
+#: The output folder where none is given.
+DEFAULT_OUTPUT = Path("results")
 
 
 def image_path(variant: str, variant_fingerprint: str, benchmark: str, prompt_id: str, index: int) -> Path:
@@ -72,6 +75,20 @@ def find_run(run: str, output: Path) -> RunFiles:
     runs = output / "runs"
     known = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
     raise UsageError(f"{run}: not a run directory, and {runs} has no such run{nearest(run, known)}")
+
+
+def locate_run(run: str, output: Path | None) -> tuple[RunFiles, Path]:
+    """Return the run that `run` names and the output folder whose store knows it.
+
+    `output` None stands for the output folder that a run directory lies in, and for `DEFAULT_OUTPUT` otherwise. Raises
+    `UsageError` as `find_run` does.
+    """
+    files = find_run(run, output or DEFAULT_OUTPUT)
+    if output is not None:
+        return files, output
+    runs = files.directory.resolve().parent
+    own = runs.name == "runs" and (runs.parent / STORE_NAME).is_file()
+    return files, runs.parent if own else DEFAULT_OUTPUT
 
 
 def open_store(output: Path) -> Store:

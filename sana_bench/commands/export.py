@@ -39,8 +39,14 @@ def _export(
         typer.Option(metavar="FOLDER", help="Write one run's DPG-Bench images as SANA's 2x2 grids."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of runs and of the result store.")
-    ] = Path("results"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder of runs and of the result store; default: that of a run directory, or results.",
+        ),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Write runs as flat tables; docs/results.md explains the columns."""
@@ -74,7 +80,11 @@ def _export(
 
 
 def _export_folders(
-    option: str, write: Callable[[str, Path, Path], list[Path]], runs: list[str], output: Path, to: Path
+    option: str,
+    write: Callable[[str, Path | None, Path], list[Path]],
+    runs: list[str],
+    output: Path | None,
+    to: Path,
 ) -> int:
     if len(runs) != 1:
         raise UsageError(f"export {option} needs the name of one run")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sana_bench.errors import UsageError
+from sana_bench.errors import IncompleteError, UsageError
 
 __all__ = ["register"]
 
@@ -37,8 +37,14 @@ def _rescore(
         typer.Option(min=0, max=10, metavar="X", help="Share of the sizes that offsets lose; 0.1."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of runs and of the result store.")
-    ] = Path("results"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder of runs and of the result store; default: that of a run directory, or results.",
+        ),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Judge a run's stored GenEval detections again, without running a network."""
@@ -60,5 +66,7 @@ def _rescore(
             interval = f"{summary.low:.3f} to {summary.high:.3f}"
             counts = "" if summary.complete else f", incomplete: {summary.n_samples}/{summary.n_expected}"
             print(f"{one.variant}  {one.protocol}  {summary.key}: {summary.value:.4f} ({interval}{counts})")
+        if not one.complete:
+            print(f"{one.variant}  {one.protocol}  is incomplete, as the run's own score is")
     print(f"rescored: {path}")
-    return 0 if all(summary.complete for one in done for summary in one.summaries) else 3
+    return 0 if all(one.complete for one in done) else IncompleteError.exit_code

@@ -13,7 +13,15 @@ import numpy as np
 
 from sana_bench import atomic
 from sana_bench.fingerprint import sha256_bytes
-from sana_bench.generators.base import Generator, OutOfMemoryError, Request, SampleError, TellsCost
+from sana_bench.generators.base import (
+    Generator,
+    OutOfMemoryError,
+    Request,
+    SampleError,
+    TellsCost,
+    TellsFormat,
+)
+from sana_bench.metrics.images import SOURCE_FORMAT
 from sana_bench.plan import CellPlan
 from sana_bench.resolve import Cell, SampleKey
 from sana_bench.results.schema import ImageRow
@@ -40,13 +48,21 @@ class Halved:
 
 
 @dataclass(frozen=True)
-class _Made:
-    """Images of one batch (None where the sample failed), what searches cost, and the seconds for each."""
+class _Image:
+    """One image with what its search cost and the format it was decoded from; no pixels where the sample failed."""
 
-    images: list[np.ndarray | None]
-    errors: list[str | None]
+    pixels: np.ndarray | None
+    error: str | None = None
+    search: dict[str, float] | None = None
+    source_format: str | None = None
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Images of one batch, and the seconds for each."""
+
+    images: list[_Image]
     seconds: float
-    searches: list[dict[str, float] | None]
 
 
 def generate_missing(
@@ -79,10 +95,10 @@ def generate_missing(
                     batch_size = max(1, min(batch_size, len(keys)) // 2)
                     yield Halved(batch_size, str(error))
                     continue
-                made = _Made([None], [f"out of memory with one image: {error}"], 0.0, [None])
+                made = _Made([_Image(None, f"out of memory with one image: {error}")], 0.0)
             position += len(keys)
             write = _writer(plan.cell, output, run_directory, made.seconds, len(keys), device)
-            jobs = zip(keys, made.images, made.errors, made.searches, strict=True)
+            jobs = zip(keys, made.images, strict=True)
             waiting.append([pool.submit(write, *job) for job in jobs if job[0].id in missing])
             while len(waiting) > _BATCHES_IN_FLIGHT or (waiting and all(job.done() for job in waiting[0])):
                 yield _finish(waiting.popleft())
@@ -92,40 +108,44 @@ def generate_missing(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def png_bytes(image: np.ndarray) -> bytes:
+def png_bytes(image: np.ndarray, source_format: str | None = None) -> bytes:
     """Encode a uint8 (height, width, 3) image; equal pixels give equal bytes.
 
-    Raises `SampleError` for any other array.
+    `source_format` is kept as a text chunk, see `sana_bench.metrics.images.source_format`. Raises `SampleError` for any other
+    array.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise SampleError(f"the generator gave {image.dtype} {image.shape} instead of a uint8 image")
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=3)
+    info = PngInfo()
+    if source_format is not None:
+        info.add_text(SOURCE_FORMAT, source_format)
+    Image.fromarray(image).save(buffer, "PNG", compress_level=3, pnginfo=info)
     return buffer.getvalue()
 
 
 def _make(cell: Cell, keys: Sequence[SampleKey], generator: Generator) -> _Made:
-    requests = [Request(key.prompt.text, cell.noise_seed(key), key.index) for key in keys]
+    requests = [Request(key.prompt.text, cell.noise_seed(key), key.index, key.prompt.id) for key in keys]
     started = time.perf_counter()
     try:
         images = _checked(generator.generate(requests), cell, len(requests))
     except SampleError as error:
         if len(keys) == 1:
-            return _Made([None], [str(error)], time.perf_counter() - started, [None])
+            return _Made([_Image(None, str(error))], time.perf_counter() - started)
     else:
         seconds = (time.perf_counter() - started) / len(keys)
         costs = [generator.cost(r) if isinstance(generator, TellsCost) else None for r in requests]
-        return _Made(list(images), [None] * len(keys), seconds, costs)
+        formats = [
+            generator.source_format(r) if isinstance(generator, TellsFormat) else None for r in requests
+        ]
+        made = zip(images, costs, formats, strict=True)
+        return _Made([_Image(pixels, None, cost, name) for pixels, cost, name in made], seconds)
     singles = [_make(cell, [key], generator) for key in keys]
     seconds = sum(single.seconds for single in singles) / len(singles)
-    return _Made(
-        [s.images[0] for s in singles],
-        [s.errors[0] for s in singles],
-        seconds,
-        [s.searches[0] for s in singles],
-    )
+    return _Made([single.images[0] for single in singles], seconds)
 
 
 def _checked(images: np.ndarray, cell: Cell, count: int) -> np.ndarray:
@@ -138,16 +158,14 @@ def _checked(images: np.ndarray, cell: Cell, count: int) -> np.ndarray:
 
 def _writer(
     cell: Cell, output: Path, run_directory: Path, seconds: float, batch_size: int, device: str
-) -> Callable[[SampleKey, np.ndarray | None, str | None, dict[str, float] | None], ImageRow]:
-    def write(
-        key: SampleKey, image: np.ndarray | None, error: str | None, search: dict[str, float] | None
-    ) -> ImageRow:
+) -> Callable[[SampleKey, _Image], ImageRow]:
+    def write(key: SampleKey, image: _Image) -> ImageRow:
         identity = (key.prompt.id, key.index, key.prompt_sha256)
-        if image is None:
+        if image.pixels is None:
             return ImageRow(
-                *identity, "failed", None, None, None, None, batch_size, device, error or "no image"
+                *identity, "failed", None, None, None, None, batch_size, device, image.error or "no image"
             )
-        content = png_bytes(image)
+        content = png_bytes(image.pixels, image.source_format)
         path = run_directory / cell.image_path(key)
         atomic.write_bytes(path, content)
         relative = path.relative_to(output).as_posix()
@@ -161,7 +179,7 @@ def _writer(
             batch_size,
             device,
             None,
-            search,
+            image.search,
         )
 
     return write

@@ -5,8 +5,9 @@ misses anything is computed whole, so that a number does not depend on where an 
 """
 
 import io
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ from sana_bench import atomic, metrics
 from sana_bench.benchmarks.base import Metric, Sample, ScoreRow, Summary
 from sana_bench.errors import BenchError
 from sana_bench.fingerprint import fingerprint, sha256_bytes, short
-from sana_bench.metrics.base import FeatureMetric
+from sana_bench.metrics.base import OVERALL, FeatureMetric
 from sana_bench.plan import CellPlan
 from sana_bench.resolve import SampleKey
 from sana_bench.results.schema import ImageRow, ScoreRecord
 from sana_bench.results.store import Store
 
-__all__ = ["Scorer", "metric_key"]
+__all__ = ["Scorer", "metric_key", "with_task_counts"]
 
 _CHUNK = 64
 
@@ -32,6 +33,20 @@ def metric_key(metric: Metric | FeatureMetric) -> str:
     return fingerprint(
         {"name": metric.name, "protocol": metric.protocol, "identity": metrics.identity(metric)}
     )
+
+
+def with_task_counts(summaries: Iterable[Summary], expected: Mapping[str, int]) -> list[Summary]:
+    """Summaries that say how many images were asked for of the task that they are about.
+
+    `expected` counts images by prompt tag. A metric is told the sum alone, and cannot know which task lacks some. The
+    overall number keeps that sum, and a key that is no tag what the metric made of it.
+    """
+    return [
+        replace(summary, n_expected=expected[summary.key])
+        if summary.key != OVERALL and summary.key in expected
+        else summary
+        for summary in summaries
+    ]
 
 
 @dataclass(frozen=True)
@@ -78,7 +93,7 @@ class Scorer:
         else:
             self._score_images(metric, key, items)
             summaries = metric.summarise(self._rows(key, items), plan.n_expected, self._seed)
-        return summaries
+        return with_task_counts(summaries, Counter(key.prompt.tag for key in plan.cell.benchmark.samples))
 
     def _items(self, plan: CellPlan) -> list[_Item]:
         return [

@@ -17,6 +17,7 @@ from sana_bench.generators.base import (
     SampleError,
     Stage,
     TellsCost,
+    TellsFormat,
 )
 from sana_bench.suite import Variant
 
@@ -30,6 +31,7 @@ __all__ = [
     "SampleError",
     "Stage",
     "TellsCost",
+    "TellsFormat",
     "build",
     "find",
     "is_plugin",
@@ -109,7 +111,7 @@ _GENERATORS: dict[str, _Registration] = {
     "sana": _Registration("sana@2", _build_sana, _find_sana),
     "diffusers": _Registration("diffusers@1", _build_diffusers, _find_diffusers),
     "best_of_n": _Registration("best_of_n@1", _build_best_of_n, _find_best_of_n),
-    "images": _Registration("images@1", _build_images, _find_images),
+    "images": _Registration("images@2", _build_images, _find_images),
 }
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "SampleError",
     "Stage",
     "TellsCost",
+    "TellsFormat",
 ]
 
 
@@ -53,11 +54,15 @@ class GeneratorSpec:
 
 @dataclass(frozen=True)
 class Request:
-    """One image to make: the prompt, the seed that its initial noise is drawn from, and which of the prompt's images."""
+    """One image to make: the prompt, the seed that its initial noise is drawn from, and which of the prompt's images.
+
+    `prompt_id` is the benchmark's name of the prompt, which tells prompts of equal text apart; empty where there is none.
+    """
 
     prompt: str
     noise_seed: int
     index: int = 0
+    prompt_id: str = ""
 
 
 class Generator(Protocol):
@@ -96,6 +101,15 @@ class TellsCost(Protocol):
 
     def cost(self, request: Request) -> dict[str, float] | None:
         """What the image of a request of the last call cost; None where that is counted with another image."""
+        ...
+
+
+@runtime_checkable
+class TellsFormat(Protocol):
+    """A generator that hands out images of files."""
+
+    def source_format(self, request: Request) -> str | None:
+        """`jpeg` where the image of a request was decoded from a JPEG, so that no metric compresses it again; else None."""
         ...
 
 

@@ -22,6 +22,7 @@ from sana_bench.generators.base import (
     PreparesPrompts,
     Request,
     SampleError,
+    TellsFormat,
 )
 from sana_bench.generators.judges import Judge, build_judge
 from sana_bench.generators.noise import candidate_seed
@@ -46,6 +47,11 @@ class _Job:
     folder: Path | None
     search: Search
     images: dict[int, np.ndarray] = field(default_factory=dict)
+    prompt_id: str = ""
+
+    def request(self, number: int) -> Request:
+        """What the wrapped generator is asked for as a candidate."""
+        return Request(self.prompt, candidate_seed(self.seed, number), number, self.prompt_id)
 
 
 class BestOfN:
@@ -82,6 +88,14 @@ class BestOfN:
         search = self._recent.get((request.prompt, request.noise_seed))
         return asdict(search.cost) if search is not None else None
 
+    def source_format(self, request: Request) -> str | None:
+        """What the wrapped generator says of the winner's file."""
+        search = self._recent.get((request.prompt, request.noise_seed))
+        if search is None or not isinstance(self._inner, TellsFormat):
+            return None
+        job = _Job(request.prompt, request.noise_seed, None, search, prompt_id=request.prompt_id)
+        return self._inner.source_format(job.request(search.winners[request.index % self._spec.keep]))
+
     def prepare(self, prompt: str) -> None:
         """Let the wrapped generator encode a prompt."""
         if isinstance(self._inner, PreparesPrompts):
@@ -99,7 +113,7 @@ class BestOfN:
             if key not in jobs:
                 folder = self._search_folder(*key)
                 known = self._recent.get(key) or (load_search(folder) if folder is not None else Search())
-                jobs[key] = _Job(*key, folder, known)
+                jobs[key] = _Job(*key, folder, known, prompt_id=request.prompt_id)
         self._complete([job for job in jobs.values() if not job.search.winners])
         self._recent = {key: job.search for key, job in jobs.items()}
         images = []
@@ -153,7 +167,7 @@ class BestOfN:
 
     def _make(self, pairs: list[tuple[_Job, int]]) -> list[np.ndarray | None]:
         """Return each candidate's image; None for one that cannot be made even alone."""
-        requests = [Request(job.prompt, candidate_seed(job.seed, number), number) for job, number in pairs]
+        requests = [job.request(number) for job, number in pairs]
         try:
             return list(self._counted(requests))
         except OutOfMemoryError:

@@ -1,11 +1,15 @@
 """Images that exist already, from any model: a folder in GenEval's layout, or with a manifest.
 
-GenEval's layout is `00000/metadata.jsonl` with the prompt beside `00000/samples/*.png`. The manifest is `manifest.jsonl`,
-one object a line: `{"prompt": "a photo of a bench", "index": 0, "file": "bench-0.png"}`; paths are relative to the folder.
+GenEval's layout is `00000/metadata.jsonl` with the prompt beside `00000/samples/00000.png`, `00001.png`, ..: the number of the
+folder is the prompt's id, that of the file the sample index. The manifest is `manifest.jsonl`, one object a line:
+`{"id": "00000", "prompt": "a photo of a bench", "index": 0, "file": "bench-0.png"}`; paths are relative to the folder, and
+without `id` images are found by the prompt's text.
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +18,34 @@ from sana_bench.assets import resolve_folder
 from sana_bench.errors import AssetError, SuiteError
 from sana_bench.generators.base import GeneratorSpec, Request, SampleError
 from sana_bench.generators.settings import refuse_sana_settings
-from sana_bench.metrics.images import ImageError, load_image
+from sana_bench.metrics.images import ImageError, load_image, source_format
 from sana_bench.suite import Variant
 
-__all__ = ["MANIFEST", "ImageFolder", "find_folder", "read_folder"]
+__all__ = ["MANIFEST", "ImageFolder", "ImageName", "bounded", "find_folder", "find_name", "read_folder"]
 
 MANIFEST = "manifest.jsonl"
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# What the official evaluator takes for an image and for the folder of a prompt.
+_IMAGE, _FOLDER = re.compile(r"[0-9]+\.png"), re.compile(r"[0-9]+")
+# Problems that one message names; the rest is counted.
+_NAMED = 20
+
+
+@dataclass(frozen=True)
+class ImageName:
+    """Which sample a file is: the prompt's id (None where the folder does not say), its text, and the sample index."""
+
+    prompt_id: str | None
+    text: str
+    index: int
+
+    def __str__(self) -> str:
+        prompt = repr(self.text) if self.prompt_id is None else f"prompt {self.prompt_id}"
+        return f"image {self.index} of {prompt}"
+
+
+# Where a message says that an image was found, which sample it is, and its path.
+_Entry = tuple[str, ImageName, Path]
 
 
 def find_folder(variant: Variant, relative_to: Path) -> Path:
@@ -36,20 +61,29 @@ def find_folder(variant: Variant, relative_to: Path) -> Path:
     return folder
 
 
-def read_folder(folder: Path) -> dict[tuple[str, int], Path]:
-    """Return the image files of a folder by (prompt, index).
+def read_folder(folder: Path) -> dict[ImageName, Path]:
+    """Return the image files of a folder.
 
-    Raises `AssetError` naming file and line for a broken manifest, an image named twice or outside the folder.
+    Raises `AssetError` naming file and line for a broken manifest or an image outside the folder, and with a list of them for
+    images that are named twice, files that stand for several images, and images that GenEval's layout does not take.
     """
-    entries = _manifest(folder) if (folder / MANIFEST).is_file() else _geneval_layout(folder)
-    found: dict[tuple[str, int], Path] = {}
-    for where, key, path in entries:
-        if key in found:
-            raise AssetError(f"{where}: image {key[1]} of {key[0]!r} appears twice")
-        found[key] = path
-    if not found:
+    entries = list(_manifest(folder) if (folder / MANIFEST).is_file() else _geneval_layout(folder))
+    if not entries:
         raise AssetError(f"{folder}: no {MANIFEST}, and no 00000/metadata.jsonl with samples")
-    return found
+    _refuse_repeats(entries)
+    return {name: path for _, name, path in entries}
+
+
+def find_name(files: Mapping[ImageName, Path], prompt_id: str, text: str, index: int) -> ImageName | None:
+    """The name of a sample's image in a folder: by id and text where the folder gives ids, by text otherwise."""
+    names = ImageName(prompt_id, text, index), ImageName(None, text, index)
+    return next((name for name in names if name in files), None)
+
+
+def bounded(problems: Sequence[str]) -> str:
+    """Problems in one line, long lists cut."""
+    rest = [f"and {len(problems) - _NAMED} more"] if len(problems) > _NAMED else []
+    return "; ".join([*problems[:_NAMED], *rest])
 
 
 class ImageFolder:
@@ -64,8 +98,17 @@ class ImageFolder:
         """Return uint8 images (batch, height, width, 3)."""
         return np.stack([self._load(request) for request in requests])
 
+    def source_format(self, request: Request) -> str | None:
+        """See `sana_bench.generators.TellsFormat`."""
+        path = self._path(request)
+        return source_format(path) if path is not None else None
+
+    def _path(self, request: Request) -> Path | None:
+        name = find_name(self._files, request.prompt_id, request.prompt, request.index)
+        return self._files[name] if name is not None else None
+
     def _load(self, request: Request) -> np.ndarray:
-        path = self._files.get((request.prompt, request.index))
+        path = self._path(request)
         if path is None:
             raise SampleError(f"{self._folder} has no image {request.index} of {request.prompt!r}")
         try:
@@ -80,34 +123,72 @@ class ImageFolder:
         return image
 
 
-def _manifest(folder: Path) -> Iterator[tuple[str, tuple[str, int], Path]]:
-    manifest = folder / MANIFEST
+def _refuse_repeats(entries: Sequence[_Entry]) -> None:
+    """Refuse images and files that appear twice: either would count for more than it is."""
+    names: set[ImageName] = set()
+    files: dict[Path, ImageName] = {}
+    problems, advice = [], ""
+    for where, name, path in entries:
+        first = files.setdefault(path.resolve(), name)
+        if name in names:
+            problems.append(f"{where}: {name} appears twice")
+            if name.prompt_id is None:
+                advice = " (prompts of equal text are told apart by the key id)"
+        elif first != name:
+            problems.append(f"{where}: {name} names the same file as {first}")
+        names.add(name)
+    if problems:
+        raise AssetError(bounded(problems) + advice)
+
+
+def _manifest(folder: Path) -> Iterator[_Entry]:
+    manifest, root = folder / MANIFEST, folder.resolve()
     for number, data in _json_lines(manifest):
         where = f"{manifest}:{number}"
         prompt, file = data.get("prompt"), data.get("file")
         if not isinstance(prompt, str) or not isinstance(file, str):
             raise AssetError(f"{where}: expected prompt and file as text")
+        prompt_id = data.get("id")
+        if "id" in data and (not isinstance(prompt_id, str) or not prompt_id):
+            raise AssetError(f"{where}: expected id as text, the prompt's id in the benchmark")
         index = data.get("index", 0)
         # JSON's true is a Python int.
         if isinstance(index, bool) or not isinstance(index, int) or index < 0:
             raise AssetError(f"{where}: expected index as a whole number from 0")
         path = folder / file
-        if not path.resolve().is_relative_to(folder.resolve()):
+        if "\0" in file or not path.resolve().is_relative_to(root):
             raise AssetError(f"{where}: {file!r} lies outside the folder")
-        yield where, (prompt, index), path
+        yield where, ImageName(prompt_id if isinstance(prompt_id, str) else None, prompt, index), path
 
 
-def _geneval_layout(folder: Path) -> Iterator[tuple[str, tuple[str, int], Path]]:
-    for directory in sorted(path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()):
+def _geneval_layout(folder: Path) -> Iterator[_Entry]:
+    """The images of GenEval's layout, which are those that the official evaluator reads; other files count for nothing."""
+    directories = [path for path in folder.iterdir() if path.is_dir() and _FOLDER.fullmatch(path.name)]
+    foreign: list[str] = []
+    for directory in sorted(directories, key=lambda path: (int(path.name), path.name)):
         metadata = directory / "metadata.jsonl"
         if not metadata.is_file():
             raise AssetError(f"{metadata} is missing")
         prompt = next(_json_lines(metadata), (1, {}))[1].get("prompt")
         if not isinstance(prompt, str):
             raise AssetError(f"{metadata}:1: no prompt")
-        files = [path for path in (directory / "samples").glob("*") if path.suffix.lower() in _SUFFIXES]
-        for index, path in enumerate(sorted(files)):
-            yield str(path), (prompt, index), path
+        files = sorted((directory / "samples").glob("*"))
+        images = [path for path in files if _IMAGE.fullmatch(path.name)]
+        indices = {int(path.stem) for path in images}
+        foreign += [str(path) for path in files if _stands_for_another(path, indices)]
+        for path in sorted(images, key=lambda path: int(path.stem)):
+            name = ImageName(f"{int(directory.name):05d}", prompt, int(path.stem))
+            yield str(path), name, path
+    if foreign:
+        raise AssetError(
+            f"GenEval's layout takes NUMBER.png alone (other files: name them in {MANIFEST}), found {bounded(foreign)}"
+        )
+
+
+def _stands_for_another(path: Path, indices: set[int]) -> bool:
+    """Whether a file looks like the image of a sample that has no PNG."""
+    is_image = path.suffix.lower() in _SUFFIXES and _FOLDER.fullmatch(path.stem) is not None
+    return is_image and int(path.stem) not in indices
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:

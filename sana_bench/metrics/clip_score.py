@@ -57,7 +57,10 @@ class ClipScore:
         ]
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
-        """Mean over all images and over each task's, with 95 % bootstrap intervals clustered by prompt."""
+        """Mean over all images and over each task's, with 95 % bootstrap intervals clustered by prompt.
+
+        Every task counts all missing samples as its own, as in `sana_bench.metrics.geneval.summarise`.
+        """
         check_rows(self.name, rows, n_expected)
         tags = list(dict.fromkeys(row.tag for row in sorted(rows, key=lambda row: row.sample_id)))
         n_missing = n_expected - len(rows)

@@ -16,6 +16,8 @@ TASKS = ("single_object", "two_object", "counting", "colors", "position", "color
 MICRO, OFFICIAL, SANA, HUB = (f"geneval/{name}@1" for name in ("micro", "official", "sana", "hf-detector"))
 PROTOCOLS = {"micro": (MICRO,), "full": (OFFICIAL, SANA, HUB)}
 
+# What a reader must know beside the number of a protocol.
+_NOTES = {HUB: "approximation of geneval/official@1: another training run of the detector"}
 # Images that are held in memory at once with the masks found in them.
 _IMAGES_AT_ONCE = 16
 
@@ -106,14 +108,15 @@ class GenEvalMetric:
 def summarise(protocol: str, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
     """Overall (unweighted mean of task rates) and each task, with 95 % intervals clustered by prompt.
 
-    How the missing samples of an incomplete set spread over tasks is not known here, so every task is
-    then marked as lacking all of them.
+    How the missing samples of an incomplete set spread over tasks is not known here: every task counts all of them as its
+    own until the caller, who knows the prompts, puts in what was asked for (`with_task_counts` of the scoring).
     """
     check_rows(GenEvalMetric.name, rows, n_expected)
     tags = _task_order(row.tag for row in rows)
     n_missing = n_expected - len(rows)
     tasks = [[row for row in rows if row.tag == tag] for tag in tags]
-    overall = _summary(protocol, OVERALL, rows, n_expected, seed, note=_official_shares(rows, tags))
+    notes = [note for note in (_NOTES.get(protocol, ""), _official_shares(rows, tags)) if note]
+    overall = _summary(protocol, OVERALL, rows, n_expected, seed, note="; ".join(notes))
     return [overall] + [
         _summary(protocol, tag, of_task, len(of_task) + n_missing, seed)
         for tag, of_task in zip(tags, tasks, strict=True)

@@ -11,6 +11,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sana_bench.errors import BenchError
 
+#: Text chunk of a stored PNG that names the format its pixels were decoded from.
+SOURCE_FORMAT = "source-format"
+
 # What Pillow raises on damaged files, besides OSError: chunk errors, bad headers and absurd sizes.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -51,6 +54,24 @@ def load_image(path: Path) -> NDArray[np.uint8]:
         raise ImageError(path, "not an image or damaged at its start") from None
     except _DAMAGE as error:
         raise ImageError(path, f"damaged image ({error})") from None
+
+
+def source_format(path: Path) -> str | None:
+    """`jpeg` where the pixels of a file come from a JPEG: it is one, or a stored PNG that says so by `SOURCE_FORMAT`.
+
+    None for everything else, and for a file that cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+        if start.startswith(b"\xff\xd8\xff"):
+            return "jpeg"
+        if start != b"\x89PNG\r\n\x1a\n":
+            return None
+        with Image.open(path) as image:
+            return "jpeg" if image.info.get(SOURCE_FORMAT) == "jpeg" else None
+    except _DAMAGE:
+        return None
 
 
 def load_batch(paths: list[Path]) -> NDArray[np.uint8]:

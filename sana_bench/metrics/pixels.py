@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sana_bench.metrics.images import load_image
+from sana_bench.metrics.images import load_image, source_format
 
 __all__ = [
     "CLIP_MEAN",
@@ -20,7 +20,6 @@ __all__ = [
     "batches",
     "clip_pixels",
     "crop_resized",
-    "is_jpeg",
     "load_preset",
     "prefetch",
 ]
@@ -34,15 +33,6 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def is_jpeg(path: Path) -> bool:
-    """Whether the file says of itself that it is a JPEG; a file that cannot be read is not."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(3) == b"\xff\xd8\xff"
-    except OSError:
-        return False
-
-
 def as_jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The image after Pillow's default JPEG: quality 75, chroma halved both ways (4:2:0)."""
     buffer = BytesIO()
@@ -54,11 +44,13 @@ def as_jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def load_preset(path: Path, codec: str) -> NDArray[np.uint8]:
     """Read an image, (height, width, 3); `codec: jpeg` sends what is no JPEG yet through one of quality 75.
 
+    A stored PNG whose pixels were decoded from a JPEG counts as one: no image is compressed twice.
+
     Raises:
         ImageError: the file is missing or damaged.
     """
     image = load_image(path)
-    return as_jpeg(image) if codec == "jpeg" and not is_jpeg(path) else image
+    return as_jpeg(image) if codec == "jpeg" and source_format(path) != "jpeg" else image
 
 
 def crop_resized(image: NDArray[np.uint8], size: int, resample: Image.Resampling) -> NDArray[np.uint8]:

@@ -50,7 +50,7 @@ class Subject:
         return self._request(samples[position % len(samples)])
 
     def _request(self, key: SampleKey) -> Request:
-        return Request(key.prompt.text, self.plan.cell.noise_seed(key), key.index)
+        return Request(key.prompt.text, self.plan.cell.noise_seed(key), key.index, key.prompt.id)
 
     def warm_up(self, count: int) -> None:
         """Make images that nobody times."""

@@ -12,7 +12,7 @@ from sana_bench import benchmarks
 from sana_bench.cli import execute
 from sana_bench.errors import IncomparableError, IncompleteError, UsageError
 from sana_bench.fingerprint import file_sha256, judged_sha256
-from sana_bench.generators.image_folder import read_folder
+from sana_bench.generators.image_folder import ImageName, read_folder
 from sana_bench.geneval_runs import export_official, rescore, stored_cells
 from sana_bench.metrics.base import Prompt, Sample
 from sana_bench.metrics.geneval import GenEvalMetric, judge, rules_of
@@ -55,8 +55,11 @@ class Scripted:
         return {"backend": "scripted"}
 
 
-def make_run(output: Path, protocol="geneval/official@1") -> RunFiles:
-    """A finished run of two images a prompt, as the runner leaves it."""
+def make_run(output: Path, protocol="geneval/official@1", lost=(), marked=False) -> RunFiles:
+    """A finished run of two images a prompt, as the runner leaves it; samples of `lost` have no image.
+
+    `marked` is a run whose folder of images held some that nobody asked for.
+    """
     files = RunFiles(output / "runs" / RUN)
     files.directory.mkdir(parents=True)
     files.suite.write_text(
@@ -67,6 +70,8 @@ def make_run(output: Path, protocol="geneval/official@1") -> RunFiles:
     images, scores, rows = [], [], []
     for place, (prompt, case) in enumerate(zip(prompts(), CASES, strict=True)):
         for index, detections in enumerate(case[3]):
+            if f"{prompt.id}/{index:05d}" in lost:
+                continue
             path = files.directory / "images" / prompt.id / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (8, 8), (place, index, 0)).save(path)
@@ -83,14 +88,15 @@ def make_run(output: Path, protocol="geneval/official@1") -> RunFiles:
         store.put_images("key", RUN, images, "2026-01-01", session)
         store.put_metric("m", "geneval", protocol, metric.identity())
         store.put_scores("m", scores, session)
-        summaries = metric.summarise(rows, len(rows), seed=7)
+        summaries = metric.summarise(rows, len(rows) + len(lost), seed=7)
         store.put_summaries(
             RUN,
             ["v"],
             [
                 SummaryRecord(
                     "v", "geneval", "geneval", one.key, "m", "key", one.protocol, one.value, one.low, one.high,
-                    one.n_samples, one.n_expected, one.n_prompts, one.unit, True, one.note, one.complete,
+                    one.n_samples, one.n_expected, one.n_prompts, one.unit, True, one.note,
+                    one.complete and not marked,
                 )
                 for one in summaries
             ],
@@ -176,7 +182,9 @@ def test_the_official_folder_holds_our_numbers_and_can_be_read_again(output, tmp
     (folder,) = export_official(RUN, output, tmp_path / "official")
     assert official_summary(folder / "results.jsonl") == stored(output)[0]
     images = read_folder(folder)
-    assert set(images) == {(prompt.text, index) for prompt in prompts() for index in (0, 1)}
+    assert set(images) == {
+        ImageName(prompt.id, prompt.text, index) for prompt in prompts() for index in (0, 1)
+    }
     metadata = json.loads((folder / "00001/metadata.jsonl").read_text())
     assert metadata == prompts()[1].metadata
     first = json.loads((folder / "results.jsonl").read_text().splitlines()[2])
@@ -200,7 +208,10 @@ def test_a_lost_image_and_an_old_folder_are_refused(output, tmp_path):
     image.unlink()
     with pytest.raises(IncompleteError, match="is gone"):
         export_official(RUN, output, tmp_path / "official")
-    assert list((tmp_path / "official").iterdir()) == []
+    assert not (tmp_path / "official").exists()
+    image.write_bytes(kept[:-1])
+    with pytest.raises(IncompleteError, match=r"1\.png is not the image that was scored"):
+        export_official(RUN, output, tmp_path / "official")
     image.write_bytes(kept)
     export_official(RUN, output, tmp_path / "official")
     with pytest.raises(UsageError, match="exists already"):
@@ -221,3 +232,70 @@ def test_the_commands_print_one_line_a_number(output, tmp_path, capsys):
 def test_official_prompt_ids_are_the_official_folder_names():
     ids = [prompt.id for prompt in benchmarks.get("geneval").prompts("full")]
     assert ids == [f"{line:05d}" for line in range(553)]
+
+
+def test_an_incomplete_run_is_not_exported(tmp_path, capsys):
+    """The official summary knows no marks: what it is given must be whole."""
+    make_run(tmp_path, lost=("00000/00001", "00002/00000"))
+    command = ["export", RUN, "--geneval", str(tmp_path / "official"), "-o", str(tmp_path)]
+    assert execute(command) == 3
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [
+        "geneval / v cannot be exported:",
+        "  sample 00000/00001 has no scored image",
+        "  sample 00002/00000 has no scored image",
+    ]
+    assert "sample 00000/00001 has no scored image, and 1 more; run the suite again" in printed.err
+    assert not (tmp_path / "official").exists()
+
+
+def test_a_score_that_is_marked_for_surplus_images_stays_marked(tmp_path, capsys):
+    make_run(tmp_path, marked=True)
+    with pytest.raises(IncompleteError, match="the run marks the score of v as incomplete"):
+        export_official(RUN, tmp_path, tmp_path / "official")
+    assert execute(["rescore", RUN, "--protocol", "geneval/sana@1", "-o", str(tmp_path)]) == 3
+    assert "is incomplete, as the run's own score is" in capsys.readouterr().out
+    (path,) = tmp_path.glob("runs/*/rescored/*.json")
+    assert json.loads(path.read_text())[0]["complete"] is False
+
+
+def test_variants_without_a_score_are_named(output, tmp_path):
+    files = RunFiles(output / "runs" / RUN)
+    described = yaml.safe_load(files.suite.read_text())
+    files.suite.write_text(yaml.safe_dump({**described, "variants": [{"name": "v"}, {"name": "w"}]}))
+    with pytest.raises(IncompleteError, match=r"no score of w; .*official has v alone"):
+        export_official(RUN, output, tmp_path / "official")
+    assert (tmp_path / "official/v/results.jsonl").is_file()
+
+
+def test_rescored_tasks_lack_their_own_images_alone(tmp_path, capsys):
+    make_run(tmp_path, lost=("00000/00001",))
+    done, _ = rescore(RUN, tmp_path, "geneval/sana@1", {})
+    assert {summary.key: (summary.n_samples, summary.n_expected) for summary in done[0].summaries} == {
+        "overall": (5, 6), "single_object": (1, 2), "counting": (2, 2), "colors": (2, 2),
+    }  # fmt: skip
+    assert execute(["rescore", RUN, "--protocol", "geneval/sana@1", "-o", str(tmp_path)]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("incomplete: ")[2] for line in lines[:4]] == ["5/6)", "1/2)", "", ""]
+
+
+def test_a_run_directory_brings_its_own_store(output, tmp_path, capsys, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    directory = str(output / "runs" / RUN)
+    assert execute(["rescore", directory, "--protocol", "geneval/sana@1"]) == 0
+    assert execute(["export", directory, "--geneval", "official"]) == 0
+    assert (here / "official/v/results.jsonl").is_file()
+    # A folder that is given wins, and names still start from the default.
+    assert execute(["rescore", directory, "--threshold", "0.5", "-o", "elsewhere"]) == 2
+    assert "--output elsewhere: there is no result store" in capsys.readouterr().err
+    monkeypatch.chdir(output)
+    assert execute(["rescore", RUN, "--threshold", "0.5"]) == 2
+    assert "results/runs has no such run" in capsys.readouterr().err
+
+
+def test_runs_of_two_folders_are_not_exported_together(tmp_path, capsys):
+    directories = [str(make_run(tmp_path / name).directory) for name in ("a", "b")]
+    assert execute(["export", *directories, "--to", str(tmp_path / "tables")]) == 2
+    assert "export them one by one" in capsys.readouterr().err

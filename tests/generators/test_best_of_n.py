@@ -234,6 +234,28 @@ def test_too_large_a_batch_is_halved():
         search(Painter(largest=0)).generate([Request("a", 4, 0)])
 
 
+def test_the_wrapped_generator_is_told_the_prompt_and_says_what_the_winner_was():
+    class Files(Painter):
+        ids: frozenset[str] = frozenset()
+
+        def generate(self, requests):
+            self.ids |= {request.prompt_id for request in requests}
+            return super().generate(requests)
+
+        def source_format(self, request):
+            return f"{request.prompt_id}: {request.noise_seed}, {request.index}"
+
+    files, request = Files(), Request("a", 4, 0, "00007")
+    generator = search(files, candidates=8)
+    images = generator.generate([request])
+    (winner,) = [n for n in range(8) if np.array_equal(paint(candidate_seed(4, n)), images[0])]
+    assert generator.source_format(request) == f"00007: {candidate_seed(4, winner)}, {winner}"
+    assert files.ids == {"00007"}
+    painter = search(Painter(), candidates=8)
+    painter.generate([request])
+    assert painter.source_format(request) is None
+
+
 def test_a_candidate_that_cannot_be_made_loses():
     painter = Painter(broken={candidate_seed(4, 2)})
     images = search(painter, candidates=4).generate([Request("a", 4, 0)])

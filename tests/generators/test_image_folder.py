@@ -8,12 +8,15 @@ import pytest
 from PIL import Image
 
 from sana_bench.benchmarks.geneval import GenEval
+from sana_bench.catalogue import catalogue
 from sana_bench.cli import execute
 from sana_bench.errors import AssetError
-from sana_bench.generators.image_folder import MANIFEST, read_folder
+from sana_bench.generators.base import GeneratorSpec, Request
+from sana_bench.generators.image_folder import MANIFEST, ImageFolder, ImageName, find_name, read_folder
 from sana_bench.micro.captions import scene_for
 from sana_bench.micro.renderer import render
 from sana_bench.results.store import Store
+from sana_bench.suite import load_variant
 
 LIMIT = 24
 
@@ -48,7 +51,8 @@ def write_manifest(folder: Path, count: int) -> None:
     spread = [group[turn] for turn in range(count) for group in by_tag.values() if turn < len(group)]
     for i, prompt in enumerate(spread[:count]):
         Image.fromarray(render(scene_for(prompt.metadata, rng))).save(folder / f"{i}.png")
-        lines.append(json.dumps({"prompt": prompt.text, "index": 0, "file": f"{i}.png"}))
+        # The micro prompts repeat texts.
+        lines.append(json.dumps({"id": prompt.id, "prompt": prompt.text, "index": 0, "file": f"{i}.png"}))
     (folder / MANIFEST).write_text("\n".join(lines) + "\n")
 
 
@@ -101,8 +105,64 @@ def test_genevals_own_layout(tmp_path):
             Image.new("RGB", (4, 4)).save(samples / f"{i:05d}.png")
         (samples / "notes.txt").write_text("not an image")
     found = read_folder(tmp_path)
-    assert sorted(found) == [("a bench", 0), ("a bench", 1), ("two cats", 0), ("two cats", 1)]
-    assert found[("two cats", 1)].name == "00001.png"
+    names = [
+        ImageName(f"0000{line}", text, i) for line, text in enumerate(("a bench", "two cats")) for i in (0, 1)
+    ]
+    assert list(found) == names
+    assert found[names[3]] == tmp_path / "00001/samples/00001.png"
+
+
+def write_layout(folder: Path, *files: str, prompt: str = "a bench", name: str = "00000") -> Path:
+    """One prompt in GenEval's layout with image files of these names."""
+    samples = folder / name / "samples"
+    samples.mkdir(parents=True)
+    (folder / name / "metadata.jsonl").write_text(json.dumps({"prompt": prompt}))
+    for file in files:
+        Image.new("RGB", (4, 4)).save(samples / file)
+    return samples
+
+
+def test_the_number_of_a_file_is_its_index_as_for_the_official_evaluator(tmp_path):
+    samples = write_layout(tmp_path, "00000.png", "00003.png", "2.png", "10.png", "thumb.jpg", "00003.jpg")
+    (samples / "00001.txt").write_text("no image")
+    found = read_folder(tmp_path)
+    # 00001 is missing and nothing takes its place; 10 comes after 3.
+    assert [(name.index, path.name) for name, path in found.items()] == [
+        (0, "00000.png"), (2, "2.png"), (3, "00003.png"), (10, "10.png"),
+    ]  # fmt: skip
+
+
+def test_an_image_that_genevals_layout_does_not_take_is_not_left_out_silently(tmp_path):
+    samples = write_layout(tmp_path, "00000.png", "00001.jpg")
+    (samples / "00002.PNG").write_bytes((samples / "00000.png").read_bytes())
+    with pytest.raises(AssetError, match=r"NUMBER\.png alone .*00000/samples/00001\.jpg; .*/00002\.PNG$"):
+        read_folder(tmp_path)
+
+
+def test_two_files_or_folders_of_one_number_are_refused(tmp_path):
+    write_layout(tmp_path, "00000.png", "0.png")
+    write_layout(tmp_path, "00000.png", name="0")
+    with pytest.raises(AssetError) as refused:
+        read_folder(tmp_path)
+    assert str(refused.value).count("image 0 of prompt 00000 appears twice") == 2
+
+
+def test_prompts_of_equal_text_are_told_apart_by_their_ids(tmp_path):
+    entries = [
+        {"id": "00000", "prompt": "a", "file": "x.png"},
+        {"id": "00001", "prompt": "a", "file": "y.png"},
+        {"prompt": "b", "file": "z.png"},
+    ]
+    (tmp_path / MANIFEST).write_text("\n".join(map(json.dumps, entries)))
+    files = read_folder(tmp_path)
+
+    def file(prompt_id: str, text: str) -> str | None:
+        name = find_name(files, prompt_id, text, 0)
+        return files[name].name if name is not None else None
+
+    assert (file("00000", "a"), file("00001", "a"), file("00007", "b")) == ("x.png", "y.png", "z.png")
+    # Neither an id of its own nor the id of another text will do.
+    assert (file("00002", "a"), file("00000", "c"), file("", "a")) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +177,21 @@ def test_genevals_own_layout(tmp_path):
             '{"prompt": "a", "file": "x.png"}\n{"prompt": "a", "file": "y.png"}',
             ":2: image 0 of 'a' appears twice",
         ),
+        ('{"prompt": "a", "file": "x\\u0000.png"}', "lies outside the folder"),
+        ('{"id": 5, "prompt": "a", "file": "x.png"}', ":1: expected id as text"),
+        ('{"id": "", "prompt": "a", "file": "x.png"}', ":1: expected id as text"),
+        (
+            '{"id": "5", "prompt": "a", "file": "x.png"}\n{"id": "5", "prompt": "a", "file": "y.png"}',
+            ":2: image 0 of prompt 5 appears twice",
+        ),
+        (
+            '{"prompt": "a", "file": "x.png"}\n{"prompt": "a", "file": "y.png"}',
+            "prompts of equal text are told apart by the key id",
+        ),
+        (
+            '{"prompt": "a", "file": "x.png"}\n{"prompt": "b", "file": "./x.png"}',
+            ":2: image 0 of 'b' names the same file as image 0 of 'a'",
+        ),
         ("", "no manifest.jsonl, and no"),
     ],
 )
@@ -130,3 +205,67 @@ def test_broken_manifests(tmp_path, text, message):
 def test_a_folder_without_anything(tmp_path):
     with pytest.raises(AssetError, match=r"no manifest\.jsonl"):
         read_folder(tmp_path)
+
+
+def test_every_repeat_is_listed_and_a_long_list_cut(tmp_path):
+    lines = [json.dumps({"prompt": f"p{i % 30}", "file": f"{i}.png"}) for i in range(60)]
+    (tmp_path / MANIFEST).write_text("\n".join(lines))
+    with pytest.raises(AssetError) as refused:
+        read_folder(tmp_path)
+    message = str(refused.value)
+    assert message.count("appears twice") == 20
+    assert ":31: image 0 of 'p0' appears twice; " in message
+    assert "; and 10 more" in message
+    assert "\n" not in message
+
+
+def test_the_generator_asks_by_id_and_tells_jpegs_from_others(tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (8, 8, 3), dtype=np.uint8) for _ in range(2)]
+    Image.fromarray(pictures[0]).save(tmp_path / "x.png")
+    Image.fromarray(pictures[1]).save(tmp_path / "y.jpg")
+    entries = [{"id": str(i), "prompt": "a", "file": file} for i, file in enumerate(("x.png", "y.jpg"))]
+    (tmp_path / MANIFEST).write_text("\n".join(map(json.dumps, entries)))
+    path = tmp_path / "mine.yaml"
+    path.write_text(VARIANT.replace("../../images", str(tmp_path)).replace("64", "8"))
+    generator = ImageFolder(GeneratorSpec(load_variant(path, catalogue()), tmp_path, "sha"))
+    requests = [Request("a", 1, 0, str(i)) for i in range(3)]
+    images = generator.generate(requests[:2])
+    assert np.array_equal(images[0], pictures[0])
+    assert np.array_equal(images[1], np.asarray(Image.open(tmp_path / "y.jpg")))
+    assert [generator.source_format(request) for request in requests] == [None, "jpeg", None]
+
+
+def test_an_exported_folder_gives_the_same_images_again(suite, tmp_path, capsys):
+    """The micro prompts repeat texts: only their ids tell the images of an export apart."""
+    prompts = GenEval().prompts("micro")
+    assert len({prompt.text for prompt in prompts}) < len(prompts)
+    write_manifest(tmp_path / "images", len(prompts))
+    assert run(suite) == 0
+    (first,) = (tmp_path / "results/runs").iterdir()
+    assert execute(["export", str(first), "--geneval", str(tmp_path / "official")]) == 0
+    assert execute(["export", str(first), "--format", "json", "--to", str(tmp_path / "tables")]) == 0
+    (tmp_path / "images").rename(tmp_path / "old")
+    (tmp_path / "official/mine").rename(tmp_path / "images")
+    assert execute(["run", str(suite), "--tier", "micro", "--output", str(tmp_path / "again")]) == 0
+    (second,) = (tmp_path / "again/runs").iterdir()
+    contents = [
+        {path.relative_to(path.parents[2]): path.read_bytes() for path in (run / "images").rglob("*.png")}
+        for run in (first, second)
+    ]
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == len(prompts)
+
+
+def test_an_image_that_would_count_for_two_prompts_is_refused(suite, tmp_path, capsys):
+    """Without ids, prompts of equal text would share one image."""
+    texts = [prompt.text for prompt in GenEval().prompts("micro")]
+    repeated = next(text for text in texts if texts.count(text) > 1)
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "images/x.png")
+    (tmp_path / "images" / MANIFEST).write_text(json.dumps({"prompt": repeated, "file": "x.png"}))
+    assert run(suite, "--allow-incomplete") == 2
+    error = capsys.readouterr().err
+    assert "told apart by the key id of the manifest" in error
+    assert f"image 0 of {repeated!r} would count for the prompts 000" in error
+    assert not (tmp_path / "results").exists()

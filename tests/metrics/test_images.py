@@ -1,12 +1,14 @@
 """Reading images: every kind of damage is an error that names the file."""
 
+import io
 import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sana_bench.metrics.images import ImageError, load_batch, load_image
+from sana_bench.execution.local import png_bytes
+from sana_bench.metrics.images import ImageError, load_batch, load_image, source_format
 
 
 @pytest.fixture
@@ -72,6 +74,31 @@ def test_missing_and_foreign_files_say_so(tmp_path):
         load_image(tmp_path / "text.png")
     with pytest.raises(ImageError, match="directory"):
         load_image(tmp_path)
+
+
+def test_a_stored_image_says_that_it_was_a_jpeg(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.jpg")
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    (tmp_path / "marked.png").write_bytes(png_bytes(picture, "jpeg"))
+    (tmp_path / "plain.png").write_bytes(png_bytes(picture))
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "cut.png").write_bytes(png_bytes(picture, "jpeg")[:30])
+    names = ("a.jpg", "a.png", "marked.png", "plain.png", "text.png", "cut.png", "none.png")
+    assert [source_format(tmp_path / name) for name in names] == [
+        "jpeg",
+        None,
+        "jpeg",
+        None,
+        None,
+        None,
+        None,
+    ]
+    np.testing.assert_array_equal(load_image(tmp_path / "marked.png"), picture)
+    # Hashes of stored images rest on these bytes.
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", compress_level=3)
+    assert (tmp_path / "plain.png").read_bytes() == buffer.getvalue()
 
 
 def test_batches_hold_one_size(picture, tmp_path):

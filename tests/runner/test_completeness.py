@@ -1,6 +1,7 @@
 """Existing images that are not what a suite asks for: the score stops with a list, or is marked wherever it appears."""
 
 import json
+from dataclasses import replace
 
 import fakes
 import numbers_of_runs as numbers
@@ -10,6 +11,9 @@ from PIL import Image
 
 from sana_bench.cli import execute
 from sana_bench.errors import AssetError, IncompleteError
+from sana_bench.execution.local import png_bytes
+from sana_bench.metrics.images import load_image
+from sana_bench.metrics.pixels import as_jpeg, load_preset
 from sana_bench.run import RunOptions, run_suite
 
 N = fakes.N_PROMPTS * fakes.Shapes.default_images_per_prompt
@@ -181,6 +185,82 @@ def test_an_image_named_twice_is_refused_even_when_allowed(folder):
     folder.write()
     with pytest.raises(AssetError, match="image 3 of 'micro circles 0' appears twice"):
         folder.run(allow_incomplete=True)
+
+
+def test_all_images_named_twice_are_listed(folder):
+    folder.entries += [folder.entries[3], {**folder.entries[5], "index": 7}]
+    folder.write()
+    with pytest.raises(AssetError) as refused:
+        folder.run(allow_incomplete=True)
+    assert ":25: image 3 of 'micro circles 0' appears twice" in str(refused.value)
+    assert ":26: image 7 of 'micro circles 1' names the same file as image 1 of" in str(refused.value)
+
+
+def with_ids(folder):
+    ids = {prompt.text: prompt.id for prompt in fakes.Shapes().prompts("micro")}
+    folder.entries = [{"id": ids[entry["prompt"]], **entry} for entry in folder.entries]
+
+
+def test_ids_of_another_prompt_set_are_unknown(folder, capsys):
+    with_ids(folder)
+    folder.write()
+    assert folder.run() == 0
+    folder.world.output = folder.world.folder / "again"
+    folder.entries[0] |= {"id": "00009"}
+    folder.entries[4] |= {"id": "00000"}
+    folder.entries[8] |= {"index": 6}
+    folder.write()
+    with pytest.raises(IncompleteError, match="3 images belong to no sample"):
+        folder.run()
+    out = capsys.readouterr().out
+    assert "00000-0.png: no prompt 00009" in out
+    assert "00001-0.png: prompt 00000 has another text in the suite than 'micro circles 1'" in out
+    assert "00002-0.png: image 6 of prompt 00002 is one too many" in out
+
+
+def test_a_task_lacks_its_own_images_alone(folder, monkeypatch):
+    """Missing images count against the task that lacks them, whatever the metric made of the sum."""
+    lost = [entry for entry in folder.entries if entry["prompt"] == "micro circles 1"][1:]
+    for entry in lost:
+        (folder.images / entry["file"]).unlink()
+    folder.suite.write_text(folder.suite.read_text().replace("[redness, spread]", "[redness]"))
+    own = fakes.Redness.summarise
+
+    def summarise(self, rows, n_expected, seed):
+        """As GenEval and the CLIP score do: every task counts all missing images as its own."""
+        found = own(self, rows, n_expected, seed)
+        return [replace(one, n_expected=one.n_samples + n_expected - len(rows)) for one in found]
+
+    monkeypatch.setattr(fakes.Redness, "summarise", summarise)
+    assert folder.run(allow_incomplete=True) == 3
+    counts = {row.key: (row.n_samples, row.n_expected) for row in numbers.summaries(folder.world.output)}
+    assert counts == {"overall": (N - 3, N), "circles": (5, 8), "squares": (8, 8), "stars": (8, 8)}
+
+
+def test_a_jpeg_is_compressed_once_and_a_png_by_the_presets(folder):
+    """SANA's presets score what a JPEG file decodes to, and send a PNG through JPEG, as SANA's tools would have."""
+    rng = np.random.default_rng(1)
+    for entry in folder.entries[:2]:
+        noise = Image.fromarray(rng.integers(0, 256, (fakes.SIZE, fakes.SIZE, 3), dtype=np.uint8))
+        entry["file"] = entry["file"].replace(".png", ".jpg")
+        noise.save(folder.images / entry["file"], quality=75)
+    folder.write()
+    assert folder.run() == 0
+    stored = {f"{path.parent.name}-{int(path.stem)}": path for path in folder.world.images()}
+    changed = 0
+    for entry in folder.entries:
+        name = entry["file"].partition(".")[0]
+        decoded = np.asarray(Image.open(folder.images / entry["file"]).convert("RGB"))
+        assert np.array_equal(load_image(stored[name]), decoded)
+        is_jpeg = entry["file"].endswith(".jpg")
+        wanted = decoded if is_jpeg else as_jpeg(decoded)
+        assert np.array_equal(load_preset(stored[name], "jpeg"), wanted)
+        assert np.array_equal(load_preset(stored[name], "png"), decoded)
+        changed += not np.array_equal(as_jpeg(decoded), decoded)
+        # What is no JPEG is stored as it ever was.
+        assert (stored[name].read_bytes() == png_bytes(decoded)) == (not is_jpeg)
+    # The check means something: compressing once more does change these pictures.
+    assert changed == len(folder.entries)
 
 
 def test_a_long_list_is_cut(folder, capsys):

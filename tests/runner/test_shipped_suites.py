@@ -1,0 +1,64 @@
+"""The shipped suites on the shipped micro weights: every evaluation scores, with no GPU and no network."""
+
+import socket
+from pathlib import Path
+
+import numbers_of_runs as numbers
+import pytest
+
+from sana_bench.cli import execute
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 4
+SCORES = {
+    "dpg_bench": {("dpg_bench", "dpg")},
+    "image_reward": {("image_reward", "image_reward"), ("image_reward", "clip_score")},
+    "mjhq30k": {("mjhq30k", "fid"), ("mjhq30k", "clip_score")},
+    "all": {
+        ("geneval", "geneval"),
+        ("geneval", "clip_score"),
+        ("dpg_bench", "dpg"),
+        ("dpg_bench", "clip_score"),
+        ("image_reward", "image_reward"),
+        ("image_reward", "clip_score"),
+        ("mjhq30k", "fid"),
+        ("mjhq30k", "clip_score"),
+        ("latency", "latency"),
+        ("latency", "throughput"),
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a suite of the micro tier asked the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("suite", SCORES)
+def test_a_shipped_suite_scores_on_the_micro_tier(suite, tmp_path, capsys) -> None:
+    arguments = (
+        "--tier",
+        "micro",
+        "--limit",
+        str(LIMIT),
+        "--variants",
+        "sana-micro",
+        "--output",
+        str(tmp_path),
+    )
+    few = ("--set", "variants.sana-micro.sampler.steps=2")
+    # Few images of many are an incomplete set.
+    assert execute(["run", f"suites/{suite}.yaml", *arguments, *few]) == 3
+    found = [row for row in numbers.summaries(tmp_path) if row.key == "overall" or row.benchmark == "latency"]
+    assert {(row.benchmark, row.metric) for row in found} == SCORES[suite]
+    assert {row.n_samples for row in found if row.benchmark != "latency"} == {LIMIT}
+    assert "do not compare" in capsys.readouterr().out
+
+
+def test_no_shipped_suite_of_the_evaluations_is_left_out() -> None:
+    others = {"geneval", "sana15_micro", "demo", "latency"}
+    assert {path.stem for path in (ROOT / "suites").glob("*.yaml")} - others == set(SCORES)
