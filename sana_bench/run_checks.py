@@ -13,7 +13,7 @@ from sana_bench.benchmarks.latency import MEASURED
 from sana_bench.completeness import listed, surplus_images
 from sana_bench.errors import IncompleteError, UsageError
 from sana_bench.execution.scoring import metric_key
-from sana_bench.fingerprint import canonical_json
+from sana_bench.fingerprint import HashCache, canonical_json
 from sana_bench.metrics.base import FeatureMetric, Metric
 from sana_bench.plan import CellPlan
 from sana_bench.progress import say
@@ -60,14 +60,16 @@ def refuse_surplus(cells: Sequence[Cell], allowed: bool) -> dict[str, list[str]]
     return found
 
 
-def load_metrics(resolved: ResolvedSuite, output: Path) -> dict[str, Metric | FeatureMetric]:
+def load_metrics(
+    resolved: ResolvedSuite, output: Path, hashes: HashCache
+) -> dict[str, Metric | FeatureMetric]:
     """Return the metrics by `choice_key`, their weights hashed; benchmarks that score alike share one.
 
     Raises `AssetError` or `SuiteError` for one that cannot be built.
     """
     from sana_bench.metrics.assets import MetricAssets
 
-    assets = MetricAssets(micro_weights_root(), output / "cache", resolved.tier.device)
+    assets = MetricAssets(micro_weights_root(), output / "cache", resolved.tier.device, hashes)
     loaded: dict[str, Metric | FeatureMetric] = {}
     for benchmark in resolved.benchmarks:
         for name in benchmark.metrics:

@@ -13,13 +13,13 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
 from sana_bench import atomic
 from sana_bench.errors import AssetError
+from sana_bench.metrics.damaged import DAMAGED
 
 __all__ = [
     "MAX_TOKENS",
@@ -100,12 +100,16 @@ class WordPieces:
     """BERT's lower-casing WordPiece of a published `vocab.txt`, padded and cut to 35 tokens."""
 
     def __init__(self, vocabulary: Path) -> None:
-        """Raises `AssetError` for a missing file or one without BERT's special tokens."""
+        """Raises `AssetError` for a missing or unreadable file or one without BERT's special tokens."""
         from tokenizers import BertWordPieceTokenizer
 
         if not vocabulary.is_file():
             raise AssetError(f"{vocabulary} is missing: the vocabulary of bert-base-uncased")
-        words = vocabulary.read_text(encoding="utf-8").splitlines()
+        try:
+            # A word may hold what splitlines takes for the end of a line, such as U+0085 and U+2028.
+            words = vocabulary.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise AssetError(f"{vocabulary}: not a vocabulary of BERT ({error})") from None
         places = {word: place for place, word in enumerate(words)}
         lacking = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]") if token not in places]
         if lacking or len(places) != len(words):
@@ -173,7 +177,7 @@ def _read(weights: Path) -> dict[str, Tensor]:
         state = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
     except UnpicklingError:
         raise AssetError(f"{weights}: holds more than tensors, or is no checkpoint") from None
-    except (SafetensorError, RuntimeError, ValueError, EOFError, OSError) as error:
+    except DAMAGED as error:
         raise AssetError(f"{weights}: not a checkpoint ({str(error).partition(chr(10))[0]})") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise AssetError(f"{weights}: not a state dict")
@@ -255,7 +259,11 @@ def _vision_config(size: VisionSize) -> BlipVisionConfig:
 
 
 def _text_config(published: dict[str, Any], vision_width: int) -> BlipTextConfig:
-    """`is_decoder` only makes the cross-attention exist; the network is never called with a causal mask."""
+    """`is_decoder` only makes the cross-attention exist; the network is never called with a causal mask.
+
+    It writes no text, so that it needs no tokens for the beginning and the end of one. The defaults of transformers are
+    BLIP's, which a smaller vocabulary than BERT's does not have.
+    """
     config = BlipTextConfig(
         vocab_size=published["vocab_size"],
         hidden_size=published["hidden_size"],
@@ -269,6 +277,9 @@ def _text_config(published: dict[str, Any], vision_width: int) -> BlipTextConfig
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         pad_token_id=published.get("pad_token_id", 0),
+        bos_token_id=None,
+        eos_token_id=None,
+        sep_token_id=None,
         is_decoder=True,
     )
     config._attn_implementation = "eager"

@@ -2,19 +2,24 @@
 
 The published scores come from `mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco` of mmdet 2.x (Cheng et al., 2022). Both
 implementations compute the same function; parameters differ in name, in fused or split attention projections, and in the
-order of the channels that a patch merge concatenates.
+order of the channels that a patch merge concatenates. The hub's files differ in names alone.
 """
 
-import pickle
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sana_bench.errors import AssetError
+from sana_bench.metrics.damaged import DAMAGED
 
 if TYPE_CHECKING:
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
@@ -82,6 +87,38 @@ _RULES: tuple[tuple[str, str], ...] = (
 _COMPILED = tuple((re.compile(pattern), target) for pattern, target in _RULES)
 _STAGE_NORM = re.compile(r"backbone\.norm(\d)\.")
 
+# How files on the hub name what has another name in the class now, all of it in the backbone.
+_ENCODER = "model.pixel_level_module.encoder."
+_HUB_RULES = (
+    (f"{_ENCODER}embeddings.", f"{_SWIN}embeddings."),
+    (f"{_ENCODER}encoder.", f"{_SWIN}encoder."),
+    (".attention.self.query.", ".attention.q_proj."),
+    (".attention.self.key.", ".attention.k_proj."),
+    (".attention.self.value.", ".attention.v_proj."),
+    (".attention.self.relative_position_bias_table", ".attention.relative_position_bias.relative_position_bias_table"),
+    (".attention.output.dense.", ".attention.o_proj."),
+    (".intermediate.dense.", ".mlp.fc1."),
+    (".output.dense.", ".mlp.fc2."),
+)  # fmt: skip
+# Computed from the configuration; stored by the version of transformers that made the published file.
+_HUB_DROPPED = re.compile(rf"{re.escape(_ENCODER)}.*\.relative_position_index")
+
+# Plain numbers and arrays as NumPy pickles them, by the names of 1.x and of 2.x: training settings hold some.
+_SCALAR, _ARRAY = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
+_NUMPY_TYPES = {type(np.dtype(code)) for code in "?bBhHiIlLqQefdUS"}
+_HARMLESS: list[Any] = [
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    np.ndarray,
+    np.dtype,
+    *_NUMPY_TYPES,
+]
+
+# What transformers raises for values of a configuration that no network has.
+_BAD_CONFIG = (
+    StrictDataclassError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, OSError,
+)  # fmt: skip
+
 
 def official_config() -> "Mask2FormerConfig":
     """Swin-S with 100 queries and COCO's 80 classes, as GenEval's detector was configured."""
@@ -110,8 +147,11 @@ def convert_mmdet(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in state.items():
         if _DROPPED.fullmatch(name):
             continue
-        for target, part in _renamed(name, tensor):
-            converted[target] = part
+        try:
+            converted |= _renamed(name, tensor)
+        except (RuntimeError, ValueError, IndexError):
+            # A tensor that cannot be split into projections or merged positions.
+            raise AssetError(f"{name!r} has the shape {tuple(tensor.shape)}, of no such parameter") from None
     return converted
 
 
@@ -126,11 +166,62 @@ def load_mmdet(
         AssetError: not such a checkpoint, or parameters are missing, unknown or of other shapes. Files of mmdet 3.x
         have other names and fail here, where mmdet itself would leave most weights random.
     """
+    state = _read(path)
+    try:
+        converted = convert_mmdet(state)
+    except AssetError as error:
+        raise AssetError(f"{path}: {error}") from None
+    return _network(config or official_config(), converted, path)
+
+
+def load_hub(folder: Path) -> "Mask2FormerForUniversalSegmentation":
+    """The network of a local copy of a hub repository with COCO's 80 classes, every weight used, none left out.
+
+    Reads `config.json` and `model.safetensors`.
+
+    Raises:
+        AssetError: one of them is missing or damaged, the classes are not COCO's, or parameters are missing, unknown or
+        of other shapes.
+    """
+    from transformers import Mask2FormerConfig
+
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.get("model_type") != "mask2former":
+            raise ValueError("its model_type is not mask2former")
+        config = Mask2FormerConfig.from_dict(content)
+        names = dict(config.id2label)
+    except FileNotFoundError:
+        raise AssetError(f"{path} is missing") from None
+    except _BAD_CONFIG as error:
+        raise AssetError(f"{path}: not a configuration of the detector ({_short(error)})") from None
+    if len(names) != 80 or names.get(0) != "person" or names.get(79) != "toothbrush":
+        raise AssetError(f"{path}: its {len(names)} classes are not COCO's 80")
+    weights = folder / "model.safetensors"
+    try:
+        state = load_file(weights)
+    except FileNotFoundError:
+        raise AssetError(f"{weights} is missing") from None
+    except (SafetensorError, OSError) as error:
+        raise AssetError(f"{weights}: not a readable file of tensors ({_short(error)})") from None
+    state = {
+        _current_name(name): tensor for name, tensor in state.items() if not _HUB_DROPPED.fullmatch(name)
+    }
+    return _network(config, _in_float32(state), weights)
+
+
+def _network(
+    config: "Mask2FormerConfig", state: Mapping[str, Tensor], path: Path
+) -> "Mask2FormerForUniversalSegmentation":
+    """The network of `config` with exactly the weights of `state`; errors name `path`."""
     from transformers import Mask2FormerForUniversalSegmentation
 
-    state = convert_mmdet(_read(path))
-    with torch.device("meta"):
-        model = Mask2FormerForUniversalSegmentation(config or official_config())
+    try:
+        with torch.device("meta"):
+            model = Mask2FormerForUniversalSegmentation(config)
+    except _BAD_CONFIG as error:
+        raise AssetError(f"{path.parent}: no network has this configuration ({_short(error)})") from None
     wanted = model.state_dict()
     problems = list(_mismatches(wanted, state))
     if problems:
@@ -139,28 +230,9 @@ def load_mmdet(
     missing_buffers = [name for name, buffer in model.named_buffers() if name not in wanted]
     if missing_buffers:
         # Computed by the constructor, which a module on the meta device cannot have done.
-        model = Mask2FormerForUniversalSegmentation(config or official_config())
+        model = Mask2FormerForUniversalSegmentation(config)
     model.load_state_dict({**unused, **state}, strict=True, assign=not missing_buffers)
     return model.eval().requires_grad_(False)
-
-
-def load_hub(folder: Path) -> "Mask2FormerForUniversalSegmentation":
-    """The network of a local copy of a hub repository with COCO's 80 classes; raises `AssetError`."""
-    from transformers import Mask2FormerForUniversalSegmentation
-
-    try:
-        model, info = Mask2FormerForUniversalSegmentation.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError) as error:
-        raise AssetError(f"{folder}: cannot be loaded ({' '.join(str(error).split())[:200]})") from None
-    lacking = [name for name in info["missing_keys"] if name not in _UNUSED]
-    if lacking or info["mismatched_keys"]:
-        raise AssetError(f"{folder}: lacks {len(lacking)} parameters, e.g. {[*lacking, 'of shape'][0]}")
-    names = model.config.id2label
-    if len(names) != 80 or names.get(0) != "person" or names.get(79) != "toothbrush":
-        raise AssetError(f"{folder}: its {len(names)} classes are not COCO's 80")
-    return model.float().eval().requires_grad_(False)
 
 
 def _renamed(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -204,17 +276,36 @@ def _mismatches(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> It
     yield from (f"{name} has no place" for name in state if name not in wanted)
 
 
+def _current_name(name: str) -> str:
+    """A name of the hub's files as the installed transformers has it."""
+    if name.startswith(_ENCODER):
+        for old, new in _HUB_RULES:
+            name = name.replace(old, new)
+    return name
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         # The settings of the training beside the weights are plain data, or the file is refused.
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_HARMLESS):
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise AssetError(f"{path} is missing") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise AssetError(
-            f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:160]})"
-        ) from None
+    except DAMAGED as error:
+        raise AssetError(f"{path}: not a readable checkpoint ({_short(error)})") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise AssetError(f"{path}: holds no state dict")
+    return _in_float32(state)
+
+
+def _in_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def _short(error: Exception) -> str:
+    """The beginning of a message in one line, without torch's advice to load the file unsafely."""
+    message = " ".join(str(error).split())
+    return message.rpartition("WeightsUnpickler error: ")[2][:160] or type(error).__name__

@@ -6,12 +6,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
 from sana_bench.assets import micro_weights_root
 
-__all__ = ["Bench", "Check", "Result", "SkippedError", "Tolerance", "run_checks"]
+__all__ = ["USER_JUDGE", "Bench", "Check", "Result", "SkippedError", "Tolerance", "run_checks", "stored_name"]
+
+#: All protocols of a judge that the user chose, as checks name them: one set of rules, any model.
+USER_JUDGE = "dpg/vlm-*@1"
 
 Status = Literal["ok", "failed", "skipped"]
 
@@ -20,9 +24,14 @@ class SkippedError(Exception):
     """A check that cannot be made here; the message says what is missing."""
 
 
+def stored_name(protocol: str) -> str:
+    """The name under which checks know a protocol."""
+    return USER_JUDGE if fnmatchcase(protocol, USER_JUDGE) else protocol
+
+
 @dataclass(frozen=True)
 class Bench:
-    """Where checks run: the networks' device, the micro tier's weights, and a folder that is removed afterwards."""
+    """Where a check runs: its device, the micro tier's weights, and a folder that is removed afterwards."""
 
     device: str
     weights: Path
@@ -49,8 +58,8 @@ class Check:
     """One comparison with stored values.
 
     `protocols` are those whose numbers rest on it. `measure` returns the error in the tolerance's unit. `on_device` is
-    the tolerance on an accelerator; without one the check runs on the processor wherever networks run. `quick` checks
-    take a fraction of a second, and a run makes them itself.
+    the tolerance on an accelerator; without one the check runs on the processor wherever networks run, and its `Bench`
+    says so. `quick` checks take a fraction of a second, and a run makes them itself.
     """
 
     name: str
@@ -59,6 +68,10 @@ class Check:
     tolerance: Tolerance
     on_device: Tolerance | None = None
     quick: bool = False
+
+    def place(self, device: str) -> str:
+        """Where this check runs when networks run on `device`."""
+        return "cpu" if self.on_device is None else device
 
     def allowed(self, device: str) -> Tolerance:
         """The tolerance on `device`."""
@@ -85,8 +98,8 @@ def run_checks(checks: Sequence[Check], device: str) -> Iterator[Result]:
     """Results in the order of `checks`; an exception of any kind fails the check that it comes from."""
     # A future holds whatever its task raised; an interrupt ends the wait for it and so the whole self-check.
     with tempfile.TemporaryDirectory(prefix="sana-bench-") as scratch, ThreadPoolExecutor(1) as pool:
-        bench = Bench(device, micro_weights_root(), Path(scratch))
         for check in checks:
+            bench = Bench(check.place(device), micro_weights_root(), Path(scratch))
             started = time.perf_counter()
             future = pool.submit(check.measure, bench)
             error = future.exception()
@@ -113,7 +126,7 @@ def _result(
         name=check.name,
         protocols=check.protocols,
         status=status,
-        device=device if check.on_device is not None else "cpu",
+        device=check.place(device),
         error=measured,
         limit=allowed.limit,
         unit=allowed.unit,

@@ -14,10 +14,11 @@ from sana_bench.selfcheck.recipes import mask2former as recipe
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CHECKS", "small_config", "small_state"]
+__all__ = ["CHECKS", "save_hub", "small_config", "small_state"]
 
 _OFFICIAL = ("geneval/official@1", "geneval/sana@1")
-_FULL = (*_OFFICIAL, "geneval/hf-detector@1")
+_HUB = "geneval/hf-detector@1"
+_FULL = (*_OFFICIAL, _HUB)
 
 
 def small_config() -> Any:
@@ -58,13 +59,30 @@ def _input(_: Bench) -> float:
     return max(errors)
 
 
-def _network(folder: Path, device: str) -> "torch.nn.Module":
+def _network(folder: Path, device: str) -> Any:
     import torch
 
     from sana_bench.metrics.mask2former import load_mmdet
 
     torch.save({"state_dict": small_state()}, folder / "small.pth")
     return load_mmdet(folder / "small.pth", small_config()).to(device)
+
+
+def save_hub(network: Any, folder: Path) -> Path:
+    """Write the network into `folder` as transformers lays out its own repositories, with COCO's classes; returns it."""
+    from transformers.utils import logging
+
+    from sana_bench.metrics.geneval_classes import CLASSES
+
+    network.config.id2label = dict(enumerate(CLASSES))
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        network.save_pretrained(folder)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+    return folder
 
 
 def _logits(bench: Bench) -> float:
@@ -87,12 +105,22 @@ def _logits(bench: Bench) -> float:
 
 
 def _boxes(bench: Bench) -> float:
+    return _detections_wrong(_network(bench.folder("boxes"), bench.device))
+
+
+def _hub_boxes(bench: Bench) -> float:
+    from sana_bench.metrics.mask2former import load_hub
+
+    folder = bench.folder("hub")
+    return _detections_wrong(load_hub(save_hub(_network(folder, bench.device), folder / "repository")))
+
+
+def _detections_wrong(network: "torch.nn.Module") -> float:
     """Detections of the first image, matched by class and rank: how many have another class or box than mmdet's."""
     import torch
 
     from sana_bench.metrics.mask2former_images import prepare, read_logits
 
-    network = _network(bench.folder("boxes"), "cpu")
     prepared = prepare(recipe.image(0, recipe.SIZES[0]), recipe.SCALE)
     with torch.inference_mode():
         output = network(pixel_values=prepared.pixels[None])
@@ -148,6 +176,9 @@ def _same(found: dict[str, Any], drawn: dict[str, Any]) -> bool:
     return (found["label"], found["color"]) == (drawn["label"], drawn["color"]) and bool((edges <= 1).all())
 
 
+# A class logit off by e moves a probability by at most 2e of itself, a mask logit off by e a mask's mean certainty, which is
+# at least a half, by at most e / 2 of itself; logits differ by some 1e-5 here, and the tolerance above allows 1e-4.
+_DETECTIONS = "a score may differ by 2e-4 of itself, as logits in float32 do; class and box not at all"
 _TF32 = "convolutions in TF32, torch's default, on logits of about 10; not measured on every device"
 
 CHECKS = (
@@ -188,8 +219,12 @@ CHECKS = (
         "GenEval: mmdet's detections",
         _FULL,
         _boxes,
-        Tolerance(
-            0, "detections that differ", "a score may differ by 2e-4 of itself, class and box not at all"
-        ),
+        Tolerance(0, "detections that differ", _DETECTIONS),
+    ),
+    Check(
+        "GenEval: mmdet's detections by the hub's files",
+        (_HUB,),
+        _hub_boxes,
+        Tolerance(0, "detections that differ", _DETECTIONS),
     ),
 )

@@ -17,7 +17,7 @@ from sana_bench import atomic
 from sana_bench.assets import micro_weights_root
 from sana_bench.fingerprint import FileHashes, directory_sha256, file_sha256, fingerprint, short
 from sana_bench.provenance import cpu_model, describe_machine, now, package_versions
-from sana_bench.selfcheck.check import Check, Result
+from sana_bench.selfcheck.check import USER_JUDGE, Check, Result, stored_name
 from sana_bench.selfcheck.registry import checks_for
 
 __all__ = ["Verdict", "load_results", "machine", "outcome_path", "save_results", "verdicts"]
@@ -25,6 +25,9 @@ __all__ = ["Verdict", "load_results", "machine", "outcome_path", "save_results",
 State = Literal["passed", "failed", "skipped", "not run", "no cases"]
 
 _VERSION = 1
+_NO_CASES_OF_JUDGE = (
+    "its judge is a model of your choice and has no stored cases; its rules, dpg/strict@1's, pass here"
+)
 _MICRO_NETWORKS = ("clip", "vqa", "reward")
 
 
@@ -100,6 +103,8 @@ def _verdict(protocol: str, checks: list[Check], results: Mapping[str, Result]) 
     skipped = [result for result in found if result.status == "skipped"]
     if skipped:
         return Verdict(protocol, "skipped", "; ".join(_told(result) for result in skipped))
+    if stored_name(protocol) == USER_JUDGE:
+        return Verdict(protocol, "no cases", _NO_CASES_OF_JUDGE)
     return Verdict(protocol, "passed")
 
 

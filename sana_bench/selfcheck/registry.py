@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from sana_bench import metrics, plugins
 from sana_bench.errors import UsageError, nearest
 from sana_bench.selfcheck import chains, detectors, encoders, judges, micro_scores, sums
-from sana_bench.selfcheck.check import Check
+from sana_bench.selfcheck.check import Check, stored_name
 
 __all__ = ["all_checks", "checks_for", "metrics_of", "select", "unchecked_metrics"]
 
@@ -19,7 +19,8 @@ def all_checks() -> list[Check]:
 
 def checks_for(protocols: Collection[str]) -> list[Check]:
     """The checks that numbers of any of `protocols` rest on."""
-    return [check for check in all_checks() if set(check.protocols) & set(protocols)]
+    names = {stored_name(protocol) for protocol in protocols}
+    return [check for check in all_checks() if set(check.protocols) & names]
 
 
 def metrics_of(protocols: Iterable[str]) -> list[str]:
@@ -34,12 +35,13 @@ def select(chosen: Collection[str]) -> list[Check]:
         return everything
     protocols = list(dict.fromkeys(name for check in everything for name in check.protocols))
     known = [*metrics_of(protocols), *protocols]
+    names = {stored_name(name) for name in chosen}
     for name in chosen:
-        if name not in known:
+        if stored_name(name) not in known:
             raise UsageError(
                 f"no stored cases of {name!r}{nearest(name, known)}; there are {', '.join(known)}"
             )
-    wanted = {name for name in protocols if name in chosen or name.partition("/")[0] in chosen}
+    wanted = {name for name in protocols if name in names or name.partition("/")[0] in names}
     return [check for check in everything if wanted & set(check.protocols)]
 
 

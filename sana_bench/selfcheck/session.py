@@ -7,7 +7,7 @@ from typing import Any
 
 from sana_bench.errors import RegressionError, UsageError, nearest
 from sana_bench.provenance import describe_machine, package_versions
-from sana_bench.selfcheck.check import Check, Result, run_checks
+from sana_bench.selfcheck.check import Check, Result, run_checks, stored_name
 from sana_bench.selfcheck.outcomes import Verdict, load_results, outcome_path, save_results, verdicts
 from sana_bench.selfcheck.registry import checks_for, select, unchecked_metrics
 
@@ -172,6 +172,8 @@ def _short(result: Result) -> str:
 def _words(verdict: Verdict, results: Sequence[Result]) -> str:
     if verdict.state == "passed":
         return f"can be trusted here: {len(results)} checks within the tolerances above"
+    if verdict.state == "no cases":
+        return verdict.reason
     word = {"failed": "NOT to be trusted here", "skipped": "not checked"}.get(verdict.state, verdict.state)
     return f"{word} ({verdict.reason})"
 
@@ -181,4 +183,5 @@ def _protocols(checks: Sequence[Check], chosen: Collection[str]) -> list[str]:
     served = list(dict.fromkeys(name for check in checks for name in check.protocols))
     if not chosen:
         return sorted(served)
-    return sorted(name for name in served if name in chosen or name.partition("/")[0] in chosen)
+    names = {stored_name(name) for name in chosen}
+    return sorted(name for name in served if name in names or name.partition("/")[0] in names)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sana_bench.metrics.frechet import Moments, distance_between, frechet_distance, merge_moments
-from sana_bench.metrics.kernel_distance import unbiased_mmd
+from sana_bench.metrics.kernel_distance import kernel_distance, unbiased_mmd
 from sana_bench.results.statistics import (
     Interval,
     clustered_bootstrap,
@@ -12,20 +12,24 @@ from sana_bench.results.statistics import (
     wilson_interval,
 )
 from sana_bench.selfcheck import golden_files
-from sana_bench.selfcheck.check import Bench, Check, Tolerance
+from sana_bench.selfcheck.check import USER_JUDGE, Bench, Check, Tolerance
 from sana_bench.selfcheck.recipes.plain import vectors
 
-__all__ = ["CHECKS", "N_VECTORS", "SCORES", "SHORT", "WIDTH", "bootstrap_intervals"]
+__all__ = ["CHECKS", "LONG", "N_VECTORS", "SCORES", "SEED", "SHORT", "WIDTH", "bootstrap_intervals"]
 
 WIDTH = 64
 N_VECTORS = 200
 #: Fewer vectors than dimensions: covariances of half the rank.
 SHORT = 32
+#: More vectors than the kernel distance's largest subset has.
+LONG = 1100
+#: What subsets are drawn from.
+SEED = 7
 _DISTANCES = ("fid/clip-micro@1", "fid/sana@1", "fid/pytorch-fid@1", "fid/clean@1")
 _INTERVALS = (
     *_DISTANCES, "kid/clean@1", "clip_score/micro@1", "clip_score/sana@1", "geneval/micro@1",
     "geneval/official@1", "geneval/sana@1", "geneval/hf-detector@1", "dpg/micro@1", "dpg/official@1",
-    "dpg/strict@1", "dpg/sana-grid@1", "image_reward/micro@1", "image_reward/official@1",
+    "dpg/strict@1", "dpg/sana-grid@1", USER_JUDGE, "image_reward/micro@1", "image_reward/official@1",
     "image_reward/sana-jpeg@1",
 )  # fmt: skip
 #: A fixed sample: scores of 12 prompts with 4 images each.
@@ -64,6 +68,17 @@ def _merged(_: Bench) -> float:
 def _kernel(_: Bench) -> float:
     found = unbiased_mmd(vectors("first", N_VECTORS, WIDTH), vectors("second", N_VECTORS, WIDTH))
     return _relative(found, golden_files.numbers()["kernel"])
+
+
+def _kernel_mean(_: Bench) -> float:
+    """The seeded mean over 100 subsets, and one subset of the largest size."""
+    stored = golden_files.numbers()["kernel_mean"]
+    some, many = vectors("first", SHORT, WIDTH), vectors("second", N_VECTORS, WIDTH)
+    long = [vectors(name, LONG, WIDTH) for name in ("first", "second")]
+    return max(
+        _relative(kernel_distance(some, many, seed=SEED), stored["subsets"]),
+        _relative(kernel_distance(*long, seed=SEED, n_subsets=1), stored["largest"]),
+    )
 
 
 def bootstrap_intervals() -> dict[str, Interval]:
@@ -128,6 +143,13 @@ CHECKS = (
         ("kid/clean@1",),
         _kernel,
         Tolerance(1e-9, "relative", "sums of 40,000 kernel values of which most cancel"),
+        quick=True,
+    ),
+    Check(
+        "kernel distance: clean-fid's mean over 100 subsets, drawn from a seed",
+        ("kid/clean@1",),
+        _kernel_mean,
+        Tolerance(1e-9, "relative", "sums of up to 1,000,000 kernel values of which most cancel"),
         quick=True,
     ),
     Check(

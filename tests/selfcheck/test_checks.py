@@ -1,21 +1,22 @@
 """The checks themselves: all pass on a sound machine, and each is able to fail."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
 from sana_bench import metrics
 from sana_bench.cli import execute
-from sana_bench.metrics import image_reward, inception_features
+from sana_bench.metrics import image_reward, inception_features, mask2former
 from sana_bench.metrics.dpg import PROTOCOLS as DPG
 from sana_bench.metrics.geneval import PROTOCOLS as GENEVAL
 from sana_bench.selfcheck import chains, detectors, golden_files, judges, sums
-from sana_bench.selfcheck.check import run_checks
+from sana_bench.selfcheck.check import USER_JUDGE, run_checks
 from sana_bench.selfcheck.registry import all_checks, checks_for, select
 
 PUBLISHED = (
-    *GENEVAL["full"], *DPG, *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
+    *GENEVAL["full"], *DPG, USER_JUDGE, *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
 )  # fmt: skip
 MICRO = (*GENEVAL["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1")
 
@@ -77,6 +78,25 @@ def outcome(name):
             "Fréchet distance: scipy's matrix root, full rank",
         ),
         (sums, "unbiased_mmd", lambda x, y: float(((x.mean(0) - y.mean(0)) ** 2).sum()), "kernel distance: clean-fid's"),
+        (
+            sums,
+            "kernel_distance",
+            partial(sums.kernel_distance, n_subsets=99),
+            "kernel distance: clean-fid's mean over 100 subsets, drawn from a seed",
+        ),
+        (
+            sums,
+            "kernel_distance",
+            partial(sums.kernel_distance, largest_subset=999),
+            "kernel distance: clean-fid's mean over 100 subsets, drawn from a seed",
+        ),
+        (
+            mask2former,
+            "_HUB_RULES",
+            [(old.replace("query", "key") if "query" in old else old.replace("key", "query"), new)
+             for old, new in mask2former._HUB_RULES],
+            "GenEval: mmdet's detections by the hub's files",
+        ),
         (chains, "as_jpeg", lambda image: image, "JPEG of quality 75"),
         (chains, "clip_pixels", lambda image, size: np.zeros((3, size, size), np.float32), "CLIP's pixels: torchvision's"),
         (

@@ -74,6 +74,19 @@ def test_tolerances_and_devices():
     assert [(r.status, r.device) for r in run_checks(both, "cpu")] == [("failed", "cpu"), ("failed", "cpu")]
 
 
+def test_checks_run_where_their_results_say():
+    places = []
+
+    def measure(bench):
+        places.append(bench.device)
+        return 0.0
+
+    both = [check("host", measure), check("device", measure, on_device=Tolerance(2.0, "wrongs", "a test"))]
+    for device in ("cuda", "cpu"):
+        assert [result.device for result in run_checks(both, device)] == places[-2:]
+    assert places == ["cpu", "cuda", "cpu", "cpu"]
+
+
 def test_outcomes_are_kept_and_joined(tmp_path):
     path = outcomes.outcome_path(tmp_path, "cpu")
     results = list(run_checks(TOYS, "cpu"))
@@ -165,6 +178,31 @@ def test_a_run_checks_only_what_is_quick(tmp_path, monkeypatch):
     assert outcomes.load_results(outcomes.outcome_path(tmp_path / "other", "cpu"))["quick"].status == "ok"
 
 
+JUDGE = "dpg/vlm-qwen3-vl-8b-instruct@1"
+
+
+@pytest.mark.parametrize("name", [JUDGE, "dpg/vlm-*@1"])
+def test_a_judge_of_the_user_has_no_cases_but_its_rules_do(tmp_path, monkeypatch, capsys, name):
+    assert execute(["selfcheck", name, "--device", "cpu", "--output", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "ok      DPG: the published and the corrected rules" in out
+    assert "dpg/vlm-*@1: its judge is a model of your choice and has no stored cases" in out
+    assert "dpg/strict@1's, pass here" in out
+    assert "dpg/strict@1: " not in out
+    assert execute(["selfcheck", "dpg/vlm-nothing", "--device", "cpu", "--output", str(tmp_path)]) == 2
+    monkeypatch.setattr("sana_bench.selfcheck.judges.score_strict", lambda *_: registry)
+    assert execute(["selfcheck", name, "--device", "cpu", "--output", str(tmp_path)]) == 4
+    assert "dpg/vlm-*@1: NOT to be trusted here" in capsys.readouterr().out
+
+
+def test_a_run_records_that_its_judge_has_no_cases(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "_KNOWN", {})
+    record = session.check_run([JUDGE], "cpu", tmp_path)
+    assert record["summary"] == f"self-check no stored cases: {JUDGE}"
+    assert record["protocols"][JUDGE].startswith("no cases (its judge is a model of your choice")
+    assert record["checks"]["DPG: the published and the corrected rules"].startswith("ok: 0")
+
+
 SUITE = """\
 schema_version: 1
 name: existing
@@ -185,7 +223,7 @@ model: {weights: ../../images, height: 64, width: 64}
 
 @pytest.fixture
 def suite(tmp_path):
-    """A suite of true scenes, the first ones of each task."""
+    """A suite of true scenes, one for each prompt."""
     path = tmp_path / "suites" / "existing.yaml"
     (path.parent / "variants").mkdir(parents=True)
     path.write_text(SUITE)
@@ -194,10 +232,10 @@ def suite(tmp_path):
     folder.mkdir()
     rng = np.random.default_rng(0)
     lines = []
-    first = {record["prompt"]: record for record in reversed(geneval_prompts())}  # some texts stand twice
-    for place, record in enumerate(first.values()):
+    for place, record in enumerate(geneval_prompts()):
         Image.fromarray(render(scene_for(record, rng))).save(folder / f"{place}.png")
-        lines.append(json.dumps({"prompt": record["prompt"], "file": f"{place}.png"}))
+        # Some texts stand twice: the id tells them apart.
+        lines.append(json.dumps({"id": f"{place:05d}", "prompt": record["prompt"], "file": f"{place}.png"}))
     (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n")
     return path
 

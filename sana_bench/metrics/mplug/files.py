@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sana_bench import atomic
 from sana_bench.errors import AssetError
+from sana_bench.metrics.damaged import DAMAGED
 from sana_bench.metrics.mplug.config import (
     BERT_FILE,
     CONFIGURATION_FILE,
@@ -68,7 +68,8 @@ def read_vocabulary(folder: Path, config: MPlugConfig) -> list[str]:
     """The lines of `vocab.txt`; raises `AssetError` when it is missing or not the network's."""
     path = folder / VOCABULARY_FILE
     try:
-        words = path.read_text(encoding="utf-8").splitlines()
+        # A word may hold what splitlines takes for the end of a line, such as U+0085 and U+2028.
+        words = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except FileNotFoundError:
         raise AssetError(f"{path} is missing") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -105,7 +106,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()[0]
         raise AssetError(f"{path}: not a plain file of tensors ({reason[:200]})") from None
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
+    except DAMAGED as error:
         raise AssetError(f"{path}: damaged ({' '.join(str(error).split())[:200]})") from None
     for wrapper in ("model", "module"):
         if isinstance(content, Mapping) and wrapper in content:

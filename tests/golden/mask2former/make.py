@@ -1,4 +1,5 @@
-"""Make mask2former.npz and mask2former_keys.json.gz of sana_bench/selfcheck/golden with mmdet 2.28.2 and mmcv 1.7.2.
+"""Make mask2former.npz and mask2former_keys.json.gz of sana_bench/selfcheck/golden, and masks.npz beside this file, with
+mmdet 2.28.2 and mmcv 1.7.2.
 
 The README says how to install them. mmcv without compiled operators is enough: deformable attention has a path in plain PyTorch.
 """
@@ -17,6 +18,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "sana_bench/selfcheck/golden"
+MASKS = Path(__file__).resolve().parent / "masks.npz"
 sys.path.insert(0, str(ROOT))
 from sana_bench.selfcheck.recipes import mask2former as recipe
 
@@ -110,7 +112,7 @@ def main():
     config = small(config)
     model = fill(build_detector(config.model))
     keys["small"] = shapes(model)
-    golden = {}
+    golden, whole = {}, {}
     for index, size in enumerate(recipe.SIZES):
         rgb = recipe.image(index, size)
         pixels, meta = prepared(pipeline(config, recipe.SCALE), rgb)
@@ -125,6 +127,8 @@ def main():
         golden[f"{index}/pixels"] = pixels.numpy()[:, ::16, ::16]
         golden[f"{index}/classes"] = classes[-1][0].numpy()
         golden[f"{index}/masks"] = masks[-1][0].numpy()[:, ::4, ::4]
+        # Too many for the package; the tests compare all of them.
+        whole[str(index)] = masks[-1][0].numpy()
         golden[f"{index}/found"] = np.array(found, dtype=np.float64)
         print(index, rgb.shape, tuple(pixels.shape), len(found), golden[f"{index}/found"][:3])
     resized = {}
@@ -134,6 +138,7 @@ def main():
         out = cv2.resize(recipe.image(0, (height, width)), (new_width, new_height))
         resized[f"{height}x{width}"] = [new_height, new_width, hashlib.sha256(out.tobytes()).hexdigest()]
     np.savez_compressed(GOLDEN / "mask2former.npz", **golden)
+    np.savez_compressed(MASKS, **whole)
     with gzip.GzipFile(GOLDEN / "mask2former_keys.json.gz", "wb", mtime=0) as file:
         file.write(json.dumps({**keys, "resized": resized}).encode())
 
