@@ -77,13 +77,13 @@ def _compare_inception(
 
 def _distances(metric: str, groups: Sequence[Rows], reference: Any) -> NDArray[np.float64]:
     """The distance without each group, on the metric's own scale."""
-    from sana_bench.metrics.frechet_sets import FrechetTo, left_out, moments_of_blocks
+    from sana_bench.metrics.frechet_sets import FrechetTo, grouped_moments, left_out
     from sana_bench.metrics.kernel_distance import kid_left_out
 
     rows, _, moments = reference
     if metric == "kid":
         return 1000 * kid_left_out(groups, rows)
-    return left_out([moments_of_blocks(group) for group in groups], FrechetTo(moments))
+    return left_out(*grouped_moments(groups, FrechetTo(moments)))
 
 
 def _features(runs: tuple[RunResults, RunResults], key: str, pairs: Pairs) -> tuple[Rows, Rows]:
@@ -114,10 +114,13 @@ def _clip_reference(output: Path, identity: Mapping[str, Any]) -> tuple[Any, Any
     """Mean and covariance of the reference that `identity` names, from the cache of the output folder."""
     if "reference" not in identity:
         return None
+    from sana_bench.metrics.frechet_reference import stored_moments
+
     network = {k: v for k, v in identity.items() if k not in ("metric", "protocol", "reference")}
-    name = short(fingerprint({**identity["reference"], "network": network}))
-    path = output / "cache" / f"frechet-{name}.npz"
-    if not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as archive:
-        return archive["mean"], archive["scatter"] / (identity["reference"]["n"] - 1)
+    expected = {**identity["reference"], "network": network}
+    name = short(fingerprint(expected))
+    try:
+        moments = stored_moments(output / "cache" / f"frechet-{name}.npz", expected)
+    except AssetError as error:
+        raise NotMeasuredError(str(error)) from None
+    return None if moments is None else (moments.mean, moments.covariance)

@@ -1,14 +1,17 @@
 """Names and numbers as people read them, the same in every output format."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sana_reports.data import OVERALL, ReportData, SummaryCell
 
 __all__ = [
+    "FID_BIASED_BELOW",
     "MICRO_NOTICE",
     "MISSING",
+    "approximation_notices",
     "direction",
+    "few_images_notice",
     "flops_unit",
     "format_count",
     "format_interval",
@@ -26,6 +29,13 @@ MICRO_NOTICE = (
     "They do not compare with published ones."
 )
 
+# Below this many images the distance is mostly bias, as sana_bench.metrics.frechet_sets says.
+FID_BIASED_BELOW = 10_000
+
+# Protocols whose numbers stand for those of another one.
+_APPROXIMATIONS = {
+    "geneval/hf-detector@1": "approximation of geneval/official@1: another training run of the detector",
+}
 _METRICS = {
     "clip_score": "CLIP score",
     "dpg_bench": "DPG-Bench",
@@ -102,12 +112,26 @@ def format_count(cell: SummaryCell) -> str:
 
 
 def notices(data: ReportData) -> Sequence[str]:
-    """What must be read before the numbers. A micro report always says that it is one."""
+    """What must be read before the numbers. A micro report always says that it is one, a FID that it is of few images."""
     found = [MICRO_NOTICE] if data.tier == "micro" else []
     repeats_notice = data.tier == "micro" and (data.banner or "").lower().startswith("micro tier")
     if data.banner and not repeats_notice:
         found.append(data.banner)
-    return found
+    return [*found, *few_images_notice(data.summaries), *approximation_notices(data.summaries)]
+
+
+def few_images_notice(cells: Iterable[SummaryCell]) -> list[str]:
+    """The warning that belongs beside overall Fréchet distances of few images; an empty list where there are none."""
+    counts = [cell.n_samples for cell in cells if cell.metric == "fid" and cell.key == OVERALL]
+    if min(counts, default=FID_BIASED_BELOW) >= FID_BIASED_BELOW:
+        return []
+    return [f"FID of fewer than {FID_BIASED_BELOW:,} images is biased upwards: compare only equal n."]
+
+
+def approximation_notices(cells: Iterable[SummaryCell]) -> list[str]:
+    """What must be known of the protocols that only come near another one, each once; an empty list without such numbers."""
+    found = dict.fromkeys(cell.protocol for cell in cells if cell.protocol in _APPROXIMATIONS)
+    return [f"{protocol}: {_APPROXIMATIONS[protocol]}." for protocol in found]
 
 
 def one_line(text: str) -> str:

@@ -22,6 +22,7 @@ from sana_reports.leaderboard_text import (
     render_csv,
     render_latex,
     render_markdown,
+    table_notices,
     table_title,
 )
 from sana_reports.plots import N_COLORS, interval_strip, value_domain
@@ -106,6 +107,7 @@ def _render_html(board: Leaderboard) -> str:
         published_size=published_size,
         entry_size=entry_size,
         table_title=table_title,
+        table_notices=table_notices,
         fragment=lambda variant: f"#variant={quote(variant, safe='')}",
         css=Markup(css),
         script=script,

@@ -9,7 +9,9 @@ from sana_reports.data import KINDS, OVERALL, SummaryCell
 from sana_reports.labels import (
     MICRO_NOTICE,
     MISSING,
+    approximation_notices,
     direction,
+    few_images_notice,
     format_interval,
     format_value,
     metric_label,
@@ -37,6 +39,12 @@ CSV_COLUMNS = (
 def table_title(table: Table) -> str:
     """What a table ranks: benchmark and tier."""
     return f"{metric_label(table.benchmark)}, {table.tier} tier"
+
+
+def table_notices(table: Table) -> list[str]:
+    """What must be read beside the numbers of a ranking."""
+    cells = [cell for entry in table.entries for cell in entry.numbers.values()]
+    return [*few_images_notice(cells), *approximation_notices(cells)]
 
 
 def quoted_table(table: Table) -> PublishedTable | None:
@@ -76,6 +84,7 @@ def render_markdown(board: Leaderboard) -> str:
         parts.append(f"> **{escape_markdown(MICRO_NOTICE)}**")
     for table in board.tables:
         parts += [f"## {escape_markdown(table_title(table))}", _markdown_table(table)]
+        parts += [escape_markdown(notice) for notice in table_notices(table)]
         parts += markdown_sheets(table_scaling(table), "###")
         if (quoted := quoted_table(table)) is not None:
             parts += ["### Published numbers", escape_markdown(QUOTED_NOTE), _markdown_quoted(quoted)]
@@ -261,7 +270,7 @@ def _latex_table(table: Table) -> str:
     devices = sorted({_device(entry) for entry in table.entries if entry.latency is not None})
     caption = (
         f"{table_title(table)}. Protocols: {protocols}. Brackets: 95 % interval. "
-        f"Devices: {', '.join(devices) or 'none timed'}.{micro}"
+        f"Devices: {', '.join(devices) or 'none timed'}.{micro}{''.join(f' {text}' for text in table_notices(table))}"
     )
     return "\n".join(
         [

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sana_bench.errors import AssetError
+from sana_bench.fingerprint import HashCache
 
 __all__ = ["MetricAssets", "missing_micro_weights"]
 
@@ -12,12 +13,14 @@ __all__ = ["MetricAssets", "missing_micro_weights"]
 class MetricAssets:
     """Folders for metrics: `weights_dir` has one per network, `cache_dir` appears when first written to.
 
-    `device` is where the full tier's networks run; the micro tier's always run on the CPU.
+    `device` is where the full tier's networks run; the micro tier's always run on the CPU. `hashes` remembers the hashes of
+    files that have not changed.
     """
 
     weights_dir: Path
     cache_dir: Path
     device: str = "cpu"
+    hashes: HashCache | None = None
 
 
 def missing_micro_weights(folder: Path, metric: str, config: str) -> AssetError:

@@ -28,8 +28,13 @@ class MetricChoice:
             )
         return self.protocol
 
-    def parameters_among(self, known: Mapping[str, Any]) -> dict[str, Any]:
-        """The defaults in `known` with what the suite sets; `SuiteError` for other names or types."""
+    def parameters_among(
+        self, known: Mapping[str, Any], ranges: Mapping[str, tuple[int, int]] | None = None
+    ) -> dict[str, Any]:
+        """The defaults in `known` with what the suite sets; `SuiteError` for other names or types.
+
+        `ranges` holds the smallest and largest value of those numbers that have one; others are refused too.
+        """
         for name, value in self.parameters.items():
             if name not in known:
                 raise SuiteError(
@@ -39,6 +44,11 @@ class MetricChoice:
             if type(value) is not type(known[name]):
                 kind = type(known[name]).__name__
                 raise SuiteError(f"metric {self.name!r}: parameter {name!r} is {value!r}, expected {kind}")
+            low, high = (ranges or {}).get(name, (value, value))
+            if not low <= value <= high:
+                raise SuiteError(
+                    f"metric {self.name!r}: parameter {name!r} is {value!r}, expected {low} to {high}"
+                )
         return {**known, **self.parameters}
 
     def needs_full_tier(self, tier: str) -> None:

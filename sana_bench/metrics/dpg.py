@@ -12,7 +12,7 @@ from sana_bench.errors import AssetError, IncompleteError, SuiteError
 from sana_bench.metrics.assets import MetricAssets, missing_micro_weights
 from sana_bench.metrics.base import OVERALL, Sample, ScoreRow, Summary, check_rows
 from sana_bench.metrics.choice import MetricChoice
-from sana_bench.metrics.dpg_grid import Layout, SanaGrid, SingleImage
+from sana_bench.metrics.dpg_grid import Layout, SingleImage, layout_of
 from sana_bench.metrics.dpg_scoring import (
     MissingParentError,
     broad_category,
@@ -211,8 +211,9 @@ class DPGMetric:
 def build_dpg(tier: str, assets: MetricAssets, choice: MetricChoice | None = None) -> DPGMetric:
     """The DPG score of `tier`, by the protocol of `choice` or the tier's first.
 
-    On the full tier the parameter `judge` names an image-text-to-text model, by hub id or folder, that answers in place
-    of mPLUG; the protocol is then the one that carries its name, and `precision` is `fp32` or `bf16`.
+    On the full tier `pic_num` and `resolution` read grids (see `layout_of`), and the parameter `judge` names an
+    image-text-to-text model, by hub id or folder, that answers in place of mPLUG; the protocol is then the one that carries
+    its name, and `precision` is `fp32` or `bf16`.
 
     Raises:
         SuiteError: the tier has no such protocol or parameter, or the protocol names another judge.
@@ -221,15 +222,15 @@ def build_dpg(tier: str, assets: MetricAssets, choice: MetricChoice | None = Non
     choice = choice or MetricChoice("dpg")
     if tier == "full" and ("judge" in choice.parameters or (choice.protocol or "").startswith(_VLM)):
         return _build_vlm(assets, choice)
-    choice.parameters_among({})
     if tier == "micro":
+        choice.parameters_among({})
         protocol, folder = choice.pick(["dpg/micro@1"]), assets.weights_dir / "vqa"
         if not folder.is_dir():
             raise missing_micro_weights(folder, "dpg", "configs/train/vqa_micro.yaml")
         return DPGMetric(protocol, MPlugJudge(folder), STRICT)
     protocol = choice.pick(PROTOCOLS)
     rules = STRICT if protocol == "dpg/strict@1" else OFFICIAL
-    layout = SanaGrid() if protocol == "dpg/sana-grid@1" else SingleImage()
+    layout = layout_of(protocol, choice)
     return DPGMetric(
         protocol, MPlugJudge(find_mplug("metric 'dpg' on the full tier"), assets.device), rules, layout
     )
@@ -254,7 +255,7 @@ def _build_vlm(assets: MetricAssets, choice: MetricChoice) -> DPGMetric:
     except AssetError:
         raise AssetError(
             f"metric 'dpg': the judge {judge!r} is neither a folder nor below {data_root() / 'models'} nor in the hub "
-            f"cache; get it with `hf download {judge}`"
+            f"cache; get it with `sana-bench fetch` of the suite or `hf download {judge}`"
         ) from None
     return DPGMetric(protocol, VLMJudge(folder, device=assets.device, precision=precision), STRICT)
 
@@ -272,5 +273,5 @@ def find_mplug(who: str) -> Path:
     except AssetError:
         raise AssetError(
             f"{who}: {local} is missing, and so is the judge in the hub cache; "
-            f"get it with `hf download {MPLUG_ID}`"
+            f"get it with `sana-bench fetch dpg_bench` or `hf download {MPLUG_ID}`"
         ) from None

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench import atomic
+from sana_bench.errors import AssetError
 from sana_bench.fingerprint import canonical_json, fingerprint, short
 from sana_bench.metrics.clip_features import ClipFeatures
 from sana_bench.metrics.frechet import Moments, merge_moments
@@ -27,8 +28,8 @@ class Reference:
     """Moments of 2,048 rendered scenes, dealt evenly over the evaluation prompts, kept in a checked cache
     file.
 
-    A cache file is used only when protocol, count, scenes, network weights and its own content hash all
-    agree; otherwise it is computed again.
+    A cache file of another protocol, count, scenes or network, or with changed numbers, is refused and never overwritten.
+    One that cannot be read at all is made again: rendering takes seconds and nobody else's work is in it.
     """
 
     n = _N_SCENES
@@ -54,8 +55,8 @@ class Reference:
         return self._cache_dir / f"frechet-{short(fingerprint(self._expected()))}.npz"
 
     def moments(self) -> Moments:
-        """Moments of the reference features, from the cache file when it is what it should be."""
-        cached = self._read()
+        """Moments of the reference features, from the cache file when there is one; `AssetError` for that of another."""
+        cached = stored_moments(self.path, self._expected())
         if cached is not None:
             return cached
         encode = self._features.network.encode_images
@@ -66,15 +67,6 @@ class Reference:
     def _expected(self) -> dict[str, Any]:
         return {**self.identity(), "network": self._features.identity()}
 
-    def _read(self) -> Moments | None:
-        try:
-            with np.load(io.BytesIO(self.path.read_bytes()), allow_pickle=False) as archive:
-                content = json.loads(str(archive["content"]))
-                moments = Moments(_N_SCENES, archive["mean"], archive["scatter"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
-        return moments if content == self._expected() | {"moments_sha256": _sha256(moments)} else None
-
     def _write(self, moments: Moments) -> None:
         content = self._expected() | {"moments_sha256": _sha256(moments)}
         buffer = io.BytesIO()
@@ -82,6 +74,29 @@ class Reference:
             buffer, content=np.array(canonical_json(content)), mean=moments.mean, scatter=moments.scatter
         )
         atomic.write_bytes(self.path, buffer.getvalue())
+
+
+def stored_moments(path: Path, expected: Mapping[str, Any]) -> Moments | None:
+    """The moments in a reference's cache file, None where there is no file that can be read.
+
+    `expected` is the identity of the reference, with that of its network as `network`.
+
+    Raises:
+        AssetError: the file is of something else, or its numbers were changed.
+    """
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            content = dict(json.loads(str(archive["content"])))
+            moments = Moments(int(expected["n"]), archive["mean"], archive["scatter"])
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    advice = "move it away to have it computed again"
+    other = [name for name, value in expected.items() if content.get(name) != value]
+    if other:
+        raise AssetError(f"{path}: reference statistics of another {', '.join(other)}; {advice}")
+    if content.get("moments_sha256") != _sha256(moments):
+        raise AssetError(f"{path}: reference statistics whose numbers were changed; {advice}")
+    return moments
 
 
 def render_reference(n: int) -> Iterator[NDArray[np.uint8]]:

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from sana_bench.metrics.frechet import Matrix, Moments, merge_moments
 from sana_bench.results.statistics import Interval, check_level, delete_one_group
 
-__all__ = ["BIASED_BELOW", "FrechetTo", "at_infinity", "bootstrap_interval", "left_out", "moments_of_blocks"]
+__all__ = [
+    "BIASED_BELOW",
+    "FrechetTo",
+    "at_infinity",
+    "bootstrap_interval",
+    "grouped_moments",
+    "left_out",
+    "moments_of_blocks",
+]
 
 # Below this many images the distance is mostly bias: about 1 for equal distributions at 10,000 (2,048 dimensions).
 BIASED_BELOW = 10_000
@@ -19,9 +27,13 @@ _BLOCK = 1024
 
 @dataclass(frozen=True, eq=False)
 class FrechetTo:
-    """Distances to the Gaussian of `reference`; the root of its covariance is taken once."""
+    """Distances to the Gaussian of `reference`; the root of its covariance is taken once.
+
+    `beyond` is what is added to every distance: what lies outside the directions that `reference` is given in.
+    """
 
     reference: Moments
+    beyond: float = 0.0
 
     @cached_property
     def _root(self) -> Matrix:
@@ -41,7 +53,37 @@ class FrechetTo:
         cross = np.linalg.eigvalsh(self._root.T @ covariance @ self._root)
         trace_root = float(np.sqrt(np.clip(cross, 0, None)).sum())
         offset = moments.mean - self.reference.mean
-        return max(float(offset @ offset) + float(np.trace(covariance)) + self._trace - 2 * trace_root, 0.0)
+        traces = float(np.trace(covariance)) + self._trace
+        return max(float(offset @ offset) + traces - 2 * trace_root + self.beyond, 0.0)
+
+    def within(self, origin: Matrix, directions: Matrix) -> "FrechetTo":
+        """The same distances for sets that lie in the flat through `origin` along orthonormal `directions` (r, d).
+
+        They take vectors of the r coordinates `(x - origin) @ directions.T`. Of the reference only its part along the
+        directions meets the sets' covariances; the rest of its trace and of the offset is in every distance alike.
+        """
+        offset, scatter = self.reference.mean - origin, self.reference.scatter
+        along = Moments(self.reference.n, directions @ offset, directions @ scatter @ directions.T)
+        trace_beyond = self._trace - float(np.trace(along.covariance))
+        return FrechetTo(along, float(offset @ offset - along.mean @ along.mean) + trace_beyond + self.beyond)
+
+
+def grouped_moments(
+    groups: Sequence[NDArray[np.float32]], reference: FrechetTo
+) -> tuple[list[Moments], FrechetTo]:
+    """Moments of each group of rows (n, d), and the distances to use for them and any union of them.
+
+    With fewer rows than dimensions everything is told in the directions that the rows span: the same distances, from
+    eigenproblems of n instead of d dimensions.
+    """
+    n, d = sum(map(len, groups)), groups[0].shape[1]
+    if n >= d:
+        return [moments_of_blocks(group) for group in groups], reference
+    rows = np.concatenate(groups).astype(np.float64)
+    origin = rows.mean(axis=0)
+    directions = np.linalg.qr((rows - origin).T)[0].T
+    coordinates = np.split((rows - origin) @ directions.T, np.cumsum([len(group) for group in groups])[:-1])
+    return [Moments.of(part) for part in coordinates], reference.within(origin, directions)
 
 
 def moments_of_blocks(features: NDArray[np.float32]) -> Moments:
@@ -58,7 +100,7 @@ def bootstrap_interval(
 
     Groups are redrawn one fewer than there are (Rao & Wu 1988). Draws repeat images, which inflates every one of
     them alike: only their spread is used, not where they lie. The reference is held fixed. With fewer than two
-    groups both bounds are NaN.
+    groups, or too few vectors for draws of two, both bounds are NaN.
     """
     check_level(level)
     value = reference.distance(merge_moments(groups))
@@ -71,6 +113,8 @@ def bootstrap_interval(
         drawn = _weighted(groups, picked)
         if drawn.n > 1:
             draws.append(reference.distance(drawn))
+    if len(draws) < 2:
+        return Interval(value, np.nan, np.nan)
     from scipy.special import ndtri
 
     half = float(ndtri((1 + level) / 2)) * float(np.std(draws, ddof=1))

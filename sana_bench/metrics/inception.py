@@ -10,13 +10,13 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sana_bench.errors import AssetError
+from sana_bench.metrics.damaged import DAMAGED
 
 __all__ = ["FEATURES", "INPUT_SIZE", "FidInception", "build_inception", "load_inception", "parameter_shapes"]
 
@@ -263,7 +263,7 @@ def _read(path: Path) -> dict[str, Tensor]:
                 warnings.simplefilter("ignore", FutureWarning)
                 return dict(torch.jit.load(path, map_location="cpu").state_dict())
         return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, ValueError, TypeError, EOFError, OSError, UnpicklingError) as error:
+    except DAMAGED as error:
         reason = str(error).strip().partition("\n")[0]
         raise AssetError(f"{path}: not an Inception weight file ({reason})") from None
 

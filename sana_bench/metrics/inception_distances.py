@@ -10,8 +10,8 @@ from sana_bench.errors import IncompleteError
 from sana_bench.metrics.assets import MetricAssets
 from sana_bench.metrics.base import OVERALL, FeatureChunk, Sample, Summary, check_ids
 from sana_bench.metrics.choice import MetricChoice
-from sana_bench.metrics.frechet_sets import BIASED_BELOW, at_infinity, bootstrap_interval, moments_of_blocks
-from sana_bench.metrics.inception_features import CHAINS, InceptionFeatures
+from sana_bench.metrics.frechet_sets import BIASED_BELOW, at_infinity, bootstrap_interval, grouped_moments
+from sana_bench.metrics.inception_features import CHAINS, IMAGE_SIZES, InceptionFeatures
 from sana_bench.metrics.inception_reference import InceptionReference
 from sana_bench.metrics.kernel_distance import jackknifed_kid, kernel_distance
 from sana_bench.metrics.set_distance import SetDistance
@@ -114,9 +114,11 @@ class InceptionFid(_InceptionDistance):
     def _interval(
         self, key: str, rows: NDArray[np.float32], groups: list[NDArray[np.intp]], seed: int
     ) -> Interval:
-        moments = [moments_of_blocks(rows[group]) for group in groups]
+        moments, distance = grouped_moments(
+            [rows[group] for group in groups], self._reference.distance_to(key)
+        )
         draws = _DRAWS if key == OVERALL else _CATEGORY_DRAWS
-        return bootstrap_interval(moments, self._reference.distance_to(key), seed=seed, n_draws=draws)
+        return bootstrap_interval(moments, distance, seed=seed, n_draws=draws)
 
     def _warning(self, rows: NDArray[np.float32]) -> str:
         if len(rows) >= BIASED_BELOW:
@@ -146,16 +148,17 @@ def build_inception_distance(assets: MetricAssets, choice: MetricChoice) -> Ince
     """FID or KID of the full tier, by name.
 
     Raises:
-        SuiteError: an unknown protocol or parameter.
-        AssetError: weights or MJHQ-30K are missing.
+        SuiteError: an unknown protocol or parameter, or one out of range.
+        AssetError: weights or MJHQ-30K are missing or damaged, or the stored reference statistics are of something else.
     """
     from sana_bench.metrics.full_tier import required
 
     protocol = choice.pick([name for name in CHAINS if name.startswith(f"{choice.name}/")])
-    parameters = choice.parameters_among(CHAINS[protocol].parameters)
+    parameters = choice.parameters_among(CHAINS[protocol].parameters, {"image_size": IMAGE_SIZES})
     weights, meta_data = required(choice.name, (CHAINS[protocol].weights, "mjhq30k_images"))
     features = InceptionFeatures(protocol, weights, parameters, assets.device)
-    reference = InceptionReference(features, meta_data, assets.cache_dir)
+    reference = InceptionReference(features, meta_data, assets.cache_dir, assets.hashes)
+    reference.check()
     kind = InceptionFid if choice.name == "fid" else InceptionKid
     return kind(protocol, features, reference)
 

@@ -23,11 +23,13 @@ from sana_bench.metrics.pixels import batches, crop_resized, load_preset, prefet
 if TYPE_CHECKING:
     from sana_bench.metrics.inception import FidInception
 
-__all__ = ["CHAINS", "Chain", "InceptionFeatures", "feature_key"]
+__all__ = ["CHAINS", "IMAGE_SIZES", "Chain", "InceptionFeatures", "feature_key"]
 
 _BATCH = 16
 _THREADS = 4
 _CLEAN_BYTES = 128.0
+# The smallest and largest `image_size` of fid/sana@1, in pixels.
+IMAGE_SIZES = (1, 4096)
 
 Pixels = NDArray[np.float32]
 

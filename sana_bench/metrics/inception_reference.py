@@ -4,7 +4,8 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from sana_bench import atomic
 from sana_bench.errors import AssetError
-from sana_bench.fingerprint import canonical_json, file_sha256, fingerprint, short
+from sana_bench.fingerprint import HashCache, canonical_json, file_sha256, fingerprint, short
 from sana_bench.metrics.base import OVERALL
 from sana_bench.metrics.frechet import Moments, merge_moments
 from sana_bench.metrics.frechet_sets import FrechetTo, moments_of_blocks
@@ -26,6 +27,7 @@ __all__ = ["InceptionReference", "Statistics", "read_statistics", "statistics_pa
 Statistics = tuple[NDArray[np.float32], NDArray[np.str_], Moments]
 
 _FORMAT = "inception-reference@1"
+_ADVICE = "move it away to have it computed again"
 
 
 class InceptionReference:
@@ -33,18 +35,36 @@ class InceptionReference:
 
     The file `inception-<chain>-<key>.npz` holds features, moments and a description: chain, parameters, weights, n, the
     hash of `meta_data.json`, the names and sizes of the images, the hash of their bytes, and one of the numbers. A
-    file that differs in any of them is refused, never used and never overwritten.
+    file that differs in any of them is refused, never used and never overwritten. With `hashes`, only images whose size
+    or modification time changed since are read for their hash.
     """
 
-    def __init__(self, features: InceptionFeatures, meta_data: Path, cache_dir: Path) -> None:
+    def __init__(
+        self, features: InceptionFeatures, meta_data: Path, cache_dir: Path, hashes: HashCache | None = None
+    ) -> None:
         self._features = features
         self._meta_data = meta_data
         self._cache_dir = cache_dir
+        self._hashes = hashes
+
+    def check(self) -> None:
+        """Raise `AssetError` where the data set or statistics that were stored before cannot be used.
+
+        Reads little of the file: a run calls this before it makes images.
+        """
+        expected = self._expected()
+        if self.path.exists():
+            _check_content(self.path, _read(self.path, ("content",))["content"], expected)
 
     @cached_property
     def _data(self) -> Mjhq30k:
         data = Mjhq30k(self._meta_data)
         data.require_images()
+        for name, count in Counter(image.category for image in data.images).items():
+            if count < 2:
+                raise AssetError(
+                    f"{self._meta_data}: category {name!r} has {count} image, a distance to it needs at least 2"
+                )
         return data
 
     @property
@@ -59,6 +79,13 @@ class InceptionReference:
         )
 
     @cached_property
+    def _images_sha256(self) -> str:
+        digest = hashlib.sha256()
+        for image in self._data.images:
+            digest.update(bytes.fromhex(file_sha256(image.path, self._hashes)))
+        return digest.hexdigest()
+
+    @cached_property
     def categories(self) -> frozenset[str]:
         return frozenset(image.category for image in self._data.images)
 
@@ -69,6 +96,7 @@ class InceptionReference:
             "n": self.n,
             "meta_data_sha256": file_sha256(self._meta_data),
             "images": self._listing_sha256,
+            "images_sha256": self._images_sha256,
         }
 
     @property
@@ -102,9 +130,6 @@ class InceptionReference:
 
     def _compute(self) -> None:
         parts, moments = [], []
-        digest = hashlib.sha256()
-        for image in self._data.images:
-            digest.update(bytes.fromhex(file_sha256(image.path)))
         for part in self._features.stream([image.path for image in self._data.images]):
             parts.append(part)
             moments.append(Moments.of(part))
@@ -114,7 +139,6 @@ class InceptionReference:
         categories = np.array([image.category for image in self._data.images])
         content = {
             **self._expected(),
-            "images_sha256": digest.hexdigest(),
             "numbers_sha256": _numbers(rows, categories, total),
         }
         buffer = io.BytesIO()
@@ -137,20 +161,33 @@ def read_statistics(path: Path, expected: Mapping[str, Any]) -> Statistics:
     Raises:
         AssetError: the file is damaged, of something else, or its numbers were changed.
     """
-    advice = "move it away to have it computed again"
+    found = _read(path, ("content", "features", "categories", "mean", "scatter"))
+    rows, categories = found["features"], found["categories"]
+    total = Moments(len(rows), found["mean"], found["scatter"])
+    content = _check_content(path, found["content"], expected)
+    if content.get("numbers_sha256") != _numbers(rows, categories, total) or len(rows) != expected["n"]:
+        raise AssetError(f"{path}: reference statistics whose numbers were changed; {_ADVICE}")
+    return rows, categories, total
+
+
+def _read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            content = json.loads(str(archive["content"]))
-            rows, categories = archive["features"], archive["categories"]
-            total = Moments(len(rows), archive["mean"], archive["scatter"])
+            return {name: archive[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        raise AssetError(f"{path}: damaged reference statistics; {advice}") from None
+        raise AssetError(f"{path}: damaged reference statistics; {_ADVICE}") from None
+
+
+def _check_content(path: Path, stored: NDArray[Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+    """The description in the file; raises `AssetError` unless it is of what is expected."""
+    try:
+        content = dict(json.loads(str(stored)))
+    except (ValueError, TypeError):
+        raise AssetError(f"{path}: damaged reference statistics; {_ADVICE}") from None
     other = [name for name, value in expected.items() if content.get(name) != value]
     if other:
-        raise AssetError(f"{path}: reference statistics of another {', '.join(other)}; {advice}")
-    if content.get("numbers_sha256") != _numbers(rows, categories, total) or len(rows) != expected["n"]:
-        raise AssetError(f"{path}: reference statistics whose numbers were changed; {advice}")
-    return rows, categories, total
+        raise AssetError(f"{path}: reference statistics of another {', '.join(other)}; {_ADVICE}")
+    return content
 
 
 def _numbers(rows: NDArray[np.float32], categories: NDArray[np.str_], total: Moments) -> str:

@@ -20,10 +20,10 @@ from torch import Tensor
 from sana_bench.errors import AssetError
 from sana_bench.fingerprint import file_sha256
 from sana_bench.metrics.geneval_decision import PALETTE
+from sana_bench.metrics.open_clip_features import MODEL, image_side, load_open_clip
 
 __all__ = ["MODEL", "TEMPLATES", "ColorClassifier", "ObjectCrop", "check_quick_gelu", "crop_object"]
 
-MODEL = "ViT-L-14-quickgelu"
 BACKGROUND = 153  # "#999"
 TEMPLATES = (
     "a photo of a {color} {name}",
@@ -59,23 +59,11 @@ class ColorClassifier:
     @cached_property
     def _network(self) -> tuple[Any, Any, Any]:
         import open_clip
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
 
-        model, _, preprocess = open_clip.create_model_and_transforms(
-            self._model, pretrained=None, load_weights=False, precision="fp32"
-        )
-        try:
-            state = {name: tensor.float() for name, tensor in load_file(self._weights).items()}
-            model.load_state_dict(state, strict=True)
-        except FileNotFoundError:
-            raise AssetError(f"{self._weights} is missing") from None
-        except (SafetensorError, RuntimeError, OSError) as error:
-            raise AssetError(
-                f"{self._weights}: not {self._model} ({' '.join(str(error).split())[:160]})"
-            ) from None
+        model = load_open_clip(self._weights, self._model)
         check_quick_gelu(model, self._weights)
-        return model.to(self._device).eval(), preprocess, open_clip.get_tokenizer(self._model)
+        preprocess = open_clip.image_transform(image_side(model), is_train=False)
+        return model.to(self._device), preprocess, open_clip.get_tokenizer(self._model)
 
     @torch.inference_mode()
     def classify(self, crops: Sequence[ObjectCrop]) -> list[str]:

@@ -16,7 +16,7 @@ from sana_bench.metrics.pixels import batches, clip_pixels, load_preset, prefetc
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODEL", "OpenClipFeatures", "full_prompt", "load_open_clip"]
+__all__ = ["MODEL", "OpenClipFeatures", "full_prompt", "image_side", "load_open_clip"]
 
 MODEL = "ViT-L-14-quickgelu"
 _BATCH = 16
@@ -49,7 +49,7 @@ class OpenClipFeatures:
 
     def of_samples(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
         """Image features (n, d); raises `ImageError` for a missing or damaged image."""
-        size = _side(self.network)
+        size = image_side(self.network)
         read = prefetch(
             lambda sample: clip_pixels(load_preset(sample.image_path, self._codec), size), samples, _THREADS
         )
@@ -96,7 +96,8 @@ def load_open_clip(weights: Path, model: str = MODEL) -> "nn.Module":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    network: nn.Module = open_clip.create_model(model, pretrained=None, precision="fp32")
+    # open_clip's own create_model warns, whatever it is told, that this network is initialised at random.
+    network: nn.Module = open_clip.CLIP(**open_clip.get_model_config(model))
     try:
         state = {key: tensor.float() for key, tensor in load_file(weights).items()}
         network.load_state_dict(state, strict=True)
@@ -109,6 +110,7 @@ def load_open_clip(weights: Path, model: str = MODEL) -> "nn.Module":
     return network.eval()
 
 
-def _side(network: "nn.Module") -> int:
+def image_side(network: "nn.Module") -> int:
+    """Height and width in pixels of the images that the network takes."""
     size: Any = network.get_submodule("visual").image_size
     return int(size[0] if isinstance(size, tuple | list) else size)

@@ -12,7 +12,7 @@ from sana_bench.metrics.assets import MetricAssets
 from sana_bench.metrics.base import Prompt, Sample
 from sana_bench.metrics.choice import MetricChoice
 from sana_bench.metrics.dpg import OFFICIAL, STRICT, DPGMetric, build_dpg
-from sana_bench.metrics.dpg_grid import Grid, SanaGrid, cut_cells, sana_grid_jpeg
+from sana_bench.metrics.dpg_grid import Grid, SanaGrid, SingleImage, cut_cells, layout_of, sana_grid_jpeg
 from sana_bench.metrics.images import ImageError, load_image
 from sana_bench.metrics.vqa import Answer
 
@@ -194,6 +194,47 @@ def test_sana_cells_are_cut_as_if_there_were_no_separator():
     assert [int(cells[3][i, i, 0]) for i in (0, 1, 2, 3, 4)] == [50, 50, 0, 0, 200]
     with pytest.raises(ImageError, match="no 2x2 grid with separators"):
         SanaGrid().cells(np.zeros((64, 65, 3), np.uint8), None)
+
+
+def test_sanas_default_resolution_cuts_the_first_of_four_larger_images():
+    """SANA's launcher passes 512 for 1024-pixel models too; here 16 for 32."""
+    grid = np.zeros((70, 70, 3), np.uint8)
+    grid[2:34, 2:34] = 9
+    grid[36:, 36:] = 200
+    cells = SanaGrid(16).cells(grid, None)
+    assert [cell.shape for cell in cells] == [(16, 16, 3)] * 4
+    assert (cells[3] == 9).all()
+    assert (cells[0][2:, 2:] == 9).all()
+    assert (cells[0][:2] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "parameters", "expected"),
+    [
+        ("dpg/official@1", {}, SingleImage()),
+        ("dpg/official@1", {"pic_num": 4}, Grid(4)),
+        ("dpg/strict@1", {"pic_num": 2, "resolution": 512}, Grid(2, 512)),
+        ("dpg/sana-grid@1", {}, SanaGrid()),
+        ("dpg/sana-grid@1", {"resolution": 512}, SanaGrid(512)),
+    ],
+)
+def test_the_published_scripts_options_are_parameters(protocol, parameters, expected):
+    assert layout_of(protocol, MetricChoice("dpg", protocol, parameters)) == expected
+
+
+@pytest.mark.parametrize(
+    ("protocol", "parameters", "match"),
+    [
+        ("dpg/official@1", {"pic_num": 5}, "pic_num is 5; 1 to 4"),
+        ("dpg/official@1", {"pic_num": -1}, "pic_num is -1; 1 to 4"),
+        ("dpg/official@1", {"resolution": 512}, "and pic_num the number of cells"),
+        ("dpg/official@1", {"pic_num": 4, "resolution": -2}, "resolution is -2"),
+        ("dpg/sana-grid@1", {"pic_num": 2}, "no parameter 'pic_num'"),
+    ],
+)
+def test_other_options_are_refused(protocol, parameters, match):
+    with pytest.raises(SuiteError, match=match):
+        layout_of(protocol, MetricChoice("dpg", protocol, parameters))
 
 
 def test_identity_names_rules_layout_and_judge():

@@ -1,6 +1,7 @@
 """DPG-Bench from a suite by each full-tier protocol, with random judges: grids, single images, another judge."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sana_bench.errors import AssetError, SuiteError
 from sana_bench.metrics.assets import MetricAssets
 from sana_bench.metrics.choice import MetricChoice
 from sana_bench.metrics.dpg_grid import sana_grid_jpeg
+from sana_bench.metrics.images import load_image
 from sana_bench.micro.renderer import render
 from sana_bench.micro.vqa_data import sample_scene
 from sana_bench.results.store import Store
@@ -77,6 +79,7 @@ def write_suite(folder, metric, size):
         ("dpg", 64, "dpg/official@1", 3, 1),
         ("{name: dpg, protocol: dpg/strict@1}", 64, "dpg/strict@1", 4, 1),
         ("{name: dpg, protocol: dpg/sana-grid@1}", GRID, "dpg/sana-grid@1", 3, 4),
+        ("{name: dpg, protocol: dpg/strict@1, parameters: {pic_num: 4}}", 64, "dpg/strict@1", 4, 4),
         (
             "{name: dpg, protocol: dpg/vlm-tiny-llava@1, parameters: {judge: ./judges/tiny-llava}}",
             64,
@@ -99,7 +102,7 @@ def test_a_suite_reaches_every_protocol(data, tmp_path, metric, size, protocol, 
     # The published script never asks the table's first question, and drops the image whose graph lacks it.
     asked = sum(len(details["answers"]) for details in answers)
     dropped = sum("left_out" in details for details in answers)
-    assert (asked, dropped) == ((4, 0) if questions == 4 else (2 * cells, 1))
+    assert (asked, dropped) == ((4 * cells, 0) if questions == 4 else (2 * cells, 1))
     if cells == 4:
         assert {record["cell"] for details in answers for record in details["answers"]} == {0, 1, 2, 3}
 
@@ -204,6 +207,40 @@ def test_grids_of_a_run_are_scored_as_sanas_are(data, tmp_path, capsys):
     assert execute(["run", suite, "--tier", "full", "--output", str(tmp_path / "of_grids")]) == 0
     answers = recorded(tmp_path / "of_grids")
     assert {record["cell"] for details in answers for record in details["answers"]} == {0, 1, 2, 3}
+
+
+def test_grids_of_prompts_with_one_text_find_their_way_back(data, tmp_path):
+    table = data / "dpg_bench/dpg_bench.csv"
+    table.write_text(TABLE.replace("A blue star", "A red ring"))
+    folder = tmp_path / "suites"
+    suite = write_four(folder)
+    manifest = folder / "variants/images/manifest.jsonl"
+    entries = [json.loads(line) for line in manifest.read_text().splitlines()]
+    entries = [entry | {"id": "78"[i // 4], "prompt": "A red ring"} for i, entry in enumerate(entries)]
+    manifest.write_text("\n".join(map(json.dumps, entries)))
+    assert execute(["run", suite, "--tier", "full", "--output", str(tmp_path / "first")]) == 0
+    (run,) = (tmp_path / "first/runs").iterdir()
+    assert execute(["export", str(run), "--dpg-grids", str(tmp_path / "grids")]) == 0
+    grids = write_suite(tmp_path / "of_grids", "{name: dpg, protocol: dpg/sana-grid@1}", GRID)
+    shutil.rmtree(tmp_path / "of_grids/variants/images")
+    (tmp_path / "grids/mine").rename(tmp_path / "of_grids/variants/images")
+    assert execute(["run", grids, "--tier", "full", "--output", str(tmp_path / "second")]) == 0
+    (run,) = (tmp_path / "second/runs").iterdir()
+    for item in "78":
+        (stored,) = run.glob(f"images/*/dpg_bench/{item}/00000.png")
+        grid = tmp_path / f"of_grids/variants/images/{item}.jpg"
+        assert np.array_equal(load_image(stored), load_image(grid))
+    assert not np.array_equal(load_image(stored), load_image(grid.with_name("7.jpg")))
+
+
+def test_an_item_id_that_leads_out_of_the_run_is_refused(data, tmp_path, capsys):
+    table = data / "dpg_bench/dpg_bench.csv"
+    table.write_text(TABLE.replace("\n8,", "\n../../../../../esc,"))
+    suite = write_suite(tmp_path / "suites", "dpg", 64)
+    assert execute(["run", suite, "--tier", "full", "--output", str(tmp_path / "results")]) == 2
+    error = capsys.readouterr().err
+    assert "benchmark 'dpg_bench': the prompt id '../../../../../esc' cannot be the name of a folder" in error
+    assert not list(tmp_path.rglob("esc"))
 
 
 def test_grids_that_cannot_be_made_are_one_line(data, tmp_path, capsys):

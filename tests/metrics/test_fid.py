@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sana_bench.errors import IncompleteError
+from sana_bench.errors import AssetError, IncompleteError
 from sana_bench.metrics import build, frechet_reference
 from sana_bench.metrics.assets import MetricAssets
 from sana_bench.metrics.clip_features import ClipFeatures
@@ -140,23 +140,51 @@ def content_with(path, **changes):
         pytest.param(lambda path: path.write_bytes(path.read_bytes()[:200]), id="truncated"),
         pytest.param(lambda path: path.write_bytes(b""), id="empty"),
         pytest.param(lambda path: path.write_bytes(b"not an archive"), id="foreign"),
-        pytest.param(lambda path: edit(path, mean=np.ones(8)), id="other numbers"),
-        pytest.param(lambda path: edit(path, content=content_with(path, n=7)), id="other count"),
-        pytest.param(
-            lambda path: edit(path, content=content_with(path, protocol="x@2")), id="other protocol"
-        ),
-        pytest.param(
-            lambda path: edit(path, content=content_with(path, scenes_sha256="0")), id="other scenes"
-        ),
-        pytest.param(lambda path: edit(path, content=content_with(path, network={})), id="other network"),
     ],
 )
-def test_a_cache_that_does_not_match_is_computed_again(cached, damage):
+def test_a_cache_that_cannot_be_read_is_computed_again(cached, damage):
     damage(cached.again().path)
     assert same(cached.again().moments(), cached.moments)
     assert cached.rendered == [SIZE]
     assert same(cached.again().moments(), cached.moments)
     assert cached.rendered == [SIZE]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        pytest.param(
+            lambda path: edit(path, mean=np.ones(8)), "whose numbers were changed", id="other numbers"
+        ),
+        pytest.param(
+            lambda path: edit(path, content=content_with(path, n=7)), "of another n;", id="other count"
+        ),
+        pytest.param(
+            lambda path: edit(path, content=content_with(path, protocol="x@2")),
+            "of another protocol;",
+            id="other protocol",
+        ),
+        pytest.param(
+            lambda path: edit(path, content=content_with(path, scenes_sha256="0")),
+            "of another scenes_sha256;",
+            id="other scenes",
+        ),
+        pytest.param(
+            lambda path: edit(path, content=content_with(path, network={})),
+            "of another network;",
+            id="other network",
+        ),
+    ],
+)
+def test_a_cache_that_does_not_match_is_refused(cached, damage, message):
+    path = cached.again().path
+    damage(path)
+    before = path.read_bytes()
+    with pytest.raises(AssetError, match=f"{message}.*move it away"):
+        cached.again().moments()
+    assert path.read_bytes() == before
+    path.unlink()
+    assert same(cached.again().moments(), cached.moments)
 
 
 def test_other_weights_have_another_cache_file(cached, make_clip, tmp_path):

@@ -101,6 +101,18 @@ def test_moments_do_not_depend_on_shards_or_order(seed, cuts, shift):
     )
 
 
+def test_moments_in_single_precision_are_computed_in_double():
+    # Rank-deficient, where float32 eigenproblems lose most: 2e-5 of the distance at 512 dimensions.
+    first, second = Moments.of(gaussian(1, 40, 128)), Moments.of(gaussian(2, 60, 128))
+    single = {
+        "mu1": first.mean, "sigma1": first.covariance, "mu2": second.mean, "sigma2": second.covariance,
+    }  # fmt: skip
+    single = {name: array.astype(np.float32) for name, array in single.items()}
+    double = {name: array.astype(np.float64) for name, array in single.items()}
+    # Exact: the very same numbers, in double precision from the start.
+    assert frechet_distance(**single) == frechet_distance(**double)
+
+
 def test_moments_are_those_of_numpy():
     rows = gaussian(3, 50, 7)
     moments = merge_moments([Moments.of(rows[:1]), Moments.of(rows[1:30]), Moments.of(rows[30:])])

@@ -1,23 +1,36 @@
 """FID and KID over Inception features: numbers against the originals, references, categories, intervals."""
 
 import json
+import shutil
+import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.linalg
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sana_bench.errors import AssetError, IncompleteError, SuiteError
+from sana_bench.fingerprint import FileHashes
 from sana_bench.metrics import MetricChoice, build, frechet_sets
 from sana_bench.metrics import inception_distances as distances
 from sana_bench.metrics.assets import MetricAssets
-from sana_bench.metrics.frechet import Moments, distance_between, frechet_distance
-from sana_bench.metrics.frechet_sets import FrechetTo, at_infinity, bootstrap_interval, moments_of_blocks
+from sana_bench.metrics.frechet import Moments, distance_between, frechet_distance, merge_moments
+from sana_bench.metrics.frechet_sets import (
+    FrechetTo,
+    at_infinity,
+    bootstrap_interval,
+    grouped_moments,
+    moments_of_blocks,
+)
 from sana_bench.metrics.inception_distances import InceptionFid, InceptionKid
 from sana_bench.metrics.inception_reference import InceptionReference
 from sana_bench.metrics.kernel_distance import jackknifed_kid, kernel_distance
+from sana_bench.run_checks import load_metrics
+from sana_bench.suite import MetricSpec
 from tests.metrics.colour_sets import CATEGORIES, PER_CATEGORY, Colours, write_mjhq, write_samples
 
 WIDTH = 6
@@ -159,6 +172,59 @@ def test_other_images_are_another_reference(mjhq, tmp_path):
         path.write_bytes(content)
 
 
+def test_an_image_changed_in_place_is_another_reference(mjhq, tmp_path):
+    hashes = FileHashes()
+    before = InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path, hashes)
+    before.features()
+    path = paths(before)[3]
+    content = path.read_bytes()
+    try:
+        path.write_bytes(content[:-3] + b"\0" + content[-2:])
+        again = FileHashes(hashes.learnt)
+        changed = InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path, again)
+        with pytest.raises(AssetError, match="of another images_sha256;"):
+            changed.features()
+        with pytest.raises(AssetError, match="of another images_sha256;"):
+            changed.check()
+        assert [key[0] for key in again.learnt] == [str(path)]
+    finally:
+        path.write_bytes(content)
+
+
+def test_unchanged_images_are_hashed_once(mjhq, tmp_path):
+    hashes = FileHashes()
+    InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path, hashes).features()
+    assert len(hashes.learnt) == 42
+    again = FileHashes(hashes.learnt)
+    InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path, again).features()
+    assert again.learnt == {}
+
+
+def test_a_run_remembers_the_hashes_of_the_reference(mjhq, tmp_path, monkeypatch):
+    monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
+    (tmp_path / "mjhq30k").symlink_to(mjhq)
+    (tmp_path / "inception").mkdir()
+    torch.save({}, tmp_path / "inception" / "pt_inception-2015-12-05-6726825d.pth")
+    benchmark = SimpleNamespace(metrics=("fid",), choice=lambda name: MetricSpec(name=name))
+    resolved = SimpleNamespace(tier=SimpleNamespace(tier="full", device="cpu"), benchmarks=[benchmark])
+    hashes = FileHashes()
+    load_metrics(resolved, tmp_path / "output", hashes)
+    assert len(hashes.learnt) == 42
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_category_of_one_reference_image_is_refused(mjhq, tmp_path):
+    shutil.copytree(mjhq, tmp_path / "mjhq30k")
+    meta = tmp_path / "mjhq30k" / "meta_data.json"
+    entries = json.loads(meta.read_text())
+    meta.write_text(json.dumps({key: entry for key, entry in entries.items() if key <= "people000"}))
+    with pytest.raises(
+        AssetError, match=r"meta_data\.json: category 'people' has 1 image.*at least 2"
+    ) as caught:
+        InceptionReference(Colours(), meta, tmp_path).check()
+    assert "\n" not in str(caught.value)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 299), max_size=5))
 def test_streamed_moments_do_not_depend_on_shards(seed, cuts):
@@ -202,6 +268,39 @@ def test_distances_refuse_a_single_vector_and_other_widths():
         reference.distance(Moments.of(vectors(9, 0, d=4)))
     constant = Moments.of(np.ones((5, WIDTH)))
     assert np.isfinite(FrechetTo(constant).distance(constant))
+
+
+@pytest.mark.parametrize("rank", ["full", "lacking"])
+def test_few_images_have_the_same_distances_in_fewer_dimensions(rank):
+    d = 96
+    reference = FrechetTo(Moments.of(vectors(700 if rank == "full" else 50, 1, d=d)))
+    groups = np.split(vectors(30, 2, d=d, shift=0.3), [1, 4, 15])
+    moments, narrowed = grouped_moments(groups, reference)
+    assert [part.mean.shape for part in moments] == [(30,)] * 4
+    for chosen in ([0, 1, 2, 3], [0, 3], [1, 2], [1]):
+        whole = Moments.of(np.concatenate([groups[place] for place in chosen]))
+        found = narrowed.distance(merge_moments([moments[place] for place in chosen]))
+        # 1e-6: both lack rank, and in 96 dimensions rounding leaves more eigenvalues to take roots of.
+        assert found == pytest.approx(reference.distance(whole), rel=1e-6)
+        assert found == pytest.approx(scipy_distance(reference.reference, whole), rel=1e-6)
+
+
+def test_as_many_images_as_dimensions_stay_in_all_of_them():
+    reference = FrechetTo(Moments.of(vectors(200, 1)))
+    groups = np.split(vectors(WIDTH, 2), 2)
+    moments, same = grouped_moments(groups, reference)
+    assert same is reference
+    np.testing.assert_array_equal(moments[0].scatter, Moments.of(groups[0]).scatter)
+
+
+def test_two_prompts_of_one_image_have_a_value_without_warnings(reference, samples):
+    metric = InceptionFid("fid/clean@1", reference._features, reference)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = summarise(metric, samples[:2])
+    assert found["overall"].value > 0
+    assert np.isnan(found["overall"].low)
+    assert np.isnan(found["overall"].high)
 
 
 def test_bootstrap_has_the_width_of_repeated_experiments():
@@ -305,6 +404,9 @@ def test_building_says_what_is_missing_and_which_protocols_there_are(tmp_path, m
         build("fid", "full", assets, MetricChoice("fid", parameters={"size": 256}))
     with pytest.raises(SuiteError, match="'image_size' is '256', expected int"):
         build("fid", "full", assets, MetricChoice("fid", parameters={"image_size": "256"}))
+    for size in (-5, 0, 4097):
+        with pytest.raises(SuiteError, match=f"'image_size' is {size}, expected 1 to 4096"):
+            build("fid", "full", assets, MetricChoice("fid", "fid/sana@1", {"image_size": size}))
     with pytest.raises(SuiteError, match="no micro tier"):
         build("kid", "micro", assets)
     with pytest.raises(SuiteError, match=r"no protocol 'fid/clean@1'.*fid/clip-micro@1"):

@@ -10,6 +10,8 @@ from safetensors.torch import save_file
 from sana_bench.errors import AssetError
 from sana_bench.metrics.base import Prompt, Sample
 from sana_bench.metrics.clip_score import ClipScore
+from sana_bench.metrics.geneval_decision import PALETTE
+from sana_bench.metrics.object_color import ColorClassifier, ObjectCrop
 from sana_bench.metrics.open_clip_features import MODEL, OpenClipFeatures, load_open_clip
 from sana_bench.metrics.pixels import as_jpeg, clip_pixels
 
@@ -116,6 +118,21 @@ def test_other_weights_and_activations_are_refused(model, weights, tmp_path):
         load_open_clip(tmp_path / "bad.safetensors", model)
     with pytest.raises(AssetError, match="without QuickGELU"):
         load_open_clip(weights, "tiny-gelu")
+
+
+def test_loading_says_nothing_of_random_weights(model, weights, caplog, capfd):
+    load_open_clip(weights, model)
+    colors = ColorClassifier(weights, model=model)
+    assert colors.classify([ObjectCrop("cat", np.zeros((20, 30, 3), np.uint8))])[0] in PALETTE
+    assert caplog.records == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_network_is_open_clips_own(model, weights):
+    theirs = open_clip.create_model(model, pretrained=None)
+    ours = load_open_clip(weights, model)
+    assert type(ours) is type(theirs)
+    assert str(ours) == str(theirs)
 
 
 def test_the_pinned_model_is_openais_with_its_activation():

@@ -1,5 +1,6 @@
 """FID and KID of two variants compared: groups of prompts left out, from stored features and the cached reference."""
 
+import json
 import shutil
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from sana_bench.fingerprint import fingerprint, short
 from sana_bench.metrics.frechet import Moments
 from sana_bench.metrics.inception_distances import InceptionFid, InceptionKid
 from sana_bench.metrics.inception_reference import InceptionReference
@@ -106,3 +108,15 @@ def test_distances_to_another_reference_are_not_compared(compared, tmp_path):
         compared(InceptionFid, 1.0, {"weights_sha256": "w2"})
     with pytest.raises(NotMeasuredError, match="reference statistics of another n"):
         compared(InceptionFid, 1.0, {"reference": {"n": 7}})
+
+
+def test_a_changed_reference_of_the_micro_tier_is_not_compared_with(tmp_path):
+    identity = {"metric": "fid", "protocol": "fid/clip-micro@1", "network": "n", "reference": {"n": 3}}
+    expected = {"n": 3, "network": {"network": "n"}}
+    path = tmp_path / "cache" / f"frechet-{short(fingerprint(expected))}.npz"
+    path.parent.mkdir()
+    for content, message in ((expected | {"n": 4}, "of another n;"), (expected, "numbers were changed")):
+        np.savez(path, content=np.array(json.dumps(content)), mean=np.zeros(2), scatter=np.eye(2))
+        runs = tuple(SimpleNamespace(output=tmp_path) for _ in "ab")
+        with pytest.raises(NotMeasuredError, match=message):
+            compare_sets(runs, identity, (None, None), [], 0)

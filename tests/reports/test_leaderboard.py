@@ -106,6 +106,15 @@ def test_incomplete_results_are_listed_apart_in_every_page() -> None:
     assert "half" not in pages["leaderboard.csv"]
 
 
+def test_a_ranking_by_fid_of_few_images_is_warned_of() -> None:
+    numbers = {**A.numbers, "fid": replace(A.numbers["fid"], n_samples=30_000, n_expected=30_000)}
+    many = render_leaderboard(board(table(replace(A, numbers=numbers))))
+    few = render_leaderboard(board(table(A, C)))
+    for name in ("leaderboard.html", "leaderboard.md", "leaderboard.tex"):
+        assert "FID of fewer than 10,000 images is biased upwards: compare only equal n." in few[name]
+        assert "biased" not in many[name]
+
+
 def test_csv_has_a_line_per_variant_and_metric() -> None:
     rows = read_csv(board(table(A, C)))
     assert tuple(rows[0]) == CSV_COLUMNS

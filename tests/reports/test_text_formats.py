@@ -5,12 +5,14 @@ from dataclasses import replace
 
 from sana_reports import ReportData, render_terminal
 from sana_reports.csv_table import COLUMNS, render_csv
+from sana_reports.labels import FID_BIASED_BELOW
 from sana_reports.markdown import render_markdown
 
 TERMINAL = """\
 GenEval on the micro world: suite geneval, micro tier (no CUDA device found)
 Micro tier: these numbers come from a small world of coloured shapes and small models. They do not compare \
 with published ones.
+FID of fewer than 10,000 images is biased upwards: compare only equal n.
 
    variant              GenEval (higher is better)  CLIP score (higher is better)  FID (lower is better)  n
                         geneval/micro@1             clip_score/micro@1             fid/clip-micro@1
@@ -50,6 +52,25 @@ def make_incomplete(data: ReportData) -> ReportData:
 
 def test_terminal_table(report: ReportData) -> None:
     assert render_terminal(with_fixed_numbers(report)) == TERMINAL  # equal values share a rank
+
+
+def test_a_fid_of_few_images_is_warned_of_and_of_many_not(report: ReportData) -> None:
+    warning = "FID of fewer than 10,000 images is biased upwards: compare only equal n."
+    many = [
+        replace(cell, n_samples=10_000, n_expected=10_000) if cell.metric == "fid" else cell
+        for cell in report.summaries
+    ]
+    without = [cell for cell in report.summaries if cell.metric != "fid"]
+    for render in (render_terminal, render_markdown):
+        assert warning in render(report)
+        assert "biased" not in render(replace(report, summaries=many))
+        assert "biased" not in render(replace(report, summaries=without))
+
+
+def test_the_bound_is_that_of_the_metric() -> None:
+    from sana_bench.metrics.frechet_sets import BIASED_BELOW
+
+    assert FID_BIASED_BELOW == BIASED_BELOW
 
 
 def test_terminal_lists_incomplete_variants_below_without_a_rank(report: ReportData) -> None:
