@@ -61,19 +61,19 @@ class Reference:
             return cached
         encode = self._features.network.encode_images
         moments = merge_moments(Moments.of(encode(images)) for images in render_reference(_N_SCENES))
-        self._write(moments)
+        write_moments(self.path, self._expected(), moments)
         return moments
 
     def _expected(self) -> dict[str, Any]:
         return {**self.identity(), "network": self._features.identity()}
 
-    def _write(self, moments: Moments) -> None:
-        content = self._expected() | {"moments_sha256": _sha256(moments)}
-        buffer = io.BytesIO()
-        np.savez(
-            buffer, content=np.array(canonical_json(content)), mean=moments.mean, scatter=moments.scatter
-        )
-        atomic.write_bytes(self.path, buffer.getvalue())
+
+def write_moments(path: Path, identity: Mapping[str, Any], moments: Moments) -> None:
+    """Store moments with what they are of, for `stored_moments`."""
+    content = {**identity, "moments_sha256": _sha256(moments)}
+    buffer = io.BytesIO()
+    np.savez(buffer, content=np.array(canonical_json(content)), mean=moments.mean, scatter=moments.scatter)
+    atomic.write_bytes(path, buffer.getvalue())
 
 
 def stored_moments(path: Path, expected: Mapping[str, Any]) -> Moments | None:

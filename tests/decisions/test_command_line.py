@@ -22,6 +22,8 @@ from sana_bench import metrics
 from sana_bench.cli import execute
 from sana_bench.fingerprint import fingerprint, short
 from sana_bench.gating import load_policy
+from sana_bench.metrics.frechet import Moments
+from sana_bench.metrics.frechet_reference import write_moments
 from sana_bench.results.comparison import holm
 from sana_bench.run import RunOptions, run_suite
 
@@ -50,9 +52,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     identity = {"metric": "spread", "protocol": "spread/test@1", **NETWORK, "reference": REFERENCE}
     change(output, TIMES.format(1), f"UPDATE features SET feature_key = '{'/'.join(NETWORK.values())}'",
            f"UPDATE metrics SET identity = '{json.dumps(identity)}' WHERE name = 'spread'")  # fmt: skip
-    name = short(fingerprint({**REFERENCE, "network": NETWORK}))
-    (output / "cache").mkdir(exist_ok=True)
-    np.savez(output / "cache" / f"frechet-{name}.npz", mean=MEAN, scatter=SCATTER)
+    of = {**REFERENCE, "network": NETWORK}
+    moments = Moments(REFERENCE["n"], MEAN, SCATTER)
+    write_moments(output / "cache" / f"frechet-{short(fingerprint(of))}.npz", of, moments)
     yield output
     fakes.uninstall(saved)
 

@@ -77,8 +77,9 @@ def test_missing_files_of_image_reward_are_named(tmp_path, monkeypatch):
 def test_the_files_are_found_where_the_metric_finds_them(tmp_path, monkeypatch):
     monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
     (tmp_path / "image_reward").mkdir()
-    for name in ("ImageReward.pt", "med_config.json", "vocab.txt"):
+    for name in ("med_config.json", "vocab.txt"):
         (tmp_path / "image_reward" / name).write_text(name)
+    torch.save({}, tmp_path / "image_reward" / "ImageReward.pt")
     judge = build_judge(JudgeSpec(name="image_reward"), tmp_path, "cpu")
     assert len(judge.identity()["weights_sha256"]) == 64
     with pytest.raises(AssetError):
