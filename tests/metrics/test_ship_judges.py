@@ -92,11 +92,23 @@ def rows(text: str) -> dict[tuple[str, ...], tuple[int, int]]:
     }
 
 
-def test_the_shipped_vqa_judge_meets_the_aim_of_95_percent():
-    totals = {
-        name: right / n
-        for name, (n, right) in rows((ROOT / "docs/dpg_bench.md").read_text(encoding="utf-8")).items()
-        if "all" in name
-    }
-    assert len(totals) == 2
-    assert min(totals.values()) >= 0.95
+@pytest.mark.parametrize(
+    ("page", "floors"),
+    [
+        ("dpg_bench.md", {("evaluation prompts", "all", ""): 0.95, ("random", "all", ""): 0.95}),
+        # One mistake against two is harder than right against wrong; the page says why this one is below the aim.
+        (
+            "image_reward.md",
+            {
+                ("evaluation prompts", "all"): 0.95,
+                ("dense prompts", "all"): 0.95,
+                ("random prompts", "more of it wrong"): 0.9,
+            },
+        ),
+    ],
+)
+def test_the_shipped_judges_meet_the_aim_of_95_percent(page, floors):
+    stated = rows((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    for name, floor in floors.items():
+        n, n_right = stated[name]
+        assert n_right / n >= floor, name
