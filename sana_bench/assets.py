@@ -28,6 +28,7 @@ __all__ = [
     "choose_data_root",
     "data_root",
     "hub_cache",
+    "hub_repository",
     "is_hub_id",
     "is_offline",
     "micro_weights_root",
@@ -226,6 +227,11 @@ def hub_cache() -> Path:
     return _hf_home() / "hub"
 
 
+def hub_repository(name: str) -> Path:
+    """Return the folder of the repository `owner/name` in the hub's cache."""
+    return hub_cache() / f"models--{name.replace('/', '--')}"
+
+
 def micro_weights_root() -> Path:
     """Return the folder that `micro://NAME` starts from."""
     if configured := os.environ.get("SANA_BENCH_MICRO_WEIGHTS"):
@@ -390,7 +396,7 @@ def _how_to_get(hub_id: str, directory: Path | None = None) -> str:
 
 
 def _hub_snapshot(name: str, revision: str) -> Path | None:
-    repository = hub_cache() / f"models--{name.replace('/', '--')}"
+    repository = hub_repository(name)
     reference = repository / "refs" / revision
     commit = reference.read_text().strip() if reference.is_file() else revision
     snapshot = repository / "snapshots" / commit

@@ -13,6 +13,7 @@ from sana_bench.assets import (
     check_safetensors_files,
     data_root,
     hub_cache,
+    hub_repository,
     resolve_folder,
 )
 from sana_bench.downloads import Download, Say, Size
@@ -69,8 +70,7 @@ def _measure(name: str) -> Size:
         files = hub_files(name)
     except CheckpointError as error:
         raise AssetError(str(error)) from None
-    repository = name.partition("@")[0].replace("/", "--")
-    snapshot = hub_cache() / f"models--{repository}" / "snapshots" / files.commit
+    snapshot = hub_repository(name.partition("@")[0]) / "snapshots" / files.commit
     here = sum(size for path, size in files.sizes.items() if _is_whole(snapshot / path, size))
     return Size(sum(files.sizes.values()), here)
 

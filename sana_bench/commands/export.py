@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sana_bench.commands.options import RUN_OUTPUT
 from sana_bench.errors import UsageError, nearest
 
 __all__ = ["register"]
@@ -38,15 +39,7 @@ def _export(
         Path | None,
         typer.Option(metavar="FOLDER", help="Write one run's DPG-Bench images as SANA's 2x2 grids."),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="DIR",
-            help="Folder of runs and of the result store; default: that of a run directory, or results.",
-        ),
-    ] = None,
+    output: Annotated[Path | None, RUN_OUTPUT] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Write runs as flat tables; docs/results.md explains the columns."""

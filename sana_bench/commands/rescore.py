@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sana_bench.commands.options import RUN_OUTPUT
 from sana_bench.errors import IncompleteError, UsageError
 
 __all__ = ["register"]
@@ -36,15 +37,7 @@ def _rescore(
         float | None,
         typer.Option(min=0, max=10, metavar="X", help="Share of the sizes that offsets lose; 0.1."),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="DIR",
-            help="Folder of runs and of the result store; default: that of a run directory, or results.",
-        ),
-    ] = None,
+    output: Annotated[Path | None, RUN_OUTPUT] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Judge a run's stored GenEval detections again, without running a network."""

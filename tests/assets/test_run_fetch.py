@@ -64,9 +64,13 @@ def write_suite(folder):
     return folder / "s.yaml"
 
 
+def run_command(suite, output, root):
+    return ["run", str(suite), "--tier", "full", "--output", str(output), "--data-dir", str(root)]
+
+
 def test_run_fetches_only_when_told_to(suite, server, tmp_path, capsys):
     root, output = tmp_path / "root", tmp_path / "results"
-    run = ["run", str(suite), "--tier", "full", "--output", str(output), "--data-dir", str(root)]
+    run = run_command(suite, output, root)
     assert execute(run) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1
@@ -86,18 +90,7 @@ def test_run_fetches_only_when_told_to(suite, server, tmp_path, capsys):
 def test_run_says_what_it_could_not_fetch(suite, server, tmp_path, capsys):
     del server.files["dpg_bench/dpg_bench.csv"]
     output = tmp_path / "results"
-    run = [
-        "run",
-        str(suite),
-        "--tier",
-        "full",
-        "--output",
-        str(output),
-        "--fetch",
-        "--data-dir",
-        str(tmp_path / "root"),
-    ]
-    assert execute(run) == 2
+    assert execute([*run_command(suite, output, tmp_path / "root"), "--fetch"]) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "dpg_bench.csv: the server answers 404" in line
@@ -108,17 +101,6 @@ def test_run_says_what_it_could_not_fetch(suite, server, tmp_path, capsys):
 def test_run_fetches_nothing_offline(suite, server, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     output = tmp_path / "results"
-    run = [
-        "run",
-        str(suite),
-        "--tier",
-        "full",
-        "--output",
-        str(output),
-        "--fetch",
-        "--data-dir",
-        str(tmp_path / "root"),
-    ]
-    assert execute(run) == 2
+    assert execute([*run_command(suite, output, tmp_path / "root"), "--fetch"]) == 2
     assert "HF_HUB_OFFLINE is set, nothing is fetched; missing: " in capsys.readouterr().err
     assert server.requests == []
