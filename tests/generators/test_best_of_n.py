@@ -16,6 +16,7 @@ from sana_bench.generators.noise import candidate_seed, noise_seed
 from sana_bench.generators.search_files import load_search, total_cost
 from sana_bench.generators.tournament import Answer, beats, tournament
 from sana_bench.suite import BestOfNSpec, JudgeSpec, load_variant
+from tests.float64 import assert_as_exact, in_float64
 
 YES, SURE_YES = Answer(-0.5, -1.5), Answer(-0.1, -2.5)
 NO, SURE_NO = Answer(-1.5, -0.5), Answer(-2.5, -0.1)
@@ -388,28 +389,33 @@ def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_vision_language_model_answers_with_log_probabilities(tiny_llava: Path):
+    """A batch, whose padding on the left is masked, answers as its images do alone and as the model does by hand: what is left
+    are sums in another order, no further from float64.
+    """
     import torch
 
     judge = build_judge(JudgeSpec(name="vision_language", weights=str(tiny_llava)), Path(), "cpu")
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (3, 64, 64, 3), np.uint8)
     prompts = ["a red circle", "a circle", "a red red red circle"]
+
+    def answers(index: int) -> list[float]:
+        alone = judge.judge(prompts[index : index + 1], images[index : index + 1])[0]
+        return [alone.yes, alone.no]
+
     together = judge.judge(prompts, images)
     assert all(answer.yes < 0 and answer.no < 0 for answer in together)
     assert len({answer.yes for answer in together}) == 3
-    for index in range(3):
-        alone = judge.judge(prompts[index : index + 1], images[index : index + 1])[0]
-        # Padding on the left is masked; what is left are fp32 sums in another order.
-        assert alone.yes == pytest.approx(together[index].yes, abs=1e-4)
-        assert alone.no == pytest.approx(together[index].no, abs=1e-4)
+    exact = in_float64(lambda: [answers(index) for index in range(3)])
+    alone = [answers(index) for index in range(3)]
+    assert_as_exact([(answer.yes, answer.no) for answer in together], alone, exact)
     # By hand for one image: the two words are one token each.
     inputs = judge._processor(text=[judge._question(prompts[0])], images=[images[0]], return_tensors="pt")
     with torch.inference_mode():
         logits = judge._model(**inputs).logits[0, -1].double()
     logs = torch.log_softmax(logits, -1)
     ids = judge._processor.tokenizer.convert_tokens_to_ids(["yes", "no"])
-    assert together[0].yes == pytest.approx(float(logs[ids[0]]), abs=1e-4)
-    assert together[0].no == pytest.approx(float(logs[ids[1]]), abs=1e-4)
+    assert_as_exact((together[0].yes, together[0].no), logs[ids], exact[0])
     assert judge.identity()["weights_sha256"]
 
 

@@ -22,6 +22,7 @@ from sana_bench.metrics.image_reward import RewardFiles
 from sana_bench.metrics.mplug.network import START
 from sana_bench.metrics.vqa import MAX_QUESTION_TOKENS, MPlugJudge, image_to_pixels
 from sana_bench.suite import JudgeSpec
+from tests.float64 import assert_as_exact, in_float64
 from tests.metrics.conftest import write_vqa
 from tests.metrics.test_image_reward import CONFIG, GOLDEN, SHARED, VISION, weights
 
@@ -51,6 +52,7 @@ def test_rewards_are_those_of_the_original_package(reward_judge, picture):
 
 
 def test_a_reward_does_not_depend_on_the_batch(reward_judge):
+    """Batches are padded to one size; a row's place in it may change the order of sums, not their error against float64."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (11, 48, 40, 3), np.uint8)
     prompts = [SHARED.PROMPTS[place % len(SHARED.PROMPTS)] for place in range(11)]
@@ -59,8 +61,8 @@ def test_a_reward_does_not_depend_on_the_batch(reward_judge):
     alone = [
         reward_judge.judge([prompt], image[None])[0] for prompt, image in zip(prompts, images, strict=True)
     ]
-    # Batches are padded to one size; a row's place in it may change the order of fp32 sums.
-    assert [answer.yes for answer in alone] == pytest.approx([answer.yes for answer in together], abs=1e-6)
+    exact = in_float64(lambda: [answer.yes for answer in reward_judge.judge(prompts, images)])
+    assert_as_exact([answer.yes for answer in alone], [answer.yes for answer in together], exact)
 
 
 def test_missing_files_of_image_reward_are_named(tmp_path, monkeypatch):
@@ -123,11 +125,19 @@ def losses(vqa: MPlugJudge, image: np.ndarray, question: str, word: str) -> floa
 
 @torch.inference_mode()
 def test_log_odds_are_the_difference_of_the_training_losses(vqa, images):
+    """In float64 to 1e-12, a hundred roundings of losses around 6. In float32 the batch of questions changes the order of
+    sums, and odds are held to the error of the losses.
+    """
     questions = claim_questions(PROMPT)
-    odds = vqa.log_odds(images[0], questions)
-    expected = [losses(vqa, images[0], q, "no") - losses(vqa, images[0], q, "yes") for q in questions]
-    # fp32 through three layers, of values around 6: the batch of questions changes the order of sums.
-    np.testing.assert_allclose(odds, expected, atol=1e-5)
+
+    def by_losses() -> list[float]:
+        return [losses(vqa, images[0], q, "no") - losses(vqa, images[0], q, "yes") for q in questions]
+
+    odds, exact = vqa.log_odds(images[0], questions), in_float64(by_losses)
+    np.testing.assert_allclose(
+        in_float64(lambda: vqa.log_odds(images[0], questions)), exact, rtol=0, atol=1e-12
+    )
+    assert_as_exact(odds, by_losses(), exact)
     assert np.ptp(odds) > 1e-3
 
 

@@ -17,6 +17,7 @@ from sana_bench.metrics.pixels import as_jpeg, clip_pixels
 from sana_bench.selfcheck import golden_files
 from sana_bench.selfcheck.encoders import reward_config
 from sana_bench.selfcheck.recipes import image_reward as SHARED
+from tests.float64 import assert_as_exact, in_float64
 
 GOLDEN = golden_files.image_reward()
 VISION = VisionSize(
@@ -100,13 +101,17 @@ def test_pixels_are_those_of_the_original_transform():
 
 
 def test_scores_do_not_depend_on_batches_or_order(files, samples):
+    """Batches are padded to one size, but a row's place in its batch may change the order of sums: whole, single and
+    reversed runs are equally far from float64.
+    """
     metric = ImageReward("image_reward/official@1", files)
-    whole = metric.score(samples)
-    alone = [metric.score([sample])[0] for sample in samples[:3]]
-    # Exact: batches are padded to one size. 1e-6 across orders: a row's place in the batch may change sums.
-    np.testing.assert_allclose([row.value for row in alone], [row.value for row in whole[:3]], atol=1e-6)
-    backwards = metric.score(samples[::-1])[::-1]
-    np.testing.assert_allclose([row.value for row in backwards], [row.value for row in whole], atol=1e-6)
+
+    def values(of):
+        return [row.value for row in metric.score(of)]
+
+    whole, exact = values(samples), in_float64(lambda: values(samples))
+    assert_as_exact([values([sample])[0] for sample in samples[:3]], whole[:3], exact[:3])
+    assert_as_exact(values(samples[::-1])[::-1], whole, exact)
 
 
 def test_summary_is_the_mean_of_prompt_means(files, samples):

@@ -15,6 +15,7 @@ from sana_bench.metrics.images import ImageError
 from sana_bench.metrics.inception import load_inception
 from sana_bench.metrics.inception_features import InceptionFeatures
 from sana_bench.metrics.pixels import as_jpeg, crop_resized
+from tests.float64 import assert_as_exact, in_float64
 from tests.metrics.inception_cases import random_state, torchscript_file
 
 
@@ -179,12 +180,15 @@ def test_protocols_are_told_apart(files, tmp_path):
 
 
 def test_features_do_not_depend_on_batches_or_order(files, tmp_path):
+    """Batches are padded to one size, but a row's place in its batch may change the order of sums: whole, single and
+    reversed runs are equally far from float64.
+    """
     samples = samples_in(tmp_path, [(40, 40)] * 5)
     features = InceptionFeatures("fid/clean@1", files[1])
     whole = features.of_samples(samples)
-    # 1e-6 relative: batches are padded to one size, but a row's place in its batch may change the sums.
-    assert relative(features.of_samples(samples[3:4]), whole[3:4]) <= 1e-6
-    assert relative(features.of_samples(samples[::-1])[::-1], whole) <= 1e-6
+    exact = in_float64(lambda: features.of_samples(samples))
+    assert_as_exact(features.of_samples(samples[3:4]), whole[3:4], exact[3:4])
+    assert_as_exact(features.of_samples(samples[::-1])[::-1], whole, exact)
 
 
 def test_a_damaged_image_is_named(files, tmp_path):
