@@ -89,10 +89,8 @@ def test_logits_are_mmdets(index, golden, all_masks, outputs):
 
 
 @pytest.mark.parametrize("index", range(len(recipe.SIZES)))
-def test_detections_are_mmdets(index, golden, all_masks, outputs, network):
-    """Scores are those of mmdet as far as both are those of the network in float64, where a pixel whose logit is nearly zero
-    may fall on the other side and moves a score by about half of it over the mask's pixels.
-    """
+def test_detections_are_mmdets(index, golden, all_masks, outputs):
+    """Scores differ by what the logits' own differences and the pixels that fell on another side explain, on any processor."""
     prepared, classes, masks = outputs[index]
     found = read_logits(classes, masks, prepared, min_score=0.0)
     assert len(found) == len(golden[f"{index}/found"]) == 100
@@ -101,28 +99,19 @@ def test_detections_are_mmdets(index, golden, all_masks, outputs, network):
     assert len({(row[0], f"{row[5]:.3e}") for row in golden[f"{index}/found"]}) == 100
     # A score is a probability times a mean of sigmoids of positive logits. Class logits off by e move the probability by
     # at most 2 e of itself; mask logits off by e move a sigmoid by e / 4, and the mean, at least a half, by e / 2 of
-    # itself. Exponentials, sums and means in float32 add some units of 6e-8.
+    # itself. Exponentials, sums and means in float32 add some units of 6e-8. A pixel that enters or leaves has a sigmoid of
+    # a half, and moves the mean of n, at most 1, by at most 1 / (2 n) of itself.
     off_classes = float(np.abs(classes.numpy() - golden[f"{index}/classes"]).max())
     off_masks = float(np.abs(masks.numpy() - all_masks[str(index)]).max())
     allowed = min(2 * off_classes + off_masks / 2 + 1e-6, 2e-4)
     for one, row in _match(found, golden[f"{index}/found"]):
-        assert one.score == pytest.approx(row[5], rel=allowed, abs=0)
+        moved = abs(one.mask.sum() - row[6])
+        assert one.score == pytest.approx(row[5], rel=allowed + moved / (2 * row[6]), abs=0)
         assert one.box == tuple(row[1:5])
         places = np.arange(one.mask.size).reshape(one.mask.shape)
         # A pixel whose logit is within 1e-4 of zero may fall on either side.
-        assert abs(one.mask.sum() - row[6]) <= 3
+        assert moved <= 3
         assert abs((places * one.mask).sum() - row[7]) <= 3 * one.mask.size
-
-    def scores(of):
-        return [one.score for one, _ in _match(of, golden[f"{index}/found"])]
-
-    def widened():
-        output = network(pixel_values=prepared.pixels[None])
-        logits = output.class_queries_logits[0], output.masks_queries_logits[0]
-        return scores(read_logits(*logits, prepared, min_score=0.0))
-
-    theirs = [row[5] for _, row in _match(found, golden[f"{index}/found"])]
-    assert_as_exact(scores(found), theirs, in_float64(widened))
 
 
 def _match(found, rows):
