@@ -56,9 +56,9 @@ def measure(n: int, stand_in: bool) -> dict[str, float]:
     """Peak resident memory in MiB of features, moments and distance of `n` images, and the seconds it took."""
     import torch
 
-    from sana_bench.metrics.frechet_sets import FrechetTo, moments_of_blocks
-    from sana_bench.metrics.inception import FidInception, _layers
-    from sana_bench.metrics.inception_features import InceptionFeatures
+    from sana_bench.metrics.fid.features import InceptionFeatures
+    from sana_bench.metrics.fid.frechet import FrechetTo, moments_of_blocks
+    from sana_bench.metrics.fid.inception import FidInception, _layers
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

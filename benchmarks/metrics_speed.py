@@ -29,9 +29,9 @@ from side_by_side import environment, interleave, table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sana_bench.metrics.frechet_sets import FrechetTo, moments_of_blocks
-from sana_bench.metrics.inception_features import InceptionFeatures
-from tests.metrics.inception_cases import random_state, torchscript_file
+from sana_bench.metrics.fid.features import InceptionFeatures
+from sana_bench.metrics.fid.frechet import FrechetTo, moments_of_blocks
+from tests.metrics.fid.inception_cases import random_state, torchscript_file
 
 REPORT = Path(__file__).resolve().parents[1] / "reports" / "benchmarks" / "metrics_speed.json"
 OURS = "sana-bench"
@@ -185,8 +185,8 @@ def distance(repetitions: int, d: int = 2048) -> dict[str, Any]:
 
 def geneval(n: int, repetitions: int) -> dict[str, Any]:
     """Full-size Mask2Former and ViT-L/14 with random weights on `n` images, colours of two classes asked for."""
-    from sana_bench.metrics.geneval_classes import CLASSES
-    from sana_bench.metrics.geneval_detector import FullDetector
+    from sana_bench.metrics.geneval.classes import CLASSES
+    from sana_bench.metrics.geneval.detector import FullDetector
 
     rng = np.random.default_rng(0)
     asked = [frozenset(rng.choice(CLASSES, 2, replace=False)) for _ in range(n)]
@@ -213,7 +213,7 @@ def geneval(n: int, repetitions: int) -> dict[str, Any]:
 def _random_detector() -> torch.nn.Module:
     from transformers import Mask2FormerForUniversalSegmentation
 
-    from sana_bench.metrics.mask2former import official_config
+    from sana_bench.metrics.geneval.mask2former import official_config
 
     torch.manual_seed(0)
     network = Mask2FormerForUniversalSegmentation(official_config()).eval()
@@ -225,7 +225,8 @@ def _random_detector() -> torch.nn.Module:
 def _random_colors() -> Any:
     import open_clip
 
-    from sana_bench.metrics.object_color import MODEL, ColorClassifier
+    from sana_bench.metrics.clip.features import MODEL
+    from sana_bench.metrics.geneval.colors import ColorClassifier
 
     torch.manual_seed(1)
     model, _, preprocess = open_clip.create_model_and_transforms(MODEL, pretrained=None, load_weights=False)

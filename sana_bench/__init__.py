@@ -1,3 +1,82 @@
-"""sana-bench: generate, score, profile and compare text-to-image variants in one environment."""
+"""Generate, score, profile and compare text-to-image variants.
+
+Importing this costs no torch: every name below is imported when it is first used. Those of plug-ins are here too, so that
+a plug-in needs this import alone.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from sana_bench.core.errors import AssetError, BenchError, SampleError, SuiteError, UsageError
+    from sana_bench.core.images import load_image
+    from sana_bench.core.registry import REGISTRIES, Entry
+    from sana_bench.core.samples import Prompt, Sample
+    from sana_bench.generators.base import Generator, Request
+    from sana_bench.metrics.base import FeatureMetric, Metric, MetricAssets, ScoreRow, Summary, check_rows
+    from sana_bench.results.statistics.intervals import clustered_bootstrap
+    from sana_bench.suites.cells import GeneratorSpec
+    from sana_bench.suites.schema import MetricSpec, Variant
+
+_HOMES = {
+    "REGISTRIES": "core.registry",
+    "AssetError": "core.errors",
+    "BenchError": "core.errors",
+    "Entry": "core.registry",
+    "FeatureMetric": "metrics.base",
+    "Generator": "generators.base",
+    "GeneratorSpec": "suites.cells",
+    "Metric": "metrics.base",
+    "MetricAssets": "metrics.base",
+    "MetricSpec": "suites.schema",
+    "Prompt": "core.samples",
+    "Request": "generators.base",
+    "Sample": "core.samples",
+    "SampleError": "core.errors",
+    "ScoreRow": "metrics.base",
+    "SuiteError": "core.errors",
+    "Summary": "metrics.base",
+    "UsageError": "core.errors",
+    "Variant": "suites.schema",
+    "check_rows": "metrics.base",
+    "clustered_bootstrap": "results.statistics.intervals",
+    "load_image": "core.images",
+}
+
+__all__ = [
+    "REGISTRIES",
+    "AssetError",
+    "BenchError",
+    "Entry",
+    "FeatureMetric",
+    "Generator",
+    "GeneratorSpec",
+    "Metric",
+    "MetricAssets",
+    "MetricSpec",
+    "Prompt",
+    "Request",
+    "Sample",
+    "SampleError",
+    "ScoreRow",
+    "SuiteError",
+    "Summary",
+    "UsageError",
+    "Variant",
+    "__version__",
+    "check_rows",
+    "clustered_bootstrap",
+    "load_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sana_bench.assets import micro_weights_root
-from sana_bench.benchmarks.micro_accuracy import write_tables
-from sana_bench.errors import BenchError
+from sana_bench.assets.locate import micro_weights_root
+from sana_bench.core.errors import BenchError
+from sana_bench.metrics.geneval.micro_accuracy import write_tables
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,12 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(judge: str, folder: Path) -> str:
     """The accuracy tables of the weights in `folder`, as Markdown."""
     if judge == "vqa":
-        from sana_bench.metrics.mplug.card import accuracy_tables
-        from sana_bench.metrics.vqa import MPlugJudge
+        from sana_bench.judges.mplug.judge import MPlugJudge
+        from sana_bench.metrics.dpg.card import accuracy_tables
 
         return accuracy_tables(MPlugJudge(folder))
-    from sana_bench.metrics import image_reward_card
-    from sana_bench.metrics.image_reward import RewardFiles
+    from sana_bench.metrics.image_reward import card as image_reward_card
+    from sana_bench.metrics.image_reward.metric import RewardFiles
 
     return image_reward_card.accuracy_tables(RewardFiles.of_folder(folder))
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from weight_sums import write_sums
 
-from sana_bench.metrics.image_reward import RewardFiles
-from sana_bench.metrics.vqa import MPlugJudge
+from sana_bench.judges.mplug.judge import MPlugJudge
+from sana_bench.metrics.image_reward.metric import RewardFiles
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINED = ROOT / "results" / "train"

@@ -15,7 +15,7 @@ from pathlib import Path
 from ship_micro_weights import ROOT, TRAINED, WEIGHTS, copy_pipeline, count, score_rows, training_row
 from weight_sums import write_sums
 
-from sana_bench.fingerprint import directory_sha256
+from sana_bench.core.fingerprint import directory_sha256
 from sana_models.shared_parts import SHARED_PARTS
 
 

@@ -14,15 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sana_bench.results.comparison import (
-    compare_frechet,
-    compare_kid,
-    compare_latency,
-    compare_means,
-    compare_proportions,
-)
-from sana_bench.results.history import detect_steps
-from sana_bench.results.statistics import clustered_bootstrap, clustered_proportion, t_interval
+from sana_bench.results.statistics.distances import compare_frechet, compare_kid
+from sana_bench.results.statistics.intervals import clustered_bootstrap, clustered_proportion, t_interval
+from sana_bench.results.statistics.latency import compare_latency
+from sana_bench.results.statistics.paired import compare_means, compare_proportions
+from sana_bench.results.statistics.steps import detect_steps
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "statistics.md"
 BEGIN, END = "<!-- simulated: begin -->", "<!-- simulated: end -->"

@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sana_bench.errors import BenchError
-from sana_bench.leaderboard import collect_leaderboard, weights_sha256
+from sana_bench.analysis.leaderboard import collect_leaderboard, weights_sha256
+from sana_bench.core.errors import BenchError
 from sana_reports.files import write_text_atomic
 from sana_reports.leaderboard import render_leaderboard, write_leaderboard
 from sana_reports.leaderboard_data import Leaderboard, from_json, to_json

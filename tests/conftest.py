@@ -1,8 +1,13 @@
 """Small random weights in the published layouts: the real classes, sized for tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.runner import fakes
 
 TINY_CLIP = {
     "embed_dim": 8,
@@ -76,8 +81,8 @@ def write_tiny_clip(folder: Path, seed: int = 0) -> Path:
     """Write a micro CLIP with random weights."""
     import torch
 
+    from sana_bench.metrics.clip.micro_network import WordTokenizer, build_model, save_clip
     from sana_bench.micro.captions import VOCABULARY
-    from sana_bench.micro.clip import WordTokenizer, build_model, save_clip
 
     tokenizer = WordTokenizer(VOCABULARY, 16)
     with torch.random.fork_rng(devices=[]):
@@ -100,3 +105,14 @@ def tiny_weights_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_pipeline(root / "sana-micro")
     write_tiny_clip(root / "clip")
     return root
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[fakes.World]":
+    """A suite of fake variants, and the runner on it in this process."""
+    from tests.runner import fakes
+
+    monkeypatch.setattr(fakes.FakeGenerator, "batches", [])
+    monkeypatch.setattr(fakes.Spread, "computed", 0)
+    with fakes.installed():
+        yield fakes.World(tmp_path)

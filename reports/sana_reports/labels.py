@@ -29,7 +29,7 @@ MICRO_NOTICE = (
     "They do not compare with published ones."
 )
 
-# Below this many images the distance is mostly bias, as sana_bench.metrics.frechet_sets says.
+# Below this many images the distance is mostly bias, as sana_bench.metrics.fid.frechet says.
 FID_BIASED_BELOW = 10_000
 
 # Protocols whose numbers stand for those of another one.

@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from sana_bench.metrics.base import Metric, Prompt, Sample, ScoreRow, Summary
+from sana_bench.core.samples import Prompt, Sample
+from sana_bench.metrics.base import Metric, ScoreRow, Summary
 
 __all__ = ["Benchmark", "Metric", "Prompt", "Sample", "ScoreRow", "Summary"]
 
@@ -16,8 +17,4 @@ class Benchmark(Protocol):
 
     def prompts(self, tier: str) -> list[Prompt]:
         """The whole prompt set of `tier` (`micro` or `full`), in its official order."""
-        ...
-
-    def image_size(self, tier: str) -> tuple[int, int]:
-        """(height, width) in pixels of the images to generate."""
         ...

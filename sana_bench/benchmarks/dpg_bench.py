@@ -1,18 +1,153 @@
 """DPG-Bench: long prompts, judged by yes-or-no questions that depend on one another (Hu et al., 2024)."""
 
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sana_bench.assets import data_root
-from sana_bench.errors import AssetError, SuiteError
-from sana_bench.metrics.base import Prompt
-from sana_bench.metrics.dpg_scoring import PromptScores, score_official, score_strict
+import pandas as pd
 
-__all__ = ["DPGBench", "PromptScores", "official_prompts", "score_official", "score_strict"]
+from sana_bench.assets.locate import data_root
+from sana_bench.core.errors import AssetError, SuiteError
+from sana_bench.core.samples import Prompt
+
+__all__ = ["FIRST_ROW", "DPGBench", "official_prompts", "read_csv", "read_parquet", "read_prompt_files"]
+
+Item = dict[str, Any]
+
+#: Key of the one question that stands in the table's first data row, which the published script never asks.
+FIRST_ROW = "first_row"
+
+_CSV_COLUMNS = ("item_id", "text", "proposition_id", "dependency", "tuple", "question_natural_language")
+
+
+_PARQUET_COLUMNS = ("item_id", "prompt", "questions")
+
+
+_PARQUET_FIELDS = ("proposition_id", "dependency", "category_broad", "category_detailed", "question")
+
+
+def read_csv(path: Path) -> list[Item]:
+    """Items of `dpg_bench.csv` in file order: `item_id`, `text`, and `questions` as the scoring rules want them.
+
+    Raises:
+        AssetError: the file is missing, lacks a column, splits an item, repeats a question or holds a
+        dependency that is no list of numbers; the message names the row, counted from 1 after the header.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except FileNotFoundError:
+        raise AssetError(f"{path} is missing") from None
+    except (OSError, ValueError) as error:
+        raise AssetError(f"{path}: cannot be read as CSV ({' '.join(str(error).split())})") from None
+    _check_columns(path, table.columns, _CSV_COLUMNS)
+    items: dict[str, Item] = {}
+    last = None
+    for number, row in enumerate(table.to_dict("records"), start=1):
+        item_id = str(row["item_id"])
+        if item_id in items and item_id != last:
+            raise AssetError(f"{path}: row {number}: the rows of item {item_id!r} are not adjacent")
+        item = items.setdefault(item_id, {"item_id": item_id, "text": row["text"], "questions": []})
+        question = _question(
+            f"{path}: row {number}",
+            row["proposition_id"],
+            row["dependency"],
+            row["tuple"],
+            row["question_natural_language"],
+        )
+        _add(f"{path}: row {number}", item, question, is_first=number == 1)
+        last = item_id
+    return _not_empty(path, items)
+
+
+def read_parquet(path: Path) -> list[Item]:
+    """Items of the hub's parquet form, in its order, as `read_csv` gives them.
+
+    It has no `tuple` column; the category is put together from its two parts, without arguments. Its first
+    question is taken for the table's first row.
+
+    Raises:
+        AssetError: as `read_csv`.
+    """
+    try:
+        table = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise AssetError(f"{path} is missing") from None
+    except (OSError, ValueError) as error:
+        raise AssetError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())})") from None
+    _check_columns(path, table.columns, _PARQUET_COLUMNS)
+    items: dict[str, Item] = {}
+    for number, row in enumerate(table.to_dict("records"), start=1):
+        item_id, where = str(row["item_id"]), f"{path}: row {number}"
+        if item_id in items:
+            raise AssetError(f"{where}: item {item_id!r} appears twice")
+        item = items[item_id] = {"item_id": item_id, "text": row["prompt"], "questions": []}
+        for place, record in enumerate(row["questions"]):
+            _check_columns(f"{where}, question {place + 1}", record, _PARQUET_FIELDS)
+            name = f"{record['category_broad']} - {record['category_detailed'] or ''}".strip()
+            question = _question(
+                where, record["proposition_id"], record["dependency"], name, record["question"]
+            )
+            _add(where, item, question, is_first=number == 1 and place == 0)
+    return _not_empty(path, items)
+
+
+def read_prompt_files(folder: Path) -> dict[str, str]:
+    """Prompt texts by item id from `<item_id>.txt`, byte for byte as UTF-8; raises `AssetError`."""
+    files = sorted(folder.glob("*.txt")) if folder.is_dir() else []
+    if not files:
+        raise AssetError(f"{folder}: no prompt files")
+    try:
+        return {file.name.removesuffix(".txt"): file.read_bytes().decode("utf-8") for file in files}
+    except (OSError, UnicodeDecodeError) as error:
+        raise AssetError(f"{folder}: cannot be read ({error})") from None
+
+
+def _question(where: str, proposition: Any, dependency: Any, category: str, text: str) -> Item:
+    try:
+        return {
+            "proposition_id": int(proposition),
+            "dependency": list(_parents(dependency)),
+            "tuple": category,
+            "question": text,
+        }
+    except (TypeError, ValueError):
+        found = f"proposition_id {proposition!r}, dependency {dependency!r}"
+        raise AssetError(f"{where}: expected numbers, found {found}") from None
+
+
+def _parents(dependency: Any) -> Iterator[int]:
+    parts: Sequence[Any] = dependency.split(",") if isinstance(dependency, str) else dependency
+    if isinstance(parts, int):
+        parts = [parts]
+    for part in parts:
+        yield int(part)
+
+
+def _add(where: str, item: Item, question: Item, *, is_first: bool) -> None:
+    if any(known["proposition_id"] == question["proposition_id"] for known in item["questions"]):
+        raise AssetError(f"{where}: item {item['item_id']!r} has question {question['proposition_id']} twice")
+    item["questions"].append(question | ({FIRST_ROW: True} if is_first else {}))
+
+
+def _check_columns(where: Path | str, found: Any, needed: Sequence[str]) -> None:
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise AssetError(f"{where}: lacks {', '.join(missing)}")
+
+
+def _not_empty(path: Path, items: dict[str, Item]) -> list[Item]:
+    if not items:
+        raise AssetError(f"{path}: holds no questions")
+    return list(items.values())
+
 
 _CSV, _PROMPTS = "dpg_bench.csv", "prompts"
+
+
 _FAMILY = re.compile(r"[A-Za-z]+")
+
+
 _SOURCE = (
     "`sana-bench fetch dpg_bench` brings dpg_bench.csv; by hand: from the folder dpg_bench of github.com/TencentQQGYLab/ELLA, "
     "or the parquet file with `hf download Jialuo21/DPG-Bench --repo-type dataset --local-dir {folder}`"
@@ -40,10 +175,6 @@ class DPGBench:
             return official_prompts(data_root() / "dpg_bench")
         raise SuiteError(f"dpg_bench: unknown tier {tier!r}, expected 'micro' or 'full'")
 
-    def image_size(self, tier: str) -> tuple[int, int]:
-        """(height, width) in pixels: 64x64 in the micro world, 1024x1024 otherwise."""
-        return (64, 64) if tier == "micro" else (1024, 1024)
-
 
 def official_prompts(folder: Path) -> list[Prompt]:
     """Prompts with questions from a folder with `dpg_bench.csv` or one parquet file.
@@ -54,7 +185,6 @@ def official_prompts(folder: Path) -> list[Prompt]:
     Raises:
         AssetError: nothing there, a file is damaged, or prompt files and questions have different items.
     """
-    from sana_bench.benchmarks.dpg_questions import read_csv, read_parquet, read_prompt_files
 
     tables = sorted(folder.rglob("*.parquet"))
     if (folder / _CSV).is_file():

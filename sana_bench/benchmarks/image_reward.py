@@ -5,9 +5,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sana_bench.assets import Assets
-from sana_bench.errors import AssetError, SuiteError
-from sana_bench.metrics.base import Prompt
+from sana_bench.assets.required import Assets
+from sana_bench.core.errors import AssetError, SuiteError
+from sana_bench.core.samples import Prompt
 
 __all__ = ["ImageRewardBenchmark", "read_prompts"]
 
@@ -38,10 +38,6 @@ class ImageRewardBenchmark:
         if tier == "full":
             return read_prompts(Assets("full").file("image_reward_prompts"))
         raise SuiteError(f"image_reward: unknown tier {tier!r}, expected 'micro' or 'full'")
-
-    def image_size(self, tier: str) -> tuple[int, int]:
-        """(height, width) in pixels: 64x64 in the micro world, 1024x1024 otherwise."""
-        return (64, 64) if tier == "micro" else (1024, 1024)
 
 
 def read_prompts(path: Path) -> list[Prompt]:

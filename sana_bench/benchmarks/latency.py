@@ -1,12 +1,11 @@
 """Latency: one image at a time, timed warm, and how many images a second in batches."""
 
-from sana_bench.errors import SuiteError
-from sana_bench.metrics.base import Prompt
+from sana_bench.core.errors import SuiteError
+from sana_bench.core.registry import MEASURED
+from sana_bench.core.samples import Prompt
 
-__all__ = ["MEASURED", "Latency"]
+__all__ = ["Latency"]
 
-#: Metrics that are measured while images are made, and not read off them.
-MEASURED = ("latency", "throughput")
 
 # SANA encodes every prompt to a fixed number of positions, so length changes nothing; these differ for the image check.
 _FULL = (
@@ -44,7 +43,3 @@ class Latency:
             raise SuiteError(f"latency: unknown tier {tier!r}, expected 'micro' or 'full'")
         texts = _MICRO if tier == "micro" else _FULL
         return [Prompt(f"{line:05d}", text, "latency") for line, text in enumerate(texts)]
-
-    def image_size(self, tier: str) -> tuple[int, int]:
-        """(height, width) in pixels: 64x64 in the micro world, 1024x1024 otherwise."""
-        return (64, 64) if tier == "micro" else (1024, 1024)

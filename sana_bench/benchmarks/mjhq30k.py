@@ -2,10 +2,10 @@
 
 import re
 
-from sana_bench.assets import Assets
-from sana_bench.errors import SuiteError
-from sana_bench.metrics.base import Prompt
-from sana_bench.mjhq30k import Mjhq30k
+from sana_bench.assets.mjhq30k import Mjhq30k
+from sana_bench.assets.required import Assets
+from sana_bench.core.errors import SuiteError
+from sana_bench.core.samples import Prompt
 
 __all__ = ["Mjhq30kBenchmark", "generation_prompt"]
 
@@ -37,10 +37,6 @@ class Mjhq30kBenchmark:
             raise SuiteError(f"mjhq30k: unknown tier {tier!r}, expected 'micro' or 'full'")
         data = Mjhq30k(Assets("full").file("mjhq30k_images"))
         return [_prompt(image.id, image.category, image.prompt) for image in data.images]
-
-    def image_size(self, tier: str) -> tuple[int, int]:
-        """(height, width) in pixels: 64x64 in the micro world, 1024x1024 otherwise."""
-        return (64, 64) if tier == "micro" else (1024, 1024)
 
 
 def generation_prompt(text: str) -> str:

@@ -2,54 +2,38 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from sana_bench.suite import Variant
+from sana_bench.core.errors import SuiteError
+from sana_bench.suites.schema import Variant
 
 __all__ = [
     "Generator",
-    "GeneratorSpec",
     "HasStages",
     "OutOfMemoryError",
     "PreparesPrompts",
     "Request",
-    "SampleError",
     "Stage",
     "TellsCost",
     "TellsFormat",
+    "refuse_sana_settings",
 ]
 
 
-class SampleError(Exception):
-    """The generator could not make one sample; the sample is recorded as failed and the run as incomplete."""
+def refuse_sana_settings(variant: Variant) -> None:
+    """Raise `SuiteError` for a setting that another generator than sana would silently ignore."""
+    if variant.model.tiling is not None:
+        raise SuiteError(f"variant {variant.name!r}: model.tiling belongs to generator sana")
+    if variant.kernels != "auto":
+        raise SuiteError(f"variant {variant.name!r}: kernels belongs to generator sana")
+    if variant.quantization != "none":
+        raise SuiteError(f"variant {variant.name!r}: quantization belongs to generator sana")
 
 
 class OutOfMemoryError(Exception):
     """A batch did not fit into the device's memory; a smaller one may."""
-
-
-@dataclass(frozen=True)
-class GeneratorSpec:
-    """A variant with its weights found on this machine.
-
-    `text_cache` is a folder for text embeddings that all variants of a run share, `search_cache` one for unfinished and finished
-    searches of best-of-N; None keeps none on disk. Relative paths of the variant start from `variants_dir`.
-    """
-
-    variant: Variant
-    weights_path: Path
-    weights_sha256: str
-    text_cache: Path | None = None
-    search_cache: Path | None = None
-    variants_dir: Path | None = None
-
-    @property
-    def generator(self) -> str:
-        """The registered name of the generator."""
-        return self.variant.generator
 
 
 @dataclass(frozen=True)

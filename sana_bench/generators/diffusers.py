@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from sana_bench.assets import check_safetensors_files, resolve_folder
-from sana_bench.errors import AssetError, SuiteError
-from sana_bench.generators.base import GeneratorSpec, Request, SampleError, Stage
-from sana_bench.generators.settings import refuse_sana_settings
+from sana_bench.assets.checks import check_safetensors_files
+from sana_bench.assets.locate import resolve_folder
+from sana_bench.core.errors import AssetError, SampleError, SuiteError
+from sana_bench.generators.base import Request, Stage, refuse_sana_settings
 from sana_bench.generators.torch_device import memory_errors_told, torch_dtype
-from sana_bench.suite import Variant
+from sana_bench.suites.cells import GeneratorSpec
+from sana_bench.suites.schema import Variant
 
 __all__ = ["DiffusersGenerator", "find_pipeline", "forget_loaded"]
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sana_bench.assets import resolve_folder
-from sana_bench.errors import AssetError, SuiteError
-from sana_bench.generators.base import GeneratorSpec, Request, SampleError
-from sana_bench.generators.settings import refuse_sana_settings
-from sana_bench.metrics.images import ImageError, load_image, source_format
-from sana_bench.suite import Variant
+from sana_bench.assets.locate import resolve_folder
+from sana_bench.core.errors import AssetError, SampleError, SuiteError
+from sana_bench.core.images import ImageError, load_image, source_format
+from sana_bench.generators.base import Request, refuse_sana_settings
+from sana_bench.suites.cells import GeneratorSpec
+from sana_bench.suites.schema import Variant
 
 __all__ = ["MANIFEST", "ImageFolder", "ImageName", "bounded", "find_folder", "find_name", "read_folder"]
 
@@ -89,7 +89,8 @@ def bounded(problems: Sequence[str]) -> str:
 class ImageFolder:
     """Hands out existing images; see `sana_bench.generators.Generator`. An image that is not there is a failed sample."""
 
-    def __init__(self, spec: GeneratorSpec) -> None:
+    def __init__(self, spec: GeneratorSpec, device: str = "cpu") -> None:
+        """`device` is not used: nothing is computed."""
         self._folder = spec.weights_path
         self._files = read_folder(spec.weights_path)
         self._size = spec.variant.model.height, spec.variant.model.width

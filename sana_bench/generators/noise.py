@@ -1,29 +1,14 @@
 """Initial noise that belongs to the sample: not to the batch, the order, the worker or the device."""
 
 import hashlib
-import struct
 from typing import TYPE_CHECKING
+
+from sana_bench.suites.cells import NOISE_VERSION
+
+__all__ = ["candidate_seed", "sample_noise"]
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-__all__ = ["NOISE_VERSION", "candidate_seed", "noise_seed", "sample_noise"]
-
-NOISE_VERSION = "sana-bench noise v1"
-
-
-def noise_seed(suite_seed: int, benchmark: str, prompt_id: str, index: int) -> int:
-    """Return the seed in [0, 2**63) of one sample's noise.
-
-    It is the first 8 bytes (little endian, top bit dropped) of the SHA-256 over the five parts, each preceded
-    by its length, so that no two different samples share an input.
-    """
-    digest = hashlib.sha256()
-    for part in (NOISE_VERSION, str(suite_seed), benchmark, prompt_id, str(index)):
-        encoded = part.encode("utf-8")
-        digest.update(struct.pack("<Q", len(encoded)))
-        digest.update(encoded)
-    return int.from_bytes(digest.digest()[:8], "little") & (2**63 - 1)
 
 
 def candidate_seed(seed: int, candidate: int) -> int:

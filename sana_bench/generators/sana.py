@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sana_bench.errors import AssetError, SuiteError
-from sana_bench.generators.base import GeneratorSpec, Request, SampleError, Stage
+from sana_bench.core.errors import AssetError, SampleError, SuiteError
+from sana_bench.generators.base import Request, Stage
 from sana_bench.generators.noise import sample_noise
 from sana_bench.generators.torch_device import memory_errors_told, torch_dtype
-from sana_bench.suite import Variant
+from sana_bench.suites.cells import GeneratorSpec
+from sana_bench.suites.schema import Variant
 
 if TYPE_CHECKING:
     from sana_kernels import Kernels

@@ -1,43 +1,42 @@
 """The types that flow from images to summaries, shared by benchmarks, metrics and the runner."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sana_bench.errors import IncompleteError
+from sana_bench import metrics
+from sana_bench.core.errors import AssetError, IncompleteError
+from sana_bench.core.fingerprint import HashCache, fingerprint
+from sana_bench.core.samples import OVERALL, Sample
 
-OVERALL = "overall"
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One line of a prompt set. `id` is stable across runs, `tag` is the task it counts for."""
-
-    id: str
-    text: str
-    tag: str
-    metadata: dict[str, Any] = field(default_factory=dict)
+__all__ = ["MetricAssets", "metric_key", "missing_micro_weights", "with_task_counts"]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One image on disk and everything needed to judge it."""
+class MetricAssets:
+    """Folders for metrics: `weights_dir` has one per network, `cache_dir` appears when first written to.
 
-    variant: str
-    benchmark: str
-    prompt: Prompt
-    index: int
-    image_path: Path
+    `device` is where the full tier's networks run; the micro tier's always run on the CPU. `hashes` remembers the hashes of
+    files that have not changed.
+    """
 
-    @property
-    def id(self) -> str:
-        """Identity within one variant and benchmark, e.g. `00012/00003`."""
-        return f"{self.prompt.id}/{self.index:05d}"
+    weights_dir: Path
+    cache_dir: Path
+    device: str = "cpu"
+    hashes: HashCache | None = None
+
+
+def missing_micro_weights(folder: Path, metric: str, config: str) -> AssetError:
+    """The error to raise for a network of the micro tier that is not there: one line with the command that makes it."""
+    return AssetError(
+        f"metric {metric!r} on the micro tier: {folder} is missing, these weights are not shipped; "
+        f"train them with `sana-bench train {config}` and ship them with `python scripts/ship_micro_judges.py`"
+    )
 
 
 @dataclass(frozen=True)
@@ -154,3 +153,24 @@ def check_ids(metric: str, sample_ids: Sequence[str], n_expected: int) -> None:
         raise IncompleteError(
             f"{metric}: {len(sample_ids)} samples were scored where {n_expected} were expected"
         )
+
+
+def metric_key(metric: Metric | FeatureMetric) -> str:
+    """Return the identity of a metric's scores: everything that the metric declares as changing them."""
+    return fingerprint(
+        {"name": metric.name, "protocol": metric.protocol, "identity": metrics.identity(metric)}
+    )
+
+
+def with_task_counts(summaries: Iterable[Summary], expected: Mapping[str, int]) -> list[Summary]:
+    """Summaries that say how many images were asked for of the task that they are about.
+
+    `expected` counts images by prompt tag. A metric is told the sum alone, and cannot know which task lacks some. The
+    overall number keeps that sum, and a key that is no tag what the metric made of it.
+    """
+    return [
+        replace(summary, n_expected=expected[summary.key])
+        if summary.key != OVERALL and summary.key in expected
+        else summary
+        for summary in summaries
+    ]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from sana_bench.errors import UsageError
+from sana_bench.core.errors import UsageError
 from sana_bench.micro.renderer import shape_contains
 from sana_bench.micro.world import COLORS, IMAGE_SIZE, SHAPES
 

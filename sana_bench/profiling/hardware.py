@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from sana_bench.core.provenance import cpu_model
 from sana_bench.profiling.nvml import Nvml
-from sana_bench.provenance import cpu_model
 
 __all__ = ["CpuProbe", "GpuProbe", "Hardware", "Monitor", "Reading", "describe_hardware"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sana_bench.fingerprint import fingerprint
+from sana_bench.core.fingerprint import fingerprint
 from sana_bench.profiling.hardware import Hardware
-from sana_bench.resolve import Cell
+from sana_bench.suites.cells import Cell
 
 __all__ = ["PROTOCOLS", "comparable", "measured_identity", "measured_key"]
 

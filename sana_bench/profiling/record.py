@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from sana_bench import atomic
-from sana_bench.errors import BenchError
-from sana_bench.fingerprint import short
+from sana_bench.core import atomic
+from sana_bench.core.errors import BenchError
+from sana_bench.core.fingerprint import short
 
 __all__ = ["Batch", "Profile", "profile_path", "read_profile", "read_profiles", "write_profile"]
 

@@ -6,10 +6,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from sana_bench.core.errors import SampleError
+from sana_bench.core.progress import Progress, say
+from sana_bench.core.provenance import now
 from sana_bench.generators import diffusers, sana
-from sana_bench.generators.base import OutOfMemoryError, SampleError
+from sana_bench.generators.base import OutOfMemoryError
 from sana_bench.generators.torch_device import memory_errors_told
-from sana_bench.plan import CellPlan, Have
 from sana_bench.profiling.hardware import CpuProbe, GpuProbe, Hardware, Monitor, describe_hardware
 from sana_bench.profiling.identity import PROTOCOLS, measured_identity, measured_key
 from sana_bench.profiling.memory import CpuMemory, CudaMemory, MemoryMeter
@@ -22,10 +24,9 @@ from sana_bench.profiling.sweep import Sweep, SweepSettings, sweep
 from sana_bench.profiling.timers import timer_for
 from sana_bench.profiling.trace import trace_path, write_trace
 from sana_bench.profiling.work import ImageWork, count_image_work, stage_precision
-from sana_bench.progress import Progress, say
-from sana_bench.provenance import now
 from sana_bench.results.schema import ScoreRecord
 from sana_bench.results.store import Store
+from sana_bench.suites.plan import CellPlan, Have
 
 __all__ = ["ProfileOptions", "Profiler"]
 
@@ -133,7 +134,9 @@ class Profiler:
 
     def _missing(self, plan: CellPlan) -> list[Have]:
         scores = self._store.scores(self.key("latency", plan), (str(have.row.sha256) for have in plan.done))
-        return [have for have in plan.done if (str(have.row.sha256), have.key.judged_sha256) not in scores]
+        return [
+            have for have in plan.done if (str(have.row.sha256), have.key.prompt.judged_sha256) not in scores
+        ]
 
     def _measure(self, subjects: list[Subject], missing: dict[str, list[Have]]) -> None:
         if not subjects:
@@ -184,7 +187,9 @@ class Profiler:
                     made.append(
                         (
                             subject,
-                            ScoreRecord(str(have.row.sha256), have.key.judged_sha256, timed.ms, details),
+                            ScoreRecord(
+                                str(have.row.sha256), have.key.prompt.judged_sha256, timed.ms, details
+                            ),
                         )
                     )
                 for subject, record in made:

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from sana_bench import generators
-from sana_bench.execution.local import png_bytes
+from sana_bench.core.images import png_bytes
 from sana_bench.generators.base import Generator, HasStages, OutOfMemoryError, Request
-from sana_bench.plan import CellPlan
 from sana_bench.profiling.hardware import Monitor
 from sana_bench.profiling.memory import MemoryMeter, MemoryUse
 from sana_bench.profiling.power import EnergyMeter
 from sana_bench.profiling.stages import StageClock
 from sana_bench.profiling.timers import Timer, compile_seconds
-from sana_bench.resolve import SampleKey
+from sana_bench.suites.cells import SampleKey
+from sana_bench.suites.plan import CellPlan
 
 __all__ = ["Subject", "Timed", "fits"]
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from sana_bench.fingerprint import image_key, judged_sha256
-from sana_bench.metrics.base import Prompt
-from sana_bench.plan import CellPlan
+from sana_bench.core.fingerprint import image_key
+from sana_bench.core.samples import Prompt
 from sana_bench.profiling.identity import PROTOCOLS
 from sana_bench.profiling.record import Profile
 from sana_bench.profiling.session import Profiler
-from sana_bench.results.latency import quantile_interval
 from sana_bench.results.schema import ScoreRecord, SummaryRecord
+from sana_bench.results.statistics.latency import quantile_interval
 from sana_bench.results.store import Store
+from sana_bench.suites.plan import CellPlan
 
 __all__ = ["Times", "measured_summary", "read_times"]
 
@@ -103,7 +103,7 @@ def read_times(
     """The times that the store has under a key; None without any."""
     images = [row for row in store.images(image_key(fingerprint, benchmark)).values() if row.status == "ok"]
     scores = store.scores(latency_key, (str(row.sha256) for row in images))
-    judged = {p.id: judged_sha256(p.text, p.tag, p.metadata) for p in prompts.values()}
+    judged = {p.id: p.judged_sha256 for p in prompts.values()}
     found = [
         score
         for row in images

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from sana_bench.errors import UsageError
+from sana_bench.core.errors import UsageError
 
 __all__ = ["trace_path", "write_trace"]
 

@@ -6,14 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sana_bench.generators.base import Generator, Request
-from sana_bench.profiling.flops import (
-    Work,
-    decoder_work,
-    gemma_work,
-    text_projection_work,
-    transformer_work,
-)
-from sana_bench.suite import Variant
+from sana_bench.profiling.flops import Work, decoder_work, gemma_work, text_projection_work, transformer_work
+from sana_bench.suites.schema import Variant
 
 __all__ = ["TOLERANCE", "ImageWork", "count_image_work", "stage_precision"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
-from sana_bench.errors import BenchError, UsageError
+from sana_bench.core.errors import BenchError, UsageError
 from sana_bench.results.migrations import migrate, schema_version
 from sana_bench.results.schema import SCHEMA_VERSION
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields, replace
 from typing import Any
 
-from sana_bench.errors import BenchError
-from sana_bench.fingerprint import canonical_json
+from sana_bench.core.errors import BenchError
+from sana_bench.core.fingerprint import canonical_json
 from sana_bench.results.database import STORE_NAME, Database, disk_errors, writer_lock
 from sana_bench.results.schema import Chunk, FeatureRow, ImageRow, ScoreRecord, SummaryRecord
 

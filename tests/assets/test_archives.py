@@ -9,12 +9,11 @@ import zipfile
 
 import pytest
 
-from sana_bench.downloads import Size
-from sana_bench.errors import AssetError
-from sana_bench.fetching import fetch_files, planned_files
-from sana_bench.homes import RemoteFile
-from sana_bench.mjhq30k import Mjhq30k
-from sana_bench.unpacking import bytes_to_unpack, unpack
+from sana_bench.assets.download import Size, fetch_files, planned_files
+from sana_bench.assets.mjhq30k import Mjhq30k
+from sana_bench.assets.table import RemoteFile
+from sana_bench.assets.unpack import bytes_to_unpack, unpack
+from sana_bench.core.errors import AssetError
 
 IMAGES = {"art/1.jpg": b"one" * 50, "art/2.jpg": b"two" * 60, "logo/3.jpg": b"three" * 70}
 LISTING = {path[-5]: {"category": path.partition("/")[0], "prompt": "a"} for path in IMAGES}

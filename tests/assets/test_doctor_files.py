@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from sana_bench.doctor import diagnose
-from sana_bench.metrics.dpg import MPLUG_ID
+from sana_bench.cli.doctor_body import diagnose
+from sana_bench.metrics.dpg.metric import MPLUG_ID
 from tests.metrics.conftest import write_vqa
 
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from sana_bench import homes
-from sana_bench.assets import FULL_TIER_FILES
-from sana_bench.catalogue import catalogue
-from sana_bench.cli import execute
-from sana_bench.errors import AssetError
-from sana_bench.fetching import SUMS, fetch_files, read_sums
-from sana_bench.homes import RemoteFile, files_for, judge_ids, metric_needs
-from sana_bench.metrics.inception_features import CHAINS
-from sana_bench.suite import load_suite
+from sana_bench.assets import table as homes
+from sana_bench.assets.download import SUMS, fetch_files, read_sums
+from sana_bench.assets.required import FULL_TIER_FILES
+from sana_bench.assets.table import RemoteFile, files_for, judge_ids, metric_needs
+from sana_bench.cli.main import execute
+from sana_bench.core.errors import AssetError
+from sana_bench.metrics.fid.features import CHAINS
+from sana_bench.suites.load import load_suite
+from tests import ROOT
 
-SUITES = Path(__file__).resolve().parents[2] / "suites"
+SUITES = ROOT / "suites"
 CONTENT = bytes(range(256)) * 4096
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
@@ -150,7 +150,7 @@ def test_hints_name_the_command_and_the_source(required, tmp_path, monkeypatch):
         assert url.endswith(Path(required.path).name)
     suite = SUITES / f"{required.fetched_by}.yaml"
     if " " not in required.fetched_by:
-        assets, _ = metric_needs(load_suite(suite, "full", catalogue()))
+        assets, _ = metric_needs(load_suite(suite, "full"))
         assert required.path in [file.path for file in files_for(assets)]
 
 
@@ -237,7 +237,7 @@ def test_every_shipped_suite_is_here():
 
 @pytest.mark.parametrize("name", [name for name, needs in PROMPTS_AND_NEEDS.items() if needs is not None])
 def test_the_shipped_suites_list_their_files(name):
-    suite = load_suite(SUITES / f"{name}.yaml", "full", catalogue())
+    suite = load_suite(SUITES / f"{name}.yaml", "full")
     assets, unlisted = metric_needs(suite)
     assert (set(assets), unlisted) == (PROMPTS_AND_NEEDS[name], [])
     assert len(files_for(assets)) >= len(set(assets) - {"mjhq30k_prompts"})
@@ -249,7 +249,7 @@ def test_every_image_chain_has_its_network_and_reference(tmp_path, protocol):
     metric, _, recipe = protocol.partition("/")
     choice = f"{{name: {metric}, protocol: {protocol}}}" if recipe else metric
     suite = write_suite(tmp_path, "./images", f"{{name: mjhq30k, metrics: [{choice}]}}")
-    assets, unlisted = metric_needs(load_suite(suite, "full", catalogue()))
+    assets, unlisted = metric_needs(load_suite(suite, "full"))
     weights = CHAINS[{"kid": "kid/clean@1", "fid": "fid/sana@1"}.get(protocol, protocol)].weights
     assert (assets, unlisted) == (["mjhq30k_prompts", weights, "mjhq30k_images"], [])
 
@@ -259,12 +259,12 @@ def test_metrics_that_nobody_lists_are_named(tmp_path, monkeypatch):
     table.write_text("schema_version: 1\nfiles: {}\nneeds: {clip_score: []}\njudges: {}\nprompts: {}\n")
     monkeypatch.setattr(homes, "_TABLE", table)
     suite = write_suite(tmp_path, "./images", "{name: geneval, metrics: [geneval, clip_score]}")
-    assert metric_needs(load_suite(suite, "full", catalogue())) == ([], ["geneval"])
+    assert metric_needs(load_suite(suite, "full")) == ([], ["geneval"])
 
 
 def test_a_judge_on_the_hub_is_fetched_from_there(tmp_path):
     benchmarks = "{name: dpg_bench, metrics: [{name: dpg, parameters: {judge: hf://owner/judge-1b}}]}"
-    suite = load_suite(write_suite(tmp_path, "./images", benchmarks), "full", catalogue())
+    suite = load_suite(write_suite(tmp_path, "./images", benchmarks), "full")
     assert judge_ids(suite, tmp_path) == ["owner/judge-1b"]
 
 

@@ -2,16 +2,17 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from sana_bench.assets import check_pipeline_directory, resolve_weights
-from sana_bench.cli import execute
-from sana_bench.errors import AssetError
-from sana_bench.fetch import fetch
+from sana_bench.assets.checks import check_pipeline_directory
+from sana_bench.assets.fetch import fetch
+from sana_bench.assets.locate import resolve_weights
+from sana_bench.cli.main import execute
+from sana_bench.core.errors import AssetError
+from tests import ROOT
 from tests.assets.conftest import COMMIT, use_endpoint
 
 NAME = "org/tiny-sana"
@@ -274,7 +275,7 @@ def test_judges_that_were_cut_go_on(published, tiny_pipeline_dir, tmp_path, caps
 
 
 def test_the_default_verifier_comes_with_the_variant(published, tmp_path, capsys):
-    from sana_bench.generators.vila_judge import VERIFIER
+    from sana_bench.assets.table import VERIFIER
 
     assert execute(["fetch", write_variant(tmp_path / "variants", more=judged("vila"))]) == 2
     assert VERIFIER in capsys.readouterr().err
@@ -316,6 +317,6 @@ def test_the_micro_tier_fetches_nothing(capsys):
 
 
 def test_a_shipped_variant_has_a_home(hub, tmp_path, capsys):
-    root = Path(__file__).resolve().parents[2]
+    root = ROOT
     assert execute(["fetch", str(root / "suites/variants/sana-1.6b-1024.yaml")]) == 2
     assert "Efficient-Large-Model/Sana_1600M_1024px_diffusers" in capsys.readouterr().err

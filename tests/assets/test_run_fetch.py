@@ -7,9 +7,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from sana_bench import homes
-from sana_bench.cli import execute
-from sana_bench.fetching import SUMS, read_sums
+from sana_bench.assets import table as homes
+from sana_bench.assets.download import SUMS, read_sums
+from sana_bench.cli.main import execute
 from sana_bench.micro.renderer import render
 from sana_bench.micro.vqa_data import sample_scene
 from tests.metrics.conftest import write_vqa

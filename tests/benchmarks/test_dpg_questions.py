@@ -1,16 +1,22 @@
 """DPG-Bench's files: table, parquet form and prompt texts, and how they are put together."""
 
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from sana_bench.benchmarks.dpg_bench import DPGBench, family, official_prompts
-from sana_bench.benchmarks.dpg_questions import read_csv, read_parquet, read_prompt_files
-from sana_bench.errors import AssetError
+from sana_bench.benchmarks.dpg_bench import (
+    DPGBench,
+    family,
+    official_prompts,
+    read_csv,
+    read_parquet,
+    read_prompt_files,
+)
+from sana_bench.core.errors import AssetError
+from tests import SHARED
 
-SHARED = Path(__file__).resolve().parents[2] / "../shared/data/dpg_bench/prompts.jsonl"
+SHARED = SHARED / "data/dpg_bench/prompts.jsonl"
 HEADER = (
     "item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,"
     "question_natural_language\n"

@@ -1,17 +1,17 @@
 """MJHQ-30K and ImageReward's prompts as they are published."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from sana_bench import benchmarks
+from sana_bench.assets.mjhq30k import Mjhq30k
 from sana_bench.benchmarks.image_reward import read_prompts
 from sana_bench.benchmarks.mjhq30k import generation_prompt
-from sana_bench.errors import AssetError
-from sana_bench.mjhq30k import Mjhq30k
+from sana_bench.core.errors import AssetError
+from sana_bench.core.registry import BENCHMARKS
+from tests import SHARED
 
-DATA = Path(__file__).resolve().parents[2] / "../shared/data/imagereward"
+DATA = SHARED / "data/imagereward"
 
 
 @pytest.mark.parametrize("name", ["benchmark-prompts.json", "sana-benchmark-prompts-dict.json"])
@@ -47,7 +47,7 @@ def test_other_prompt_files_are_refused(tmp_path, content, message):
 
 def test_image_reward_reads_the_data_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
-    benchmark = benchmarks.get("image_reward")
+    benchmark = BENCHMARKS.build("image_reward")
     with pytest.raises(AssetError, match=r"benchmark-prompts\.json is missing"):
         benchmark.prompts("full")
     (tmp_path / "image_reward").mkdir()
@@ -105,14 +105,12 @@ def test_mjhq_prompts_carry_category_and_whole_text(tmp_path, monkeypatch):
     (tmp_path / "mjhq30k").mkdir()
     meta = {"a": {"category": "art", "prompt": "x --ar 3:2"}, "b": {"category": "logo", "prompt": "y"}}
     (tmp_path / "mjhq30k" / "meta_data.json").write_text(json.dumps(meta))
-    first, second = benchmarks.get("mjhq30k").prompts("full")
+    first, second = BENCHMARKS.build("mjhq30k").prompts("full")
     assert (first.text, first.tag, first.metadata["full_prompt"]) == ("x", "art", "x --ar 3:2")
     assert second.metadata == {"category": "logo"}
 
 
 @pytest.mark.parametrize("name", ["image_reward", "mjhq30k"])
 def test_micro_worlds_prompts_stand_in(name):
-    benchmark = benchmarks.get(name)
+    benchmark = BENCHMARKS.build(name)
     assert len(benchmark.prompts("micro")) > 100
-    assert benchmark.image_size("micro") == (64, 64)
-    assert benchmark.image_size("full") == (1024, 1024)

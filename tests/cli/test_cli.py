@@ -3,14 +3,12 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from sana_bench import __version__
-from sana_bench.cli import execute
-
-ROOT = Path(__file__).resolve().parents[2]
+from sana_bench.cli.main import execute
+from tests import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +35,7 @@ def test_help_imports_nothing_heavy_and_is_quick() -> None:
     """0.3 s is the promise to users; processor time is compared: other work on the machine is not ours."""
     script = (
         "import resource, sys\n"
-        "from sana_bench.cli import execute\n"
+        "from sana_bench.cli.main import execute\n"
         "assert execute(['--help']) == 0\n"
         "heavy = {'torch', 'numpy', 'pydantic', 'rich', 'yaml', 'PIL', 'sana_models', 'sana_reports'}\n"
         "used = resource.getrusage(resource.RUSAGE_SELF)\n"
@@ -134,7 +132,7 @@ def test_a_crash_is_one_line_and_exit_1(tmp_path, capsys, monkeypatch) -> None:
     def crash(*_: object) -> None:
         raise KeyError("oh")
 
-    monkeypatch.setattr("sana_bench.suite.load_all_tiers", crash)
+    monkeypatch.setattr("sana_bench.suites.load.load_all_tiers", crash)
     assert execute(["validate", "suites/geneval.yaml"]) == 1
     assert one_line(capsys) == "sana-bench: crashed with KeyError: 'oh' (--debug shows where)"
     with pytest.raises(KeyError):
@@ -159,24 +157,22 @@ def test_validate_and_list(capsys) -> None:
 
 
 def test_every_variant_file_is_valid() -> None:
-    from sana_bench.catalogue import catalogue
-    from sana_bench.suite import list_variants, load_variant
+    from sana_bench.suites.load import list_variants, load_variant
 
     folder = ROOT / "suites" / "variants"
     names = list_variants(folder)
     assert {"sana-micro", "sana-micro-8-steps", "sana-1.6b-1024"} <= set(names)
     for name in names:
-        assert load_variant(folder / f"{name}.yaml", catalogue()).name == name
+        assert load_variant(folder / f"{name}.yaml").name == name
 
 
 def test_variants_made_from_the_published_models_differ_from_their_origin_as_they_say() -> None:
-    from sana_bench.catalogue import catalogue
-    from sana_bench.homes import repositories_of
-    from sana_bench.suite import list_variants, load_variant
+    from sana_bench.assets.table import repositories_of
+    from sana_bench.suites.load import list_variants, load_variant
     from sana_models import SANA_CONFIGS
 
     folder = ROOT / "suites" / "variants"
-    found = {name: load_variant(folder / f"{name}.yaml", catalogue()) for name in list_variants(folder)}
+    found = {name: load_variant(folder / f"{name}.yaml") for name in list_variants(folder)}
     whole = found["sana-1.5-4.8b-1024"]
     same = {"model", "sampler", "precision", "quantization"}
     for candidates in (32, 2048):
@@ -197,7 +193,7 @@ def test_variants_made_from_the_published_models_differ_from_their_origin_as_the
 
 def test_validate_does_not_import_torch() -> None:
     script = (
-        "import sys; from sana_bench.cli import execute\n"
+        "import sys; from sana_bench.cli.main import execute\n"
         "assert execute(['validate', 'suites/geneval.yaml']) == 0 and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

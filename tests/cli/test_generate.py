@@ -1,15 +1,13 @@
 """`sana-bench generate` as typed: files, their settings, and one-line refusals."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from sana_bench.cli import execute
+from sana_bench.cli.main import execute
 from sana_models import load_pipeline
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PROMPT = "a photo of a red circle"
 
 

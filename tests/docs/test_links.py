@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import ROOT
+
 PAGES = sorted(
     path
     for pattern in ("*.md", "docs/*.md", "reports/**/*.md", "sana_bench/**/README.md", "examples/**/*.md")

@@ -8,15 +8,15 @@ import pytest
 from PIL import Image
 
 from sana_bench.benchmarks.geneval import GenEval
-from sana_bench.catalogue import catalogue
-from sana_bench.cli import execute
-from sana_bench.errors import AssetError
-from sana_bench.generators.base import GeneratorSpec, Request
+from sana_bench.cli.main import execute
+from sana_bench.core.errors import AssetError
+from sana_bench.generators.base import Request
 from sana_bench.generators.image_folder import MANIFEST, ImageFolder, ImageName, find_name, read_folder
 from sana_bench.micro.captions import scene_for
 from sana_bench.micro.renderer import render
 from sana_bench.results.store import Store
-from sana_bench.suite import load_variant
+from sana_bench.suites.cells import GeneratorSpec
+from sana_bench.suites.load import load_variant
 
 LIMIT = 24
 
@@ -228,7 +228,7 @@ def test_the_generator_asks_by_id_and_tells_jpegs_from_others(tmp_path):
     (tmp_path / MANIFEST).write_text("\n".join(map(json.dumps, entries)))
     path = tmp_path / "mine.yaml"
     path.write_text(VARIANT.replace("../../images", str(tmp_path)).replace("64", "8"))
-    generator = ImageFolder(GeneratorSpec(load_variant(path, catalogue()), tmp_path, "sha"))
+    generator = ImageFolder(GeneratorSpec(load_variant(path), tmp_path, "sha"))
     requests = [Request("a", 1, 0, str(i)) for i in range(3)]
     images = generator.generate(requests[:2])
     assert np.array_equal(images[0], pictures[0])

@@ -2,15 +2,13 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("triton", reason="Triton is not packaged for this platform")
 
 from sana_kernels.ahead_of_time import SHARED_MEMORY_LIMITS, Build, Usage, builds, compile_build
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests import ROOT
 
 
 @pytest.mark.parametrize("capability", SHARED_MEMORY_LIMITS)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sana_kernels import dispatch, operations, resolve_backend
+from tests import ROOT
 
 
 def test_auto_is_triton_on_cuda_and_torch_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,9 +80,8 @@ def test_a_transformer_too_wide_for_the_kernels_is_refused() -> None:
 
 def test_the_choice_is_part_of_a_variants_identity() -> None:
     """Plain PyTorch's images keep the identity from before there was a choice; Triton's have their own."""
-    from sana_bench.generators.base import GeneratorSpec
-    from sana_bench.resolve import ResolvedVariant
-    from sana_bench.suite import ModelSpec, SamplerSpec, Variant
+    from sana_bench.suites.cells import GeneratorSpec, ResolvedVariant
+    from sana_bench.suites.schema import ModelSpec, SamplerSpec, Variant
 
     model = ModelSpec(weights="micro://sana-micro", height=64, width=64)
     variant = Variant(name="one", tier="micro", model=model, sampler=SamplerSpec(steps=2, guidance_scale=4.5))
@@ -93,9 +93,9 @@ def test_the_choice_is_part_of_a_variants_identity() -> None:
 
 
 def test_a_suite_that_asks_for_triton_on_a_processor_stops_with_one_line(tmp_path) -> None:
-    command = [sys.executable, "-m", "sana_bench.cli", "run", "suites/geneval.yaml", "--tier", "micro"]
+    command = [sys.executable, "-m", "sana_bench.cli.main", "run", "suites/geneval.yaml", "--tier", "micro"]
     setting = ["--output", str(tmp_path / "out"), "--set", "variants.sana-micro.kernels=triton"]
-    root = Path(__file__).resolve().parents[2]
+    root = ROOT
     done = subprocess.run([*command, *setting], cwd=root, capture_output=True, text=True)
     assert done.returncode == 2
     assert "variant 'sana-micro': kernels 'triton' needs a CUDA device, found 'cpu'" in " ".join(

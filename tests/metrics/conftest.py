@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 
 from sana_bench.benchmarks.geneval import GenEval
-from sana_bench.metrics.assets import MetricAssets
-from sana_bench.metrics.base import Sample
-from sana_bench.metrics.image_reward_network import RewardNetwork, VisionSize, save_reward_network
-from sana_bench.metrics.mplug.config import MPlugConfig
-from sana_bench.metrics.mplug.files import save_network
-from sana_bench.metrics.mplug.network import MPlugVQA
+from sana_bench.core.samples import Sample
+from sana_bench.judges.mplug.config import MPlugConfig
+from sana_bench.judges.mplug.files import save_network
+from sana_bench.judges.mplug.network import MPlugVQA
+from sana_bench.metrics.base import MetricAssets
+from sana_bench.metrics.clip.micro_network import WordTokenizer, build_model, save_clip
+from sana_bench.metrics.image_reward.network import RewardNetwork, VisionSize, save_reward_network
 from sana_bench.micro.captions import VOCABULARY, scene_for
-from sana_bench.micro.clip import WordTokenizer, build_model, save_clip
 from sana_bench.micro.renderer import render
 from sana_bench.micro.reward_data import VOCABULARY as REWARD_VOCABULARY
 from sana_bench.micro.vqa_data import VOCABULARY as VQA_VOCABULARY

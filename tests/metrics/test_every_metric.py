@@ -8,10 +8,9 @@ from dataclasses import asdict, replace
 import pytest
 
 from sana_bench import metrics
-from sana_bench.errors import AssetError, IncompleteError, SuiteError
-from sana_bench.metrics.assets import MetricAssets
-from sana_bench.metrics.base import FeatureMetric, ScoreRow
-from sana_bench.metrics.images import ImageError
+from sana_bench.core.errors import AssetError, IncompleteError, SuiteError
+from sana_bench.core.images import ImageError
+from sana_bench.metrics.base import FeatureMetric, MetricAssets, ScoreRow
 
 SEED = 11
 

@@ -2,11 +2,11 @@
 
 import hashlib
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import ROOT
+
 SCRIPTS = ROOT / "scripts"
 SHIPPED = ROOT / "sana_bench/micro/weights"
 

@@ -6,13 +6,13 @@ import logging
 
 import pytest
 
-from sana_bench.errors import AssetError
-from sana_bench.metrics.image_reward_network import WordPieces
-from sana_bench.metrics.mplug.config import read_config
-from sana_bench.metrics.mplug.files import read_vocabulary
-from sana_bench.selfcheck.encoders import write_reward_files
-from sana_bench.selfcheck.judges import write_mplug
-from sana_bench.selfcheck.recipes import image_reward, mplug
+from sana_bench.core.errors import AssetError
+from sana_bench.judges.mplug.config import read_config
+from sana_bench.judges.mplug.files import read_vocabulary
+from sana_bench.metrics.image_reward.network import WordPieces
+from sana_bench.metrics.selfcheck.encoders import write_reward_files
+from sana_bench.metrics.selfcheck.judges import write_mplug
+from sana_bench.metrics.selfcheck.recipes import image_reward, mplug
 
 # What str.splitlines takes for the end of a line, beside line feed and carriage return.
 ODD = ["a\u2028b", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"]

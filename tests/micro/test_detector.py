@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from sana_bench.benchmarks.geneval import TASKS
-from sana_bench.benchmarks.micro_accuracy import main, measure_accepted, measure_rejected
-from sana_bench.errors import UsageError
+from sana_bench.core.errors import UsageError
+from sana_bench.metrics.geneval.metric import TASKS
+from sana_bench.metrics.geneval.micro_accuracy import main, measure_accepted, measure_rejected
 from sana_bench.micro.captions import sample_scene
 from sana_bench.micro.detector import detect
 from sana_bench.micro.renderer import render

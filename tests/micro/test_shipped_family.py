@@ -6,10 +6,10 @@ import pytest
 import torch
 import yaml
 
-from sana_bench.doctor import changed_files
+from sana_bench.cli.doctor_body import changed_files
 from sana_models.checkpoints import load_transformer
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "sana_bench" / "micro" / "weights"
 SUITE = yaml.safe_load((ROOT / "suites" / "sana15_micro.yaml").read_text(encoding="utf-8"))
 VARIANTS = {

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sana_bench.benchmarks.geneval import TASKS, decide
-from sana_bench.metrics.geneval_decision import RELATIONS, relations
+from sana_bench.metrics.geneval.decision import RELATIONS, decide, relations
+from sana_bench.metrics.geneval.metric import TASKS
 from sana_bench.micro import templates
 from sana_bench.micro.captions import sample_record, scene_for
 from sana_bench.micro.truth import detections_of, relation_holds, satisfies

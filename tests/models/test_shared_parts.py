@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import sana_models
-from sana_bench.assets import check_pipeline_directory
-from sana_bench.errors import AssetError
-from sana_bench.fingerprint import directory_sha256
+from sana_bench.assets.checks import check_pipeline_directory
+from sana_bench.core.errors import AssetError
+from sana_bench.core.fingerprint import directory_sha256
 from sana_models.derived import write_derived
 from sana_models.shared_parts import SHARED_PARTS, part_folder, pipeline_files, shared_parts
 from sana_models.weight_files import CheckpointError

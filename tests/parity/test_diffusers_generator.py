@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from sana_bench.errors import AssetError, SuiteError
-from sana_bench.generators import GeneratorSpec, Request, build, find
-from sana_bench.suite import Variant
+from sana_bench.core.errors import AssetError, SuiteError
+from sana_bench.generators import build, find
+from sana_bench.generators.base import Request
+from sana_bench.suites.cells import GeneratorSpec
+from sana_bench.suites.schema import Variant
 
 REQUESTS = [Request("a photo of a red circle", 11), Request("two blue square", 2**62, 1)]
 

@@ -8,15 +8,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from sana_bench.comparing import compare_variants
-from sana_bench.leaderboard import collect_leaderboard
+from sana_bench.analysis.compare import compare_variants
+from sana_bench.analysis.leaderboard import collect_leaderboard
 from sana_bench.profiling.identity import comparable
 from sana_bench.profiling.record import read_profiles
 from sana_bench.profiling.session import ProfileOptions
 from sana_bench.profiling.work import TOLERANCE
+from sana_bench.results.reader import load_run
 from sana_bench.results.store import Store
-from sana_bench.run import RunOptions, run_suite
-from sana_bench.run_reading import load_run
+from sana_bench.runner.run import RunOptions, run_suite
 
 STEPS = {"fast": 1, "slow": 6}
 N_PROMPTS = 6

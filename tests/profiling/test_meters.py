@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sana_bench.errors import UsageError
+from sana_bench.core.errors import UsageError
 from sana_bench.generators.base import OutOfMemoryError, Stage
 from sana_bench.profiling.hardware import CpuProbe, GpuProbe, Hardware, Monitor, Reading
 from sana_bench.profiling.memory import CpuMemory, MemoryUse, available_bytes

@@ -3,9 +3,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import make_report
 
 from sana_reports import ReportData
+from tests.reports.synthetic import make_report
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def report(images: Path) -> ReportData:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """One Chromium for all pages."""
-    from browsing import CHROMIUM, FLAGS, sync_api
+    from tests.reports.browsing import CHROMIUM, FLAGS, sync_api
 
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))

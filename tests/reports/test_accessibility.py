@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from boards import GENEVAL, board, cell, entry, table
-from browsing import BROWSER, Visit, sync_api, visit
-from synthetic import make_report
 
 from sana_reports import ReportData, write_report
 from sana_reports.leaderboard import write_leaderboard
 from sana_reports.leaderboard_data import Incomplete
+from tests.reports.boards import GENEVAL, board, cell, entry, table
+from tests.reports.browsing import BROWSER, Visit, sync_api, visit
+from tests.reports.synthetic import make_report
 
 pytestmark = BROWSER
 

@@ -5,14 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from boards import GENEVAL, board, entry, table
 
-from sana_bench.metrics.base import OVERALL, ScoreRow
-from sana_bench.metrics.geneval import HUB, OFFICIAL, summarise
+from sana_bench.core.samples import OVERALL
+from sana_bench.metrics.base import ScoreRow
+from sana_bench.metrics.geneval.metric import HUB, OFFICIAL, summarise
 from sana_reports import ReportData, render_terminal
 from sana_reports.html_page import render_html
 from sana_reports.leaderboard import render_leaderboard
 from sana_reports.markdown import render_markdown
+from tests.reports.boards import GENEVAL, board, entry, table
 
 NOTICE = "approximation of geneval/official@1: another training run of the detector"
 RENDERERS: dict[str, Callable[[ReportData, Path], str]] = {

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from boards import board, entry, table
-from browsing import BROWSER, Visit, sync_api, visit
-from synthetic import make_report
-from test_html import HOSTILE, with_hostile_text
 
 from sana_reports import ReportData, SampleCell, write_report
 from sana_reports.leaderboard import write_leaderboard
+from tests.reports.boards import board, entry, table
+from tests.reports.browsing import BROWSER, Visit, sync_api, visit
+from tests.reports.synthetic import make_report
+from tests.reports.test_html import HOSTILE, with_hostile_text
 
 pytestmark = BROWSER
 

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from boards import FID, GENEVAL, board, cell, contrast, entry, table
-from test_html import HOSTILE, Page
 
 from sana_reports import KINDS, Latency
 from sana_reports.assets import asset, script_hash
@@ -16,6 +14,8 @@ from sana_reports.leaderboard_data import Column, Incomplete, Leaderboard, from_
 from sana_reports.leaderboard_plots import quality_plots
 from sana_reports.leaderboard_text import CSV_COLUMNS, escape_latex, render_csv, render_latex, render_markdown
 from sana_reports.ranking import RankRange, grouped, rank_ranges
+from tests.reports.boards import FID, GENEVAL, board, cell, contrast, entry, table
+from tests.reports.test_html import HOSTILE, Page
 
 A, B, C = entry("a", 0.60, 1.0), entry("b", 0.58, 2.0), entry("c", 0.40, 3.0)
 

@@ -2,19 +2,19 @@
 
 import csv
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from boards import GENEVAL, board, cell, entry, table
-from test_html import Page
-from test_leaderboard import read_csv
 
 from sana_reports import KINDS
 from sana_reports.leaderboard import render_leaderboard
 from sana_reports.leaderboard_data import Column, Leaderboard
 from sana_reports.published import PUBLISHED, published_table
+from tests import SHARED
+from tests.reports.boards import GENEVAL, board, cell, entry, table
+from tests.reports.test_html import Page
+from tests.reports.test_leaderboard import read_csv
 
-PAPERS = Path(__file__).resolve().parents[2] / "../shared/data/paper_results.csv"
+PAPERS = SHARED / "data/paper_results.csv"
 SOURCES = (
     *(f"SANA arXiv:2410.10629 Table {number}" for number in (7, 10, 11)),
     *(

@@ -3,9 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from browsing import BROWSER, sync_api, visit
-
 from sana_reports import ReportData, SampleCell, write_report
+from tests.reports.browsing import BROWSER, sync_api, visit
 
 pytestmark = BROWSER
 

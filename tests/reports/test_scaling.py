@@ -8,8 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import synthetic
-from boards import FID, GENEVAL, board, cell, entry, table
 
 from sana_reports import Gain, ImageCost, ReportData, SummaryCell
 from sana_reports.csv_table import render_csv
@@ -23,6 +21,8 @@ from sana_reports.report_plots import report_quality_plots
 from sana_reports.scaling import report_scaling, table_scaling
 from sana_reports.tables import verdict_changes
 from sana_reports.terminal import render_terminal
+from tests.reports import synthetic
+from tests.reports.boards import FID, GENEVAL, board, cell, entry, table
 
 DEPTH, COMPUTE, SIZE = (
     "GenEval against depth kept",

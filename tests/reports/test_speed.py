@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import pytest
-import synthetic
 
 from sana_reports.data import Latency
 from sana_reports.leaderboard_plots import pareto_front
 from sana_reports.published_speed import PUBLISHED_SPEED, quoted_sheet
 from sana_reports.report_plots import report_quality_plots
 from sana_reports.sheet import Sheet
+from tests.reports import synthetic
 
 
 def test_the_front_holds_what_nothing_beats():

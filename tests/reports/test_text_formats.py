@@ -68,7 +68,7 @@ def test_a_fid_of_few_images_is_warned_of_and_of_many_not(report: ReportData) ->
 
 
 def test_the_bound_is_that_of_the_metric() -> None:
-    from sana_bench.metrics.frechet_sets import BIASED_BELOW
+    from sana_bench.metrics.fid.frechet import BIASED_BELOW
 
     assert FID_BIASED_BELOW == BIASED_BELOW
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sana_bench.cli import execute
+from sana_bench.cli.main import execute
+from sana_bench.results.database import writer_lock
 from sana_bench.results.schema import ImageRow, ScoreRecord
-from sana_bench.results.store import Store, writer_lock
+from sana_bench.results.store import Store
 
 IMAGE = ImageRow("0", 0, "p", "ok", "a.png", "s", 1, 0.1, 1, "cpu")
 

@@ -2,30 +2,34 @@
 
 import errno
 import sqlite3
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "runner"))
-
-import fakes
-import numbers_of_runs as numbers
-
-from sana_bench import atomic
-from sana_bench.cli import execute
-from sana_bench.results.store import STORE_NAME, Store
+from sana_bench.cli.main import execute
+from sana_bench.core import atomic
+from sana_bench.results.database import STORE_NAME
+from sana_bench.results.store import Store
+from tests.runner import fakes
+from tests.runner import numbers_of_runs as numbers
 
 N = 2 * 4 * fakes.N_PROMPTS
 
 
 @pytest.fixture
 def command(tmp_path: Path):
-    saved = fakes.registries()
-    fakes.install()
-    suite = fakes.write_suite(tmp_path)
-    yield ["run", str(suite), "--tier", "micro", "--batch-size", "4", "--output", str(tmp_path / "results")]
-    fakes.uninstall(saved)
+    with fakes.installed():
+        suite = fakes.write_suite(tmp_path)
+        yield [
+            "run",
+            str(suite),
+            "--tier",
+            "micro",
+            "--batch-size",
+            "4",
+            "--output",
+            str(tmp_path / "results"),
+        ]
 
 
 def expected_numbers(command: list[str], folder: Path):
@@ -102,7 +106,7 @@ def test_files_that_cannot_be_written(command, tmp_path, monkeypatch, capsys, n_
 
 def test_a_new_store_on_a_full_disk(tmp_path, monkeypatch) -> None:
     """The file system refuses the first page of the write-ahead log."""
-    from sana_bench.errors import BenchError
+    from sana_bench.core.errors import BenchError
     from sana_bench.results import database as module
 
     original = module.migrate

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sana_bench.errors import BenchError, UsageError
+from sana_bench.core.errors import BenchError, UsageError
 from sana_bench.results import migrations
+from sana_bench.results.database import STORE_NAME
 from sana_bench.results.schema import SCHEMA_VERSION
-from sana_bench.results.store import STORE_NAME, Store
+from sana_bench.results.store import Store
 
 SCHEMAS = Path(__file__).parent / "schemas"
 OLD_VERSIONS = range(1, SCHEMA_VERSION)

@@ -6,16 +6,20 @@ its first argument is the time of one scoring call in seconds.
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from sana_bench import benchmarks, generators, metrics
-from sana_bench.benchmarks.base import Prompt, Sample, ScoreRow, Summary
-from sana_bench.generators import GeneratorSpec, OutOfMemoryError, Request, SampleError
-from sana_bench.metrics.images import load_image
+from sana_bench.core.errors import SampleError
+from sana_bench.core.images import load_image
+from sana_bench.core.registry import BENCHMARKS, GENERATORS, METRICS, Entry
+from sana_bench.core.samples import Prompt, Sample
+from sana_bench.generators.base import OutOfMemoryError, Request
+from sana_bench.metrics.base import ScoreRow, Summary
+from sana_bench.suites.cells import GeneratorSpec
 
 TAGS = ("circles", "squares", "stars")
 N_PROMPTS = 6
@@ -37,9 +41,6 @@ class Shapes:
             )
             for line in range(N_PROMPTS)
         ]
-
-    def image_size(self, tier: str) -> tuple[int, int]:
-        return SIZE, SIZE
 
 
 class Redness:
@@ -145,30 +146,21 @@ class FakeGenerator:
         return generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
 
 
-def install() -> None:
-    """Make the world known to the registries of this process."""
-    generators.register("fake", "fake@1", FakeGenerator)
-    benchmark_get, metric_build, _ = registries()
-
-    def get(name: str) -> object:
-        return Shapes() if name == Shapes.name else benchmark_get(name)
-
-    def build(name: str, tier: str, assets: object, choice: object = None) -> object:
-        known = {"redness": Redness, "spread": Spread}
-        return known[name]() if name in known else metric_build(name, tier, assets, choice)
-
-    benchmarks.get, metrics.build, benchmarks.NAMES = get, build, (*benchmarks.NAMES, Shapes.name)
+_WORLD = (
+    (GENERATORS, Entry("fake", FakeGenerator, "fake@1", "sana_bench.generators:find_sana")),
+    (BENCHMARKS, Entry(Shapes.name, Shapes)),
+    (METRICS, Entry(Redness.name, lambda *_: Redness())),
+    (METRICS, Entry(Spread.name, lambda *_: Spread())),
+)
 
 
-def uninstall(saved: tuple[object, object, object]) -> None:
-    """Undo `install`; `saved` is what `registries()` returned before it."""
-    benchmarks.get, metrics.build, benchmarks.NAMES = saved
-    del generators._GENERATORS["fake"]
-
-
-def registries() -> tuple[object, object, object]:
-    """Return what `install` replaces."""
-    return benchmarks.get, metrics.build, benchmarks.NAMES
+@contextmanager
+def installed() -> Iterator[None]:
+    """Make the world known to the registries of this process, for the length of a `with` block."""
+    with ExitStack() as stack:
+        for registry, entry in _WORLD:
+            stack.enter_context(registry.added(entry))
+        yield
 
 
 def write_suite(folder: Path, *, steps: tuple[int, ...] = (4, 2)) -> Path:
@@ -197,9 +189,28 @@ def write_suite(folder: Path, *, steps: tuple[int, ...] = (4, 2)) -> Path:
     return path
 
 
+class World:
+    """A folder with a suite of fake variants, and the runner on it in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.suite = write_suite(folder)
+        self.output = folder / "results"
+
+    def run(self, **options: object) -> int:
+        """Run the suite on the micro tier; return the exit code."""
+        from sana_bench.runner.run import RunOptions, run_suite
+
+        return run_suite(RunOptions(suite=self.suite, output=self.output, tier="micro", **options))
+
+    def images(self) -> list[Path]:
+        """Return every image file, sorted."""
+        return sorted((self.output / "runs").glob("*/images/**/*.png"))
+
+
 if __name__ == "__main__":
-    from sana_bench.cli import main
+    from sana_bench.cli.main import main
 
     SCORING_SECONDS = float(sys.argv.pop(1))
-    install()
-    main()
+    with installed():
+        main()

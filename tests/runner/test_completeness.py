@@ -3,18 +3,17 @@
 import json
 from dataclasses import replace
 
-import fakes
-import numbers_of_runs as numbers
 import numpy as np
 import pytest
 from PIL import Image
 
-from sana_bench.cli import execute
-from sana_bench.errors import AssetError, IncompleteError
-from sana_bench.execution.local import png_bytes
-from sana_bench.metrics.images import load_image
-from sana_bench.metrics.pixels import as_jpeg, load_preset
-from sana_bench.run import RunOptions, run_suite
+from sana_bench.cli.main import execute
+from sana_bench.core.errors import AssetError, IncompleteError
+from sana_bench.core.images import load_image, png_bytes
+from sana_bench.core.preprocess import as_jpeg, load_preset
+from sana_bench.runner.run import RunOptions, run_suite
+from tests.runner import fakes
+from tests.runner import numbers_of_runs as numbers
 
 N = fakes.N_PROMPTS * fakes.Shapes.default_images_per_prompt
 

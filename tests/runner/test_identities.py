@@ -9,11 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sana_bench.doctor import changed_files
-from sana_bench.fingerprint import FileHashes, canonical_json, directory_sha256, file_sha256, fingerprint
-from sana_bench.generators.noise import noise_seed, sample_noise
+from sana_bench.cli.doctor_body import changed_files
+from sana_bench.core.fingerprint import FileHashes, canonical_json, directory_sha256, file_sha256, fingerprint
+from sana_bench.generators.noise import sample_noise
 from sana_bench.results.schema import ImageRow, SummaryRecord
 from sana_bench.results.store import Store
+from sana_bench.suites.cells import noise_seed
 
 SAMPLE = st.tuples(st.integers(0, 2**63 - 1), st.text(max_size=8), st.text(max_size=8), st.integers(0, 999))
 

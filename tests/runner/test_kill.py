@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import fakes
-import numbers_of_runs as numbers
 import pytest
+
+from tests.runner import fakes
+from tests.runner import numbers_of_runs as numbers
 
 TOTAL = 2 * 4 * fakes.N_PROMPTS
 PATIENCE_SECONDS = 300.0  # a busy machine starts Python slowly

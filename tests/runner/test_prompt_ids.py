@@ -1,10 +1,10 @@
 """Prompt ids become parts of paths: whatever a benchmark's files say, nothing is written outside the run."""
 
-import fakes
 import pytest
 
-from sana_bench.benchmarks.base import Prompt
-from sana_bench.errors import SuiteError
+from sana_bench.core.errors import SuiteError
+from sana_bench.core.samples import Prompt
+from tests.runner import fakes
 
 BAD = (
     "../../../../../esc",

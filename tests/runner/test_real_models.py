@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-import numbers_of_runs as numbers
 import numpy as np
 import pytest
 from PIL import Image
 
 from sana_bench.benchmarks.geneval import GenEval
-from sana_bench.cli import execute
+from sana_bench.cli.main import execute
 from sana_bench.results.store import Store
+from tests import ROOT
+from tests.runner import numbers_of_runs as numbers
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 12
 N_IMAGES = 4 * len(GenEval().prompts("micro"))
 

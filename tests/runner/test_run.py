@@ -3,14 +3,15 @@
 import json
 from pathlib import Path
 
-import fakes
-import numbers_of_runs as numbers
 import pytest
 import yaml
 
-from sana_bench.errors import UsageError
-from sana_bench.plan import format_seconds
-from sana_bench.results.store import Store, writer_lock
+from sana_bench.core.errors import UsageError
+from sana_bench.core.progress import format_seconds
+from sana_bench.results.database import writer_lock
+from sana_bench.results.store import Store
+from tests.runner import fakes
+from tests.runner import numbers_of_runs as numbers
 
 N = fakes.N_PROMPTS * 4  # images of one variant
 

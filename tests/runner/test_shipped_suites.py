@@ -1,14 +1,13 @@
 """The shipped suites on the shipped micro weights: every evaluation scores, with no GPU and no network."""
 
 import socket
-from pathlib import Path
 
-import numbers_of_runs as numbers
 import pytest
 
-from sana_bench.cli import execute
+from sana_bench.cli.main import execute
+from tests import ROOT
+from tests.runner import numbers_of_runs as numbers
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 4
 SCORES = {
     "dpg_bench": {("dpg_bench", "dpg")},

@@ -26,7 +26,7 @@ from PIL import Image, features
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
-from sana_bench.selfcheck.recipes import image_reward as shared  # noqa: E402
+from sana_bench.metrics.selfcheck.recipes import image_reward as shared  # noqa: E402
 
 
 def package_without_init(name: str, path: Path) -> None:
@@ -117,7 +117,7 @@ def main() -> None:
             "scores": scores,
             "two_images": model.score(shared.PROMPTS[0], two),
         }  # fmt: skip
-    (ROOT / "sana_bench/selfcheck/golden/image_reward.json").write_text(json.dumps(golden) + "\n")
+    (ROOT / "sana_bench/metrics/selfcheck/golden/image_reward.json").write_text(json.dumps(golden) + "\n")
 
 
 if __name__ == "__main__":

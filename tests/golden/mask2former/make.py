@@ -1,4 +1,4 @@
-"""Make mask2former.npz and mask2former_keys.json.gz of sana_bench/selfcheck/golden, and masks.npz beside this file, with
+"""Make mask2former.npz and mask2former_keys.json.gz of sana_bench/metrics/selfcheck/golden, and masks.npz beside this file, with
 mmdet 2.28.2 and mmcv 1.7.2.
 
 The README says how to install them. mmcv without compiled operators is enough: deformable attention has a path in plain PyTorch.
@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[3]
-GOLDEN = ROOT / "sana_bench/selfcheck/golden"
+GOLDEN = ROOT / "sana_bench/metrics/selfcheck/golden"
 MASKS = Path(__file__).resolve().parent / "masks.npz"
 sys.path.insert(0, str(ROOT))
-from sana_bench.selfcheck.recipes import mask2former as recipe
+from sana_bench.metrics.selfcheck.recipes import mask2former as recipe
 
 
 class _Missing(types.ModuleType):

@@ -1,4 +1,4 @@
-"""Writes `sana_bench/selfcheck/golden/mplug.json.gz` with modelscope's own mPLUG.
+"""Writes `sana_bench/metrics/selfcheck/golden/mplug.json.gz` with modelscope's own mPLUG.
 
 Run it in an environment of its own, not in the project's.
 
@@ -29,7 +29,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
-from sana_bench.selfcheck.recipes import mplug as cases  # noqa: E402
+from sana_bench.metrics.selfcheck.recipes import mplug as cases  # noqa: E402
 
 
 def _preprocessor_class():
@@ -139,7 +139,9 @@ def main():
     modeling_mplug.MPlug._initialize_clip = staticmethod(_small_clip)
     content = {name: golden(name) for name in cases.CONFIGS}
     text = json.dumps(content, separators=(",", ":")) + "\n"
-    (ROOT / "sana_bench/selfcheck/golden/mplug.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+    (ROOT / "sana_bench/metrics/selfcheck/golden/mplug.json.gz").write_bytes(
+        gzip.compress(text.encode(), mtime=0)
+    )
     for name, case in content.items():
         for record in case["records"]:
             print(name, record["image"], repr(record["answer"]), [len(beam) for beam in record["beams"]])

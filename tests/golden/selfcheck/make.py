@@ -1,4 +1,4 @@
-"""Makes `numbers.json`, `pixels.npz`, `networks.npz` and `micro.npz` of sana_bench/selfcheck/golden.
+"""Makes `numbers.json`, `pixels.npz`, `networks.npz` and `micro.npz` of sana_bench/metrics/selfcheck/golden.
 
 Run in the project's own environment with its test extra, of which the references are part:
 
@@ -25,15 +25,11 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), *(str(ROOT / name) for name in ("models", "kernels", "reports"))]
 
-from sana_bench.assets import micro_weights_root  # noqa: E402
-from sana_bench.metrics.clip_features import ClipFeatures  # noqa: E402
-from sana_bench.micro.captions import sample_training_pair  # noqa: E402
-from sana_bench.micro.claims import sample_claim  # noqa: E402
-from sana_bench.micro.renderer import render  # noqa: E402
-from sana_bench.micro.truth import detections_of  # noqa: E402
-from sana_bench.selfcheck import chains, encoders, sums  # noqa: E402
-from sana_bench.selfcheck.golden_files import FOLDER  # noqa: E402
-from sana_bench.selfcheck.recipes.plain import (  # noqa: E402
+from sana_bench.assets.locate import micro_weights_root  # noqa: E402
+from sana_bench.metrics.clip.micro_features import ClipFeatures  # noqa: E402
+from sana_bench.metrics.selfcheck import chains, encoders, sums  # noqa: E402
+from sana_bench.metrics.selfcheck.golden_files import FOLDER  # noqa: E402
+from sana_bench.metrics.selfcheck.recipes.plain import (  # noqa: E402
     CLIP,
     CLIP_TOKENS,
     inception_weight,
@@ -41,6 +37,10 @@ from sana_bench.selfcheck.recipes.plain import (  # noqa: E402
     uniform,
     vectors,
 )
+from sana_bench.micro.captions import sample_training_pair  # noqa: E402
+from sana_bench.micro.claims import sample_claim  # noqa: E402
+from sana_bench.micro.renderer import render  # noqa: E402
+from sana_bench.micro.truth import detections_of  # noqa: E402
 
 N_SCENES = 12
 QUESTIONS = 4

@@ -1,6 +1,6 @@
 """A benchmark: three prompts."""
 
-from sana_bench.benchmarks.base import Prompt
+from sana_bench import Prompt
 
 
 class Greys:
@@ -16,7 +16,3 @@ class Greys:
             Prompt(f"{line:05d}", f"a picture all {name}", "greys")
             for line, name in enumerate(("black", "grey", "white"))
         ]
-
-    def image_size(self, tier: str) -> tuple[int, int]:
-        """Return height and width in pixels."""
-        return 64, 64

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sana_bench.generators import GeneratorSpec, Request, SampleError
+from sana_bench import GeneratorSpec, Request, SampleError
 
 COLOURS = {"black": (0, 0, 0), "grey": (128, 128, 128), "white": (255, 255, 255), "red": (255, 0, 0)}
 

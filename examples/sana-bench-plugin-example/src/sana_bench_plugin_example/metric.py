@@ -5,10 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sana_bench.benchmarks.base import Sample, ScoreRow, Summary
-from sana_bench.metrics.base import check_rows
-from sana_bench.metrics.images import load_image
-from sana_bench.results.statistics import clustered_bootstrap
+from sana_bench import MetricSpec, Sample, ScoreRow, Summary, check_rows, clustered_bootstrap, load_image
 
 
 class Brightness:
@@ -51,6 +48,7 @@ class Brightness:
         ]
 
 
-def build_brightness(tier: str, assets: object) -> Brightness:
-    """Return the metric; it needs no weights in any tier."""
+def build_brightness(tier: str, assets: object, spec: MetricSpec) -> Brightness:
+    """Return the metric; it needs no weights in any tier. Parameters that it does not have are refused."""
+    spec.parameters_among({})
     return Brightness()

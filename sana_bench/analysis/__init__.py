@@ -1,0 +1,1 @@
+"""What stored numbers mean: comparisons, gates, baselines, histories, reports, leaderboards and gains."""

@@ -1,0 +1,86 @@
+"""Named baselines of an output folder, in `baselines.json` beside the store."""
+
+import json
+import re
+from pathlib import Path
+
+from sana_bench.core import atomic
+from sana_bench.core.errors import UsageError, nearest
+from sana_bench.results.database import writer_lock
+from sana_bench.results.reader import RunResults, VariantResults, load_run
+
+__all__ = ["read_baselines", "remove_baseline", "resolve", "set_baseline"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def read_baselines(output: Path) -> dict[str, dict[str, str]]:
+    """Return `{name: {run, variant}}`; raises `UsageError` for a damaged file."""
+    path = output / "baselines.json"
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): {key: str(row[key]) for key in ("run", "variant")} for name, row in found.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: damaged baselines: {error}") from None
+
+
+def set_baseline(output: Path, name: str, target: str) -> tuple[str, str]:
+    """Give a variant of a run a name; return (run, variant). Raises `UsageError`."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"baseline {name!r}: a name is letters, digits, dots, dashes and underscores")
+    run, variant = resolve(output, target)
+    if run.output.resolve() != output.resolve():
+        raise UsageError(f"{target}: lies outside {output}; a baseline is a run of its own output folder")
+    with writer_lock(output):
+        found = read_baselines(output)
+        found[name] = {"run": run.run_id, "variant": variant.name}
+        _write(output, found)
+    return run.run_id, variant.name
+
+
+def remove_baseline(output: Path, name: str) -> None:
+    """Forget a name; raises `UsageError` with the nearest one."""
+    if name not in read_baselines(output):
+        raise UsageError(f"no baseline {name!r} in {output}{nearest(name, read_baselines(output))}")
+    with writer_lock(output):
+        found = read_baselines(output)
+        found.pop(name, None)
+        _write(output, found)
+
+
+def _write(output: Path, found: dict[str, dict[str, str]]) -> None:
+    atomic.write_text(output / "baselines.json", json.dumps(found, indent=2, sort_keys=True) + "\n")
+
+
+def resolve(output: Path, target: str, run: str | None = None) -> tuple[RunResults, VariantResults]:
+    """Find what `target` names: `baseline:NAME`, a variant of `run`, `RUN:VARIANT`, a run, or a baseline.
+
+    A run without a variant must have one variant only. Raises `UsageError`.
+    """
+    known = read_baselines(output)
+    if target.startswith("baseline:"):
+        return _baseline(output, target.removeprefix("baseline:"), known)
+    if run is not None:
+        loaded = load_run(output, run)
+        return loaded, loaded.variant(target)
+    if target in known:
+        return _baseline(output, target, known)
+    name, separator, variant = target.rpartition(":")
+    loaded = load_run(output, name if separator else target)
+    if separator:
+        return loaded, loaded.variant(variant)
+    if len(loaded.variants) != 1:
+        raise UsageError(
+            f"{target} has {len(loaded.variants)} variants; write RUN:VARIANT with one of "
+            f"{', '.join(loaded.variants)}"
+        )
+    return loaded, next(iter(loaded.variants.values()))
+
+
+def _baseline(output: Path, name: str, known: dict[str, dict[str, str]]) -> tuple[RunResults, VariantResults]:
+    if name not in known:
+        raise UsageError(f"no baseline {name!r} in {output}{nearest(name, known)}")
+    loaded = load_run(output, known[name]["run"])
+    return loaded, loaded.variant(known[name]["variant"])

@@ -1,0 +1,350 @@
+"""Two variants side by side: what differs, by how much, how surely, and what that means."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from sana_bench.core.registry import MEASURED
+from sana_bench.metrics.fid.compare import NotMeasuredError, compare_sets
+from sana_bench.profiling.identity import comparable
+from sana_bench.results.reader import RunResults, SampleResult, VariantResults
+from sana_bench.results.schema import SummaryRecord
+from sana_bench.results.statistics import holm
+from sana_bench.results.statistics.effect import Effect
+from sana_bench.results.statistics.latency import compare_latency
+from sana_bench.results.statistics.paired import compare_means, compare_proportions
+from sana_bench.results.statistics.power import cluster_differences, minimum_detectable_effect
+
+__all__ = ["Comparison", "Flip", "MetricComparison", "compare_variants", "configuration_difference"]
+
+Verdict = Literal["better", "worse", "no evidence", "not comparable", "not measured"]
+Selected = tuple[RunResults, VariantResults]
+
+
+@dataclass(frozen=True)
+class MetricComparison:
+    """One metric of one benchmark, or one task of it (`key`).
+
+    `p_value` is Holm's, corrected over the tasks of the metric; the row `overall` stands alone.
+    `detectable` is the smallest difference these prompts would show with 80 % power, where it is known.
+    """
+
+    benchmark: str
+    metric: str
+    key: str
+    value_a: float | None
+    value_b: float | None
+    higher_is_better: bool
+    verdict: Verdict
+    reason: str = ""
+    effect: Effect | None = None
+    p_value: float | None = None
+    detectable: float | None = None
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A sample that one variant passed and the other failed."""
+
+    benchmark: str
+    metric: str
+    prompt_id: str
+    index: int
+    prompt: str
+    lost: bool
+    image_a: Path
+    image_b: Path
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that `compare` shows; differences are B minus A."""
+
+    a: str
+    b: str
+    settings: dict[str, tuple[Any, Any]]
+    metrics: list[MetricComparison]
+    flips: list[Flip] = field(default_factory=list)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether any metric could be compared."""
+        return any(row.effect is not None for row in self.metrics)
+
+
+def compare_variants(
+    a: Selected, b: Selected, *, alpha: float = 0.05, seed: int = 0, minimum_latency_effect: float = 0.02
+) -> Comparison:
+    """Compare two variants metric by metric, paired by benchmark, prompt and sample index."""
+    names = dict.fromkeys(
+        (row.benchmark, row.metric)
+        for row in (*a[1].summaries, *b[1].summaries)
+        if row.key == "overall" and row.metric not in MEASURED
+    )
+    rows: list[MetricComparison] = []
+    flips: list[Flip] = []
+    for benchmark, metric in names:
+        compared = _compare_metric(a, b, benchmark, metric, alpha, seed)
+        rows += compared
+        if compared[0].effect is not None:
+            flips += _flips(_pairs(a[1], b[1], benchmark), metric)
+    rows.append(_compare_latency(a[1], b[1], alpha, seed, minimum_latency_effect))
+    labels = [f"{run.run_id}:{variant.name}" for run, variant in (a, b)]
+    flips.sort(key=lambda flip: (not flip.lost, flip.benchmark, flip.prompt_id, flip.index))
+    return Comparison(
+        labels[0], labels[1], configuration_difference(a[1].settings, b[1].settings), rows, flips
+    )
+
+
+def configuration_difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys whose values differ; None stands for a key that is absent."""
+    first, second = dict(_flat(a)), dict(_flat(b))
+    keys = dict.fromkeys((*first, *second))
+    return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        nested = isinstance(value, Mapping)
+        found += _flat(value, f"{prefix}{key}.") if nested else [(f"{prefix}{key}", value)]
+    return found
+
+
+def _pairs(a: VariantResults, b: VariantResults, benchmark: str) -> list[tuple[SampleResult, SampleResult]]:
+    second = {sample.key: sample for sample in b.samples if sample.benchmark == benchmark}
+    return [(s, second[s.key]) for s in a.samples if s.benchmark == benchmark and s.key in second]
+
+
+def _overall(variant: VariantResults, benchmark: str, metric: str, key: str) -> SummaryRecord | None:
+    wanted = (benchmark, metric, key)
+    return next((r for r in variant.summaries if (r.benchmark, r.metric, r.key) == wanted), None)
+
+
+def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRecord) -> str:
+    """Say why two summaries must not be compared; empty when they may be."""
+    benchmark = first.benchmark
+    if a[0].tier != b[0].tier:
+        return f"other tier: {a[0].tier} and {b[0].tier}"
+    if first.protocol != second.protocol:
+        return f"other protocol: {first.protocol} and {second.protocol}"
+    if first.metric_key != second.metric_key:
+        identities = [side[1].identities.get(row.metric_key, {}) for side, row in ((a, first), (b, second))]
+        differing = ", ".join(configuration_difference(*identities)) or "unknown"
+        return f"other metric identity: {differing}"
+    for label, row in (("A", first), ("B", second)):
+        if not row.complete:
+            return f"incomplete: {label} has {row.n_samples}/{row.n_expected} images"
+    if a[0].seed != b[0].seed:
+        return f"not paired by seed: suite seeds {a[0].seed} and {b[0].seed}"
+    described = [run.benchmarks[benchmark] for run, _ in (a, b)]
+    if described[0]["prompts_sha256"] != described[1]["prompts_sha256"]:
+        return "other prompts"
+    if described[0]["images_per_prompt"] != described[1]["images_per_prompt"]:
+        return "other number of images per prompt"
+    return ""
+
+
+def _compare_metric(
+    a: Selected, b: Selected, benchmark: str, metric: str, alpha: float, seed: int
+) -> list[MetricComparison]:
+    first, second = (_overall(side[1], benchmark, metric, "overall") for side in (a, b))
+    if first is None or second is None:
+        have = first or second
+        higher = have.higher_is_better if have is not None else True
+        missing = "A" if first is None else "B"
+        return [_unmeasured(benchmark, metric, first, second, higher, f"{missing} has no score")]
+    if reason := _obstacle(a, b, first, second):
+        return [
+            MetricComparison(
+                benchmark, metric, "overall", first.value, second.value, first.higher_is_better,
+                "not comparable", reason,
+            )
+        ]  # fmt: skip
+    pairs = _pairs(a[1], b[1], benchmark)
+    if not any(metric in x.scores or metric in y.scores for x, y in pairs):
+        return [_compare_set(a, b, first, second, pairs, alpha, seed)]
+    pairs = [(x, y) for x, y in pairs if metric in x.scores and metric in y.scores]
+    if len(pairs) < first.n_samples:
+        reason = f"only {len(pairs)} of {first.n_samples} images have scores on both sides"
+        return [_unmeasured(benchmark, metric, first, second, first.higher_is_better, reason)]
+    tags = list(dict.fromkeys(x.tag for x, _ in pairs))
+    groups = [("overall", pairs), *((tag, [p for p in pairs if p[0].tag == tag]) for tag in tags)]
+    if len(tags) < 2:
+        groups = groups[:1]
+    effects = [_paired_effect(group, metric, seed) for _, group in groups]
+    adjusted = [effects[0][0].p_value, *holm([effect.p_value for effect, _ in effects[1:]])]
+    return [
+        _judged(benchmark, metric, key, group, effect, detectable, p, first.higher_is_better, alpha)
+        for (key, group), (effect, detectable), p in zip(groups, effects, adjusted, strict=True)
+    ]
+
+
+def _paired_effect(
+    pairs: list[tuple[SampleResult, SampleResult]], metric: str, seed: int
+) -> tuple[Effect, float | None]:
+    a, b = (np.array([pair[side].scores[metric].value for pair in pairs]) for side in (0, 1))
+    clusters = [x.prompt_id for x, _ in pairs]
+    binary = _is_verdict(pairs, metric)
+    # Pass rates are means of task rates, as the official GenEval aggregates them; scores are plain means.
+    strata = [x.tag for x, _ in pairs] if binary else None
+    compare = compare_proportions if binary else compare_means
+    effect = compare(a, b, clusters, strata, seed=seed)
+    spread = cluster_differences(a, b, clusters, strata)
+    return effect, minimum_detectable_effect(spread) if len(spread) > 1 else None
+
+
+def _is_verdict(pairs: list[tuple[SampleResult, SampleResult]], metric: str) -> bool:
+    return all(
+        s.scores[metric].value in (0, 1) and "correct" in s.scores[metric].details for p in pairs for s in p
+    )
+
+
+def _judged(
+    benchmark: str,
+    metric: str,
+    key: str,
+    pairs: list[tuple[SampleResult, SampleResult]],
+    effect: Effect,
+    detectable: float | None,
+    p_value: float,
+    higher_is_better: bool,
+    alpha: float,
+) -> MetricComparison:
+    means = []
+    for side in (0, 1):
+        by_tag: dict[str, list[float]] = {}
+        for pair in pairs:
+            tag = pair[0].tag if _is_verdict(pairs[:1], metric) else ""
+            by_tag.setdefault(tag, []).append(pair[side].scores[metric].value)
+        means.append(float(np.mean([np.mean(values) for values in by_tag.values()])))
+    return MetricComparison(
+        benchmark, metric, key, means[0], means[1], higher_is_better,
+        _verdict(effect.difference, p_value, higher_is_better, alpha), "", effect, p_value, detectable,
+    )  # fmt: skip
+
+
+def _verdict(difference: float, p_value: float, higher_is_better: bool, alpha: float) -> Verdict:
+    if p_value >= alpha or difference == 0:
+        return "no evidence"
+    return "better" if (difference > 0) == higher_is_better else "worse"
+
+
+def _unmeasured(
+    benchmark: str,
+    metric: str,
+    first: SummaryRecord | None,
+    second: SummaryRecord | None,
+    higher: bool,
+    reason: str,
+) -> MetricComparison:
+    a, b = (None if row is None else row.value for row in (first, second))
+    return MetricComparison(benchmark, metric, "overall", a, b, higher, "not measured", reason)
+
+
+def _compare_set(
+    a: Selected,
+    b: Selected,
+    first: SummaryRecord,
+    second: SummaryRecord,
+    pairs: list[tuple[SampleResult, SampleResult]],
+    alpha: float,
+    seed: int,
+) -> MetricComparison:
+    """Compare distances between sets of images."""
+    higher = first.higher_is_better
+    identity = a[1].identities[first.metric_key]
+    try:
+        effect = compare_sets((a[0], b[0]), identity, (first, second), pairs, seed)
+    except NotMeasuredError as reason:
+        return _unmeasured(first.benchmark, first.metric, first, second, higher, str(reason))
+    verdict = _verdict(effect.difference, effect.p_value, higher, alpha)
+    return MetricComparison(
+        first.benchmark, first.metric, "overall", first.value, second.value, higher, verdict, "",
+        effect, effect.p_value,
+    )  # fmt: skip
+
+
+def _compare_latency(
+    a: VariantResults, b: VariantResults, alpha: float, seed: int, minimum_effect: float
+) -> MetricComparison:
+    if (measured := [_measured(variant) for variant in (a, b)])[0] and measured[1]:
+        return _compare_measured(a, b, measured, alpha, seed, minimum_effect)
+    times = [_times(variant) for variant in (a, b)]
+    medians = [float(np.median(found)) if found else None for found in times]
+    judged = partial(MetricComparison, "", "latency", "overall", medians[0], medians[1], False)
+    if not times[0] or not times[1]:
+        return judged("not measured", "no times per image")
+    for what in ("device", "batch_size"):
+        found = [sorted({str(getattr(s, what)) for s in v.samples if s.seconds}) for v in (a, b)]
+        if found[0] != found[1]:
+            reason = f"other {what.replace('_', ' ')}: {', '.join(found[0])} and {', '.join(found[1])}"
+            return judged("not comparable", reason)
+    effect = compare_latency(times[0], times[1], minimum_effect=minimum_effect, seed=seed)
+    note = "images of A and B were not interleaved: a slow phase of the machine counts against one side"
+    verdict = _verdict(effect.difference, effect.p_value, False, alpha)
+    return judged(verdict, note, effect, effect.p_value)
+
+
+def _measured(variant: VariantResults) -> SummaryRecord | None:
+    """The summary of times that the latency benchmark took."""
+    return next((row for row in variant.summaries if row.metric == "latency"), None)
+
+
+def _compare_measured(
+    a: VariantResults,
+    b: VariantResults,
+    rows: list[SummaryRecord | None],
+    alpha: float,
+    seed: int,
+    minimum_effect: float,
+) -> MetricComparison:
+    """Compare times of the latency benchmark: one image at a time, warm, variants in turns where they share a run."""
+    times = [
+        [s.scores["latency"].value for s in variant.samples if "latency" in s.scores] for variant in (a, b)
+    ]
+    medians = [float(np.median(found)) if found else None for found in times]
+    judged = partial(MetricComparison, "latency", "latency", "overall", medians[0], medians[1], False)
+    if not times[0] or not times[1]:
+        return judged("not measured", "no timed images")
+    identities = [
+        comparable(variant.identities[row.metric_key])
+        for variant, row in zip((a, b), rows, strict=True)
+        if row is not None
+    ]
+    for key in dict.fromkeys(name for identity in identities for name in identity):
+        found = [str(identity.get(key)) for identity in identities]
+        if found[0] != found[1]:
+            return judged("not comparable", f"other {key.replace('_', ' ')}: {found[0]} and {found[1]}")
+    for row in rows:
+        if row is not None and not row.complete:
+            return judged("not comparable", f"incomplete: {row.n_samples}/{row.n_expected} images timed")
+    effect = compare_latency(times[0], times[1], minimum_effect=minimum_effect, seed=seed)
+    verdict = _verdict(effect.difference, effect.p_value, False, alpha)
+    return judged(verdict, "one image at a time, warm", effect, effect.p_value)
+
+
+def _times(variant: VariantResults) -> list[float]:
+    """Milliseconds per image, once for each batch: the images of a batch share one measurement."""
+    return [t * 1000 for t in dict.fromkeys(s.seconds for s in variant.samples if s.seconds)]
+
+
+def _flips(pairs: list[tuple[SampleResult, SampleResult]], metric: str) -> list[Flip]:
+    found = []
+    for x, y in pairs:
+        if metric not in x.scores or metric not in y.scores:
+            continue
+        passed = [side.scores[metric].details.get("correct") for side in (x, y)]
+        if None in passed or passed[0] == passed[1]:
+            continue
+        found.append(
+            Flip(
+                x.benchmark, metric, x.prompt_id, x.index, x.prompt, bool(passed[0]),
+                x.image_path, y.image_path,
+            )
+        )  # fmt: skip
+    return found

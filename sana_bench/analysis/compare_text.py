@@ -1,0 +1,89 @@
+"""A comparison as text for terminals, as Markdown and as plain data for JSON."""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from sana_bench.analysis.compare import Comparison, MetricComparison
+
+__all__ = ["as_data", "as_markdown", "as_text", "metric_line"]
+
+_MOST_FLIPS = 20
+
+
+def as_data(comparison: Comparison) -> dict[str, Any]:
+    """Return plain JSON-able data: paths as text, NaN as null."""
+    found = asdict(comparison)
+    return {**_plain(found), "comparable": comparison.comparable}
+
+
+def metric_line(row: MetricComparison) -> list[str]:
+    """Return the cells of one row: metric, A, B, difference, p, verdict."""
+    name = "/".join(part for part in (row.benchmark, row.metric) if part)
+    if row.key != "overall":
+        name = f"{name} ({row.key})"
+    difference, p_value = "", ""
+    if row.effect is not None and row.p_value is not None:
+        scale, unit = (100, " %") if row.metric == "latency" else (1, "")
+        values = [f"{scale * v:+.4g}" for v in (row.effect.difference, row.effect.low, row.effect.high)]
+        difference = f"{values[0]} [{values[1]}, {values[2]}]{unit}"
+        p_value = f"{row.p_value:.3g}"
+    verdict = row.verdict + (f": {row.reason}" if row.reason else "")
+    return [name, _number(row.value_a), _number(row.value_b), difference, p_value, verdict]
+
+
+def as_text(comparison: Comparison) -> str:
+    """Return lines for a terminal."""
+    rows = [["metric", "A", "B", "B - A", "p (Holm)", "verdict"], *map(metric_line, comparison.metrics)]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = [f"A: {comparison.a}", f"B: {comparison.b}", *_settings(comparison), ""]
+    lines += [
+        "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[5]]).rstrip() for row in rows
+    ]
+    return "\n".join([*lines, *_flips(comparison, "")])
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """Return a Markdown section."""
+    lines = ["## Comparison", "", f"A: `{comparison.a}`  ", f"B: `{comparison.b}`", ""]
+    lines += [f"- {escape(line.strip())}" for line in _settings(comparison)]
+    lines += ["", "| metric | A | B | B - A | p (Holm) | verdict |", "|---|---:|---:|---:|---:|---|"]
+    lines += [f"| {' | '.join(map(escape, metric_line(row)))} |" for row in comparison.metrics]
+    return "\n".join([*lines, *(escape(line) for line in _flips(comparison, "- "))])
+
+
+def escape(text: str) -> str:
+    """Keep text from ending a table cell or becoming HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+
+
+def _settings(comparison: Comparison) -> list[str]:
+    if not comparison.settings:
+        return ["settings: the same"]
+    return [f"{key}: {a} -> {b}" for key, (a, b) in comparison.settings.items()]
+
+
+def _flips(comparison: Comparison, mark: str) -> list[str]:
+    lost = sum(flip.lost for flip in comparison.flips)
+    lines = ["", f"flipped: {lost} lost, {len(comparison.flips) - lost} won"]
+    lines += [""] if mark else []
+    for flip in comparison.flips[:_MOST_FLIPS]:
+        how = "lost" if flip.lost else "won"
+        where = f"{flip.benchmark} {flip.prompt_id}/{flip.index}"
+        lines.append(f"{mark}{how}  {where}  {flip.prompt!r}  {flip.image_a}  {flip.image_b}")
+    rest = len(comparison.flips) - _MOST_FLIPS
+    return [*lines, f"{mark}and {rest} more (--format json lists all)"] if rest > 0 else lines
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)

@@ -1,0 +1,172 @@
+"""The regression gate: a candidate against a baseline under a policy."""
+
+import math
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sana_bench.analysis.compare import Comparison, MetricComparison, Selected, compare_variants
+from sana_bench.analysis.compare_text import as_markdown, escape, metric_line
+from sana_bench.core.errors import IncomparableError, IncompleteError, RegressionError, SuiteError
+from sana_bench.results.statistics import holm
+from sana_bench.suites.config_files import read_yaml, validate
+
+__all__ = ["Check", "GateResult", "Policy", "Rule", "evaluate", "junit_xml", "load_policy", "markdown"]
+
+Status = Literal["pass", "regression", "too good", "cannot tell", "not comparable", "not measured"]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Normal quantiles: an interval spans 2 * 1.96 standard errors, 80 % power at 5 % takes 1.96 + 0.84 of them.
+_DETECTABLE_SHARE = (1.96 + 0.84) / (2 * 1.96)
+_NOT_XML = {code: None for code in range(32) if chr(code) not in "\t\n\r"}
+
+
+class Rule(BaseModel):
+    """What matters for one metric, in its own units."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    worse_by: _Positive
+    too_good_by: _Positive | None = None
+    alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
+    required: bool = True
+
+
+class Policy(BaseModel):
+    """Rules by metric name (`latency` included)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    schema_version: Literal[1]
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    metrics: Annotated[dict[str, Rule], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule applied; `row` is None when neither side has the metric."""
+
+    name: str
+    status: Status
+    message: str
+    required: bool
+    row: MetricComparison | None
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """The outcome of a gate; `comparison` is None when the candidate was incomplete."""
+
+    exit_code: int
+    outcome: str
+    checks: list[Check]
+    comparison: Comparison | None
+
+
+def load_policy(path: Path) -> Policy:
+    """Read a policy; raises `SuiteError` with file, line and the nearest key."""
+    return validate(Policy, read_yaml(path))
+
+
+def evaluate(baseline: Selected, candidate: Selected, policy: Policy, *, seed: int = 0) -> GateResult:
+    """Compare and judge. Raises `SuiteError` for a policy that names none of the measured metrics."""
+    if not candidate[1].complete:
+        return GateResult(IncompleteError.exit_code, "the candidate is incomplete", [], None)
+    latency = policy.metrics.get("latency")
+    margin = min(latency.worse_by, 0.99) if latency is not None else 0.02
+    comparison = compare_variants(
+        baseline, candidate, alpha=policy.alpha, seed=seed, minimum_latency_effect=margin
+    )
+    overall = [row for row in comparison.metrics if row.key == "overall" and row.metric in policy.metrics]
+    compared = [row for row in overall if row.effect is not None and row.p_value is not None]
+    adjusted = holm([row.effect.p_value for row in compared if row.effect is not None])
+    corrected = {id(row): p for row, p in zip(compared, adjusted, strict=True)}
+    checks = []
+    for name, rule in policy.metrics.items():
+        rows = [row for row in overall if row.metric == name]
+        if not rows:
+            checks.append(Check(name, "not measured", "neither side has this metric", rule.required, None))
+        checks += [_check(row, rule, corrected.get(id(row)), policy.alpha) for row in rows]
+    if all(check.row is None for check in checks):
+        raise SuiteError(f"the policy names none of the measured metrics: {', '.join(policy.metrics)}")
+    return GateResult(*_outcome(checks), checks, comparison)
+
+
+def _check(row: MetricComparison, rule: Rule, p_value: float | None, default_alpha: float) -> Check:
+    name = "/".join(part for part in (row.benchmark, row.metric) if part)
+    if row.effect is None or p_value is None:
+        status: Status = "not measured" if row.verdict == "not measured" else "not comparable"
+        return Check(name, status, row.reason, rule.required, row)
+    effect, row = row.effect, replace(row, p_value=p_value)
+    worse = effect.difference if not row.higher_is_better else -effect.difference
+    significant = p_value < (rule.alpha or default_alpha)
+    shown = f"changed by {effect.difference:+.4g}, p = {p_value:.3g} after Holm's correction"
+    if significant and worse > rule.worse_by:
+        return Check(
+            name, "regression", f"{shown}; at most {rule.worse_by:g} worse is allowed", rule.required, row
+        )
+    if significant and rule.too_good_by is not None and -worse > rule.too_good_by:
+        why = f"{shown}; more than {rule.too_good_by:g} better is suspicious"
+        return Check(name, "too good", why, rule.required, row)
+    detectable = row.detectable
+    if detectable is None:
+        detectable = (effect.high - effect.low) * _DETECTABLE_SHARE
+    if not significant and (math.isnan(detectable) or detectable > rule.worse_by):
+        least = "nothing" if math.isnan(detectable) else f"{detectable:.4g}"
+        why = f"{shown}; these prompts can show {least} at least, {rule.worse_by:g} matters"
+        return Check(name, "cannot tell", why, rule.required, row)
+    return Check(name, "pass", shown, rule.required, row)
+
+
+def _outcome(checks: list[Check]) -> tuple[int, str]:
+    failed = [check.name for check in checks if check.status in ("regression", "too good")]
+    if failed:
+        return RegressionError.exit_code, f"regression: {', '.join(failed)}"
+    lacking = [c.name for c in checks if c.required and c.status in ("not comparable", "not measured")]
+    if lacking or all(check.row is None or check.row.effect is None for check in checks):
+        return IncomparableError.exit_code, f"not comparable: {', '.join(lacking) or 'every metric'}"
+    unsure = [check.name for check in checks if check.status == "cannot tell"]
+    return 0, "pass" + (f"; cannot tell: {', '.join(unsure)}" if unsure else "")
+
+
+def junit_xml(result: GateResult) -> bytes:
+    """Return JUnit XML: one test case a check; regressions fail, missing required metrics are errors."""
+    suite = ElementTree.Element("testsuite", name="sana-bench gate")
+    counts = {"failure": 0, "error": 0, "skipped": 0}
+    checks = result.checks or [Check("completeness", "not measured", result.outcome, True, None)]
+    for check in checks:
+        case = ElementTree.SubElement(suite, "testcase", classname="sana-bench.gate", name=_clean(check.name))
+        kind = _junit_kind(check)
+        if kind is not None:
+            counts[kind] += 1
+            ElementTree.SubElement(case, kind, message=_clean(f"{check.status}: {check.message}"))
+    suite.set("tests", str(len(checks)))
+    for attribute, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(attribute, str(counts[kind]))
+    return bytes(ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True))
+
+
+def _junit_kind(check: Check) -> str | None:
+    if check.status == "pass":
+        return None
+    if check.status in ("regression", "too good"):
+        return "failure"
+    return "error" if check.required and check.status != "cannot tell" else "skipped"
+
+
+def _clean(text: str) -> str:
+    return text.translate(_NOT_XML)
+
+
+def markdown(result: GateResult) -> str:
+    """Return a summary for a pull request or a job page."""
+    lines = [f"# Regression gate: {escape(result.outcome)}", ""]
+    if result.checks:
+        lines += ["| metric | status | baseline | candidate | why |", "|---|---|---:|---:|---|"]
+    for check in result.checks:
+        values = metric_line(check.row)[1:3] if check.row is not None else ["-", "-"]
+        cells = [check.name, check.status, *values, check.message]
+        lines.append(f"| {' | '.join(map(escape, cells))} |")
+    if result.comparison is not None:
+        lines += ["", as_markdown(result.comparison)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,254 @@
+"""A run's profiles as tables of a report, one set a device: times of different devices never share a table."""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sana_bench.profiling.projection import projections, stage_bounds
+from sana_bench.profiling.record import Profile, read_profiles
+from sana_bench.profiling.roofline import ASSUMPTIONS, PEAKS
+from sana_bench.profiling.times import Times, read_times
+from sana_bench.results.run_folder import RunFiles
+from sana_bench.results.statistics.latency import quantile_interval
+from sana_bench.results.store import Store
+from sana_reports.labels import MISSING
+from sana_reports.published_speed import quoted_sheet
+from sana_reports.sheet import Sheet
+
+__all__ = ["latency_sheets"]
+
+Measured = tuple[Profile, Times]
+
+
+def latency_sheets(store: Store, files: RunFiles, resolved: Mapping[str, Any]) -> list[Sheet]:
+    """Everything that was profiled in a run; empty for a run without the latency benchmark."""
+    names = [benchmark["name"] for benchmark in resolved["benchmarks"]]
+    if "latency" not in names:
+        return []
+    prompts = files.read_prompts("latency")
+    order = [variant["name"] for variant in resolved["variants"]]
+    measured: list[Measured] = []
+    for profile in read_profiles(files.directory):
+        times = read_times(store, profile.fingerprint, "latency", prompts, profile.latency_key)
+        if times is not None and profile.variant in order:
+            measured.append((profile, times))
+    measured.sort(key=lambda pair: (pair[0].label, order.index(pair[0].variant)))
+    sheets: list[Sheet] = []
+    for label in dict.fromkeys(profile.label for profile, _ in measured):
+        own = [pair for pair in measured if pair[0].label == label]
+        sheets += [_latency(label, own), _stages(own), _throughput(own), _memory(own), _device(own)]
+        sheets += [_roofline(own)] if any(profile.work for profile, _ in own) else []
+    sheets += _projected(measured)
+    quoted = quoted_sheet(resolved["tier"])
+    return [*sheets, *([quoted] if quoted is not None and measured else [])]
+
+
+def _latency(label: str, own: Sequence[Measured]) -> Sheet:
+    rows: list[tuple[str, Callable[[Profile, Times], str]]] = [
+        ("median ms [95 %]", lambda _, t: _quantile(t, 0.5)),
+        ("p90 ms [95 %]", lambda _, t: _quantile(t, 0.9)),
+        ("p99 ms [95 %]", lambda _, t: _quantile(t, 0.99)),
+        ("timed images", lambda _, t: str(len(t.records))),
+        ("noise", lambda _, t: t.noise()),
+        ("first image (cold), ms", lambda p, _: f"{p.cold_ms:.1f}"),
+        ("cold over warm", lambda p, t: f"{p.cold_ms / statistics.median(t.milliseconds):.2f}"),
+        ("loading, s", lambda p, _: f"{p.load_s:.2f}"),
+        ("compiling, s", lambda p, _: f"{p.compile_s:.2f}" if p.compile_s else "none (eager)"),
+    ]
+    notes = [
+        f"One image at a time, prompt to pixels in memory, after {own[0][0].warmups} untimed images; variants in turns. "
+        "Text is encoded anew for every image.",
+        "Loading is shared by variants of the same weights. p99 of so few images is little more than the slowest of them.",
+        "Not comparable with other devices, nor on a CPU with other thread counts: the same code takes other times there.",
+    ]
+    return _sheet(f"Latency on {label}", own, rows, notes)
+
+
+def _stages(own: Sequence[Measured]) -> Sheet:
+    medians = [times.stages() for _, times in own]
+    names = [*dict.fromkeys(name for row in medians for name in row)]
+    rows: list[tuple[str, ...]] = []
+    for name in names:
+        cells = []
+        for (_, times), row in zip(own, medians, strict=True):
+            share = row.get(name, 0.0) / statistics.median(times.milliseconds)
+            cells.append(f"{row[name]:.2f} ms ({100 * share:.0f} %)" if name in row else MISSING)
+        rows.append(("all transformer steps" if name == "transformer step" else name, *cells))
+    steps = [times.step_ms() for _, times in own]
+    if any(step is not None for step in steps):
+        rows.append(("one transformer step", *(MISSING if s is None else f"{s:.2f} ms" for s in steps)))
+    note = "Medians an image, and their share of the median latency. Image encoding (PNG) comes after and is not part of it."
+    return Sheet(title="Where the time goes", header=_header(own), rows=rows, notes=(note,))
+
+
+def _throughput(own: Sequence[Measured]) -> Sheet:
+    sizes = sorted({batch.size for profile, _ in own for batch in profile.batches})
+    rows: list[tuple[str, ...]] = []
+    for size in sizes:
+        cells = []
+        for profile, _ in own:
+            found = next((batch for batch in profile.batches if batch.size == size and batch.seconds), None)
+            rate = f"{size / statistics.median(found.seconds):.2f} images/s" if found else MISSING
+            cells.append(rate)
+        rows.append((f"batch {size}", *cells))
+    rows.append(("stopped at", *(profile.stopped for profile, _ in own)))
+    note = f"Median of {own[0][0].repeats} batches of each size."
+    return Sheet(title="Throughput", header=_header(own), rows=rows, notes=(note,))
+
+
+def _memory(own: Sequence[Measured]) -> Sheet:
+    own = [pair for pair in own if pair[0].batches]
+    if not own:
+        return Sheet(title="Memory and energy", header=("",), rows=(), notes=("Not even one image fits.",))
+    first, last = 0, -1
+    rows: list[tuple[str, Callable[[Profile, Times], str]]] = [
+        ("peak, batch 1", lambda p, _: _mib(p.batches[first].peak_bytes)),
+        ("added by the batch of 1", lambda p, _: _mib(p.batches[first].growth_bytes)),
+        (
+            "peak, largest batch",
+            lambda p, _: f"{_mib(p.batches[last].peak_bytes)} (batch {p.batches[last].size})",
+        ),
+        ("in use by NVML, largest batch", lambda p, _: _nvml(p)),
+        ("energy per image", lambda _, t: _energy(t)),
+    ]
+    source = "; ".join(dict.fromkeys(batch.memory_source for profile, _ in own for batch in profile.batches))
+    together = own[0][0].together
+    notes = [
+        f"Memory by {source}. {together} variant{'s' if together > 1 else ''} loaded in the process at once."
+    ]
+    return _sheet("Memory and energy", own, rows, notes)
+
+
+def _device(own: Sequence[Measured]) -> Sheet:
+    rows: list[tuple[str, Callable[[Profile, Times], str]]] = [
+        ("clock, MHz (lowest, median, highest)", lambda p, _: _spread(p.monitor.get("clock_mhz"))),
+        ("temperature, °C", lambda p, _: _spread(p.monitor.get("temperature_c"))),
+        ("power, W", lambda p, _: _spread(p.monitor.get("power_w"))),
+        ("slowed down", lambda p, t: _slowdowns(p, t)),
+        ("system load, before and after", lambda p, _: _load(p)),
+        ("driver", lambda p, _: p.driver or MISSING),
+    ]
+    flagged = [profile.variant for profile, times in own if times.slowdowns]
+    notes: list[str] = []
+    busy = [p for p, _ in own if max(p.monitor.get("load_average") or [0]) > (p.monitor.get("cores") or 1)]
+    if busy:
+        notes.append("More processes wanted to run than there are cores: other work slowed these times down.")
+    if flagged:
+        notes.append(
+            f"Times of {', '.join(flagged)} were taken while the device was slowed down; measure again."
+        )
+    return _sheet("The device during the run", own, rows, notes)
+
+
+def _roofline(own: Sequence[Measured]) -> Sheet:
+    header = (
+        "Stage", "GFLOP", "MB", "FLOP/byte", "measured ms", "share of roofline here",
+        *(f"least ms, {name}" for name in PEAKS),
+    )  # fmt: skip
+    rows: list[tuple[str, ...]] = []
+    notes: list[str] = []
+    for profile, times in own:
+        for bound in stage_bounds(profile, times.stages()):
+            work = bound.work
+            rows.append(
+                (
+                    f"{profile.variant}: {bound.stage}", f"{work.flops / 1e9:.3g}", f"{work.bytes / 1e6:.3g}",
+                    f"{work.flops / work.bytes:.1f}" if work.bytes else MISSING, f"{bound.measured_ms:.2f}",
+                    MISSING if bound.share is None else f"{100 * bound.share:.0f} %",
+                    *(f"{bound.bounds_ms[name]:.2g}" for name in PEAKS),
+                )
+            )  # fmt: skip
+        if profile.torch_flops:
+            total = sum(work["flops"] for work in profile.work.values())
+            notes.append(
+                f"{profile.variant}: {total / 1e9:.4g} GFLOP an image counted from the configuration, "
+                f"{profile.torch_flops / 1e9:.4g} by torch ({100 * (total / profile.torch_flops - 1):+.2f} %)."
+            )
+    peaks = [profile.peaks for profile, _ in own if profile.peaks]
+    if peaks:
+        notes.append(f"Peaks here: {peaks[0]['source']}.")
+    notes.append("Least times elsewhere: data-sheet peaks, which no program reaches; " + _sources() + ".")
+    return Sheet(title="Arithmetic and rooflines", header=header, rows=rows, notes=notes)
+
+
+def _projected(measured: Sequence[Measured]) -> list[Sheet]:
+    found = projections([(profile, _inside(times)) for profile, times in measured])
+    if not found:
+        return []
+    rows = [
+        (
+            f"{one.variant}: {one.source} to {one.target}", f"{one.milliseconds:.1f}",
+            MISSING if one.measured_ms is None else f"{one.measured_ms:.1f}",
+            "not measured there" if one.error is None else f"{100 * one.error:+.0f} %",
+        )
+        for one in found
+    ]  # fmt: skip
+    header = ("Projection", "projected ms", "measured ms", "error")
+    return [
+        Sheet(
+            title="Projections to other devices",
+            header=header,
+            rows=rows,
+            notes=(f"Assumes that {ASSUMPTIONS}.",),
+        )
+    ]
+
+
+def _inside(times: Times) -> dict[str, float]:
+    """Stages that are part of the latency."""
+    return {name: value for name, value in times.stages().items() if name != "image encoding"}
+
+
+def _sheet(
+    title: str,
+    own: Sequence[Measured],
+    rows: Iterable[tuple[str, Callable[[Profile, Times], str]]],
+    notes: Sequence[str],
+) -> Sheet:
+    cells = [(name, *(show(profile, times) for profile, times in own)) for name, show in rows]
+    return Sheet(title=title, header=_header(own), rows=cells, notes=notes)
+
+
+def _header(own: Sequence[Measured]) -> tuple[str, ...]:
+    return ("", *(profile.variant for profile, _ in own))
+
+
+def _quantile(times: Times, quantile: float) -> str:
+    found = quantile_interval(times.milliseconds, quantile, seed=0)
+    return f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]"
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"
+
+
+def _nvml(profile: Profile) -> str:
+    used = profile.batches[-1].nvml_bytes
+    return _mib(used) if used is not None else "not measured"
+
+
+def _energy(times: Times) -> str:
+    joules, method = times.joules
+    return f"{joules:.2f} J ({method})" if joules is not None else f"not measured ({method})"
+
+
+def _spread(values: Sequence[float] | None) -> str:
+    return ", ".join(f"{value:.0f}" for value in values) if values else "not measured"
+
+
+def _slowdowns(profile: Profile, times: Times) -> str:
+    if not profile.monitor.get("tells_slowdowns"):
+        return "not measured"
+    shares = profile.monitor.get("slowdowns") or {}
+    parts = [f"{name} in {100 * share:.0f} % of readings" for name, share in shares.items()]
+    parts += [f"{count} images during {reason}" for reason, count in times.slowdowns.items()]
+    return "; ".join(parts) or f"not seen in {profile.monitor.get('readings', 0)} readings"
+
+
+def _load(profile: Profile) -> str:
+    load = profile.monitor.get("load_average") or []
+    return f"{', '.join(f'{value:.1f}' for value in load)} on {profile.monitor.get('cores')} cores"
+
+
+def _sources() -> str:
+    return ", ".join(f"{peaks.name} by {peaks.source}" for peaks in PEAKS.values())

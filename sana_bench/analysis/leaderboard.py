@@ -1,0 +1,356 @@
+"""From every run of an output folder to `sana_reports`' leaderboard: who may be ranked with whom."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import yaml
+
+from sana_bench.analysis import model_size as model_facts
+from sana_bench.analysis.gains import Scores, image_scores, paired_gain
+from sana_bench.analysis.report import build_report_data
+from sana_bench.assets.locate import resolve_weights
+from sana_bench.core.errors import AssetError, UsageError, nearest
+from sana_bench.core.fingerprint import FileHashes, HashCache, directory_sha256, fingerprint
+from sana_bench.profiling.identity import PROTOCOLS, comparable
+from sana_bench.results.run_folder import RunFiles
+from sana_bench.results.schema import SummaryRecord
+from sana_bench.results.statistics.intervals import t_interval
+from sana_bench.results.store import Store
+from sana_bench.suites.cells import NOT_WEIGHTS
+from sana_reports import SummaryCell, VariantInfo
+from sana_reports.leaderboard_data import Column, Contrast, Entry, Incomplete, Leaderboard, Table
+
+__all__ = ["collect_leaderboard", "count_parameters", "paired_contrast", "weights_sha256"]
+
+OVERALL = "overall"
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A complete variant of one run on one benchmark, with its values by image and by prompt for each metric."""
+
+    tier: str
+    benchmark: str
+    workload: str
+    columns: tuple[Column, ...]
+    entry: Entry
+    scores: Mapping[str, Scores]
+    values: Mapping[str, Mapping[str, tuple[str, float]]]
+
+
+def collect_leaderboard(
+    output: Path, *, link_from: Path | None = None, tier: str | None = None, benchmark: str | None = None
+) -> Leaderboard:
+    """Collect the newest complete result of each variant, and what is incomplete, from all runs of `output`.
+
+    `link_from` is the folder the leaderboard is written into, None for no links to reports.
+    Raises `UsageError` when there is no store, or none of its runs has `benchmark`.
+    """
+    store = Store.open_existing(output)
+    if store is None:
+        raise UsageError(f"{output}: there is no result store; sana-bench run makes one")
+    results: list[_Result] = []
+    incomplete: list[Incomplete] = []
+    known: set[str] = set()
+    timed: list[Entry] = []
+    with store:
+        # Variants share weights of many gigabytes: no file is hashed twice, nor one that a run has hashed.
+        hashes = FileHashes(store.file_hashes())
+        for run_id in sorted(store.run_ids()):
+            run = store.run(run_id)
+            if run is None or tier not in (None, run["tier"]):
+                continue
+            directory = output / "runs" / run_id
+            if not RunFiles(directory).suite.is_file():
+                incomplete += _lost(store, run_id, run["tier"])
+                continue
+            done, short = _read_run(store, RunFiles(directory), run, link_from, hashes)
+            known |= {row.benchmark for row in done}
+            timed += [
+                row.entry for row in done if row.benchmark == "latency" and row.entry.latency is not None
+            ]
+            results += [row for row in done if benchmark in (None, row.benchmark)]
+            incomplete += short
+    known |= {row.benchmark for row in incomplete}
+    incomplete = [row for row in incomplete if benchmark in (None, row.benchmark)]
+    if benchmark is not None and benchmark not in known:
+        raise UsageError(f"--benchmark {benchmark}: no run has it{nearest(benchmark, known)}")
+    results = _with_measured_latency(results, timed)
+    return Leaderboard(tables=_tables(results), incomplete=incomplete)
+
+
+def _lost(store: Store, run_id: str, tier: str) -> list[Incomplete]:
+    """What the store knows of a run whose directory has lost its suite file, or is gone."""
+    reason = "its run directory is missing from this output folder"
+    rows = dict.fromkeys((row.variant, row.benchmark) for row in store.summaries(run_id))
+    return [
+        Incomplete(variant=variant, tier=tier, benchmark=benchmark, run=run_id, reasons=[reason])
+        for variant, benchmark in rows or [("all variants", "")]
+    ]
+
+
+def _with_measured_latency(results: list[_Result], timed: list[Entry]) -> list[_Result]:
+    """Give a variant the newest time that the latency benchmark took of it, in whatever run, instead of batch times."""
+    newest = {entry.fingerprint: entry.latency for entry in sorted(timed, key=lambda e: (e.created, e.run))}
+    return [
+        replace(row, entry=replace(row.entry, latency=newest.get(row.entry.fingerprint) or row.entry.latency))
+        for row in results
+    ]
+
+
+def _read_run(
+    store: Store, files: RunFiles, run: Mapping[str, Any], link_from: Path | None, hashes: HashCache
+) -> tuple[list[_Result], list[Incomplete]]:
+    resolved = yaml.safe_load(files.suite.read_text(encoding="utf-8"))
+    data = build_report_data(store, files, run["provenance"])
+    summaries = store.summaries(files.directory.name)
+    infos = {info.name: info for info in data.variants}
+    link = None
+    if link_from is not None and (files.report / "report.html").is_file():
+        link = quote(
+            Path(os.path.relpath(files.report.resolve() / "report.html", link_from.resolve())).as_posix()
+        )
+    results, incomplete = [], []
+    for described in resolved["variants"]:
+        for bench in resolved["benchmarks"]:
+            rows = [
+                row for row in summaries if (row.variant, row.benchmark) == (described["name"], bench["name"])
+            ]
+            cells = {
+                cell.metric: cell
+                for cell in data.summaries
+                if (cell.variant, cell.benchmark, cell.key) == (described["name"], bench["name"], OVERALL)
+            }
+            reasons = _reasons(infos[described["name"]], bench, rows, cells)
+            if reasons:
+                incomplete.append(
+                    Incomplete(
+                        variant=described["name"],
+                        tier=resolved["tier"],
+                        benchmark=bench["name"],
+                        run=files.directory.name,
+                        reasons=reasons,
+                    )
+                )
+                continue
+            entry = _entry(
+                described, bench["name"], infos[described["name"]], cells, files, run, link, hashes
+            )
+            results.append(_result(store, files, resolved["tier"], bench, rows, entry))
+    return results, incomplete
+
+
+def _reasons(
+    info: VariantInfo, bench: Mapping[str, Any], rows: list[SummaryRecord], cells: Mapping[str, SummaryCell]
+) -> list[str]:
+    prefix = f"{bench['name']} "
+    reasons = [reason for reason in info.incomplete_reasons if reason.startswith(prefix)]
+    short = [row for row in rows if not row.complete or row.n_samples != row.n_expected]
+    reasons += [f"{row.metric} ({row.key}): {row.n_samples}/{row.n_expected} samples" for row in short]
+    reasons += [f"no {metric}" for metric in bench["metrics"] if metric not in cells and not reasons]
+    reasons += [f"{name}: no value" for name, cell in cells.items() if not np.isfinite(cell.value)]
+    return list(dict.fromkeys(reasons))
+
+
+def _entry(
+    described: Mapping[str, Any],
+    benchmark: str,
+    info: VariantInfo,
+    cells: Mapping[str, SummaryCell],
+    files: RunFiles,
+    run: Mapping[str, Any],
+    link: str | None,
+    hashes: HashCache,
+) -> Entry:
+    sha256 = str(described.get("weights_sha256", ""))
+    weights = str((described.get("model") or {}).get("weights", ""))
+    return Entry(
+        variant=described["name"],
+        fingerprint=described["fingerprint"],
+        description=described["description"],
+        kind=info.kind,
+        derived_from=info.derived_from,
+        run=files.directory.name,
+        created=str(run["created"]),
+        weights=weights,
+        weights_sha256=sha256,
+        parameters=info.parameters or count_parameters(weights, sha256, hashes),
+        depth=info.depth,
+        cut_from=info.cut_from,
+        cut_from_depth=info.cut_from_depth,
+        cost=info.costs.get(benchmark),
+        latency=info.latency,
+        numbers=cells,
+        report=link,
+    )
+
+
+def _result(
+    store: Store,
+    files: RunFiles,
+    tier: str,
+    bench: Mapping[str, Any],
+    rows: list[SummaryRecord],
+    entry: Entry,
+) -> _Result:
+    overall = [row for row in rows if row.key == OVERALL]
+    prompts = files.read_prompts(bench["name"])
+    scores = {row.metric: image_scores(store, row, prompts, bench["images_per_prompt"]) for row in overall}
+    values: dict[str, Mapping[str, tuple[str, float]]] = {}
+    for row in overall:
+        by_prompt: dict[str, list[float]] = {}
+        for (prompt, _), score in scores[row.metric].items():
+            by_prompt.setdefault(prompt, []).append(score.value)
+        if by_prompt and all(len(found) == bench["images_per_prompt"] for found in by_prompt.values()):
+            values[row.metric] = {
+                key: (prompts[key].tag, float(np.mean(by_prompt[key]))) for key in sorted(by_prompt)
+            }
+    workload = fingerprint(
+        {
+            "prompts": bench["prompts_sha256"],
+            "images_per_prompt": bench["images_per_prompt"],
+            "metrics": sorted((row.metric, row.protocol, _evaluator(store, row)) for row in overall),
+        }
+    )
+    columns = tuple(
+        Column(metric=row.metric, protocol=row.protocol, unit=row.unit, higher_is_better=row.higher_is_better)
+        for row in sorted(overall, key=lambda row: bench["metrics"].index(row.metric))
+    )
+    return _Result(tier, bench["name"], workload[:12], columns, entry, scores, values)
+
+
+def _evaluator(store: Store, row: SummaryRecord) -> str:
+    """Identity of what a metric measured with; for times this is the device, whatever the variant."""
+    if row.metric not in PROTOCOLS:
+        return row.metric_key
+    return fingerprint(comparable(store.metric_identity(row.metric_key)))
+
+
+def _tables(results: Iterable[_Result]) -> list[Table]:
+    groups: dict[tuple[str, str, str], list[_Result]] = {}
+    for result in results:
+        groups.setdefault((result.tier, result.benchmark, result.workload), []).append(result)
+    tables = []
+    for (tier, benchmark, workload), found in sorted(groups.items()):
+        chosen = _newest(found)
+        tables.append(
+            Table(
+                tier=tier,
+                benchmark=benchmark,
+                workload=workload,
+                columns=chosen[0].columns,
+                entries=[_with_gains(result, chosen) for result in chosen],
+                contrasts=_contrasts(chosen),
+            )
+        )
+    return tables
+
+
+def _newest(results: list[_Result]) -> list[_Result]:
+    """One result per variant fingerprint: the newest, with the runs of the others in `other_runs`."""
+    by_variant: dict[str, list[_Result]] = {}
+    for result in sorted(results, key=lambda r: (r.entry.created, r.entry.run), reverse=True):
+        by_variant.setdefault(result.entry.fingerprint, []).append(result)
+    chosen = []
+    for newest, *older in by_variant.values():
+        entry = replace(newest.entry, other_runs=[result.entry.run for result in older])
+        chosen.append(replace(newest, entry=entry))
+    return sorted(chosen, key=lambda r: (r.entry.variant, r.entry.fingerprint))
+
+
+def _with_gains(result: _Result, results: list[_Result]) -> Entry:
+    """The entry with its gains over what it was made from, be that from another run; its own run's goes before others'."""
+    entry = result.entry
+    bases = [other for other in results if other.entry.variant == entry.derived_from]
+    bases.sort(key=lambda other: (other.entry.run == entry.run, other.entry.created))
+    numbers = {name: replace(cell, gain=None) for name, cell in entry.numbers.items()}
+    if bases:
+        base = bases[-1]
+        for name, cell in numbers.items():
+            if name not in PROTOCOLS and name in base.entry.numbers:
+                difference = cell.value - base.entry.numbers[name].value
+                scores = (base.scores.get(name, {}), result.scores.get(name, {}))
+                gain = paired_gain(base.entry.variant, *scores, difference)
+                numbers[name] = replace(cell, gain=gain)
+    return replace(entry, numbers=numbers)
+
+
+def _contrasts(results: list[_Result]) -> list[Contrast]:
+    pairs = list(combinations(results, 2))
+    contrasts = []
+    for column in results[0].columns:
+        for left, right in pairs:
+            a, b = left.values.get(column.metric), right.values.get(column.metric)
+            if a is None or b is None or a.keys() != b.keys():
+                continue
+            by_task = _is_mean_of_tasks(a, left.entry.numbers[column.metric].value)
+            if by_task is None:
+                continue
+            strata = [tag for tag, _ in a.values()] if by_task else [""] * len(a)
+            differences = [b[key][1] - a[key][1] for key in a]
+            found = paired_contrast(differences, strata, level=1 - (1 - _LEVEL) / len(pairs))
+            if found is not None:
+                difference, low, high = found
+                contrasts.append(
+                    Contrast(
+                        metric=column.metric,
+                        left=left.entry.fingerprint,
+                        right=right.entry.fingerprint,
+                        difference=difference,
+                        low=low,
+                        high=high,
+                        n_prompts=len(differences),
+                    )
+                )
+    return contrasts
+
+
+def _is_mean_of_tasks(values: Mapping[str, tuple[str, float]], overall: float) -> bool | None:
+    """Whether the metric's overall number is the mean of its task means, or of all prompts; None for neither.
+
+    Only such a number has a paired difference by prompt (a Fréchet distance has none).
+    """
+    tasks: dict[str, list[float]] = {}
+    for tag, value in values.values():
+        tasks.setdefault(tag, []).append(value)
+    # Both sides are float64 means of the same few thousand values.
+    if np.isclose(np.mean([np.mean(found) for found in tasks.values()]), overall, rtol=1e-9, atol=1e-12):
+        return True
+    if np.isclose(np.mean([value for _, value in values.values()]), overall, rtol=1e-9, atol=1e-12):
+        return False
+    return None
+
+
+def paired_contrast(
+    differences: list[float], strata: list[str], *, level: float
+) -> tuple[float, float, float] | None:
+    """Mean of stratum means of per-prompt differences with its t interval; None with a stratum of one prompt.
+
+    Prompts are the independent units: images of one prompt are averaged before. Degrees of freedom by
+    Welch and Satterthwaite.
+    """
+    found = t_interval(differences, range(len(differences)), strata, level=level)
+    return None if np.isnan(found.low) else (found.value, found.low, found.high)
+
+
+def weights_sha256(weights: str) -> str:
+    """Hash of the weights that `weights` names on this machine; raises `AssetError` when they are missing."""
+    return directory_sha256(resolve_weights(weights, Path.cwd()), ignore=NOT_WEIGHTS)
+
+
+def count_parameters(weights: str, sha256: str, hashes: HashCache | None = None) -> int | None:
+    """Parameters of the denoising network by its safetensors headers; None if these weights are not at hand."""
+    try:
+        directory = resolve_weights(weights, Path.cwd())
+        if directory_sha256(directory, hashes, ignore=NOT_WEIGHTS) != sha256:
+            return None
+    except (AssetError, OSError):
+        return None
+    return model_facts.count_parameters(directory)

@@ -1,0 +1,74 @@
+"""What is known of a variant's model beside its images: parameters, blocks, and the operations of one image."""
+
+import json
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from sana_bench.assets.checks import safetensors_shapes
+from sana_bench.assets.locate import resolve_weights
+from sana_bench.core.errors import AssetError
+from sana_bench.suites.cells import ResolvedVariant
+from sana_bench.suites.config_files import read_yaml
+from sana_bench.suites.schema import Variant
+
+__all__ = ["count_parameters", "model_facts", "transformer_depth"]
+
+
+def model_facts(variant: ResolvedVariant) -> dict[str, Any]:
+    """Parameters and blocks of the denoising network by its files; for best-of-N those of the wrapped generator.
+
+    `cut_from` names the variant that a pruned one was made from, over any pruned ones between, and `cut_from_depth` counts its
+    blocks. What cannot be known is left out.
+    """
+    folder = variant.spec.weights_path
+    facts = {
+        "parameters": count_parameters(folder),
+        "depth": transformer_depth(folder),
+        **(
+            _cut_from(variant.variant, folder, variant.spec.variants_dir)
+            if variant.variant.kind == "pruned"
+            else {}
+        ),
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def count_parameters(pipeline: Path) -> int | None:
+    """Weights of a pipeline folder's denoising network by its safetensors headers; None for a folder of another layout."""
+    files = sorted((pipeline / "transformer").glob("*.safetensors"))
+    return sum(prod(shape) for path in files for shape in safetensors_shapes(path)) or None
+
+
+def transformer_depth(pipeline: Path) -> int | None:
+    """Blocks of a pipeline folder's denoising network by its configuration; None where it has none."""
+    return _whole_number(pipeline / "transformer" / "config.json", "num_layers")
+
+
+def _cut_from(variant: Variant, folder: Path, variants_dir: Path | None) -> dict[str, Any]:
+    """The first variant up the line that is not pruned itself, by the files beside the variant's own."""
+    name, data = variant.derived_from, None
+    while name is not None and variants_dir is not None:
+        path = variants_dir / f"{name}.yaml"
+        data = read_yaml(path).data if path.is_file() else None
+        if data is None or data.get("kind") != "pruned":
+            break
+        name = data["derived_from"]
+    depth = None
+    if data is not None and variants_dir is not None:
+        try:
+            depth = transformer_depth(resolve_weights(data["model"]["weights"], variants_dir))
+        except AssetError:
+            depth = None
+    if depth is None and variant.derived_from == name:
+        # `sana-bench prune` notes it beside the weights.
+        depth = _whole_number(folder / "provenance.json", "source_depth")
+    return {"cut_from": name, "cut_from_depth": depth}
+
+
+def _whole_number(path: Path, key: str) -> int | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get(key)
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, int) and found > 0 else None

@@ -1,0 +1,1 @@
+"""Weights and data: where they are, whether they are whole, and how to get them."""

@@ -1,0 +1,170 @@
+"""Weights and data: where they are, whether they are whole, and how to get what is missing.
+
+Nothing here downloads. This is the only module of the harness that reads environment variables:
+
+- `SANA_BENCH_DATA`: evaluator weights and data sets (default: `assets/sana-bench` in the Hugging Face home)
+- `SANA_BENCH_MICRO_WEIGHTS`: folder used for `micro://NAME` instead of the one shipped with the package
+- `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `XDG_CACHE_HOME`: as Hugging Face defines them
+"""
+
+import os
+import re
+from pathlib import Path
+
+from sana_bench.assets.checks import PIPELINE_FILES, check_pipeline_directory
+from sana_bench.core.errors import AssetError, nearest
+
+__all__ = [
+    "allocator_settings",
+    "choose_data_root",
+    "data_root",
+    "hub_cache",
+    "hub_repository",
+    "is_hub_id",
+    "is_offline",
+    "micro_weights_root",
+    "resolve_folder",
+    "resolve_weights",
+]
+
+MICRO_SCHEME = "micro://"
+
+
+HUB_SCHEME = "hf://"
+
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+
+ALLOCATOR_VARIABLES = {
+    "MALLOC_MMAP_THRESHOLD_": "8589934592",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+def data_root() -> Path:
+    """Return the folder of the full tier's evaluator weights and data sets."""
+    if configured := os.environ.get("SANA_BENCH_DATA"):
+        return Path(configured).expanduser()
+    return _hf_home() / "assets" / "sana-bench"
+
+
+def choose_data_root(folder: Path) -> None:
+    """Use `folder` as the data root, in this process and those it starts."""
+    os.environ["SANA_BENCH_DATA"] = str(folder.expanduser().absolute())
+
+
+def is_offline() -> bool:
+    """Say whether HF_HUB_OFFLINE forbids the network, read as the hub's client does."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def hub_cache() -> Path:
+    """Return the Hugging Face hub cache folder."""
+    if configured := os.environ.get("HF_HUB_CACHE"):
+        return Path(configured).expanduser()
+    return _hf_home() / "hub"
+
+
+def hub_repository(name: str) -> Path:
+    """Return the folder of the repository `owner/name` in the hub's cache."""
+    return hub_cache() / f"models--{name.replace('/', '--')}"
+
+
+def micro_weights_root() -> Path:
+    """Return the folder that `micro://NAME` starts from."""
+    if configured := os.environ.get("SANA_BENCH_MICRO_WEIGHTS"):
+        return Path(configured).expanduser()
+    return Path(__file__).resolve().parents[1] / "micro" / "weights"
+
+
+def allocator_settings() -> dict[str, bool]:
+    """Say for each glibc allocator variable that speeds up CPU work whether it is set."""
+    return {name: name in os.environ for name in ALLOCATOR_VARIABLES}
+
+
+def resolve_weights(weights: str, relative_to: Path) -> Path:
+    """Return the local SANA pipeline directory that `weights` names, checked for missing and truncated files.
+
+    Raises `AssetError` that names the missing files and how to get them.
+    """
+    directory = resolve_folder(weights, relative_to)
+    try:
+        check_pipeline_directory(directory)
+    except AssetError as error:
+        if not is_hub_id(weights.removeprefix(HUB_SCHEME), relative_to):
+            raise
+        raise AssetError(f"{error}; {_how_to_get(weights.removeprefix(HUB_SCHEME), directory)}") from None
+    return directory
+
+
+def resolve_folder(weights: str, relative_to: Path, files: str | None = None) -> Path:
+    """Return the local folder that `weights` names, whatever is in it.
+
+    `weights` is `micro://NAME`, a path (absolute, `~`, or starting with `.`: relative to `relative_to`), or a
+    hub id `owner/name[@revision]`, optionally with `hf://` in front, looked up under the data root and in the
+    hub cache.
+    Raises `AssetError` that names the missing files (`files`; those of a pipeline unless it is given) and how to get them.
+    """
+    if weights.startswith(MICRO_SCHEME):
+        directory = _micro_directory(weights.removeprefix(MICRO_SCHEME))
+    elif weights.startswith(HUB_SCHEME) or is_hub_id(weights, relative_to):
+        directory = _hub_directory(weights.removeprefix(HUB_SCHEME), files)
+    else:
+        directory = (relative_to / Path(weights).expanduser()).resolve()
+        if not directory.is_dir():
+            raise AssetError(f"weights {weights!r}: there is no folder {directory}")
+    return directory
+
+
+def _micro_directory(name: str) -> Path:
+    root = micro_weights_root()
+    directory = root / name
+    if "/" in name or name.startswith(".") or not directory.is_dir():
+        known = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        raise AssetError(f"micro weights {name!r} are not in {root}{nearest(name, known)}")
+    return directory
+
+
+def is_hub_id(weights: str, relative_to: Path) -> bool:
+    """Say whether `weights` names a hub repository and no folder."""
+    return bool(_HUB_ID.fullmatch(weights)) and not (relative_to / weights).is_dir()
+
+
+def _hub_directory(hub_id: str, files: str | None) -> Path:
+    name, _, revision = hub_id.partition("@")
+    local = data_root() / "models" / name
+    if local.is_dir() and not revision:
+        return local
+    snapshot = _hub_snapshot(name, revision or "main")
+    if snapshot is not None:
+        return snapshot
+    files = files or ", ".join(" or ".join(patterns) for patterns in PIPELINE_FILES)
+    raise AssetError(
+        f"weights {hub_id!r} are missing (neither in {local} nor in {hub_cache()}): {files}; "
+        f"{_how_to_get(hub_id)}, or put the files into {local}"
+    )
+
+
+def _how_to_get(hub_id: str, directory: Path | None = None) -> str:
+    """The commands that bring a repository, or the rest of it, to where it is looked for."""
+    name, _, revision = hub_id.partition("@")
+    pinned = f" --revision {revision}" if revision else ""
+    if directory is not None and directory == data_root() / "models" / name:
+        return f"get them with `hf download {name} --local-dir {directory}`"
+    return f"get them with `sana-bench fetch` of the suite or variant, or with `hf download {name}{pinned}`"
+
+
+def _hub_snapshot(name: str, revision: str) -> Path | None:
+    repository = hub_repository(name)
+    reference = repository / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    snapshot = repository / "snapshots" / commit
+    return snapshot if snapshot.is_dir() else None
+
+
+def _hf_home() -> Path:
+    if configured := os.environ.get("HF_HOME"):
+        return Path(configured).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache).expanduser() if cache else Path.home() / ".cache") / "huggingface"

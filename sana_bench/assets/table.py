@@ -1,0 +1,152 @@
+"""Where the full tier's files come from, and which of them a suite needs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sana_bench.assets.locate import is_hub_id
+from sana_bench.core.errors import UsageError, nearest
+from sana_bench.suites.config_files import read_yaml
+from sana_bench.suites.schema import JudgeSpec, MetricSpec, Suite, Variant
+
+__all__ = [
+    "VERIFIER",
+    "RemoteFile",
+    "Repository",
+    "files_for",
+    "judge_ids",
+    "judge_needs",
+    "local_weights",
+    "metric_needs",
+    "repositories_of",
+]
+
+#: Where the published weights are.
+VERIFIER = "Efficient-Large-Model/NVILA-Lite-2B-Verifier"
+
+_TABLE = Path(__file__).with_name("assets.yaml")
+
+
+# The parameter by which a metric takes another judge.
+_JUDGE = "judge"
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file below the data root with its public home; `sha256` may be the first digits only, or empty.
+
+    Members of an archive go to the folder `unpack`, below the data root too; it is empty for other files.
+    """
+
+    path: str
+    url: str
+    sha256: str = ""
+    unpack: str = ""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of the hub, `owner/name[@revision]`, and what reads it: `sana`, `vila` or `other`."""
+
+    name: str
+    reader: str = "other"
+
+
+def files_for(assets: Iterable[str]) -> list[RemoteFile]:
+    """The files of assets by name, each once; raises `UsageError` with the nearest name."""
+    known = read_yaml(_TABLE).data["files"]
+    files: dict[str, RemoteFile] = {}
+    for name in assets:
+        if name not in known:
+            raise UsageError(f"unknown asset {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+        for entry in known[name]:
+            digest, folder = str(entry.get("sha256", "")), entry.get("unpack", "")
+            files[entry["path"]] = RemoteFile(entry["path"], _url(entry), digest, folder)
+    return list(files.values())
+
+
+def metric_needs(suite: Suite) -> tuple[list[str], list[str]]:
+    """Names of the assets that the suite's prompts and metrics need, and the metrics of which no needs are listed.
+
+    A judge that a metric is given as a parameter is none of them: see `judge_ids`.
+    """
+    from sana_bench.core.registry import BENCHMARKS
+
+    table = read_yaml(_TABLE).data
+    needs: Mapping[str, list[str]] = table["needs"]
+    assets: dict[str, None] = {}
+    unlisted: dict[str, None] = {}
+    for spec in suite.file.benchmarks:
+        assets.update(dict.fromkeys(table["prompts"].get(spec.name, ())))
+        chosen = spec.metric_specs or [
+            MetricSpec(name=name) for name in BENCHMARKS.build(spec.name).metric_names
+        ]
+        for metric in chosen:
+            if _JUDGE in metric.parameters:
+                continue
+            listed = needs.get(metric.protocol or metric.name, needs.get(metric.name))
+            if listed is None:
+                unlisted[metric.name] = None
+            assets.update(dict.fromkeys(listed or ()))
+    return list(assets), list(unlisted)
+
+
+def judge_ids(suite: Suite, relative_to: Path) -> list[str]:
+    """The hub repositories that metrics of the suite take their judges from, each once."""
+    chosen = [metric for spec in suite.file.benchmarks for metric in spec.metric_specs]
+    named = (str(metric.parameters[_JUDGE]) for metric in chosen if _JUDGE in metric.parameters)
+    judges = (name.removeprefix("hf://") for name in named)
+    return list(dict.fromkeys(name for name in judges if is_hub_id(name, relative_to)))
+
+
+def judge_needs(variants: Iterable[Variant]) -> list[str]:
+    """Names of the assets that the judges of variants' searches read below the data root."""
+    table: Mapping[str, list[str]] = read_yaml(_TABLE).data["judges"]
+    judges = [judge for variant in variants if (judge := _judge(variant)) is not None]
+    return list(
+        dict.fromkeys(name for judge in judges for name in table.get(judge.weights or judge.name, ()))
+    )
+
+
+def repositories_of(variants: Iterable[Variant], relative_to: Path) -> list[Repository]:
+    """The hub repositories of variants' weights and of their judges', each once."""
+    found: dict[str, Repository] = {}
+    for variant in variants:
+        search = variant.best_of_n
+        generator = search.generator if search is not None else variant.generator
+        read = [(variant.model.weights, "sana" if generator == "sana" else "other")]
+        judge = _judge(variant)
+        if judge is not None and judge.name == "vila":
+            read.append((judge.weights or VERIFIER, "vila"))
+        # mPLUG is published as a pickle, of which the hub's client is asked for none; see `judge_needs`.
+        elif judge is not None and judge.weights is not None and judge.name != "vqa":
+            read.append((judge.weights, "other"))
+        for weights, reader in read:
+            name = weights.removeprefix("hf://")
+            if is_hub_id(name, relative_to):
+                found.setdefault(name, Repository(name, reader))
+    return list(found.values())
+
+
+def local_weights(variants: Iterable[Variant], relative_to: Path) -> dict[str, str]:
+    """The variants' weights that are a folder of this machine and nowhere published, by the variant's name."""
+    return {
+        variant.name: variant.model.weights
+        for variant in variants
+        if variant.model.weights.startswith((".", "/", "~"))
+        and not is_hub_id(variant.model.weights, relative_to)
+    }
+
+
+def _judge(variant: Variant) -> JudgeSpec | None:
+    return variant.best_of_n.judge if variant.best_of_n is not None else None
+
+
+def _url(entry: Mapping[str, Any]) -> str:
+    if "url" in entry:
+        return str(entry["url"])
+    from huggingface_hub import hf_hub_url
+
+    kind = "dataset" if "dataset" in entry else None
+    return hf_hub_url(entry[kind or "hub"], entry["file"], repo_type=kind, revision=entry.get("revision"))

@@ -1,0 +1,184 @@
+"""`sana-bench doctor`: what this machine has, what it lacks, and what that stops."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import sana_bench
+from sana_bench.assets.checks import check_pipeline_directory
+from sana_bench.assets.locate import (
+    ALLOCATOR_VARIABLES,
+    allocator_settings,
+    data_root,
+    hub_cache,
+    micro_weights_root,
+    resolve_weights,
+)
+from sana_bench.assets.mjhq30k import Mjhq30k
+from sana_bench.assets.required import FULL_TIER_FILES, RequiredFile
+from sana_bench.core.errors import AssetError, BenchError
+from sana_bench.core.fingerprint import directory_sha256, file_sha256, short
+from sana_bench.core.provenance import code_revision, cpu_model, package_versions
+from sana_bench.core.registry import REGISTRIES
+from sana_bench.suites.cells import NO_WEIGHTS
+from sana_bench.suites.load import list_variants, load_variant
+
+__all__ = ["changed_files", "diagnose"]
+
+
+def diagnose(suites: Path) -> tuple[list[str], bool]:
+    """Return the lines to print, and whether the micro tier can run here."""
+    micro_lines, micro_works = _micro()
+    lines = [
+        *_environment(),
+        *_plugins(),
+        *_devices(),
+        *_storage(),
+        *micro_lines,
+        *_full(suites / "variants"),
+    ]
+    verdict = "ready" if micro_works else "not ready: see the lines marked with !"
+    return [*lines, f"micro tier: {verdict}"], micro_works
+
+
+def _environment() -> list[str]:
+    code = code_revision()
+    revision = code["git_revision"]
+    checkout = (
+        f", git {revision[:12]}{' with changes' if code.get('git_dirty_sha256') else ''}" if revision else ""
+    )
+    packages = ", ".join(f"{name} {version}" for name, version in package_versions().items())
+    return [
+        f"sana-bench {sana_bench.__version__}{checkout}",
+        f"python {sys.version.split()[0]} ({sys.executable})",
+        f"packages: {packages}",
+    ]
+
+
+def _plugins() -> list[str]:
+    registries = REGISTRIES.values()
+    lines = [
+        f"plug-in: {entry.kind.removesuffix('s')} {entry.name} ({entry.identity})"
+        for registry in registries
+        for entry in registry.plugins()
+    ]
+    return [*lines, *(f"! {problem}" for registry in registries for problem in registry.problems())]
+
+
+def _devices() -> list[str]:
+    import torch
+
+    lines = [f"cpu: {cpu_model()}, {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"]
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            lines.append(f"cuda:{index}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+    else:
+        lines.append("cuda: no device found; --tier auto chooses micro")
+        unset = [name for name, is_set in allocator_settings().items() if not is_set]
+        if unset:
+            values = " ".join(f"{name}={ALLOCATOR_VARIABLES[name]}" for name in unset)
+            lines.append(
+                f"hint: on the CPU, training is several times faster with {values} in the environment"
+            )
+    return lines
+
+
+def _storage() -> list[str]:
+    lines = [
+        f"memory: {_memory_gib():.1f} GiB, free disk here: {shutil.disk_usage('.').free / 2**30:.1f} GiB"
+    ]
+    for label, path in (("data", data_root()), ("Hugging Face cache", hub_cache())):
+        lines.append(f"{label}: {path}{'' if path.is_dir() else ' (not there)'}")
+    return lines
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def _micro() -> tuple[list[str], bool]:
+    root = micro_weights_root()
+    lines, works = [], True
+    for name in ("sana-micro", "clip"):
+        directory = root / name
+        try:
+            if not directory.is_dir():
+                raise AssetError(f"{directory} is not there")
+            if name == "sana-micro":
+                check_pipeline_directory(directory)
+        except AssetError as error:
+            lines.append(f"! micro weights {name}: {error}")
+            works = False
+        else:
+            lines.append(f"micro weights {name}: {directory}, sha256 {short(directory_sha256(directory))}")
+    for name, suite in (("vqa", "suites/dpg_bench.yaml"), ("reward", "suites/image_reward.yaml")):
+        found = (
+            f"{root / name}, sha256 {short(directory_sha256(root / name))}" if (root / name).is_dir() else ""
+        )
+        lines.append(f"micro weights {name}: {found or f'not shipped; {suite} needs them on the micro tier'}")
+    wrong = changed_files(root)
+    lines += [f"! {name}: not the file that was shipped; fetch it again" for name in wrong]
+    return lines, works and not wrong
+
+
+def changed_files(root: Path) -> list[str]:
+    """Return the files listed in `SHA256SUMS` (as sha256sum writes it) that are missing or changed."""
+    sums = root / "SHA256SUMS"
+    if not sums.is_file():
+        return []
+    entries = [line.split(maxsplit=1) for line in sums.read_text().splitlines() if line.strip()]
+    names = {name.lstrip("*").removeprefix("./"): digest for digest, name in entries}
+    return [
+        name
+        for name, digest in names.items()
+        if not (root / name).is_file() or file_sha256(root / name) != digest
+    ]
+
+
+def _full(variants: Path) -> list[str]:
+    lines = []
+    for name in list_variants(variants):
+        try:
+            variant = load_variant(variants / f"{name}.yaml")
+            if variant.tier == "full" and variant.model.weights != NO_WEIGHTS:
+                resolve_weights(variant.model.weights, variants)
+                lines.append(f"full tier, variant {name}: weights are there")
+        except BenchError as error:
+            lines.append(f"full tier lacks variant {name}: {error}")
+    return lines + [f"full tier, {required.needed_for}: {_state(required)}" for required in FULL_TIER_FILES]
+
+
+def _state(required: RequiredFile) -> str:
+    """Whether what a file stands for can be read, by the names that its reader looks for."""
+    path = data_root() / required.path
+    if required.name == "mplug":
+        lacking = _lacking_of_mplug()
+    elif required.name == "dpg_bench_questions" and len(list(path.parent.rglob("*.parquet"))) == 1:
+        lacking = []
+    else:
+        lacking = [] if path.is_file() else [str(path)]
+    if lacking:
+        return f"lacks {', '.join(lacking)} ({required.how})"
+    if required.name == "mjhq30k_images":
+        try:
+            Mjhq30k(path).require_images()
+        except AssetError as error:
+            return f"is there in part: {error}"
+    return "is there"
+
+
+def _lacking_of_mplug() -> list[str]:
+    from sana_bench.judges.mplug.config import BERT_FILE, CONFIGURATION_FILE, NETWORK_FILE, VOCABULARY_FILE
+    from sana_bench.judges.mplug.files import PICKLE_FILE, SAFETENSORS_FILE
+    from sana_bench.metrics.dpg.metric import find_mplug
+
+    try:
+        folder = find_mplug("mplug")
+    except AssetError:
+        return [str(data_root() / "mplug")]
+    names = [CONFIGURATION_FILE, NETWORK_FILE, BERT_FILE, VOCABULARY_FILE]
+    if not (folder / SAFETENSORS_FILE).is_file():
+        names.append(PICKLE_FILE)
+    return [str(folder / name) for name in names if not (folder / name).is_file()]

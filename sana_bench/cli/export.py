@@ -1,0 +1,86 @@
+"""`sana-bench export`: runs as Parquet, CSV or JSON files, or as folders that GenEval's and DPG-Bench's own scripts read."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sana_bench.cli.options import RUN_OUTPUT
+from sana_bench.core.errors import UsageError, nearest
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("export", epilog="Example: sana-bench export --all --format parquet --to exported")(_export)
+
+
+def _export(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Run directories, or names below DIR/runs.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every run of the store.")] = False,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="parquet|csv|json", help="File format.")
+    ] = "parquet",
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="FOLDER", help="Folder to write; an earlier export is replaced."),
+    ] = None,
+    geneval: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write one run's images and verdicts as GenEval's scripts lay them out."
+        ),
+    ] = None,
+    dpg_grids: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write one run's DPG-Bench images as SANA's 2x2 grids."),
+    ] = None,
+    output: Annotated[Path | None, RUN_OUTPUT] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> int:
+    """Write runs as flat tables; docs/results.md explains the columns."""
+    del debug
+    if geneval is not None:
+        from sana_bench.metrics.geneval.official import export_official
+
+        return _export_folders("--geneval", export_official, runs or [], output, geneval)
+    if dpg_grids is not None:
+        from sana_bench.metrics.dpg.export_grids import export_grids
+
+        return _export_folders("--dpg-grids", export_grids, runs or [], output, dpg_grids)
+    from sana_bench.results.exchange.export import FORMATS
+
+    chosen = next((name for name in FORMATS if name == format_), None)
+    if chosen is None:
+        raise UsageError(
+            f"--format {format_}: unknown{nearest(format_, FORMATS)}; one of {', '.join(FORMATS)}"
+        )
+    if to is None:
+        raise UsageError("export needs --to FOLDER")
+    if bool(runs) == all_:
+        raise UsageError("export needs the names of runs, or --all")
+    from sana_bench.results.exchange.collect import export_runs
+
+    counts = export_runs(None if all_ else list(runs or ()), output, to, chosen)
+    for name, count in counts.items():
+        print(f"{name}: {count} rows")
+    print(f"export: {to}")
+    return 0
+
+
+def _export_folders(
+    option: str,
+    write: Callable[[str, Path | None, Path], list[Path]],
+    runs: list[str],
+    output: Path | None,
+    to: Path,
+) -> int:
+    if len(runs) != 1:
+        raise UsageError(f"export {option} needs the name of one run")
+    for folder in write(runs[0], output, to):
+        print(f"export: {folder}")
+    return 0

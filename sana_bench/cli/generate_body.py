@@ -1,0 +1,211 @@
+"""Images from prompts, without a suite: `sana-bench generate`."""
+
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sana_bench import __version__
+from sana_bench.assets.locate import resolve_weights
+from sana_bench.core import atomic
+from sana_bench.core.errors import BenchError, UsageError, nearest
+from sana_bench.core.progress import Progress
+from sana_bench.suites.load import list_variants, load_variant, suites_dir
+from sana_bench.suites.schema import Variant
+
+__all__ = ["GenerateOptions", "generate_files"]
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions:
+    """What the command line asks for; None means the variant's or the checkpoint's own value."""
+
+    model: str
+    prompts: tuple[str, ...]
+    output: Path
+    seed: int = 0
+    images: int = 1
+    height: int | None = None
+    width: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    negative: str = ""
+    tile: int | None = None
+    device: str = "auto"
+    batch_size: int = 4
+    force: bool = False
+
+
+def generate_files(options: GenerateOptions) -> list[Path]:
+    """Generate, write PNG files, and return their paths in the order prompts, then seeds.
+
+    Image i of a prompt has seed `options.seed + i`. Every file carries its prompt, seed and settings as PNG text.
+    Raises `UsageError` or `AssetError` before anything is written, and `BenchError` for an image that is not finite.
+    """
+    paths = _paths(options)
+    device = _device(options.device)
+    pipeline, call = _load(options, device)
+    jobs = [
+        (prompt, seed, path)
+        for (prompt, seed), path in zip(
+            [(prompt, options.seed + i) for prompt in options.prompts for i in range(options.images)],
+            paths,
+            strict=True,
+        )
+    ]
+    steps = call["steps"]
+    batches = [jobs[i : i + options.batch_size] for i in range(0, len(jobs), options.batch_size)]
+    with Progress("generating", steps * len(batches), "steps") as progress:
+        for batch in batches:
+            try:
+                images = pipeline(
+                    [prompt for prompt, _, _ in batch],
+                    seeds=[seed for _, seed, _ in batch],
+                    on_step=lambda *_: progress.advance(1),
+                    **call,
+                )
+            except FloatingPointError as error:
+                raise BenchError(str(error)) from None
+            except ValueError as error:
+                raise UsageError(str(error)) from None
+            for (prompt, seed, path), image in zip(batch, images.numpy(), strict=True):
+                atomic.write_bytes(path, _png(image, _settings(options, prompt, seed, call)))
+    return paths
+
+
+def _paths(options: GenerateOptions) -> list[Path]:
+    """Return where the images go, checked to be writable and free."""
+    output = options.output
+    if output.suffix.lower() != ".png":
+        raise UsageError(f"--output {output}: images are written as PNG; the name must end with .png")
+    if not output.parent.is_dir():
+        raise UsageError(f"--output {output}: there is no folder {output.parent}")
+    count = len(options.prompts) * options.images
+    width = len(str(count - 1))
+    paths = (
+        [output]
+        if count == 1
+        else [output.with_name(f"{output.stem}-{i:0{width}d}{output.suffix}") for i in range(count)]
+    )
+    taken = [path for path in paths if path.exists()]
+    if taken and not options.force:
+        raise UsageError(f"--output {taken[0]}: exists already (--force replaces it)")
+    return paths
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name not in _DEVICES:
+        raise UsageError(f"--device {name}: unknown{nearest(name, _DEVICES)}; one of {', '.join(_DEVICES)}")
+    found = torch.cuda.is_available()
+    if name == "cuda" and not found:
+        raise UsageError("--device cuda: no CUDA device found")
+    return "cuda" if found and name != "cpu" else "cpu"
+
+
+def _load(options: GenerateOptions, device: str) -> tuple[Any, dict[str, Any]]:
+    """Return the pipeline and the arguments of its call."""
+    variants = suites_dir() / "variants"
+    if options.model in list_variants(variants):
+        variant = load_variant(variants / f"{options.model}.yaml")
+        pipeline, call = _load_variant(variant, variants, device)
+    elif Path(options.model).exists() or _HUB_ID.fullmatch(options.model):
+        pipeline, call = _load_checkpoint(options.model, device), {"steps": 20, "guidance": _guidance(4.5)}
+    else:
+        hint = nearest(options.model, list_variants(variants))
+        raise UsageError(f"--model {options.model}: no such variant{hint}, pipeline folder or hub id")
+    if options.steps is not None:
+        call["steps"] = options.steps
+    if options.guidance is not None:
+        call["guidance"] = _guidance(options.guidance)
+    for name in ("height", "width"):
+        if getattr(options, name) is not None:
+            call[name] = getattr(options, name)
+    call["negative_prompt"] = options.negative
+    if options.tile is not None:
+        call["tiling"] = _tiling(options.tile, pipeline.autoencoder.config.spatial_compression)
+    return pipeline, call
+
+
+def _load_variant(variant: Variant, folder: Path, device: str) -> tuple[Any, dict[str, Any]]:
+    from sana_bench.generators.sana import guidance_of, load_sana, tiling_of
+
+    if variant.generator != "sana" or variant.sampler is None:
+        raise UsageError(
+            f"--model {variant.name}: a variant of generator {variant.generator}, only sana is drawn"
+        )
+    pipeline = load_sana(resolve_weights(variant.model.weights, folder), variant, device)
+    return pipeline, {
+        "steps": variant.sampler.steps,
+        "guidance": guidance_of(variant),
+        "shift": variant.sampler.shift,
+        "sampler": variant.sampler.name,
+        "height": variant.model.height,
+        "width": variant.model.width,
+        "tiling": tiling_of(variant),
+    }
+
+
+def _load_checkpoint(source: str, device: str) -> Any:
+    import torch
+
+    import sana_models
+    from sana_bench.generators.sana import instruction_text
+    from sana_models.aspect_ratios import BASE_SIZES
+
+    try:
+        # Half precision where it is native; the CPU may emulate it slowly.
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        pipeline = sana_models.load_pipeline(source, device=device, dtype=dtype)
+    except ValueError as error:
+        raise UsageError(f"--model {' '.join(str(error).split())}") from None
+    if pipeline.transformer.config.sample_size in BASE_SIZES:
+        # What the published models are used with; the micro ones know no such text.
+        pipeline.instruction = instruction_text("sana", pipeline.conditioning)
+    return pipeline
+
+
+def _guidance(scale: float) -> Any:
+    from sana_models import Guidance
+
+    return Guidance(scale=scale)
+
+
+def _tiling(tile: int, factor: int) -> Any:
+    from sana_models import Tiling
+
+    if tile % factor:
+        raise UsageError(f"--tile {tile}: must be a multiple of {factor} pixels")
+    # An eighth overlaps, as in the public pipelines.
+    return Tiling(tile=tile, stride=max(factor, tile * 7 // 8 // factor * factor))
+
+
+def _settings(options: GenerateOptions, prompt: str, seed: int, call: dict[str, Any]) -> dict[str, str]:
+    guidance = call["guidance"]
+    texts = {
+        "prompt": prompt,
+        "negative_prompt": call["negative_prompt"],
+        "seed": seed,
+        "model": options.model,
+        "steps": call["steps"],
+        "guidance_scale": guidance.scale,
+        "generator": f"sana-bench {__version__}",
+    }
+    return {name: str(value) for name, value in texts.items() if value != ""}
+
+
+def _png(image: Any, texts: dict[str, str]) -> bytes:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for name, value in texts.items():
+        info.add_itxt(name, value)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()

@@ -1,0 +1,48 @@
+"""`sana-bench leaderboard`: every variant of a result store, ranked as far as the evidence goes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sana_bench.core.errors import UsageError, nearest
+
+__all__ = ["register"]
+
+_TIERS = ("micro", "full")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: sana-bench leaderboard --to site --tier micro")(leaderboard)
+
+
+def leaderboard(
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder of runs and of the result store."),
+    ] = Path("results"),
+    to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write; default: DIR/leaderboard.")
+    ] = None,
+    tier: Annotated[str | None, typer.Option(metavar="micro|full", help="Only this tier.")] = None,
+    benchmark: Annotated[str | None, typer.Option(metavar="NAME", help="Only this benchmark.")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> int:
+    """Write the leaderboard of all runs as HTML, Markdown, CSV and LaTeX."""
+    del debug
+    if tier is not None and tier not in _TIERS:
+        raise UsageError(f"--tier {tier}: unknown tier{nearest(tier, _TIERS)}; one of {', '.join(_TIERS)}")
+    from sana_bench.analysis.leaderboard import collect_leaderboard
+    from sana_reports.leaderboard import write_leaderboard
+
+    folder = to if to is not None else output / "leaderboard"
+    board = collect_leaderboard(output, link_from=folder, tier=tier, benchmark=benchmark)
+    paths = write_leaderboard(board, folder)
+    for table in board.tables:
+        names = "variant" if len(table.entries) == 1 else "variants"
+        print(f"{table.benchmark}, {table.tier} tier: {len(table.entries)} {names}")
+    for row in board.incomplete:
+        print(f"not ranked: {row.variant} on {row.benchmark} ({row.run}): {'; '.join(row.reasons)}")
+    print(f"leaderboard: {paths.html}")
+    return 0

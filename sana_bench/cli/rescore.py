@@ -1,0 +1,65 @@
+"""`sana-bench rescore`: other thresholds or another protocol on the stored detections of a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sana_bench.cli.options import RUN_OUTPUT
+from sana_bench.core.errors import IncompleteError, UsageError
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(
+        "rescore", epilog="Example: sana-bench rescore geneval-full-0123456789ab --protocol geneval/sana@1"
+    )(_rescore)
+
+
+def _rescore(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run directory, or its name below DIR/runs.")],
+    protocol: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Protocol of the same detector; default: the run's own."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(metavar="P", help="Confidence above which a detection counts; 0.3.")
+    ] = None,
+    counting_threshold: Annotated[
+        float | None, typer.Option(metavar="P", help="The same where objects are counted; 0.9.")
+    ] = None,
+    max_objects: Annotated[
+        int | None, typer.Option(min=1, max=100, metavar="N", help="Detections kept for each class; 16.")
+    ] = None,
+    position_threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=10, metavar="X", help="Share of the sizes that offsets lose; 0.1."),
+    ] = None,
+    output: Annotated[Path | None, RUN_OUTPUT] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> int:
+    """Judge a run's stored GenEval detections again, without running a network."""
+    del debug
+    given = {
+        "threshold": threshold,
+        "counting_threshold": counting_threshold,
+        "max_objects": max_objects,
+        "position_threshold": position_threshold,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    if protocol is None and not changes:
+        raise UsageError("rescore needs --protocol or a threshold to change")
+    from sana_bench.metrics.geneval.rescore import rescore
+
+    done, path = rescore(run, output, protocol, changes)
+    for one in done:
+        for summary in one.summaries:
+            interval = f"{summary.low:.3f} to {summary.high:.3f}"
+            counts = "" if summary.complete else f", incomplete: {summary.n_samples}/{summary.n_expected}"
+            print(f"{one.variant}  {one.protocol}  {summary.key}: {summary.value:.4f} ({interval}{counts})")
+        if not one.complete:
+            print(f"{one.variant}  {one.protocol}  is incomplete, as the run's own score is")
+    print(f"rescored: {path}")
+    return 0 if all(one.complete for one in done) else IncompleteError.exit_code

@@ -1,0 +1,238 @@
+"""`sana-bench grow` and `sana-bench prune`: checkpoints of another depth, with a card that says how they were made."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sana_bench import __version__
+from sana_bench.assets.locate import resolve_folder
+from sana_bench.core.errors import AssetError, UsageError, nearest
+from sana_bench.core.fingerprint import directory_sha256
+from sana_bench.core.progress import Progress, say
+
+if TYPE_CHECKING:
+    from sana_models.transformer import SanaTransformer
+
+__all__ = ["GrowOptions", "PruneOptions", "calibration_prompts", "grow_checkpoint", "prune_checkpoint"]
+
+DEFAULT_PROMPTS = 100
+
+_CARD = """# {title}
+
+{text}
+
+| | |
+|---|---|
+{rows}
+
+Made by sana-bench {version}; `provenance.json` has the same facts for programs.
+"""
+
+
+@dataclass(frozen=True)
+class GrowOptions:
+    """What the command line of `sana-bench grow` says."""
+
+    source: str
+    output: Path
+    depth: int
+    keep: int | None = None
+    strategy: str = "partial_preservation"
+    identity_start: bool = True
+    qk_norm: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """What the command line of `sana-bench prune` says; `prompts` is a text file with one prompt a line."""
+
+    source: str
+    output: Path
+    keep: int
+    prompts: Path | None = None
+    n_prompts: int = DEFAULT_PROMPTS
+    steps: int = 20
+    guidance: float = 4.5
+    seed: int = 0
+    batch_size: int = 10
+    whole: bool = False
+    device: str = "cpu"
+
+
+def grow_checkpoint(options: GrowOptions) -> Path:
+    """Write a deeper checkpoint; raises `UsageError` for a plan that does not fit and `AssetError` for a bad source."""
+    from sana_models.growth import STRATEGIES, Growth, grow_transformer
+
+    if options.strategy not in STRATEGIES:
+        hint = nearest(options.strategy, STRATEGIES)
+        raise UsageError(
+            f"--strategy {options.strategy}: unknown strategy{hint}; one of {', '.join(STRATEGIES)}"
+        )
+    growth = Growth(
+        depth=options.depth,
+        keep=options.keep,
+        strategy=options.strategy,
+        identity_start=options.identity_start,
+        qk_norm=options.qk_norm,
+        seed=options.seed,
+    )
+
+    def change(transformer: "SanaTransformer") -> tuple["SanaTransformer", dict[str, Any]]:
+        sources = growth.sources(transformer.config.num_layers)
+        return grow_transformer(transformer, growth), {
+            "made_by": "depth growth",
+            "strategy": growth.strategy,
+            "kept_blocks": growth.kept(transformer.config.num_layers),
+            "block_sources": sources,
+            "identity_start": growth.identity_start,
+            "qk_norm_added": growth.qk_norm and transformer.config.qk_norm is None,
+            "seed": growth.seed,
+        }
+
+    return _derive(
+        options.source, options.output, change, "Grown, not yet trained: train it before judging it."
+    )
+
+
+def prune_checkpoint(options: PruneOptions) -> Path:
+    """Measure block importance, write the shallower checkpoint and `importance.png`; raises as `grow_checkpoint`."""
+    from sana_models.pruning import most_important, plot_importance, prune_transformer
+
+    source = _source(options.source)
+    if not (source / "model_index.json").is_file():
+        raise UsageError(
+            f"{source}: importance is measured while sampling, which needs a whole pipeline folder"
+        )
+    importance, n_prompts = _measure(source, options)
+
+    def change(transformer: "SanaTransformer") -> tuple["SanaTransformer", dict[str, Any]]:
+        return prune_transformer(transformer, importance, options.keep), {
+            "made_by": "depth pruning",
+            "kept_blocks": most_important(importance, options.keep),
+            "importance": importance,
+            "importance_cosine": "whole activation" if options.whole else "per token",
+            "prompts": n_prompts,
+            "steps": options.steps,
+            "guidance_scale": options.guidance,
+            "seed": options.seed,
+        }
+
+    out = _derive(
+        options.source, options.output, change, "Pruned; a short recovery training restores most of the loss."
+    )
+    kept = most_important(importance, options.keep)
+    title = f"{options.keep} of {len(importance)} blocks kept"
+    plot_importance(importance, kept, out / "importance.png", title=title)
+    say(f"importance by block: {' '.join(f'{value:.3f}' for value in importance)}")
+    say(f"kept blocks: {' '.join(map(str, kept))}")
+    return out
+
+
+def calibration_prompts(source: Path, path: Path | None, count: int) -> list[str]:
+    """Return up to `count` prompts of a text file, or captions of the micro world for a model that only knows those.
+
+    Raises `UsageError` for a missing or empty file, or when none is given for another model.
+    """
+    if path is not None:
+        if not path.is_file():
+            raise UsageError(f"--prompts {path}: no such file")
+        prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if not prompts:
+            raise UsageError(f"--prompts {path}: holds no prompt")
+        return prompts[:count]
+    from sana_bench.micro.captions import VOCABULARY, sample_training_batch
+    from sana_models.weight_files import read_config
+
+    # The micro text encoders know the words of the micro world and a few special tokens.
+    if read_config(source / "text_encoder").get("vocab_size", 0) > 2 * len(VOCABULARY):
+        raise UsageError("--prompts is missing: a text file with one prompt a line (the paper takes 100)")
+    return sample_training_batch(1_000_003, 0, count)[1]
+
+
+def _measure(source: Path, options: PruneOptions) -> tuple[list[float], int]:
+    import sana_models
+    from sana_models.pruning import ImportanceMeter
+
+    prompts = calibration_prompts(source, options.prompts, options.n_prompts)
+    try:
+        pipeline = sana_models.load_pipeline(source, device=options.device)
+        depth = pipeline.transformer.config.num_layers
+        if not 1 <= options.keep < depth:
+            raise UsageError(f"--keep {options.keep}: the model has {depth} blocks; keep 1 to {depth - 1}")
+        meter = ImportanceMeter(pipeline.transformer, whole=options.whole)
+        with meter.watching(), Progress("measuring", len(prompts), "prompts") as progress:
+            for first in range(0, len(prompts), options.batch_size):
+                batch = prompts[first : first + options.batch_size]
+                pipeline(
+                    batch,
+                    seeds=[options.seed + first + index for index in range(len(batch))],
+                    steps=options.steps,
+                    guidance_scale=options.guidance,
+                )
+                progress.advance(len(batch))
+    except ValueError as error:
+        raise AssetError(" ".join(str(error).split())) from None
+    return meter.importance, len(prompts)
+
+
+def _source(source: str) -> Path:
+    return resolve_folder(source, Path())
+
+
+def _derive(
+    source: str,
+    out: Path,
+    change: Callable[["SanaTransformer"], tuple["SanaTransformer", dict[str, Any]]],
+    text: str,
+) -> Path:
+    import torch
+
+    from sana_models.checkpoints import load_transformer
+    from sana_models.derived import stored_dtype, write_derived
+
+    folder = _source(source)
+    if out.exists() and out.resolve() == folder.resolve():
+        raise UsageError(f"--output {out}: is the source itself")
+    try:
+        dtype = stored_dtype(folder)
+        transformer = load_transformer(folder, dtype=dtype)
+        before = transformer.config.num_layers
+        changed, facts = change(transformer)
+    except ValueError as error:
+        raise UsageError(" ".join(str(error).split())) from None
+    parameters = sum(parameter.numel() for parameter in changed.parameters())
+    provenance = {
+        **facts,
+        "source": folder.name,
+        "source_sha256": directory_sha256(folder, ignore=("README.md",)),
+        "source_depth": before,
+        "depth": changed.config.num_layers,
+        "transformer_parameters": parameters,
+        "dtype": str(dtype).removeprefix("torch."),
+        "sana_bench": __version__,
+        "torch": torch.__version__,
+    }
+    try:
+        write_derived(folder, out, changed, dtype=dtype, provenance=provenance, card=_card(provenance, text))
+    except ValueError as error:
+        raise UsageError(f"--output {error}") from None
+    say(f"{before} -> {changed.config.num_layers} blocks, {parameters:,} parameters: {out}")
+    return out
+
+
+def _card(provenance: dict[str, Any], text: str) -> str:
+    title = f"{provenance['source']}, {provenance['source_depth']} to {provenance['depth']} blocks"
+    rows = "\n".join(f"| {name.replace('_', ' ')} | {_cell(value)} |" for name, value in provenance.items())
+    return _CARD.format(title=title, text=text, rows=rows, version=__version__)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        parts = (
+            "new" if item is None else f"{item:.4f}" if isinstance(item, float) else str(item)
+            for item in value
+        )
+        return " ".join(parts)
+    return str(value)

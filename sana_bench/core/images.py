@@ -1,0 +1,105 @@
+"""The one way images are read for scoring."""
+
+import io
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sana_bench.core.errors import BenchError, SampleError
+
+__all__ = ["png_bytes"]
+
+#: Text chunk of a stored PNG that names the format its pixels were decoded from.
+SOURCE_FORMAT = "source-format"
+
+# What Pillow raises on damaged files, besides OSError: chunk errors, bad headers and absurd sizes.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+class ImageError(BenchError):
+    """An image file that is missing, truncated or damaged. Carries `path` and `reason`."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[Path, str]]:
+        return ImageError, (self.path, self.reason)
+
+
+def load_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image as 8-bit RGB, shape (height, width, 3).
+
+    Checksums are verified and every row is decoded, the EXIF orientation is applied, transparency is dropped.
+
+    Raises:
+        ImageError: the file is missing, truncated, damaged or not an image.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(path, "no such image") from None
+    except OSError as error:
+        raise ImageError(path, error.strerror or "cannot be read") from None
+    try:
+        # Pillow's decoder skips checksums and everything after the last row; verify() reads them.
+        Image.open(BytesIO(content)).verify()
+        with Image.open(BytesIO(content)) as image:
+            image.load()
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except UnidentifiedImageError:
+        raise ImageError(path, "not an image or damaged at its start") from None
+    except _DAMAGE as error:
+        raise ImageError(path, f"damaged image ({error})") from None
+
+
+def source_format(path: Path) -> str | None:
+    """`jpeg` where the pixels of a file come from a JPEG: it is one, or a stored PNG that says so by `SOURCE_FORMAT`.
+
+    None for everything else, and for a file that cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+        if start.startswith(b"\xff\xd8\xff"):
+            return "jpeg"
+        if start != b"\x89PNG\r\n\x1a\n":
+            return None
+        with Image.open(path) as image:
+            return "jpeg" if image.info.get(SOURCE_FORMAT) == "jpeg" else None
+    except _DAMAGE:
+        return None
+
+
+def load_batch(paths: list[Path]) -> NDArray[np.uint8]:
+    """Read images of one size, shape (n, height, width, 3); raises `ImageError` for the first bad one."""
+    images = [load_image(path) for path in paths]
+    for path, image in zip(paths, images, strict=True):
+        if image.shape != images[0].shape:
+            raise ImageError(path, f"has shape {image.shape}, others of the batch have {images[0].shape}")
+    return np.stack(images)
+
+
+def png_bytes(image: np.ndarray, source_format: str | None = None) -> bytes:
+    """Encode a uint8 (height, width, 3) image; equal pixels give equal bytes.
+
+    `source_format` is kept as a text chunk, see `sana_bench.core.images.source_format`. Raises `SampleError` for any other
+    array.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise SampleError(f"the generator gave {image.dtype} {image.shape} instead of a uint8 image")
+    buffer = io.BytesIO()
+    info = PngInfo()
+    if source_format is not None:
+        info.add_text(SOURCE_FORMAT, source_format)
+    Image.fromarray(image).save(buffer, "PNG", compress_level=3, pnginfo=info)
+    return buffer.getvalue()

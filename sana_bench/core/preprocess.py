@@ -1,0 +1,101 @@
+"""Image chains of the published scorers: which codec, which resize, which crop, before a network sees pixels."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sana_bench.core.images import load_image, source_format
+
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "as_jpeg",
+    "batches",
+    "clip_pixels",
+    "crop_resized",
+    "load_preset",
+    "prefetch",
+]
+
+# Channel statistics of OpenAI's CLIP, which BLIP and ImageReward use too.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+_JPEG_QUALITY = 75
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def as_jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image after Pillow's default JPEG: quality 75, chroma halved both ways (4:2:0)."""
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=_JPEG_QUALITY, subsampling="4:2:0")
+    with Image.open(buffer) as compressed:
+        return np.asarray(compressed.convert("RGB"))
+
+
+def load_preset(path: Path, codec: str) -> NDArray[np.uint8]:
+    """Read an image, (height, width, 3); `codec: jpeg` sends what is no JPEG yet through one of quality 75.
+
+    A stored PNG whose pixels were decoded from a JPEG counts as one: no image is compressed twice.
+
+    Raises:
+        ImageError: the file is missing or damaged.
+    """
+    image = load_image(path)
+    return as_jpeg(image) if codec == "jpeg" and source_format(path) != "jpeg" else image
+
+
+def crop_resized(image: NDArray[np.uint8], size: int, resample: Image.Resampling) -> NDArray[np.uint8]:
+    """Shorter side to `size` (Pillow, antialiased, quantised), then the centre square: torchvision's recipe.
+
+    The longer side is rounded down and the crop's corner rounded half to even, as torchvision does.
+    """
+    height, width = image.shape[:2]
+    short = min(width, height)
+    new = int(size * width / short), int(size * height / short)
+    resized = Image.fromarray(image)
+    if resized.size != new:
+        resized = resized.resize(new, resample)
+    left, top = round((new[0] - size) / 2.0), round((new[1] - size) / 2.0)
+    return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+def clip_pixels(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    """Input of a CLIP-like network, (3, size, size): bicubic resize, centre crop, CLIP's mean and deviation."""
+    square = crop_resized(image, size, Image.Resampling.BICUBIC).astype(np.float32) / np.float32(255)
+    mean, deviation = np.array(CLIP_MEAN, np.float32), np.array(CLIP_STD, np.float32)
+    scaled = (square - mean) / deviation
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+
+
+def prefetch(work: Callable[[_Item], _Result], items: Sequence[_Item], n_threads: int) -> Iterator[_Result]:
+    """Results of `work` in order, computed by `n_threads` threads that stay at most two batches ahead.
+
+    Decoding and resizing release the interpreter lock. Memory holds `4 * n_threads` results at most.
+    """
+    with ThreadPoolExecutor(max_workers=n_threads) as pool:
+        rest = iter(items)
+        waiting: list[Future[_Result]] = [pool.submit(work, item) for item in islice(rest, 4 * n_threads)]
+        try:
+            while waiting:
+                result = waiting.pop(0).result()
+                waiting += [pool.submit(work, item) for item in islice(rest, 1)]
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Lists of up to `size` items."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch

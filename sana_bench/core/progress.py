@@ -1,0 +1,118 @@
+"""Progress for people: a bar with rate and time left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Self, TextIO
+
+__all__ = ["LISTED", "Progress", "format_seconds", "listed", "megabytes", "say"]
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration for people: `42 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s" if whole or not seconds else "1 s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def megabytes(size: int | None) -> str:
+    """A size for people, in millions of bytes."""
+    return "unknown size" if size is None else f"{size / 1e6:,.1f} MB"
+
+
+#: Lines of a list that are printed; the rest is counted.
+LISTED = 20
+
+
+def listed(problems: Mapping[str, Sequence[str]]) -> list[str]:
+    """A headed list for each entry, long ones cut."""
+    lines = []
+    for heading, found in problems.items():
+        lines.append(heading)
+        lines += [f"  {line}" for line in found[:LISTED]]
+        if len(found) > LISTED:
+            lines.append(f"  and {len(found) - LISTED} more")
+    return lines
+
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def say(line: str) -> None:
+    """Print one line of output at once, so that a watcher of a pipe or a log file sees it."""
+    print(line, flush=True)
+
+
+class Progress:
+    """Counts finished items of one stage; use as a context manager."""
+
+    def __init__(self, label: str, total: int, unit: str, stream: TextIO | None = None) -> None:
+        self._label, self._total, self._unit = label, total, unit
+        self._stream = stream or sys.stdout
+        self._done = 0
+        self._started = self._last_line = time.monotonic()
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if self._stream.isatty():
+            self._bar = _rich_bar(self._unit)
+            self._task = self._bar.add_task(self._label, total=self._total)
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif kind is None:
+            self._print_line(time.monotonic())
+
+    def advance(self, count: int) -> None:
+        """Count `count` more items as done."""
+        self._done += count
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self._done)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= _SECONDS_BETWEEN_LINES and self._done < self._total:
+            self._print_line(now)
+
+    def _print_line(self, now: float) -> None:
+        self._last_line = now
+        elapsed = max(now - self._started, 1e-9)
+        rate = self._done / elapsed
+        left = (
+            f", {format_seconds((self._total - self._done) / rate)} left"
+            if 0 < self._done < self._total
+            else ""
+        )
+        line = f"{self._label}: {self._done}/{self._total} {self._unit}, {rate:.1f} {self._unit}/s{left}"
+        print(line, file=self._stream, flush=True)
+
+
+def _rich_bar(unit: str) -> "RichProgress":
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.1f} {unit}/s" if task.speed else "", style="dim")
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, RateColumn(), TimeRemainingColumn())

@@ -1,0 +1,47 @@
+"""What a prompt and a sample are, and the name of the summary over all tasks."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sana_bench.core.fingerprint import fingerprint
+
+__all__ = ["OVERALL", "Prompt", "Sample"]
+
+OVERALL = "overall"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One line of a prompt set. `id` is stable across runs, `tag` is the task it counts for."""
+
+    id: str
+    text: str
+    tag: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the text that images are made from."""
+        return fingerprint(self.text)
+
+    @property
+    def judged_sha256(self) -> str:
+        """Identity of everything about the prompt that a metric may look at."""
+        return fingerprint({"text": self.text, "tag": self.tag, "metadata": self.metadata})
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image on disk and everything needed to judge it."""
+
+    variant: str
+    benchmark: str
+    prompt: Prompt
+    index: int
+    image_path: Path
+
+    @property
+    def id(self) -> str:
+        """Identity within one variant and benchmark, e.g. `00012/00003`."""
+        return f"{self.prompt.id}/{self.index:05d}"

@@ -1,0 +1,1 @@
+"""Inference-time scaling: the search, its tournament, its files and its judges."""

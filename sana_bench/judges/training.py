@@ -1,0 +1,156 @@
+"""What the trainings of the micro world's judges share: their configuration, their pictures, and what they leave."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sana_bench.core import atomic
+from sana_bench.core.preprocess import CLIP_MEAN, CLIP_STD
+from sana_bench.micro.world import COLORS, SHAPES
+from sana_models.training.curve import plot_curve
+from sana_models.training.loop import LoopConfig
+
+__all__ = [
+    "PatchTeacher",
+    "Sections",
+    "export_curve",
+    "go_on_from",
+    "only_keys",
+    "parameter_groups",
+    "read_sections",
+    "training_lines",
+    "training_pixels",
+]
+
+
+@dataclass(frozen=True)
+class Sections:
+    """A training configuration, its keys checked; `data` and `model` are as the file gives them.
+
+    start: folder of the weights to go on from, where the file names one.
+    """
+
+    name: str
+    data: dict[str, Any]
+    model: dict[str, Any]
+    loop: LoopConfig
+    start: Path | None = None
+
+
+def read_sections(config: Mapping[str, Any], data_keys: Sequence[str], model_keys: Sequence[str]) -> Sections:
+    """Raises ValueError for a missing section, an unknown key, or ill-fitting values of `training`."""
+    only_keys("", config, ("kind", "name", "start", "data", "model", "training"))
+    found: dict[str, dict[str, Any]] = {}
+    for name in ("data", "model", "training"):
+        section = config.get(name)
+        if not isinstance(section, Mapping):
+            raise ValueError(f"section {name!r} is missing or not a mapping")
+        found[name] = dict(section)
+    only_keys("data.", found["data"], ("source", *data_keys))
+    only_keys("model.", found["model"], model_keys)
+    training = found["training"]
+    only_keys("training.", training, tuple(entry.name for entry in fields(LoopConfig)))
+    if "betas" in training:
+        training["betas"] = tuple(training["betas"])
+    try:
+        loop = LoopConfig(**training)
+    except TypeError as error:
+        raise ValueError(f"training: {error}") from None
+    start = config.get("start")
+    if start is not None and not isinstance(start, str):
+        raise ValueError(f"start is {start!r}, not a folder's name")
+    return Sections(
+        str(config.get("name")), found["data"], found["model"], loop, None if start is None else Path(start)
+    )
+
+
+def only_keys(prefix: str, section: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    """Raise ValueError for the first key of `section` that is not among `allowed`."""
+    unknown = sorted(set(section) - set(allowed))
+    if unknown:
+        raise ValueError(f"unknown key '{prefix}{unknown[0]}'; allowed: {', '.join(allowed)}")
+
+
+def go_on_from(network: nn.Module, loaded: nn.Module, start: Path) -> None:
+    """Give `network` the weights of one `loaded` from `start`; raises ValueError when the sizes differ."""
+    try:
+        network.load_state_dict(loaded.state_dict(), strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"start: {start} is not of the size that `model` asks for") from error
+
+
+def parameter_groups(modules: Mapping[str, nn.Module], learning_rate: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices only."""
+    named = [pair for module in modules.values() for pair in module.named_parameters()]
+    plain = [p for name, p in named if p.ndim < 2 or "embedding" in name]
+    decayed = [p for name, p in named if not (p.ndim < 2 or "embedding" in name)]
+    return [
+        {"params": decayed, "lr": learning_rate},
+        {"params": plain, "lr": learning_rate, "weight_decay": 0.0},
+    ]
+
+
+class PatchTeacher(nn.Module):
+    """Heads of the training alone, thrown away afterwards: they teach an image tower what a patch shows and where it is.
+
+    Without the second half a tower keeps of a patch's place only what the first questions need, and those for places are
+    never learnt.
+    """
+
+    def __init__(self, vision_width: int, side: int) -> None:
+        super().__init__()
+        self._side = side
+        self.rows = nn.Linear(vision_width, side)
+        self.columns = nn.Linear(vision_width, side)
+        self.shapes = nn.Linear(vision_width, len(SHAPES) + 1)
+        self.colors = nn.Linear(vision_width, len(COLORS) + 1)
+
+    def patch_loss(self, patches: Tensor, shapes: Tensor, colors: Tensor) -> Tensor:
+        """Cross-entropies of image tokens (n, side * side, width) against labels (n, side * side) and places, added."""
+        places = torch.arange(self._side * self._side).expand_as(shapes)
+        parts = (
+            (self.shapes, shapes),
+            (self.colors, colors),
+            (self.rows, places // self._side),
+            (self.columns, places % self._side),
+        )
+        return torch.stack(
+            [F.cross_entropy(head(patches).flatten(0, 1), labels.flatten()) for head, labels in parts]
+        ).sum()
+
+
+def training_pixels(images: NDArray[np.uint8], blur: float, generator: torch.Generator) -> Tensor:
+    """RGB (n, height, width, 3) as CLIP-normalised (n, 3, height, width), edges softened at random.
+
+    Each picture is mixed with its 3x3 mean by a share of up to `blur`: generated edges are soft, rendered ones are
+    not.
+    """
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    share = blur * torch.rand(len(pixels), 1, 1, 1, generator=generator)
+    padded = nn.functional.pad(pixels, (1, 1, 1, 1), mode="replicate")
+    softened = pixels + share * (nn.functional.avg_pool2d(padded, 3, stride=1) - pixels)
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+    return (softened - mean) / deviation
+
+
+def training_lines(config: str) -> dict[str, str]:
+    """What a card says of its training: the `command`, and the weights that it went on from (`start`, may be empty)."""
+    settings = yaml.safe_load(config)
+    return {
+        "command": f"sana-bench train configs/train/{settings['name'].replace('-', '_')}.yaml",
+        "start": f", from the weights in `{settings['start']}`" if settings.get("start") else "",
+    }
+
+
+def export_curve(out: Path, folder: Path, columns: tuple[str, ...], title: str) -> None:
+    """Put `curve.csv` of the finished run in `out` beside the exported weights, and its picture."""
+    atomic.write_bytes(folder / "curve.csv", (out / "curve.csv").read_bytes())
+    plot_curve(folder / "curve.csv", folder / "curve.png", columns=columns, title=title)

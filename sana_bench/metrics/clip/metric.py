@@ -1,0 +1,122 @@
+"""CLIP score: 100 times the cosine between image and prompt, averaged over images.
+
+The scale is SANA's (the logit scale of OpenAI's weights is 100); it is never clipped at 0 and never
+multiplied by 2.5 (Hessel et al. 2021 do both).
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sana_bench.core.errors import IncompleteError
+from sana_bench.core.samples import OVERALL, Sample
+from sana_bench.metrics.base import (
+    FeatureChunk,
+    MetricAssets,
+    ScoreRow,
+    Summary,
+    check_ids,
+    check_rows,
+)
+from sana_bench.metrics.clip.features import OpenClipFeatures, full_prompt
+from sana_bench.metrics.clip.micro_features import ClipFeatures
+from sana_bench.results.statistics.intervals import clustered_bootstrap
+from sana_bench.suites.schema import MetricSpec
+
+
+class ClipScore:
+    """Per-image alignment with the prompt, from image features that are stored and shared."""
+
+    name = "clip_score"
+    higher_is_better = True
+
+    def __init__(self, protocol: str, features: ClipFeatures | OpenClipFeatures) -> None:
+        self.protocol = protocol
+        self._features = features
+
+    @property
+    def feature_key(self) -> str:
+        return self._features.key
+
+    def identity(self) -> dict[str, Any]:
+        return {"metric": self.name, "protocol": self.protocol, **self._features.identity()}
+
+    def features(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
+        return self._features.of_samples(samples)
+
+    def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
+        """One row per sample, straight from the images."""
+        return self.score_features(samples, self.features(samples))
+
+    def score_features(self, samples: Sequence[Sample], features: NDArray[np.float32]) -> list[ScoreRow]:
+        """One row per sample; the product is taken in float64."""
+        if len(samples) != len(features):
+            raise ValueError(f"{len(samples)} samples with {len(features)} feature vectors")
+        if not samples:
+            return []
+        texts = self._features.of_texts([full_prompt(sample) for sample in samples]).astype(np.float64)
+        cosines = np.sum(np.asarray(features, dtype=np.float64) * texts, axis=1)
+        return [
+            ScoreRow(sample.id, sample.prompt.id, sample.prompt.tag, 100 * float(cosine))
+            for sample, cosine in zip(samples, cosines, strict=True)
+        ]
+
+    def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
+        """Mean over all images and over each task's, with 95 % bootstrap intervals clustered by prompt.
+
+        Every task counts all missing samples as its own, as in `sana_bench.metrics.geneval.metric.summarise`.
+        """
+        check_rows(self.name, rows, n_expected)
+        tags = list(dict.fromkeys(row.tag for row in sorted(rows, key=lambda row: row.sample_id)))
+        n_missing = n_expected - len(rows)
+        overall = self._summary(OVERALL, rows, n_expected, seed)
+        parts = ([row for row in rows if row.tag == tag] for tag in tags)
+        return [overall] + [
+            self._summary(tag, part, len(part) + n_missing, seed)
+            for tag, part in zip(tags, parts, strict=True)
+        ]
+
+    def summarise_features(
+        self,
+        samples: Sequence[Sample],
+        feature_chunks: Iterable[FeatureChunk],
+        n_expected: int,
+        seed: int,
+    ) -> list[Summary]:
+        check_ids(self.name, [sample.id for sample in samples], n_expected)
+        rows = [row for chunk, features in feature_chunks for row in self.score_features(chunk, features)]
+        if {row.sample_id for row in rows} != {sample.id for sample in samples}:
+            raise IncompleteError(f"{self.name}: features cover {len(rows)} of {len(samples)} samples")
+        return self.summarise(rows, n_expected, seed)
+
+    def _summary(self, key: str, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> Summary:
+        prompts = [row.prompt_id for row in rows]
+        interval = clustered_bootstrap([row.value for row in rows], prompts, seed=seed)
+        return Summary(
+            metric=self.name,
+            protocol=self.protocol,
+            key=key,
+            value=interval.value,
+            low=interval.low,
+            high=interval.high,
+            n_samples=len(rows),
+            n_expected=n_expected,
+            n_prompts=len(set(prompts)),
+            unit="100 x cosine",
+            higher_is_better=self.higher_is_better,
+        )
+
+
+def build_clip_score(tier: str, assets: MetricAssets, choice: MetricSpec) -> ClipScore:
+    """The CLIP score of `tier`; raises `AssetError` where weights are missing."""
+    choice.parameters_among({})
+    if tier == "micro":
+        protocol = choice.pick(("clip_score/micro@1",))
+        return ClipScore(protocol, ClipFeatures(assets.weights_dir / "clip"))
+    from sana_bench.assets.required import required
+
+    protocol = choice.pick(("clip_score/sana@1",))
+    (weights,) = required("clip_score", ("clip_vit_l_14",))
+    return ClipScore(protocol, OpenClipFeatures(weights, "jpeg", assets.device))

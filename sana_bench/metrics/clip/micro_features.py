@@ -1,0 +1,67 @@
+"""CLIP image and text features, computed once and shared by every metric that needs them."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sana_bench.core.errors import AssetError
+from sana_bench.core.fingerprint import directory_sha256
+from sana_bench.core.images import ImageError, load_batch
+from sana_bench.core.samples import Sample
+
+if TYPE_CHECKING:
+    from sana_bench.metrics.clip.micro_network import MicroClip
+
+# What training leaves beside the weights; it changes no score.
+_NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png")
+
+
+class ClipFeatures:
+    """Unit-length features of the micro world's CLIP. Weights are hashed at once and loaded on first use."""
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise AssetError(f"{folder} is missing: the CLIP weights of the micro tier")
+        self._folder = folder
+        self.weights_sha256 = directory_sha256(folder, ignore=_NOT_WEIGHTS)
+        self._texts: dict[str, NDArray[np.float32]] = {}
+
+    @property
+    def key(self) -> str:
+        """Name under which stored image features may be reused."""
+        return f"clip-micro@1/{self.weights_sha256}"
+
+    def identity(self) -> dict[str, Any]:
+        return {"network": "clip-micro@1", "weights_sha256": self.weights_sha256}
+
+    @cached_property
+    def network(self) -> "MicroClip":
+        """The loaded network; raises `AssetError` for damaged weights."""
+        from sana_bench.metrics.clip.micro_network import load_clip
+
+        return load_clip(self._folder)
+
+    def of_samples(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
+        """Image features (n, d); raises `ImageError` for a missing, damaged or other-sized image."""
+        if not samples:
+            return self.network.encode_images(np.zeros((0, *[self.network.image_size] * 2, 3), np.uint8))
+        images = load_batch([sample.image_path for sample in samples])
+        size = self.network.image_size
+        if images.shape[1:3] != (size, size):
+            height, width = images.shape[1:3]
+            reason = (
+                f"is {width}x{height} pixels; the micro tier's CLIP reads {size}x{size} and resizes nothing"
+            )
+            raise ImageError(samples[0].image_path, reason)
+        return self.network.encode_images(images)
+
+    def of_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Text features (n, d), each distinct text encoded once."""
+        unseen = sorted(set(texts) - set(self._texts))
+        if unseen:
+            self._texts.update(zip(unseen, self.network.encode_texts(unseen), strict=True))
+        return np.stack([self._texts[text] for text in texts])

@@ -1,0 +1,156 @@
+"""How often the micro VQA judge is right: its answers against the renderer's truth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sana_bench.core import atomic
+from sana_bench.judges.mplug.judge import MPlugJudge
+from sana_bench.judges.training import training_lines
+from sana_bench.metrics.dpg.rules import category, score_strict
+from sana_bench.micro.claims import KINDS, Claim, sample_claim
+from sana_bench.micro.dense_prompts import DensePrompt, dense_scene, generate_dense_prompts, one_mistake
+from sana_bench.micro.renderer import render
+from sana_bench.micro.vqa_data import sample_scene
+from sana_bench.micro.world import Scene
+from sana_models.training.loop import TrainingResult
+
+__all__ = ["Rate", "accuracy_tables", "measure_prompts", "measure_random", "write_card"]
+
+# A stream that no training run uses: training seeds are small.
+_EVALUATION_SEED = 2**31 - 1
+_QUESTIONS_PER_SCENE = 8
+
+_CARD = """# {name}
+
+A small mPLUG of the micro world, the judge of its dense prompts. It knows coloured shapes and nothing else; its
+numbers do not compare with published ones.
+
+- Parameters: {parameters:,}, stored in float16
+- Command: `{command}`
+- {steps} steps, {minutes:.0f} minutes{start}
+- Data: rendered scenes with questions and answers, streamed. No scene of a prompt of the evaluation set is shown.
+
+![Training curve](curve.png)
+
+{tables}
+
+## Configuration
+
+```yaml
+{config}
+```
+"""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How many of `n` questions of one `kind` with the true answer `truth` were answered rightly."""
+
+    scenes: str
+    kind: str
+    truth: str
+    n_right: int
+    n: int
+
+
+def measure_prompts(judge: MPlugJudge, prompts: Sequence[DensePrompt], seed: int) -> tuple[list[Rate], float]:
+    """Rates over the evaluation prompts, one scene as asked and one with a mistake each.
+
+    Also the mean absolute difference between the strict score of an image by the judge and by the truth.
+    """
+    rng = np.random.default_rng([seed, 0])
+    outcomes: list[tuple[str, str, bool, bool]] = []
+    differences = []
+    for prompt in prompts:
+        questions = prompt.record("")["questions"]
+        claims = [claim for claim, _ in prompt.claims()]
+        for scenes, shown in (("as asked", prompt), ("one mistake", one_mistake(prompt, rng))):
+            scene = dense_scene(shown, rng)
+            answers = judge.answers(render(scene), [question["question"] for question in questions])
+            truth = ["yes" if claim.holds(scene) else "no" for claim in claims]
+            outcomes += [
+                (scenes, category(q), right == "yes", answer.text == right)
+                for q, right, answer in zip(questions, truth, answers, strict=True)
+            ]
+            scores = [
+                score_strict(questions, [dict(enumerate(texts, start=1))]).prompt_score
+                for texts in (truth, [answer.text for answer in answers])
+            ]
+            differences.append(abs(scores[0] - scores[1]))
+    return _rates(outcomes), float(np.mean(differences))
+
+
+def measure_random(judge: MPlugJudge, n_scenes: int, seed: int) -> list[Rate]:
+    """Rates over questions about scenes of the training distribution, as many true as false."""
+    rng = np.random.default_rng([seed, 1])
+    outcomes = []
+    for _ in range(n_scenes):
+        scene = sample_scene(rng)
+        claims = [sample_claim(scene, rng, truth=turn % 2 == 0) for turn in range(_QUESTIONS_PER_SCENE)]
+        outcomes += _judged(judge, scene, claims, "random")
+    return _rates(outcomes)
+
+
+def accuracy_tables(judge: MPlugJudge, n_scenes: int = 500, seed: int = _EVALUATION_SEED) -> str:
+    """The tables of the card and of the documentation page, as Markdown."""
+    prompts = generate_dense_prompts()
+    rates, difference = measure_prompts(judge, prompts, seed)
+    lines = [
+        f"{len(prompts)} evaluation prompts with two scenes each, and {n_scenes} scenes of the training "
+        f"distribution; seed {seed}. An image's score differs from the true one by {100 * difference:.1f} of 100 "
+        "on average.",
+        "",
+        "| scenes | question | truth | n | right | share |",
+        "|---|---|---|---|---|---|",
+    ]
+    parts = (("evaluation prompts", rates), ("random", measure_random(judge, n_scenes, seed)))
+    for name, of_scenes in parts:
+        total = Rate(name, "all", "", sum(r.n_right for r in of_scenes), sum(r.n for r in of_scenes))
+        lines += [
+            f"| {r.scenes} | {r.kind} | {r.truth} | {r.n} | {r.n_right} | {r.n_right / r.n:.1%} |"
+            for r in [*of_scenes, total]
+        ]
+    return "\n".join(lines)
+
+
+def write_card(folder: Path, *, config: str, result: TrainingResult) -> None:
+    """Measure the weights in `folder` and write `README.md` beside them."""
+    judge = MPlugJudge(folder)
+    text = _CARD.format(
+        name=folder.name,
+        parameters=sum(tensor.numel() for tensor in judge.network.parameters()),
+        steps=result.steps,
+        minutes=result.seconds / 60,
+        **training_lines(config),
+        tables=accuracy_tables(judge),
+        config=config.rstrip(),
+    )
+    atomic.write_text(folder / "README.md", text)
+
+
+def _judged(
+    judge: MPlugJudge, scene: Scene, claims: Sequence[Claim], scenes: str
+) -> list[tuple[str, str, bool, bool]]:
+    answers = judge.answers(render(scene), [claim.question for claim in claims])
+    return [
+        (
+            scenes,
+            KINDS[claim.kind],
+            claim.holds(scene),
+            answer.text == ("yes" if claim.holds(scene) else "no"),
+        )
+        for claim, answer in zip(claims, answers, strict=True)
+    ]
+
+
+def _rates(outcomes: Sequence[tuple[str, str, bool, bool]]) -> list[Rate]:
+    found: dict[tuple[str, str, bool], list[bool]] = {}
+    for scenes, kind, truth, right in outcomes:
+        found.setdefault((scenes, kind, truth), []).append(right)
+    return [
+        Rate(scenes, kind, "yes" if truth else "no", sum(right), len(right))
+        for (scenes, kind, truth), right in sorted(found.items())
+    ]

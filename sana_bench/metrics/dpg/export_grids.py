@@ -1,0 +1,88 @@
+"""A run's DPG-Bench images as the grids that SANA's scripts write, for `dpg/sana-grid@1` and for the published script."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from sana_bench.core import atomic
+from sana_bench.core.errors import IncompleteError, UsageError
+from sana_bench.core.images import load_image
+from sana_bench.core.samples import OVERALL, Prompt
+from sana_bench.metrics.dpg.grid import sana_grid_jpeg
+from sana_bench.results.run_folder import RunFiles, locate_run, open_store
+from sana_bench.results.store import Store
+
+__all__ = ["export_grids"]
+
+_BENCHMARK = "dpg_bench"
+_IN_GRID = 4
+
+
+def export_grids(run: str, output: Path | None, to: Path) -> list[Path]:
+    """Write each variant's first four images of every prompt to `to/VARIANT/ITEM.jpg`; return the folders.
+
+    A grid is torchvision's with separators of two pixels, as JPEG of quality 75. `manifest.jsonl` beside the grids lets
+    `generator: images` read the folder.
+
+    Raises:
+        UsageError: an unknown run, one without DPG-Bench images or with fewer than four a prompt, images that are not
+            square, or a folder that exists.
+        IncompleteError: an image of the run is missing.
+    """
+    files, output = locate_run(run, output)
+    with open_store(output) as store:
+        cells = _cells(store, files)
+    for variant in cells:
+        if (to / variant).exists():
+            raise UsageError(f"{to / variant}: exists already; choose another folder")
+    prompts = files.read_prompts(_BENCHMARK)
+    return [_write(to / variant, prompts, images) for variant, images in cells.items()]
+
+
+def _cells(store: Store, files: RunFiles) -> dict[str, dict[str, list[Path]]]:
+    """Paths of the first four images of each prompt, by variant and prompt id."""
+    described = yaml.safe_load(files.suite.read_text(encoding="utf-8"))
+    per_prompt = {entry["name"]: entry["images_per_prompt"] for entry in described["benchmarks"]}
+    if per_prompt.get(_BENCHMARK, 0) < _IN_GRID:
+        raise UsageError(f"{files.directory}: a grid takes {_IN_GRID} images a prompt of {_BENCHMARK}")
+    keys = {
+        summary.variant: summary.image_key
+        for summary in store.summaries(files.directory.resolve().name)
+        if summary.benchmark == _BENCHMARK and summary.key == OVERALL
+    }
+    if not keys:
+        raise UsageError(f"{files.directory}: the run has no scores of {_BENCHMARK}")
+    found: dict[str, dict[str, list[Path]]] = {}
+    for variant, key in keys.items():
+        images = found.setdefault(variant, {})
+        for image in sorted(store.images(key).values(), key=lambda image: (image.prompt_id, image.index)):
+            if image.status == "ok" and image.index < _IN_GRID:
+                images.setdefault(image.prompt_id, []).append(store.output / str(image.path))
+    return found
+
+
+def _write(folder: Path, prompts: dict[str, Prompt], images: dict[str, list[Path]]) -> Path:
+    lines = []
+    with atomic.new_folder(folder) as filled:
+        for prompt in prompts.values():
+            grid = f"{prompt.id}.jpg"
+            (filled / grid).write_bytes(_grid(prompt.id, images.get(prompt.id, [])))
+            entry = {"id": prompt.id, "prompt": prompt.text, "index": 0, "file": grid}
+            lines.append(json.dumps(entry) + "\n")
+        (filled / "manifest.jsonl").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+def _grid(prompt: str, paths: Sequence[Path]) -> bytes:
+    lacking = [str(path) for path in paths if not path.is_file()]
+    if lacking or len(paths) != _IN_GRID:
+        what = (
+            f"{lacking[0]} is gone" if lacking else f"prompt {prompt!r} has {len(paths)} of {_IN_GRID} images"
+        )
+        raise IncompleteError(f"{what}; run the suite again")
+    try:
+        return sana_grid_jpeg([load_image(path) for path in paths])
+    except ValueError as error:
+        raise UsageError(f"prompt {prompt!r}: {error}") from None

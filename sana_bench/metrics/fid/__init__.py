@@ -1,0 +1,1 @@
+"""Fréchet and kernel distances between sets of images."""

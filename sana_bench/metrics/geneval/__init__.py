@@ -1,0 +1,1 @@
+"""GenEval: detectors, colours, the decision, and the official folder layout."""

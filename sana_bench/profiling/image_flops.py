@@ -1,0 +1,58 @@
+"""Floating-point operations of one image, counted once and kept in the store."""
+
+from collections.abc import Mapping
+
+from sana_bench.core.errors import SampleError
+from sana_bench.generators.base import Generator, OutOfMemoryError, Request
+from sana_bench.results.store import Store
+from sana_bench.suites.cells import Cell
+
+__all__ = ["count_flops", "known_flops", "note_flops"]
+
+
+def count_flops(cell: Cell, generator: Generator) -> dict[str, int] | None:
+    """Operations of one image of a cell by stage, counted from the configuration; of one candidate for best-of-N.
+
+    Makes the cell's first image once more to see the shapes. None for what is not SANA, for quantised and tiled variants, and
+    where the image cannot be made.
+    """
+    from sana_bench.profiling.work import count_image_work
+
+    variant = cell.variant.variant
+    if variant.best_of_n is not None:
+        from sana_bench.generators.best_of_n.search import BestOfN, wrapped_variant
+
+        if not isinstance(generator, BestOfN):
+            return None
+        generator, variant = generator.inner, wrapped_variant(variant)
+    if variant.generator != "sana":
+        return None
+    key = cell.benchmark.samples[0]
+    try:
+        request = Request(key.prompt.text, cell.noise_seed(key), key.index, key.prompt.id)
+        work = count_image_work(generator, variant, request, anew=False)
+    except (SampleError, OutOfMemoryError):  # the run itself will tell of it
+        return None
+    return {stage: found.flops for stage, found in work.stages.items()} if work is not None else None
+
+
+def known_flops(store: Store, run_id: str) -> dict[str, Mapping[str, int]]:
+    """What runs of this store counted before, by the fingerprint of the variant; the run `run_id` has the last word."""
+    found: dict[str, Mapping[str, int]] = {}
+    for name in (*(other for other in store.run_ids() if other != run_id), run_id):
+        run = store.run(name) or {"provenance": {}}
+        for facts in (run["provenance"].get("models") or {}).values():
+            if facts.get("image_flops"):
+                found[facts["fingerprint"]] = facts["image_flops"]
+    return found
+
+
+def note_flops(store: Store, run_id: str, cell: Cell, generator: Generator) -> None:
+    """Count the operations of one image and keep them with the run at once, unless this or another run has them."""
+    fingerprint = cell.variant.fingerprint
+    if fingerprint in known_flops(store, run_id) or (flops := count_flops(cell, generator)) is None:
+        return
+    provenance = (store.run(run_id) or {}).get("provenance", {})
+    counted = {"fingerprint": fingerprint, "image_flops": flops}
+    models = {**provenance.get("models", {}), cell.variant.name: counted}
+    store.set_provenance(run_id, {**provenance, "models": models})

@@ -1,0 +1,1 @@
+"""Runs on their way out and in: tables, export, import and merge."""

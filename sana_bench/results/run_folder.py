@@ -1,0 +1,100 @@
+"""The files of a run directory."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sana_bench.core import atomic
+from sana_bench.core.errors import UsageError, nearest
+from sana_bench.core.fingerprint import short
+from sana_bench.core.samples import Prompt
+from sana_bench.results.database import STORE_NAME
+from sana_bench.results.store import Store
+
+__all__ = ["DEFAULT_OUTPUT", "RunFiles", "find_run", "image_path", "locate_run", "open_store"]
+
+#: The output folder where none is given.
+DEFAULT_OUTPUT = Path("results")
+
+
+def image_path(variant: str, variant_fingerprint: str, benchmark: str, prompt_id: str, index: int) -> Path:
+    """Path of an image relative to the run directory."""
+    return Path("images", f"{variant}-{short(variant_fingerprint)}", benchmark, prompt_id, f"{index:05d}.png")
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of one run directory."""
+
+    directory: Path
+
+    @property
+    def suite(self) -> Path:
+        """The suite with every default filled in."""
+        return self.directory / "suite.resolved.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        """Where the numbers come from."""
+        return self.directory / "provenance.json"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the report."""
+        return self.directory / "report"
+
+    def write_prompts(self, benchmark: str, prompts: Iterable[Prompt]) -> None:
+        """Keep the prompts of a benchmark beside its images."""
+        lines = [
+            json.dumps({"id": p.id, "text": p.text, "tag": p.tag, "metadata": p.metadata}, ensure_ascii=False)
+            for p in prompts
+        ]
+        atomic.write_text(self._prompts(benchmark), "\n".join(lines) + "\n")
+
+    def read_prompts(self, benchmark: str) -> dict[str, Prompt]:
+        """Return the prompts of a benchmark by id."""
+        lines = self._prompts(benchmark).read_text(encoding="utf-8").splitlines()
+        return {record["id"]: Prompt(**record) for record in map(json.loads, lines)}
+
+    def has_prompts(self, benchmark: str) -> bool:
+        """Say whether the prompts of a benchmark are there."""
+        return self._prompts(benchmark).is_file()
+
+    def _prompts(self, benchmark: str) -> Path:
+        return self.directory / "prompts" / f"{benchmark}.jsonl"
+
+
+def find_run(run: str, output: Path) -> RunFiles:
+    """Return the run that `run` names: a run directory, or the name of one below `output`.
+
+    Raises `UsageError` with the nearest name.
+    """
+    for directory in (Path(run), output / "runs" / run):
+        if RunFiles(directory).suite.is_file():
+            return RunFiles(directory)
+    runs = output / "runs"
+    known = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
+    raise UsageError(f"{run}: not a run directory, and {runs} has no such run{nearest(run, known)}")
+
+
+def locate_run(run: str, output: Path | None) -> tuple[RunFiles, Path]:
+    """Return the run that `run` names and the output folder whose store knows it.
+
+    `output` None stands for the output folder that a run directory lies in, and for `DEFAULT_OUTPUT` otherwise. Raises
+    `UsageError` as `find_run` does.
+    """
+    files = find_run(run, output or DEFAULT_OUTPUT)
+    if output is not None:
+        return files, output
+    runs = files.directory.resolve().parent
+    own = runs.name == "runs" and (runs.parent / STORE_NAME).is_file()
+    return files, runs.parent if own else DEFAULT_OUTPUT
+
+
+def open_store(output: Path) -> Store:
+    """Open the result store of `output`; raises `UsageError` when there is none."""
+    store = Store.open_existing(output)
+    if store is None:
+        raise UsageError(f"--output {output}: there is no result store")
+    return store

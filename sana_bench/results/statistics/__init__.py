@@ -1,0 +1,49 @@
+"""All comparisons of two variants in one place, and the correction for making several."""
+
+from collections.abc import Sequence
+
+from sana_bench.results.statistics.distances import compare_frechet, compare_kid, compare_left_out
+from sana_bench.results.statistics.effect import Effect
+from sana_bench.results.statistics.intervals import t_interval
+from sana_bench.results.statistics.latency import compare_latency
+from sana_bench.results.statistics.paired import (
+    cohens_h,
+    compare_means,
+    compare_proportions,
+    mcnemar,
+    sign_flip_test,
+)
+from sana_bench.results.statistics.power import cluster_differences, minimum_detectable_effect, prompts_needed
+
+__all__ = [
+    "Effect",
+    "cluster_differences",
+    "cohens_h",
+    "compare_frechet",
+    "compare_kid",
+    "compare_latency",
+    "compare_left_out",
+    "compare_means",
+    "compare_proportions",
+    "holm",
+    "mcnemar",
+    "minimum_detectable_effect",
+    "prompts_needed",
+    "sign_flip_test",
+    "t_interval",
+]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted so that the chance of any false claim among them stays at the level (Holm, 1979).
+
+    In the order given. Raises `ValueError` for values outside [0, 1].
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"p-values lie between 0 and 1, got {list(p_values)}")
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted

@@ -1,0 +1,206 @@
+"""What a run checks before it writes anything, and what holds while it writes."""
+
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sana_bench import generators, metrics
+from sana_bench.assets.locate import micro_weights_root
+from sana_bench.core.errors import AssetError, IncompleteError, UsageError
+from sana_bench.core.fingerprint import HashCache, canonical_json
+from sana_bench.core.progress import listed, say
+from sana_bench.core.registry import MEASURED
+from sana_bench.generators.image_folder import ImageName, bounded, find_name, read_folder
+from sana_bench.metrics.base import FeatureMetric, Metric, metric_key
+from sana_bench.results.store import Store
+from sana_bench.suites.cells import Cell, ResolvedBenchmark, ResolvedSuite
+from sana_bench.suites.plan import CellPlan
+
+__all__ = [
+    "check_generators",
+    "check_output",
+    "choice_key",
+    "create_output",
+    "load_metrics",
+    "missing_images",
+    "missing_reasons",
+    "reading",
+    "refuse_surplus",
+    "stoppable",
+    "surplus_images",
+]
+
+
+def surplus_images(cells: Sequence[Cell]) -> dict[str, list[str]]:
+    """By variant with `generator: images`, the files of its folder that no prompt of the suite asks for.
+
+    A prompt that is not in the suite and a sample index beyond the images per prompt are both surplus. Raises
+    `AssetError` for a folder that cannot be read, that names an image twice, or whose image would count for two prompts.
+    """
+    by_variant: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.variant.variant.generator == "images":
+            by_variant.setdefault(cell.variant.name, []).append(cell)
+    found: dict[str, list[str]] = {}
+    for variant, own in by_variant.items():
+        files = read_folder(own[0].variant.spec.weights_path)
+        used = {name for cell in own for name in _asked_for(cell, files)}
+        prompts = {(key.prompt.id, key.prompt.text) for cell in own for key in cell.benchmark.samples}
+        surplus = sorted(set(files) - used, key=lambda name: (name.prompt_id or "", name.text, name.index))
+        found[variant] = [f"{files[name]}: {_why_surplus(name, prompts)}" for name in surplus]
+    return {name: lines for name, lines in found.items() if lines}
+
+
+def _asked_for(cell: Cell, files: Mapping[ImageName, Path]) -> set[ImageName]:
+    """The images of a folder that a cell takes; each of them for one sample."""
+    takers: dict[ImageName, str] = {}
+    problems = []
+    for key in cell.benchmark.samples:
+        name = find_name(files, key.prompt.id, key.prompt.text, key.index)
+        if name is not None and takers.setdefault(name, key.prompt.id) != key.prompt.id:
+            problems.append(f"{name} would count for the prompts {takers[name]} and {key.prompt.id}")
+    if problems:
+        raise AssetError(
+            f"{cell.label}: prompts of equal text are told apart by the key id of the manifest: {bounded(problems)}"
+        )
+    return set(takers)
+
+
+def _why_surplus(name: ImageName, prompts: set[tuple[str, str]]) -> str:
+    if name.prompt_id is None:
+        known = any(name.text == text for _, text in prompts)
+        return f"{name} is one too many" if known else f"no prompt {name.text!r}"
+    if (name.prompt_id, name.text) in prompts:
+        return f"{name} is one too many"
+    if any(name.prompt_id == prompt_id for prompt_id, _ in prompts):
+        return f"prompt {name.prompt_id} has another text in the suite than {name.text!r}"
+    return f"no prompt {name.prompt_id}"
+
+
+def missing_images(plan: CellPlan, store: Store) -> list[str]:
+    """The samples that were to be made and are not there, each with the reason that was recorded."""
+    rows = store.images(plan.cell.image_key)
+    lines = []
+    for key in plan.missing:
+        row = rows.get(key.id)
+        failed = row is not None and row.prompt_sha256 == key.prompt.sha256 and row.error
+        reason = str(row.error) if row is not None and failed else "no image"
+        lines.append(f"{plan.cell.label} {key.prompt.id}/{key.index:05d}: {reason}")
+    return lines
+
+
+def missing_reasons(plans: Sequence[CellPlan]) -> list[str]:
+    """Say which cells lack images, and how many failed."""
+    reasons = []
+    for plan in plans:
+        if len(plan.done) == plan.n_expected:
+            continue
+        failed = f", {plan.failed} failed" if plan.failed else ""
+        reasons.append(f"{plan.cell.label} has {len(plan.done)}/{plan.n_expected} images{failed}")
+    return reasons
+
+
+def refuse_surplus(cells: Sequence[Cell], allowed: bool) -> dict[str, list[str]]:
+    """Return images of existing folders that nobody asked for, by variant.
+
+    Raises `IncompleteError` after listing them, unless `allowed`.
+    """
+    found = surplus_images(cells)
+    for line in listed({f"{name} has images that nobody asked for:": files for name, files in found.items()}):
+        say(line)
+    if found and not allowed:
+        count = sum(map(len, found.values()))
+        raise IncompleteError(
+            f"{count} images belong to no sample of the suite; --allow-incomplete scores the others and marks the result"
+        )
+    return found
+
+
+def load_metrics(
+    resolved: ResolvedSuite, output: Path, hashes: HashCache
+) -> dict[str, Metric | FeatureMetric]:
+    """Return the metrics by `choice_key`, their weights hashed; benchmarks that score alike share one.
+
+    Raises `AssetError` or `SuiteError` for one that cannot be built.
+    """
+    from sana_bench.metrics.base import MetricAssets
+
+    assets = MetricAssets(micro_weights_root(), output / "cache", resolved.tier.device, hashes)
+    loaded: dict[str, Metric | FeatureMetric] = {}
+    for benchmark in resolved.benchmarks:
+        for name in benchmark.metrics:
+            if name in MEASURED:
+                continue
+            key, spec = choice_key(benchmark, name), benchmark.choice(name)
+            if key not in loaded:
+                loaded[key] = metrics.build(spec, resolved.tier.tier, assets)
+    for metric in loaded.values():
+        metric_key(metric)  # hashes the weights, so that a missing file is found before anything is written
+    return loaded
+
+
+def choice_key(benchmark: ResolvedBenchmark, metric: str) -> str:
+    """Benchmarks that choose alike share one loaded metric."""
+    return canonical_json(benchmark.choice(metric).model_dump())
+
+
+def check_generators(plans: Sequence[CellPlan], device: str) -> None:
+    """Load each checkpoint, and judge, that will be used once, so that a foreign one is found before hours of work."""
+    seen: set[tuple[Any, ...]] = set()
+    for plan in plans:
+        spec = plan.cell.variant.spec
+        model = spec.variant.model
+        identity = (
+            *(spec.generator, spec.weights_sha256, spec.variant.precision, model.height, model.width),
+            spec.variant.best_of_n,
+        )
+        if plan.missing and identity not in seen:
+            seen.add(identity)
+            generators.build(spec, device)
+
+
+def check_output(output: Path) -> None:
+    """Refuse an output folder that cannot be written, without creating it."""
+    existing = output
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UsageError(f"--output {output}: {existing} is a file, not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"--output {output}: no permission to write into {existing}")
+
+
+def create_output(output: Path) -> None:
+    """Make the output folder; raises `UsageError` where that is impossible."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {output}: cannot be created: {error.strerror}") from None
+
+
+@contextmanager
+def reading(output: Path) -> Iterator[Store | None]:
+    """The store of an output folder, for reading; None where there is none."""
+    store = Store.open_existing(output)
+    try:
+        yield store
+    finally:
+        if store is not None:
+            store.close()
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let a termination request end the run as Ctrl-C does."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

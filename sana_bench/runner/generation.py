@@ -1,0 +1,171 @@
+"""Generation in this process: batches on the device, PNG encoding and durable writes behind it in threads."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from collections.abc import Generator as Steps
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sana_bench.core import atomic
+from sana_bench.core.errors import SampleError
+from sana_bench.core.fingerprint import sha256_bytes
+from sana_bench.core.images import png_bytes
+from sana_bench.generators.base import (
+    Generator,
+    OutOfMemoryError,
+    Request,
+    TellsCost,
+    TellsFormat,
+)
+from sana_bench.results.schema import ImageRow
+from sana_bench.suites.cells import Cell, SampleKey
+from sana_bench.suites.plan import CellPlan
+
+__all__ = ["Finished", "Halved", "generate_missing"]
+
+_WRITERS = 4
+
+
+_BATCHES_IN_FLIGHT = 2
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A batch whose images are on disk and can be recorded."""
+
+    rows: tuple[ImageRow, ...]
+
+
+@dataclass(frozen=True)
+class Halved:
+    """The device ran out of memory, and smaller batches are used from here on."""
+
+    batch_size: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One image with what its search cost and the format it was decoded from; no pixels where the sample failed."""
+
+    pixels: np.ndarray | None
+    error: str | None = None
+    search: dict[str, float] | None = None
+    source_format: str | None = None
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Images of one batch, and the seconds for each."""
+
+    images: list[_Image]
+    seconds: float
+
+
+def generate_missing(
+    plan: CellPlan, generator: Generator, *, output: Path, run_directory: Path, batch_size: int, device: str
+) -> Steps[Finished | Halved, None, None]:
+    """Generate what a plan misses batch by batch; yield each batch once its files are durable.
+
+    Batches are fixed stretches of the order of work, whatever of them is missing, because the last bits of a
+    network's output depend on the batch it ran in: an image made again comes out as it was. Batches
+    that miss nothing are skipped, and images that are there are not written again.
+
+    While one batch is being computed, the ones before it are encoded and written. A sample that the generator
+    cannot make is yielded as failed, after its batch was tried again one by one. Any other exception ends the
+    generation; what was yielded stays valid.
+    """
+    missing = {key.id for key in plan.missing}
+    waiting: deque[list[Future[ImageRow]]] = deque()
+    pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="png")
+    position = 0
+    try:
+        while position < len(plan.wanted):
+            keys = plan.wanted[position : position + batch_size]
+            if not any(key.id in missing for key in keys):
+                position += len(keys)
+                continue
+            try:
+                made = _make(plan.cell, keys, generator)
+            except OutOfMemoryError as error:
+                if batch_size > 1:
+                    batch_size = max(1, min(batch_size, len(keys)) // 2)
+                    yield Halved(batch_size, str(error))
+                    continue
+                made = _Made([_Image(None, f"out of memory with one image: {error}")], 0.0)
+            position += len(keys)
+            write = _writer(plan.cell, output, run_directory, made.seconds, len(keys), device)
+            jobs = zip(keys, made.images, strict=True)
+            waiting.append([pool.submit(write, *job) for job in jobs if job[0].id in missing])
+            while len(waiting) > _BATCHES_IN_FLIGHT or (waiting and all(job.done() for job in waiting[0])):
+                yield _finish(waiting.popleft())
+        while waiting:
+            yield _finish(waiting.popleft())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _make(cell: Cell, keys: Sequence[SampleKey], generator: Generator) -> _Made:
+    requests = [Request(key.prompt.text, cell.noise_seed(key), key.index, key.prompt.id) for key in keys]
+    started = time.perf_counter()
+    try:
+        images = _checked(generator.generate(requests), cell, len(requests))
+    except SampleError as error:
+        if len(keys) == 1:
+            return _Made([_Image(None, str(error))], time.perf_counter() - started)
+    else:
+        seconds = (time.perf_counter() - started) / len(keys)
+        costs = [generator.cost(r) if isinstance(generator, TellsCost) else None for r in requests]
+        formats = [
+            generator.source_format(r) if isinstance(generator, TellsFormat) else None for r in requests
+        ]
+        made = zip(images, costs, formats, strict=True)
+        return _Made([_Image(pixels, None, cost, name) for pixels, cost, name in made], seconds)
+    singles = [_make(cell, [key], generator) for key in keys]
+    seconds = sum(single.seconds for single in singles) / len(singles)
+    return _Made([single.images[0] for single in singles], seconds)
+
+
+def _checked(images: np.ndarray, cell: Cell, count: int) -> np.ndarray:
+    model = cell.variant.variant.model
+    expected = (count, model.height, model.width, 3)
+    if images.shape != expected or images.dtype != np.uint8:
+        raise SampleError(f"the generator gave {images.dtype} {images.shape} instead of uint8 {expected}")
+    return images
+
+
+def _writer(
+    cell: Cell, output: Path, run_directory: Path, seconds: float, batch_size: int, device: str
+) -> Callable[[SampleKey, _Image], ImageRow]:
+    def write(key: SampleKey, image: _Image) -> ImageRow:
+        identity = (key.prompt.id, key.index, key.prompt.sha256)
+        if image.pixels is None:
+            return ImageRow(
+                *identity, "failed", None, None, None, None, batch_size, device, image.error or "no image"
+            )
+        content = png_bytes(image.pixels, image.source_format)
+        path = run_directory / cell.image_path(key)
+        atomic.write_bytes(path, content)
+        relative = path.relative_to(output).as_posix()
+        return ImageRow(
+            *identity,
+            "ok",
+            relative,
+            sha256_bytes(content),
+            len(content),
+            seconds,
+            batch_size,
+            device,
+            None,
+            image.search,
+        )
+
+    return write
+
+
+def _finish(jobs: list[Future[ImageRow]]) -> Finished:
+    return Finished(tuple(job.result() for job in jobs))

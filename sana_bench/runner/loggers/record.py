@@ -1,0 +1,103 @@
+"""What the built-in loggers write: parameters and numbers by variant, and the report's files."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sana_bench.core.fingerprint import sha256_bytes
+
+__all__ = ["TrackingLogger", "VariantLog"]
+
+# What the names of parameters and metrics may have in all of the services.
+_OTHER = re.compile(r"[^A-Za-z0-9_./ -]")
+
+
+@dataclass(frozen=True)
+class VariantLog:
+    """One variant of a run.
+
+    `metrics` has `benchmark/metric/key` with `_low` and `_high` beside it where there is an interval. `key` is the
+    same each time the run is resumed.
+    """
+
+    run_id: str
+    suite: str
+    variant: str
+    key: str
+    state: str
+    parameters: dict[str, str]
+    metrics: dict[str, float]
+    files: list[Path]
+
+
+class TrackingLogger(ABC):
+    """Collects a run and writes it variant by variant at the end, over what an earlier command wrote of it."""
+
+    def __init__(self, run_directory: Path) -> None:
+        self.directory = run_directory
+        self._run: dict[str, Any] = {}
+        self._summaries: list[dict[str, Any]] = []
+
+    def on_run_start(self, run: dict[str, Any]) -> None:
+        """Keep the description of the run."""
+        self._run = run
+
+    def on_summary(self, summary: dict[str, Any]) -> None:
+        """Keep a number."""
+        self._summaries.append(summary)
+
+    def on_run_end(self, result: dict[str, Any]) -> None:
+        """Write every variant."""
+        for described in self._run["variants"]:
+            self.write(self._variant_log(described, result))
+
+    @abstractmethod
+    def write(self, log: VariantLog) -> None:
+        """Write one variant in place of an earlier version of it."""
+
+    def _variant_log(self, described: Mapping[str, Any], result: Mapping[str, Any]) -> VariantLog:
+        name, run = described["name"], self._run
+        own = [row for row in self._summaries if row["variant"] == name]
+        parameters = {
+            "run": run["run_id"],
+            "run_fingerprint": run["fingerprint"],
+            "suite": run["name"],
+            "tier": run["tier"],
+            "seed": run["seed"],
+            **_flat(described),
+            **{f"protocol/{row['benchmark']}/{row['metric']}": row["protocol"] for row in own},
+        }
+        report = self.directory / "report"
+        return VariantLog(
+            run_id=run["run_id"],
+            suite=run["name"],
+            variant=name,
+            key=sha256_bytes(f"{run['run_id']}\n{name}".encode())[:16],
+            state=result["state"],
+            parameters={_name(key): str(value) for key, value in parameters.items() if value is not None},
+            metrics=_metrics(own),
+            files=sorted(path for path in report.rglob("*") if path.is_file()),
+        )
+
+
+def _metrics(summaries: list[dict[str, Any]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for row in summaries:
+        name = _name(f"{row['benchmark']}/{row['metric']}/{row['key']}")
+        values = {"": row["value"], "_low": row["low"], "_high": row["high"], "_n_samples": row["n_samples"]}
+        found |= {f"{name}{end}": float(value) for end, value in values.items() if value is not None}
+    return found
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def _name(text: str) -> str:
+    return _OTHER.sub("_", text)

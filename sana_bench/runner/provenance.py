@@ -1,0 +1,86 @@
+"""Where the numbers of a run come from: code, machine, weights, plug-ins, protocols."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sana_bench.analysis.model_size import model_facts
+from sana_bench.core import atomic
+from sana_bench.core.provenance import code_revision, command_line, describe_machine, now, package_versions
+from sana_bench.core.registry import used_plugins
+from sana_bench.profiling.image_flops import known_flops
+from sana_bench.results.run_folder import RunFiles
+from sana_bench.results.store import Store
+from sana_bench.suites.cells import ResolvedSuite
+
+__all__ = ["record_provenance"]
+
+
+def record_provenance(
+    store: Store, files: RunFiles, resolved: ResolvedSuite, selfcheck: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Record where the numbers of a run come from, in the store and beside its images, and return it.
+
+    `selfcheck` says how far this machine's numbers can be trusted; see `sana_bench.metrics.selfcheck.session.check_run`.
+    """
+    provenance = {**_describe(store, resolved), "selfcheck": selfcheck}
+    store.set_provenance(files.directory.name, provenance)
+    atomic.write_text(files.provenance, json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
+    return provenance
+
+
+def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
+    """Everything that an auditor needs beside the suite: what code, on what machine, with what weights."""
+    tier = resolved.tier
+    summaries = store.summaries(resolved.run_id)
+    images = [row for cell in resolved.cells() for row in store.images(cell.image_key).values()]
+    return {
+        "run": resolved.run_id,
+        "fingerprint": resolved.fingerprint,
+        "tier": tier.tier,
+        "tier_reason": tier.reason,
+        "seed": resolved.seed,
+        "command": command_line(),
+        "updated": now(),
+        "code": code_revision(),
+        "packages": package_versions(),
+        **describe_machine(tier.device),
+        "devices_of_images": sorted({row.device for row in images if row.device}),
+        "n_images": sum(row.status == "ok" for row in images),
+        "n_expected": sum(cell.benchmark.n_samples for cell in resolved.cells()),
+        "weights": {
+            variant.name: {
+                "source": variant.variant.model.weights,
+                "sha256": variant.spec.weights_sha256,
+                "precision": variant.variant.precision,
+                "quantization": variant.variant.quantization,
+                "kernels": variant.kernels,
+            }
+            for variant in resolved.variants
+        },
+        "models": _models(store, resolved),
+        "plugins": used_plugins(
+            {
+                "generators": [variant.variant.generator for variant in resolved.variants],
+                "benchmarks": [benchmark.name for benchmark in resolved.benchmarks],
+                "metrics": [name for benchmark in resolved.benchmarks for name in benchmark.metrics],
+            }
+        ),
+        "protocols": {row.metric: row.protocol for row in summaries},
+        "metrics": {row.metric: store.metric_identity(row.metric_key) for row in summaries},
+        "sessions": store.sessions(resolved.run_id),
+        "events": store.events(resolved.run_id),
+    }
+
+
+def _models(store: Store, resolved: ResolvedSuite) -> dict[str, dict[str, Any]]:
+    """Size and work of each variant's model."""
+    counted = known_flops(store, resolved.run_id)
+    return {
+        variant.name: {
+            "fingerprint": variant.fingerprint,
+            **model_facts(variant),
+            **({"image_flops": counted[variant.fingerprint]} if variant.fingerprint in counted else {}),
+        }
+        for variant in resolved.variants
+    }

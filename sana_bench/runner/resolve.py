@@ -1,0 +1,110 @@
+"""A validated suite with its prompts and weights found: every identity that decides what can be reused."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from sana_bench import generators
+from sana_bench.core.errors import AssetError, SuiteError
+from sana_bench.core.fingerprint import (
+    HashCache,
+    directory_sha256,
+    fingerprint,
+)
+from sana_bench.core.registry import BENCHMARKS, GENERATORS
+from sana_bench.core.samples import Prompt
+from sana_bench.generators.best_of_n.search import judge_identity
+from sana_bench.suites.cells import (
+    NO_WEIGHTS,
+    NOT_WEIGHTS,
+    GeneratorSpec,
+    ResolvedBenchmark,
+    ResolvedSuite,
+    ResolvedVariant,
+)
+from sana_bench.suites.schema import BenchmarkSpec, Suite, Variant
+from sana_bench.suites.tiers import TierChoice
+from sana_kernels import Backend, KernelError, resolve_backend
+
+__all__ = ["resolve_suite"]
+
+
+# Bytes of a name that becomes part of a path; file systems take 255.
+_LONGEST_NAME = 200
+
+
+def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> ResolvedSuite:
+    """Load prompts, find and hash weights.
+
+    Raises `AssetError` naming every variant whose weights are missing or damaged.
+    """
+    found, problems = [], []
+    for variant in suite.variants:
+        try:
+            spec = _find_weights(variant, suite.variants_dir, hashes)
+            search = judge_identity(variant, suite.variants_dir) if variant.best_of_n is not None else None
+            found.append((spec, search))
+        except AssetError as error:
+            problems.append(f"variant {variant.name!r}: {error}")
+    if problems:
+        raise AssetError("; ".join(problems))
+    seed = suite.file.seed
+    resolved = tuple(_resolve_benchmark(spec, suite.tier) for spec in suite.file.benchmarks)
+    variants = tuple(
+        ResolvedVariant(spec, seed, _kernels(spec.variant, tier.device), search) for spec, search in found
+    )
+    return ResolvedSuite(suite, tier, resolved, variants)
+
+
+def _kernels(variant: Variant, device: str) -> Backend:
+    """Return what the variant's transformer will run on; raises `SuiteError` where it cannot."""
+    generator = variant.best_of_n.generator if variant.best_of_n is not None else variant.generator
+    if generator != "sana":
+        return "torch"
+    try:
+        return resolve_backend(variant.kernels, device)
+    except KernelError as error:
+        raise SuiteError(f"variant {variant.name!r}: {error}") from None
+
+
+def _find_weights(variant: Variant, variants_dir: Path, hashes: HashCache) -> GeneratorSpec:
+    """Find and hash the weights of a variant; only plug-ins may have none, or a layout of their own."""
+    if variant.model.weights == NO_WEIGHTS and GENERATORS.entry(variant.generator).is_plugin:
+        return GeneratorSpec(variant, variants_dir, fingerprint({}))
+    path = generators.find(variant, variants_dir)
+    sha256 = directory_sha256(path, hashes, ignore=NOT_WEIGHTS)
+    return GeneratorSpec(variant, path, sha256, variants_dir=variants_dir)
+
+
+def _resolve_benchmark(spec: BenchmarkSpec, tier: str) -> ResolvedBenchmark:
+    benchmark = BENCHMARKS.build(spec.name)
+    prompts = tuple(benchmark.prompts(tier))
+    _check_names(spec.name, prompts)
+    return ResolvedBenchmark(
+        name=spec.name,
+        prompts=prompts,
+        images_per_prompt=spec.images_per_prompt or benchmark.default_images_per_prompt,
+        metrics=tuple(metric.name for metric in spec.metric_specs) or tuple(benchmark.metric_names),
+        choices=tuple(metric for metric in spec.metric_specs if metric.protocol or metric.parameters),
+    )
+
+
+def _check_names(benchmark: str, prompts: Sequence[Prompt]) -> None:
+    """Raise `SuiteError` for a name that would lead out of the run directory, or that two prompts share."""
+    if not _is_path_name(benchmark):
+        raise SuiteError(f"the benchmark name {benchmark!r} cannot be the name of a folder")
+    for prompt in prompts:
+        if not _is_path_name(prompt.id):
+            raise SuiteError(
+                f"benchmark {benchmark!r}: the prompt id {prompt.id!r} cannot be the name of a folder"
+            )
+    repeated = [name for name, count in Counter(prompt.id for prompt in prompts).items() if count > 1]
+    if repeated:
+        raise SuiteError(f"benchmark {benchmark!r}: the prompt id {repeated[0]!r} appears twice")
+
+
+def _is_path_name(name: object) -> bool:
+    """One name without separators or a dot first; what is not printable is NUL, line ends and lone surrogates among others."""
+    if not isinstance(name, str) or not name or name.startswith(".") or not name.isprintable():
+        return False
+    return not {"/", "\\"} & set(name) and len(name.encode("utf-8")) <= _LONGEST_NAME

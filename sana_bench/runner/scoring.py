@@ -1,0 +1,205 @@
+"""Scoring: every metric over verified images, doing only what the store does not have yet.
+
+Images are given to metrics in fixed chunks, as they are to the generator in fixed batches: a chunk that
+misses anything is computed whole, so that a number does not depend on where an earlier run stopped.
+"""
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sana_bench import metrics
+from sana_bench.core import atomic
+from sana_bench.core.errors import BenchError
+from sana_bench.core.fingerprint import fingerprint, sha256_bytes, short
+from sana_bench.core.samples import Sample
+from sana_bench.metrics.base import FeatureMetric, Metric, ScoreRow, Summary, metric_key, with_task_counts
+from sana_bench.results.schema import ImageRow, ScoreRecord
+from sana_bench.results.store import Store
+from sana_bench.suites.cells import SampleKey
+from sana_bench.suites.plan import CellPlan
+
+__all__ = ["Scorer"]
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A sample to score with what the store knows about its image."""
+
+    key: SampleKey
+    row: ImageRow
+    sample: Sample
+
+    @property
+    def score_key(self) -> tuple[str, str]:
+        return str(self.row.sha256), self.key.prompt.judged_sha256
+
+
+class Scorer:
+    """Scores cells of one run; every chunk is durable before the next starts."""
+
+    def __init__(
+        self, store: Store, run_directory: Path, session_id: int, seed: int, advance: Callable[[int], None]
+    ) -> None:
+        self._store = store
+        self._run_directory = run_directory
+        self._session_id = session_id
+        self._seed = seed
+        self._advance = advance
+
+    def score(self, plan: CellPlan, metric: Metric | FeatureMetric) -> list[Summary]:
+        """Score the images of a cell and return its summaries; an empty list when it has no images.
+
+        Raises `BenchError` when the metric does not give a row for an image.
+        """
+        key = metric_key(metric)
+        self._store.put_metric(key, metric.name, metric.protocol, metrics.identity(metric))
+        items = self._items(plan)
+        if not items:
+            return []
+        samples = [item.sample for item in items]
+        if isinstance(metric, FeatureMetric):
+            self._ensure_features(metric, items)
+            self._score_features(metric, key, items)
+            chunks = self._feature_chunks(metric, items)
+            summaries = metric.summarise_features(samples, chunks, plan.n_expected, self._seed)
+        else:
+            self._score_images(metric, key, items)
+            summaries = metric.summarise(self._rows(key, items), plan.n_expected, self._seed)
+        return with_task_counts(summaries, Counter(key.prompt.tag for key in plan.cell.benchmark.samples))
+
+    def _items(self, plan: CellPlan) -> list[_Item]:
+        return [
+            _Item(have.key, have.row, plan.cell.sample(have.key, have.path))
+            for have in sorted(plan.done, key=lambda have: have.key.id)
+        ]
+
+    def _rows(self, key: str, items: Sequence[_Item]) -> list[ScoreRow]:
+        stored = self._store.scores(key, (str(item.row.sha256) for item in items))
+        return [
+            ScoreRow(item.sample.id, item.key.prompt.id, item.key.prompt.tag, record.value, record.details)
+            for item in items
+            if (record := stored.get(item.score_key)) is not None
+        ]
+
+    def _score_images(self, metric: Metric, key: str, items: Sequence[_Item]) -> None:
+        scored = self._scored(key, items)
+        for chunk in _chunks(items):
+            if any(item.score_key not in scored for item in chunk):
+                rows = metric.score([item.sample for item in chunk])
+                self._put_rows(metric.name, key, chunk, rows, scored)
+            self._advance(len(chunk))
+
+    def _score_features(self, metric: FeatureMetric, key: str, items: Sequence[_Item]) -> None:
+        scored = self._scored(key, items)
+        for chunk in _chunks(items):
+            if any(item.score_key not in scored for item in chunk):
+                features = self._load_features(metric.feature_key, chunk)
+                rows = metric.score_features([item.sample for item in chunk], features)
+                if rows:  # a metric of the whole set, such as a distance between sets, has none
+                    self._put_rows(metric.name, key, chunk, rows, scored)
+            self._advance(len(chunk))
+
+    def _scored(self, key: str, items: Sequence[_Item]) -> set[tuple[str, str]]:
+        return set(self._store.scores(key, (str(item.row.sha256) for item in items)))
+
+    def _put_rows(
+        self,
+        name: str,
+        key: str,
+        chunk: Sequence[_Item],
+        rows: Sequence[ScoreRow],
+        scored: set[tuple[str, str]],
+    ) -> None:
+        if [row.sample_id for row in rows] != [item.sample.id for item in chunk]:
+            raise BenchError(
+                f"metric {name!r} gave {len(rows)} rows for {len(chunk)} images, or in another order"
+            )
+        records = [
+            ScoreRecord(*item.score_key, float(row.value), _plain(row.details))
+            for item, row in zip(chunk, rows, strict=True)
+            if item.score_key not in scored
+        ]
+        self._store.put_scores(key, records, self._session_id)
+
+    def _ensure_features(self, metric: FeatureMetric, items: Sequence[_Item]) -> None:
+        """Compute and store the feature vectors that are missing or whose chunk file is damaged."""
+        known = self._store.features(metric.feature_key, (str(item.row.sha256) for item in items))
+        for path in sorted({row.path for row in known.values()}):
+            if not self._chunk_is_intact(path):
+                self._store.forget_chunk(path)
+                known = {sha256: row for sha256, row in known.items() if row.path != path}
+        have = set(known)
+        for chunk in _chunks(items):
+            rows = {str(item.row.sha256): row for row, item in enumerate(chunk)}
+            lacking = [sha256 for sha256 in rows if sha256 not in have]
+            if not lacking:
+                continue
+            features = np.asarray(metric.features([item.sample for item in chunk]), dtype=np.float32)
+            if features.ndim != 2 or len(features) != len(chunk) or not np.isfinite(features).all():
+                found = f"features of shape {features.shape} for {len(chunk)} images"
+                raise BenchError(f"metric {metric.name!r} gave {found}, or values that are not finite")
+            self._write_chunk(metric.feature_key, lacking, features[[rows[sha256] for sha256 in lacking]])
+            have.update(lacking)
+
+    def _write_chunk(self, feature_key: str, image_sha256s: list[str], features: np.ndarray) -> None:
+        name = f"{short(fingerprint([feature_key, image_sha256s]))}.npz"
+        path = self._run_directory / "features" / short(fingerprint(feature_key)) / name
+        buffer = io.BytesIO()
+        np.savez(buffer, features=features, image_sha256=np.array(image_sha256s))
+        content = buffer.getvalue()
+        atomic.write_bytes(path, content)
+        relative = path.relative_to(self._store.output).as_posix()
+        self._store.put_features(feature_key, relative, sha256_bytes(content), image_sha256s)
+
+    def _chunk_is_intact(self, path: str) -> bool:
+        try:
+            content = (self._store.output / path).read_bytes()
+        except OSError:
+            return False
+        return sha256_bytes(content) == self._store.chunk_sha256(path)
+
+    def _load_features(self, feature_key: str, items: Sequence[_Item]) -> np.ndarray:
+        places = self._store.features(feature_key, (str(item.row.sha256) for item in items))
+        files: dict[str, np.ndarray] = {}
+        vectors = []
+        for item in items:
+            place = places[str(item.row.sha256)]
+            if place.path not in files:
+                with np.load(self._store.output / place.path, allow_pickle=False) as archive:
+                    files[place.path] = archive["features"]
+            vectors.append(files[place.path][place.row])
+        return np.stack(vectors)
+
+    def _feature_chunks(
+        self, metric: FeatureMetric, items: Sequence[_Item]
+    ) -> Iterator[tuple[list[Sample], np.ndarray]]:
+        for chunk in _chunks(items):
+            yield [item.sample for item in chunk], self._load_features(metric.feature_key, chunk)
+
+
+def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]
+
+
+def _plain(details: dict[str, Any]) -> dict[str, Any]:
+    """Return `details` with NumPy scalars and arrays as plain numbers and lists."""
+    return {name: _plain_value(value) for name, value in details.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return _plain(value)
+    if isinstance(value, list | tuple):
+        return [_plain_value(item) for item in value]
+    return value

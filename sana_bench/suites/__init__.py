@@ -1,0 +1,1 @@
+"""What is asked for: suite and variant files, cells, plans and tiers."""

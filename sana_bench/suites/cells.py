@@ -1,0 +1,274 @@
+"""One variant on one benchmark as plain data, with every identity that decides what can be reused."""
+
+import hashlib
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sana_bench.core.fingerprint import (
+    fingerprint,
+    image_key,
+    short,
+)
+from sana_bench.core.registry import BENCHMARKS, GENERATORS
+from sana_bench.core.samples import Prompt, Sample
+from sana_bench.results.run_folder import image_path
+from sana_bench.suites.schema import MetricSpec, Suite, Variant
+from sana_bench.suites.tiers import TierChoice
+from sana_kernels import Backend
+
+__all__ = [
+    "NOISE_VERSION",
+    "NOT_WEIGHTS",
+    "NO_WEIGHTS",
+    "Cell",
+    "GeneratorSpec",
+    "ResolvedBenchmark",
+    "ResolvedSuite",
+    "ResolvedVariant",
+    "SampleKey",
+    "noise_seed",
+]
+
+NOISE_VERSION = "sana-bench noise v1"
+
+
+def noise_seed(suite_seed: int, benchmark: str, prompt_id: str, index: int) -> int:
+    """Return the seed in [0, 2**63) of one sample's noise.
+
+    It is the first 8 bytes (little endian, top bit dropped) of the SHA-256 over the five parts, each preceded
+    by its length, so that no two different samples share an input.
+    """
+    digest = hashlib.sha256()
+    for part in (NOISE_VERSION, str(suite_seed), benchmark, prompt_id, str(index)):
+        encoded = part.encode("utf-8")
+        digest.update(struct.pack("<Q", len(encoded)))
+        digest.update(encoded)
+    return int.from_bytes(digest.digest()[:8], "little") & (2**63 - 1)
+
+
+@dataclass(frozen=True)
+class GeneratorSpec:
+    """A variant with its weights found on this machine.
+
+    `text_cache` is a folder for text embeddings that all variants of a run share, `search_cache` one for unfinished and finished
+    searches of best-of-N; None keeps none on disk. Relative paths of the variant start from `variants_dir`.
+    """
+
+    variant: Variant
+    weights_path: Path
+    weights_sha256: str
+    text_cache: Path | None = None
+    search_cache: Path | None = None
+    variants_dir: Path | None = None
+
+    @property
+    def generator(self) -> str:
+        """The registered name of the generator."""
+        return self.variant.generator
+
+
+# What a variant of a generator without weights gives as `model.weights`.
+NO_WEIGHTS = "none"
+
+
+# Files of a weights folder that explain the weights and do not change images.
+NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png", "training.yaml", "provenance.json", "importance.png")
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """One image to have: a prompt and a sample index."""
+
+    prompt: Prompt
+    index: int
+
+    @property
+    def id(self) -> tuple[str, int]:
+        """Prompt id and sample index: the key of the sample within its cell."""
+        return self.prompt.id, self.index
+
+
+@dataclass(frozen=True)
+class ResolvedBenchmark:
+    """A benchmark with its defaults filled in and its prompts loaded."""
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    images_per_prompt: int
+    metrics: tuple[str, ...]
+    # Metrics that the suite gives a protocol or parameters; all others use their defaults.
+    choices: tuple[MetricSpec, ...] = ()
+
+    def choice(self, metric: str) -> MetricSpec:
+        """The metric with the protocol and parameters to use."""
+        return next((spec for spec in self.choices if spec.name == metric), MetricSpec(name=metric))
+
+    @property
+    def n_samples(self) -> int:
+        """Images that each variant needs."""
+        return len(self.prompts) * self.images_per_prompt
+
+    @cached_property
+    def samples(self) -> tuple[SampleKey, ...]:
+        """All samples in the order of work: first indices first, tasks in turn.
+
+        Any beginning of this order is spread over the tasks, which is what `--limit` takes.
+        """
+        by_tag: dict[str, list[Prompt]] = {}
+        for prompt in self.prompts:
+            by_tag.setdefault(prompt.tag, []).append(prompt)
+        longest = max(map(len, by_tag.values()), default=0)
+        spread = [group[turn] for turn in range(longest) for group in by_tag.values() if turn < len(group)]
+        return tuple(SampleKey(prompt, index) for index in range(self.images_per_prompt) for prompt in spread)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies the benchmark in a run."""
+        prompts = fingerprint(
+            [[prompt.id, prompt.text, prompt.tag, prompt.metadata] for prompt in self.prompts]
+        )
+        plugin = BENCHMARKS.plugin(self.name)
+        return {
+            **({"plugin": plugin.identity} if plugin is not None else {}),
+            "name": self.name,
+            "images_per_prompt": self.images_per_prompt,
+            "metrics": list(self.metrics),
+            **({"choices": [spec.model_dump() for spec in self.choices]} if self.choices else {}),
+            "n_prompts": len(self.prompts),
+            "prompts_sha256": prompts,
+        }
+
+
+@dataclass(frozen=True)
+class ResolvedVariant:
+    """A variant whose weights were found and hashed; `search` is what identifies the search of a best-of-N variant."""
+
+    spec: GeneratorSpec
+    suite_seed: int
+    kernels: Backend = "torch"
+    search: Mapping[str, Any] | None = None
+
+    @property
+    def variant(self) -> Variant:
+        """The validated variant file."""
+        return self.spec.variant
+
+    @property
+    def name(self) -> str:
+        """The variant's name."""
+        return self.spec.variant.name
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that change images; names and descriptions do not."""
+        variant = self.variant
+        return {
+            "generator": GENERATORS.entry(variant.generator).revision,
+            "noise": NOISE_VERSION,
+            "weights_sha256": self.spec.weights_sha256,
+            "height": variant.model.height,
+            "width": variant.model.width,
+            "instruction": variant.model.instruction,
+            "conditioning": variant.model.conditioning,
+            "sampler": variant.sampler.model_dump(mode="json") if variant.sampler else None,
+            "tiling": variant.model.tiling.model_dump(mode="json") if variant.model.tiling else None,
+            "precision": variant.precision,
+            "quantization": variant.quantization,
+            # Named where it is not plain PyTorch, which made every image before there was a choice.
+            **({"kernels": self.kernels} if self.kernels != "torch" else {}),
+            "suite_seed": self.suite_seed,
+            # Only where there is one: other variants keep the identity that they had.
+            **({"best_of_n": dict(self.search)} if self.search is not None else {}),
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that changes the variant's images."""
+        return fingerprint(self.identity())
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant on one benchmark: the unit that is generated and scored together."""
+
+    variant: ResolvedVariant
+    benchmark: ResolvedBenchmark
+
+    @cached_property
+    def image_key(self) -> str:
+        """Identity, with prompt and sample index, of an image of this cell in any run."""
+        return image_key(self.variant.fingerprint, self.benchmark.name)
+
+    @property
+    def label(self) -> str:
+        """How messages call the cell."""
+        return f"{self.benchmark.name} / {self.variant.name}"
+
+    def image_path(self, key: SampleKey) -> Path:
+        """Path of an image relative to the run directory."""
+        return image_path(self.variant.name, self.variant.fingerprint, self.benchmark.name, *key.id)
+
+    def noise_seed(self, key: SampleKey) -> int:
+        """Seed of the sample's initial noise; the winners of one search share that of the first."""
+        search = self.variant.variant.best_of_n
+        first = key.index - key.index % search.keep if search is not None else key.index
+        return noise_seed(self.variant.suite_seed, self.benchmark.name, key.prompt.id, first)
+
+    def sample(self, key: SampleKey, image_path: Path) -> Sample:
+        """Return the sample as metrics see it."""
+        return Sample(self.variant.name, self.benchmark.name, key.prompt, key.index, image_path)
+
+
+@dataclass(frozen=True)
+class ResolvedSuite:
+    """A suite ready to run on this machine."""
+
+    suite: Suite
+    tier: TierChoice
+    benchmarks: tuple[ResolvedBenchmark, ...]
+    variants: tuple[ResolvedVariant, ...]
+
+    @property
+    def seed(self) -> int:
+        """The suite's seed."""
+        return self.suite.file.seed
+
+    def describe(self) -> dict[str, Any]:
+        """Return the suite with every default and hash filled in, as plain data."""
+        return {
+            "schema_version": self.suite.file.schema_version,
+            "name": self.suite.file.name,
+            "tier": self.tier.tier,
+            "seed": self.seed,
+            "benchmarks": [benchmark.describe() for benchmark in self.benchmarks],
+            "variants": [
+                {
+                    **variant.variant.model_dump(mode="json"),
+                    "weights_sha256": variant.spec.weights_sha256,
+                    "fingerprint": variant.fingerprint,
+                }
+                for variant in self.variants
+            ],
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the run: what is asked for, not how far it got or from which folder it was started."""
+        described = self.describe()
+        described["variants"] = [[variant.name, variant.fingerprint] for variant in self.variants]
+        return fingerprint(described)
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run directory."""
+        return f"{self.suite.file.name}-{self.tier.tier}-{short(self.fingerprint)}"
+
+    def cells(self, selected: Sequence[str] | None = None) -> list[Cell]:
+        """Return the cells of the selected variants (all by default), benchmark by benchmark."""
+        variants = self.variants
+        if selected is not None:
+            names = {self.suite.variant(name).name for name in selected}
+            variants = tuple(variant for variant in variants if variant.name in names)
+        return [Cell(variant, benchmark) for benchmark in self.benchmarks for variant in variants]

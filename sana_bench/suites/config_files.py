@@ -1,0 +1,237 @@
+"""YAML read as plain data by the safe loader, with the origin of every value kept for error messages."""
+
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from sana_bench.core.errors import SuiteError, nearest
+
+__all__ = ["Document", "KeyPath", "parse_override", "parse_value", "read_yaml", "validate"]
+
+KeyPath = tuple[str | int, ...]
+
+_MAX_BYTES = 1 << 20
+
+
+_MAX_NODES = 50_000
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, reading `1e-4` and `4e5` as numbers as YAML 1.2 does."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.\d*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+@dataclass
+class Document:
+    """The content of one YAML file and, for every key path in it, where the value was written."""
+
+    path: Path
+    data: dict[str, Any]
+    origins: dict[KeyPath, str] = field(default_factory=dict)
+
+    def origin(self, location: KeyPath) -> str:
+        """Return `file:line` (or the `--set` option) of the value at `location` or of its nearest parent."""
+        for length in range(len(location), -1, -1):
+            if (found := self.origins.get(location[:length])) is not None:
+                return found
+        return str(self.path)
+
+
+def read_yaml(path: Path) -> Document:
+    """Read one mapping from a YAML file.
+
+    Raises `SuiteError` for a missing, unreadable, oversized, broken or non-mapping file and for duplicate
+    keys.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SuiteError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    if len(raw) > _MAX_BYTES:
+        raise SuiteError(
+            f"{path}: {len(raw)} bytes is too large for a configuration file (at most {_MAX_BYTES})"
+        )
+    loader = None
+    try:
+        loader = _Loader(raw)
+        node = loader.get_single_node()
+        document = Document(path, {})
+        if node is not None:
+            _record_origins(node, (), document, [0], set())
+        data = loader.construct_document(node) if node is not None else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark is not None else ""
+        raise SuiteError(f"{path}{line}: broken YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise SuiteError(f"{path}: broken YAML: {reason}") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+    if not isinstance(data, dict):
+        raise SuiteError(f"{path}: expected a mapping of keys to values, found {_kind(data)}")
+    document.data = data
+    return document
+
+
+def parse_value(text: str) -> Any:
+    """Read the right-hand side of `--set key=value` as YAML; raises `yaml.YAMLError` when it is none."""
+    return yaml.load(text, Loader=_Loader)  # a subclass of the safe loader
+
+
+def parse_override(option: str) -> tuple[str, Any]:
+    """Split `key=value` into the dotted key and the value read as YAML."""
+    key, separator, text = option.partition("=")
+    if not separator or not key.strip():
+        raise SuiteError(f"--set {option}: expected key=value, for example --set seed=3")
+    try:
+        return key.strip(), parse_value(text)
+    except (yaml.YAMLError, ValueError):
+        raise SuiteError(f"--set {option}: the value is not valid YAML") from None
+
+
+def _record_origins(
+    node: yaml.Node, location: KeyPath, document: Document, count: list[int], open_: set[int]
+) -> None:
+    count[0] += 1
+    if count[0] > _MAX_NODES:
+        raise SuiteError(f"{document.path}: more than {_MAX_NODES} values")
+    if id(node) in open_:
+        raise SuiteError(f"{document.path}:{node.start_mark.line + 1}: a value that contains itself")
+    document.origins[location] = f"{document.path}:{node.start_mark.line + 1}"
+    open_.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        _record_mapping(node, location, document, count, open_)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            _record_origins(child, (*location, index), document, count, open_)
+    open_.discard(id(node))
+
+
+def _record_mapping(
+    node: yaml.MappingNode, location: KeyPath, document: Document, count: list[int], open_: set[int]
+) -> None:
+    seen: set[Hashable] = set()
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise SuiteError(f"{document.path}:{line}: keys must be plain words")
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            raise SuiteError(f"{document.path}:{line}: merge keys (<<) are not supported")
+        key = key_node.value
+        if key in seen:
+            raise SuiteError(f"{document.path}:{line}: key {key!r} appears twice")
+        seen.add(key)
+        _record_origins(value_node, (*location, key), document, count, open_)
+        document.origins[(*location, key)] = f"{document.path}:{line}"
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "an empty file"
+    return {"list": "a list", "str": "text"}.get(type(value).__name__, type(value).__name__)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def validate(model: type[_Model], document: Document) -> _Model:
+    """Return `document` as `model`; raises `SuiteError` that tells the first problem."""
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as error:
+        # A misspelt key also leaves its right spelling missing: the misspelling is what to tell.
+        problems = sorted(
+            error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden"
+        )
+        line = _describe(problems[0], model, document)
+        others = len(problems) - 1
+        rest = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
+        raise SuiteError(line + rest) from None
+
+
+def _describe(problem: ErrorDetails, model: type[BaseModel], document: Document) -> str:
+    location: KeyPath = tuple(part for part in problem["loc"] if part != "[key]")
+    where = document.origin(location)
+    key = ".".join(str(part) for part in location)
+    kind = problem["type"]
+    if kind == "extra_forbidden":
+        known = _known_keys(model, location[:-1])
+        hint = nearest(str(location[-1]), known) or f"; known keys: {', '.join(known)}"
+        return f"{where}: unknown key {key!r}{hint}"
+    if kind == "missing":
+        return f"{where}: {key!r} is missing"
+    found = _shown(problem["input"])
+    if "[key]" in problem["loc"]:
+        return f"{where}: {key!r} is not a known key: {_allowed(problem)}"
+    return f"{where}: {key} is {found}, {_allowed(problem)}"
+
+
+def _allowed(problem: ErrorDetails) -> str:
+    context: dict[str, Any] = problem.get("ctx", {})
+    match problem["type"]:
+        case "greater_than_equal":
+            return f"must be at least {context['ge']}"
+        case "greater_than":
+            return f"must be greater than {context['gt']}"
+        case "less_than_equal":
+            return f"must be at most {context['le']}"
+        case "literal_error":
+            allowed = context["expected"].replace("'", "")
+            hint = nearest(str(problem["input"]), re.split(r", | or ", allowed))
+            return f"must be one of {allowed}{hint}"
+        case "int_type" | "int_parsing" | "int_from_float":
+            return "must be a whole number"
+        case "float_type":
+            return "must be a number"
+        case "finite_number":
+            return "must be a finite number"
+        case "string_type":
+            return "must be text"
+        case "tuple_type" | "list_type":
+            return "must be a list"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return "must be a mapping of keys to values"
+        case "value_error":
+            return str(context["error"])
+    message = problem["msg"]
+    return message[:1].lower() + message[1:]
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _known_keys(model: type[BaseModel], location: KeyPath) -> list[str]:
+    """Return the keys that the model at `location` inside `model` accepts."""
+    annotation: Any = model
+    for part in location:
+        inner = _model_in(annotation)
+        if inner is None or part not in inner.model_fields:
+            continue  # a list index: the annotation already names the element's model
+        annotation = inner.model_fields[str(part)].annotation
+    inner = _model_in(annotation)
+    return list(inner.model_fields) if inner is not None else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in get_args(annotation):
+        if (found := _model_in(argument)) is not None:
+            return found
+    return None

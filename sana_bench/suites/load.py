@@ -1,0 +1,274 @@
+"""From suite and variant files to `Suite`, with overrides; every problem is one line with file, line and key."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sana_bench.core.errors import SuiteError, nearest
+from sana_bench.core.registry import BENCHMARKS, GENERATORS, JUDGES, METRICS, Registry
+from sana_bench.suites.config_files import Document, KeyPath, parse_override, read_yaml, validate
+from sana_bench.suites.schema import (
+    NAME_PATTERN,
+    SCHEMA_VERSION,
+    TIERS,
+    Suite,
+    SuiteFile,
+    Tier,
+    Variant,
+)
+
+__all__ = [
+    "FULL",
+    "check_origin",
+    "list_variants",
+    "load_all_tiers",
+    "load_suite",
+    "load_variant",
+    "suites_dir",
+]
+
+# The kind of a variant that was made from no other.
+FULL = "full"
+
+
+def check_origin(document: Document) -> None:
+    """Check `kind` and `derived_from` of a validated variant document against the files beside it.
+
+    Raises `SuiteError` when one is there without the other, and when the origin is unknown, of another tier, or derived
+    from this variant itself.
+    """
+    data = document.data
+    kind, origin = data.get("kind", FULL), data.get("derived_from")
+    if kind != FULL and origin is None:
+        raise SuiteError(
+            f"{document.origin(('kind',))}: a {kind} variant says in derived_from what it was made from"
+        )
+    if origin is None:
+        return
+    where = document.origin(("derived_from",))
+    if kind == FULL:
+        raise SuiteError(
+            f"{where}: derived_from needs kind pruned, grown or inference_scaled; kind is {FULL}"
+        )
+    line, current, folder = [data["name"]], origin, document.path.parent
+    while current is not None:
+        if current in line:
+            raise SuiteError(f"{where}: {' from '.join([*line, current])}: a variant cannot come from itself")
+        line.append(current)
+        current = _origin_of(current, folder, data["tier"], where)
+
+
+def _origin_of(name: str, folder: Path, tier: str, where: str) -> str | None:
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise SuiteError(f"{where}: derived_from names the unknown variant {name!r}{nearest(name, known)}")
+    found = read_yaml(folder / f"{name}.yaml").data
+    if found.get("tier") != tier:
+        raise SuiteError(
+            f"{where}: {name!r} is of the {found.get('tier')} tier, this variant of the {tier} tier"
+        )
+    further = found.get("derived_from")
+    return None if further is None else str(further)
+
+
+# Dotted key, value, and the option as typed.
+_Override = tuple[str, Any, str]
+
+
+def load_suite(path: Path, tier: Tier, overrides: tuple[str, ...] = ()) -> Suite:
+    """Read and validate a suite, its benchmarks' names, and every variant file of `tier`.
+
+    `overrides` are `--set` options: keys of the suite file, or `variants.NAME.KEY` for a key of a variant
+    file.
+    Raises `SuiteError`, one line with file, line and key.
+    """
+    file, document, variant_options = _load_file(path, overrides)
+    names = file.variants.get(tier)
+    if names is None:
+        raise SuiteError(
+            f"{document.origin(('variants',))}: suite {file.name!r} has no {tier} variants; "
+            f"it has {' and '.join(file.variants)} (choose with --tier)"
+        )
+    _check_overridden_variants(variant_options, names, f"{tier} ")
+    return _load_tier(file, document, tier, variant_options)
+
+
+def load_all_tiers(path: Path, overrides: tuple[str, ...] = ()) -> list[Suite]:
+    """Validate a suite for every tier that it has variants of; raises `SuiteError`."""
+    file, document, variant_options = _load_file(path, overrides)
+    _check_overridden_variants(
+        variant_options, [name for names in file.variants.values() for name in names], ""
+    )
+    return [_load_tier(file, document, tier, variant_options) for tier in file.variants]
+
+
+def list_variants(directory: Path) -> list[str]:
+    """Return the names of the variant files in `directory`, sorted."""
+    return sorted(path.stem for path in directory.glob("*.yaml"))
+
+
+def _load_file(path: Path, overrides: tuple[str, ...]) -> tuple[SuiteFile, Document, list[_Override]]:
+    document = _read_suite_document(path)
+    suite_options, variant_options = _split_overrides(overrides)
+    for key, value, option in suite_options:
+        _apply_override(document, key, value, option)
+    file = validate(SuiteFile, document)
+    _check_benchmarks(file, document)
+    return file, document, variant_options
+
+
+def _load_tier(file: SuiteFile, document: Document, tier: Tier, overrides: Sequence[_Override]) -> Suite:
+    names = file.variants[tier]
+    _check_unique(names, document, ("variants", tier))
+    directory = document.path.parent / "variants"
+    variants = []
+    for index, name in enumerate(names):
+        origin = document.origin(("variants", tier, index))
+        _check_listed_variant(directory, name, origin)
+        variant = load_variant(directory / f"{name}.yaml", overrides)
+        if variant.tier != tier:
+            raise SuiteError(f"{origin}: variant {name!r} is of the {variant.tier} tier, listed under {tier}")
+        variants.append(variant)
+    return Suite(file, document.path, tier, tuple(variants))
+
+
+def _read_suite_document(path: Path) -> Document:
+    if not path.is_file():
+        neighbours = [str(other) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise SuiteError(f"{path}: no such suite file{nearest(str(path), neighbours)}")
+    document = read_yaml(path)
+    _check_schema_version(document)
+    return document
+
+
+def _check_schema_version(document: Document) -> None:
+    version = document.data.get("schema_version")
+    where = document.origin(("schema_version",))
+    if version is None:
+        raise SuiteError(
+            f"{document.path}: schema_version is missing (this sana-bench reads version {SCHEMA_VERSION})"
+        )
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise SuiteError(
+            f"{where}: schema_version {version!r} is not supported; this sana-bench reads {SCHEMA_VERSION}"
+        )
+
+
+def _split_overrides(overrides: tuple[str, ...]) -> tuple[list[_Override], list[_Override]]:
+    suite_options: list[_Override] = []
+    variant_options: list[_Override] = []
+    for text in overrides:
+        key, value = parse_override(text)
+        option = f"--set {text}"
+        prefix, _, rest = key.partition(".")
+        if prefix == "variants" and rest and rest.split(".")[0] not in TIERS:
+            variant_options.append((rest, value, option))
+        else:
+            suite_options.append((key, value, option))
+    return suite_options, variant_options
+
+
+def _apply_override(document: Document, key: str, value: Any, option: str) -> None:
+    """Set one dotted key; containers on the way must exist, the last key is judged by validation."""
+    location: KeyPath = ()
+    container: Any = document.data
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        if isinstance(container, list):
+            if not part.isdecimal() or int(part) >= len(container):
+                raise SuiteError(
+                    f"{option}: {'.'.join(parts[:depth])} has entries 0 to {len(container) - 1}, not {part!r}"
+                )
+            step: str | int = int(part)
+        elif isinstance(container, dict):
+            step = part
+            if not last and part not in container:
+                raise SuiteError(f"{option}: unknown key {part!r}{nearest(part, map(str, container))}")
+        else:
+            raise SuiteError(f"{option}: {'.'.join(parts[:depth])} has no keys inside it")
+        location = (*location, step)
+        if last:
+            container[step] = value
+            _forget_below(document, location)
+            document.origins[location] = option
+        else:
+            container = container[step]
+
+
+def _forget_below(document: Document, location: KeyPath) -> None:
+    for known in [known for known in document.origins if known[: len(location)] == location]:
+        del document.origins[known]
+
+
+def _check_benchmarks(file: SuiteFile, document: Document) -> None:
+    for index, spec in enumerate(file.benchmarks):
+        _check_known(document, ("benchmarks", index, "name"), BENCHMARKS, spec.name)
+        # A broken plug-in matters only to the suites that use it.
+        own = BENCHMARKS.build(spec.name).metric_names
+        known = tuple(dict.fromkeys((*own, *(entry.name for entry in METRICS.plugins()))))
+        names = [metric.name for metric in spec.metric_specs]
+        for position, metric in enumerate(names):
+            if metric not in known:
+                where = document.origin(("benchmarks", index, "metrics", position))
+                raise SuiteError(
+                    f"{where}: benchmark {spec.name!r} has no metric {metric!r}"
+                    f"{nearest(metric, known)}; it has {', '.join(known)}"
+                )
+        _check_unique(names, document, ("benchmarks", index, "metrics"))
+    _check_unique([spec.name for spec in file.benchmarks], document, ("benchmarks",))
+
+
+def _check_unique(names: tuple[str, ...] | list[str], document: Document, location: KeyPath) -> None:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise SuiteError(f"{document.origin((*location, index))}: {name!r} appears twice")
+
+
+def _check_listed_variant(directory: Path, name: str, origin: str) -> None:
+    if not NAME_PATTERN.fullmatch(name) or not (directory / f"{name}.yaml").is_file():
+        known = list_variants(directory)
+        raise SuiteError(
+            f"{origin}: unknown variant {name!r}{nearest(name, known)}; "
+            f"there is no {directory / f'{name}.yaml'}"
+        )
+
+
+def load_variant(path: Path, overrides: Sequence[_Override] = ()) -> Variant:
+    """Read and validate one variant file; raises `SuiteError`."""
+    document = read_yaml(path)
+    _check_schema_version(document)
+    name = path.stem
+    for key, value, option in overrides:
+        if key.startswith(f"{name}."):
+            _apply_override(document, key.removeprefix(f"{name}."), value, option)
+    variant = validate(Variant, document)
+    if variant.name != name:
+        raise SuiteError(
+            f"{document.origin(('name',))}: name is {variant.name!r}, the file name says {name!r}"
+        )
+    check_origin(document)
+    _check_known(document, ("generator",), GENERATORS, variant.generator)
+    if variant.best_of_n is not None:
+        search = variant.best_of_n
+        _check_known(document, ("best_of_n", "generator"), GENERATORS, search.generator)
+        _check_known(document, ("best_of_n", "judge", "name"), JUDGES, search.judge.name)
+    return variant
+
+
+def _check_known(document: Document, place: KeyPath, registry: Registry, name: str) -> None:
+    if name not in registry:
+        registry.refuse(name, document.origin(place))
+
+
+def _check_overridden_variants(overrides: Sequence[_Override], names: Sequence[str], kind: str) -> None:
+    for key, _, option in overrides:
+        if not any(key.startswith(f"{name}.") and len(key) > len(name) + 1 for name in names):
+            asked = key.split(".")[0]
+            raise SuiteError(f"{option}: the suite has no {kind}variant for {key!r}{nearest(asked, names)}")
+
+
+def suites_dir() -> Path:
+    """Return `suites` of the working directory, or the one beside the package when there is none."""
+    here = Path("suites")
+    return here if here.is_dir() else Path(__file__).resolve().parents[2] / "suites"

@@ -1,0 +1,292 @@
+"""The pydantic models of suite and variant files."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from sana_bench.core.errors import SuiteError, nearest
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "BenchmarkSpec",
+    "BestOfNSpec",
+    "JudgeSpec",
+    "MetricSpec",
+    "ModelSpec",
+    "SamplerSpec",
+    "Suite",
+    "SuiteFile",
+    "Tier",
+    "Variant",
+]
+
+# What benchmarks score with: a search that it steers would be judged by its own examiner.
+_METRIC_JUDGES = ("detector", "geneval", "mask2former", "micro_detector")
+
+
+def _check_judge(name: str) -> str:
+    if name in _METRIC_JUDGES:
+        raise ValueError(
+            "that is what the benchmark scores with; choose another judge, such as clip_score or vila"
+        )
+    return name
+
+
+class JudgeSpec(BaseModel):
+    """Who chooses among candidates; `weights` as for a model, where the judge needs any."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Annotated[str, AfterValidator(_check_judge)]
+    weights: str | None = Field(default=None, min_length=1, max_length=500)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+
+def _check_power(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError("must be a power of two: candidates meet in pairs")
+    return value
+
+
+class BestOfNSpec(BaseModel):
+    """Inference-time scaling: `candidates` images a search from the wrapped `generator`, of which `keep` become samples.
+
+    `batch_size` candidates are made and judged at once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    generator: str = "sana"
+    candidates: Annotated[int, Field(ge=1, le=65536), AfterValidator(_check_power)]
+    keep: Annotated[int, Field(ge=1, le=1024), AfterValidator(_check_power)] = 1
+    batch_size: int = Field(default=16, ge=1, le=4096)
+    judge: JudgeSpec
+
+    @model_validator(mode="after")
+    def _keeps_some(self) -> Self:
+        if self.keep > self.candidates:
+            raise ValueError("keep must not be larger than candidates")
+        return self
+
+
+SCHEMA_VERSION = 1
+
+
+TIERS = ("micro", "full")
+
+Tier = Literal["micro", "full"]
+
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def _check_name(name: str) -> str:
+    if not NAME_PATTERN.fullmatch(name) or ".." in name:
+        raise ValueError(
+            "use lower-case letters, digits, '-', '_' and single '.', at most 64, a letter or digit first"
+        )
+    if name in TIERS:
+        raise ValueError(f"{name!r} is the name of a tier")
+    return name
+
+
+# Names become parts of paths inside the run directory, hence the narrow alphabet.
+Name = Annotated[str, AfterValidator(_check_name)]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _check_interval(interval: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= interval[0] < interval[1] <= 1:
+        raise ValueError("must be two rising noise levels in [0, 1]")
+    return interval
+
+
+class PerturbedAttentionSpec(_Spec):
+    """Perturbed-attention guidance: its strength, and the transformer blocks it acts in."""
+
+    scale: float = Field(gt=0, le=100, allow_inf_nan=False)
+    blocks: tuple[Annotated[int, Field(ge=0)], ...] = Field(strict=False, min_length=1)
+    adaptive_scale: float = Field(default=0.0, ge=0, le=100, allow_inf_nan=False)
+
+
+class SamplerSpec(_Spec):
+    """How noise becomes latents: solver, number of network calls, guidance and noise shift.
+
+    `name: pipeline` is the scheduler that a foreign pipeline brings along, with its own shift.
+    """
+
+    name: Literal["flow_dpm_solver", "flow_euler", "pipeline"] = "flow_dpm_solver"
+    steps: int = Field(ge=1, le=1000)
+    guidance_scale: float = Field(ge=0, le=100, allow_inf_nan=False)
+    guidance_interval: Annotated[
+        tuple[float, float], Field(strict=False), AfterValidator(_check_interval)
+    ] = (0.0, 1.0)
+    perturbed_attention: PerturbedAttentionSpec | None = None
+    shift: float | None = Field(default=None, gt=0, le=100, allow_inf_nan=False)
+
+
+class TilingSpec(_Spec):
+    """Decoding in tiles: their side and the distance between them, in image pixels."""
+
+    tile: int = Field(default=512, ge=64, le=8192)
+    stride: int = Field(default=448, ge=32, le=8192)
+
+    @model_validator(mode="after")
+    def _overlapping(self) -> Self:
+        if self.stride > self.tile:
+            raise ValueError("stride must not be larger than tile")
+        return self
+
+
+class ModelSpec(_Spec):
+    """Which weights, the image size in pixels, and the text put before every prompt.
+
+    `instruction: sana` is SANA's complex human instruction, which the published models are used with.
+    `conditioning` says whose habits to follow where the two public pipelines differ: prompt case, the mask of the
+    unconditional branch, the quotes of the instruction, and the time that flow-Euler tells the network. `tiling` keeps the
+    decoder's memory small at 2K and 4K.
+    """
+
+    weights: str = Field(min_length=1, max_length=500)
+    height: int = Field(ge=8, le=8192)
+    width: int = Field(ge=8, le=8192)
+    instruction: Literal["none", "sana"] = "none"
+    conditioning: Literal["diffusers", "official"] = "diffusers"
+    tiling: TilingSpec | None = None
+
+
+class Variant(_Spec):
+    """One way to turn prompts into images: a row of the leaderboard.
+
+    `sampler` is missing where images exist already. `kind` and `derived_from` tell what the variant was made from; they
+    group reports and change no image.
+    """
+
+    schema_version: Literal[1] = 1
+    name: Name
+    tier: Tier
+    description: str = Field(default="", max_length=500)
+    kind: Literal["full", "pruned", "grown", "inference_scaled"] = "full"
+    derived_from: Name | None = None
+    generator: str = "sana"
+    model: ModelSpec
+    sampler: SamplerSpec | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    quantization: Literal["none", "int8", "w8a8"] = "none"
+    kernels: Literal["auto", "triton", "torch"] = "auto"
+    best_of_n: BestOfNSpec | None = None
+
+    @model_validator(mode="after")
+    def _searches(self) -> Self:
+        if (self.generator == "best_of_n") != (self.best_of_n is not None):
+            raise ValueError("generator best_of_n and the section best_of_n belong together")
+        return self
+
+
+class MetricSpec(_Spec):
+    """A metric with the protocol and parameters to use instead of its defaults."""
+
+    name: str
+    protocol: str | None = None
+    parameters: dict[str, int | float | str | bool] = Field(default_factory=dict, max_length=20)
+
+    def pick(self, protocols: Sequence[str]) -> str:
+        """The protocol asked for, the first of `protocols` by default; `SuiteError` with the nearest otherwise."""
+        if self.protocol is None:
+            return protocols[0]
+        if self.protocol not in protocols:
+            raise SuiteError(
+                f"metric {self.name!r} has no protocol {self.protocol!r}{nearest(self.protocol, protocols)}; "
+                f"it has {', '.join(protocols)} on this tier"
+            )
+        return self.protocol
+
+    def parameters_among(
+        self, known: Mapping[str, Any], ranges: Mapping[str, tuple[int, int]] | None = None
+    ) -> dict[str, Any]:
+        """The defaults in `known` with what the suite sets; `SuiteError` for other names or types.
+
+        `ranges` holds the smallest and largest value of those numbers that have one; others are refused too.
+        """
+        for name, value in self.parameters.items():
+            if name not in known:
+                raise SuiteError(
+                    f"metric {self.name!r} has no parameter {name!r}{nearest(name, known)}; "
+                    f"{self.protocol or 'its default protocol'} has {', '.join(known) or 'none'}"
+                )
+            if type(value) is not type(known[name]):
+                kind = type(known[name]).__name__
+                raise SuiteError(f"metric {self.name!r}: parameter {name!r} is {value!r}, expected {kind}")
+            bounds: tuple[Any, Any] = (ranges or {}).get(name, (value, value))
+            if not bounds[0] <= value <= bounds[1]:
+                raise SuiteError(
+                    f"metric {self.name!r}: parameter {name!r} is {value!r}, expected {bounds[0]} to {bounds[1]}"
+                )
+        return {**known, **self.parameters}
+
+    def needs_full_tier(self, tier: str) -> None:
+        """Raise `SuiteError` on the micro tier, for a metric that has no network there."""
+        if tier == "micro":
+            raise SuiteError(f"metric {self.name!r} has no micro tier version; use --tier full")
+
+
+class BenchmarkSpec(_Spec):
+    """A benchmark to run; what is left out is the benchmark's own default."""
+
+    name: str
+    images_per_prompt: int | None = Field(default=None, ge=1, le=1000)
+    metrics: tuple[str | MetricSpec, ...] | None = Field(
+        default=None, strict=False, min_length=1, max_length=50
+    )
+
+    @property
+    def metric_specs(self) -> tuple[MetricSpec, ...]:
+        """The metrics to apply, a plain name being one with its defaults; empty for the benchmark's own."""
+        return tuple(
+            MetricSpec(name=metric) if isinstance(metric, str) else metric for metric in self.metrics or ()
+        )
+
+
+class SuiteFile(_Spec):
+    """The content of `suites/NAME.yaml`."""
+
+    schema_version: Literal[1] = 1
+    name: Name
+    description: str = Field(default="", max_length=500)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    benchmarks: tuple[BenchmarkSpec, ...] = Field(strict=False, min_length=1, max_length=50)
+    variants: dict[Tier, Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=200)]] = (
+        Field(min_length=1)
+    )
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A validated suite with the variants of one tier, in the order of the file."""
+
+    file: SuiteFile
+    path: Path
+    tier: Tier
+    variants: tuple[Variant, ...]
+
+    @property
+    def variants_dir(self) -> Path:
+        """The folder that holds the variant files; relative weight paths start there."""
+        return self.path.parent / "variants"
+
+    def variant(self, name: str) -> Variant:
+        """Return the variant called `name`; raises `SuiteError` with the nearest name when there is none."""
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        names = [variant.name for variant in self.variants]
+        raise SuiteError(
+            f"{self.path}: no {self.tier} variant {name!r}{nearest(name, names)}; "
+            f"the suite has {', '.join(names)}"
+        )

@@ -1,0 +1,237 @@
+"""ImageReward and mPLUG as judges: their numbers are the metrics' networks', and the rule that turns them into answers."""
+
+import itertools
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sana_bench.core.errors import AssetError, SuiteError
+from sana_bench.generators.best_of_n.files import total_cost
+from sana_bench.generators.best_of_n.judges import build_judge
+from sana_bench.generators.best_of_n.reward_judge import ImageRewardJudge
+from sana_bench.generators.best_of_n.tournament import beats
+from sana_bench.generators.best_of_n.vqa_judge import VQAJudge, _answer, claim_questions, whole_question
+from sana_bench.judges.mplug.judge import MAX_QUESTION_TOKENS, MPlugJudge, image_to_pixels
+from sana_bench.judges.mplug.network import START
+from sana_bench.metrics.image_reward.metric import RewardFiles
+from sana_bench.suites.schema import JudgeSpec
+from tests.float64 import assert_as_exact, in_float64
+from tests.metrics.conftest import write_vqa
+from tests.metrics.image_reward.test_network import CONFIG, GOLDEN, SHARED, VISION, weights
+
+PROMPT = "a photo of a red circle left of a blue square"
+
+
+@pytest.fixture(scope="module")
+def reward_judge(tmp_path_factory) -> ImageRewardJudge:
+    folder = tmp_path_factory.mktemp("image_reward")
+    paths = [folder / name for name in ("ImageReward.pt", "med_config.json", "vocab.txt")]
+    torch.save(weights(), paths[0])
+    paths[1].write_text(json.dumps(CONFIG))
+    paths[2].write_text("\n".join(SHARED.vocabulary()) + "\n", encoding="utf-8")
+    return ImageRewardJudge(RewardFiles(*paths, VISION), "cpu")
+
+
+@pytest.mark.parametrize("picture", SHARED.IMAGES, ids=lambda picture: picture[0])
+def test_rewards_are_those_of_the_original_package(reward_judge, picture):
+    name, width, height = picture
+    images = np.stack([SHARED.image(name, width, height)] * len(SHARED.PROMPTS))
+    answers = reward_judge.judge(SHARED.PROMPTS, images)
+    # 1e-4 as for the metric: fp32 sums in another order, amplified by five layers.
+    expected = GOLDEN["scores"]["png"][name]
+    assert [answer.yes for answer in answers] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    for (one, first), (two, second) in itertools.permutations(enumerate(answers), 2):
+        assert beats(first, second) == (expected[one] > expected[two])
+
+
+def test_a_reward_does_not_depend_on_the_batch(reward_judge):
+    """Batches are padded to one size; a row's place in it may change the order of sums, not their error against float64."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (11, 48, 40, 3), np.uint8)
+    prompts = [SHARED.PROMPTS[place % len(SHARED.PROMPTS)] for place in range(11)]
+    together = reward_judge.judge(prompts, images)
+    assert len(together) == 11
+    alone = [
+        reward_judge.judge([prompt], image[None])[0] for prompt, image in zip(prompts, images, strict=True)
+    ]
+    exact = in_float64(lambda: [answer.yes for answer in reward_judge.judge(prompts, images)])
+    assert_as_exact([answer.yes for answer in alone], [answer.yes for answer in together], exact)
+
+
+def test_missing_files_of_image_reward_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
+    with pytest.raises(
+        AssetError, match=r"^judge image_reward: .*ImageReward\.pt is missing.*hf download"
+    ) as caught:
+        build_judge(JudgeSpec(name="image_reward"), tmp_path, "cpu")
+    assert "med_config.json" in str(caught.value)
+    assert "vocab.txt" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_files_are_found_where_the_metric_finds_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
+    (tmp_path / "image_reward").mkdir()
+    for name in ("med_config.json", "vocab.txt"):
+        (tmp_path / "image_reward" / name).write_text(name)
+    torch.save({}, tmp_path / "image_reward" / "ImageReward.pt")
+    judge = build_judge(JudgeSpec(name="image_reward"), tmp_path, "cpu")
+    assert len(judge.identity()["weights_sha256"]) == 64
+    with pytest.raises(AssetError):
+        judge.load()
+
+
+def test_the_micro_reward_model_is_a_judge_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(tmp_path))
+    spec = JudgeSpec(name="image_reward", weights="micro://reward")
+    with pytest.raises(AssetError, match=r"configs/train/reward_micro\.yaml"):
+        build_judge(spec, tmp_path, "cpu")
+    (tmp_path / "reward").mkdir()
+    for name in ("model.safetensors", "med_config.json", "vocab.txt", "vision_config.json"):
+        (tmp_path / "reward" / name).write_text(name)
+    named = build_judge(spec, tmp_path, "cpu").identity()
+    assert (
+        named == build_judge(JudgeSpec(name="image_reward", weights="./reward"), tmp_path, "cpu").identity()
+    )
+    assert len(named["vision_sha256"]) == 64
+
+
+@pytest.fixture(scope="module")
+def vqa(tmp_path_factory) -> MPlugJudge:
+    return MPlugJudge(write_vqa(tmp_path_factory.mktemp("judge") / "vqa", seed=0))
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+
+
+def losses(vqa: MPlugJudge, image: np.ndarray, question: str, word: str) -> float:
+    """Minus the log-probability of one word as the answer, by the loss that the network is trained with."""
+    asked = vqa.tokenizer(
+        question.lower(), padding="max_length", max_length=MAX_QUESTION_TOKENS, return_tensors="pt"
+    )
+    seen = vqa.network.encode_images(image_to_pixels(image, 64)[None])
+    answer = torch.tensor([[START, vqa.tokenizer.convert_tokens_to_ids(word)]])
+    return float(vqa.network.answer_loss(seen, asked["input_ids"], asked["attention_mask"], answer))
+
+
+@torch.inference_mode()
+def test_log_odds_are_the_difference_of_the_training_losses(vqa, images):
+    """In float64 to 1e-12, a hundred roundings of losses around 6. In float32 the batch of questions changes the order of
+    sums, and odds are held to the error of the losses.
+    """
+    questions = claim_questions(PROMPT)
+
+    def by_losses() -> list[float]:
+        return [losses(vqa, images[0], q, "no") - losses(vqa, images[0], q, "yes") for q in questions]
+
+    odds, exact = vqa.log_odds(images[0], questions), in_float64(by_losses)
+    np.testing.assert_allclose(
+        in_float64(lambda: vqa.log_odds(images[0], questions)), exact, rtol=0, atol=1e-12
+    )
+    assert_as_exact(odds, by_losses(), exact)
+    assert np.ptp(odds) > 1e-3
+
+
+def test_the_answer_is_the_geometric_mean_of_yes(vqa, images):
+    judge = VQAJudge(vqa, claim_questions, "claims@1")
+    answers = judge.judge([PROMPT] * len(images), images)
+    for image, answer in zip(images, answers, strict=True):
+        chances = [1 / (1 + math.exp(-odds)) for odds in vqa.log_odds(image, claim_questions(PROMPT))]
+        assert len(chances) == 5
+        mean = math.prod(chances) ** (1 / 5)
+        # float64 of the same numbers: 1 - mean loses up to four digits where the network is sure.
+        assert math.exp(answer.yes) == pytest.approx(mean, rel=1e-12)
+        assert math.exp(answer.no) == pytest.approx(1 - mean, rel=1e-8)
+    # Exact: every image goes through the network alone.
+    assert judge.judge([PROMPT], images[2:3]) == answers[2:3]
+
+
+# Means nearer than 1e-9 may change places by the rounding of float64 logarithms.
+@given(st.lists(st.tuples(st.floats(-30, 30), st.floats(-30, 30)), min_size=1, max_size=5))
+def test_the_larger_mean_always_wins(pairs):
+    first, second = (np.array(side) for side in zip(*pairs, strict=True))
+    means = [float(np.mean(-np.log1p(np.exp(-side)))) for side in (first, second)]
+    if abs(means[0] - means[1]) > 1e-9:
+        assert beats(_answer(first), _answer(second)) == (means[0] > means[1])
+
+
+@pytest.mark.parametrize("odds", [[0.0], [1e4], [-1e4], [800.0, 800.0], [1e4, -1e4]])
+def test_answers_are_finite_however_sure(odds):
+    answer = _answer(np.array(odds))
+    assert math.isfinite(answer.yes)
+    assert math.isfinite(answer.no)
+    assert answer.says_yes == (min(odds) > 0)
+
+
+def test_published_weights_are_asked_one_question(vqa, images, tmp_path):
+    write_vqa(tmp_path / "mplug", seed=0)
+    judge = build_judge(JudgeSpec(name="vqa", weights="./mplug"), tmp_path, "cpu")
+    assert whole_question("a cat. ") == ["Does the image show a cat?"]
+    answer = judge.judge(["A cat."], images[:1])[0]
+    odds = vqa.log_odds(images[0], ["does the image show a cat?"])[0]
+    assert answer.yes == pytest.approx(-math.log1p(math.exp(-odds)), rel=1e-9)
+    assert judge.identity()["questions"] == "Does the image show {prompt}?"
+
+
+def test_micro_weights_judge_micro_prompts_only(vqa, images):
+    judge = VQAJudge(vqa, claim_questions, "claims@1")
+    with pytest.raises(SuiteError, match="prompts of the micro world only: 'a dog' names no shapes"):
+        judge.judge(["a photo of a dog"], images[:1])
+
+
+def test_missing_weights_of_mplug_are_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    published = "xingjianleng/mplug_visual-question-answering_coco_large_en"
+    for weights_, message in (
+        (
+            None,
+            r"^judge vqa: micro weights 'vqa' are not in .*sana-bench train configs/train/vqa_micro\.yaml",
+        ),
+        (published, rf"^judge vqa: .*hf download {published}"),
+        ("./none", "there is no folder"),
+    ):
+        with pytest.raises(AssetError, match=message) as caught:
+            build_judge(JudgeSpec(name="vqa", weights=weights_), tmp_path, "cpu")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_whole_micro_run_judged_by_questions(tmp_path, tiny_weights_root, monkeypatch, capsys):
+    from sana_bench.cli.main import execute
+
+    root = tmp_path / "weights"
+    shutil.copytree(tiny_weights_root, root)
+    write_vqa(root / "vqa", seed=0)
+    monkeypatch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(root))
+    (tmp_path / "variants").mkdir()
+    (tmp_path / "variants" / "small.yaml").write_text(
+        "schema_version: 1\nname: small\ntier: micro\ngenerator: best_of_n\n"
+        "model: {weights: micro://sana-micro, height: 64, width: 64}\nsampler: {steps: 2, guidance_scale: 2.0}\n"
+        "best_of_n: {candidates: 2, judge: {name: vqa}}\n"
+    )
+    suite = tmp_path / "demo.yaml"
+    suite.write_text(
+        "schema_version: 1\nname: demo\nbenchmarks: [{name: geneval, images_per_prompt: 1, metrics: [clip_score]}]\n"
+        "variants: {micro: [small]}\n"
+    )
+    output = tmp_path / "results"
+    # A limit leaves the result incomplete, which the exit code says.
+    assert execute(["run", str(suite), "--limit", "6", "--tier", "micro", "-o", str(output)]) == 3
+    assert "6 images to generate" in capsys.readouterr().out
+    cost = total_cost(output / "cache" / "search")
+    assert cost.images == 12
+    assert cost.judge_seconds > 0
+    for path in Path(output / "cache" / "search").rglob("search.json"):
+        for yes, no in json.loads(path.read_text())["answers"]:
+            # The two are a probability and its rest; 1e-9 is rounding.
+            assert math.exp(yes) + math.exp(no) == pytest.approx(1, abs=1e-9)

@@ -1,0 +1,271 @@
+"""DPG-Bench from a suite by each full-tier protocol, with random judges: grids, single images, another judge."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sana_bench import metrics
+from sana_bench.cli.main import execute
+from sana_bench.core.errors import AssetError, SuiteError
+from sana_bench.core.images import load_image
+from sana_bench.metrics.base import MetricAssets
+from sana_bench.metrics.dpg.grid import sana_grid_jpeg
+from sana_bench.micro.renderer import render
+from sana_bench.micro.vqa_data import sample_scene
+from sana_bench.results.store import Store
+from sana_bench.suites.schema import MetricSpec
+from tests.judges.vlm_cases import write_vlm
+
+TABLE = """\
+item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language
+7,A red ring,,1,0,entity,whole,"entity - whole (ring)",Is there a ring?
+7,,,2,1,attribute,color,"attribute - color (ring, red)",Is the ring red?
+8,A blue star,,1,0,entity,whole,"entity - whole (star)",Is there a star?
+8,,,2,1,attribute,color,"attribute - color (star, blue)",Is the star blue?
+"""
+GRID = 2 * 64 + 6
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch, make_vqa):
+    """A data root with two prompts, a random mPLUG and a random LLaVA."""
+    root = tmp_path / "data"
+    (root / "dpg_bench").mkdir(parents=True)
+    (root / "dpg_bench/dpg_bench.csv").write_text(TABLE)
+    make_vqa(root / "mplug", seed=0)
+    (root / "judges").mkdir()
+    write_vlm(root / "judges/tiny-llava")
+    monkeypatch.setenv("SANA_BENCH_DATA", str(root))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    return root
+
+
+def write_images(folder, size):
+    rng = np.random.default_rng(size)
+    folder.mkdir()
+    lines = []
+    for place, text in enumerate(("A red ring", "A blue star")):
+        pictures = [render(sample_scene(rng)) for _ in range(4)]
+        name = f"{place}.jpg" if size == GRID else f"{place}.png"
+        if size == GRID:
+            (folder / name).write_bytes(sana_grid_jpeg(pictures))
+        else:
+            Image.fromarray(pictures[0]).save(folder / name)
+        lines.append(json.dumps({"prompt": text, "index": 0, "file": name}))
+    (folder / "manifest.jsonl").write_text("\n".join(lines))
+
+
+def write_suite(folder, metric, size):
+    (folder / "variants").mkdir(parents=True)
+    write_images(folder / "variants/images", size)
+    (folder / "variants/mine.yaml").write_text(
+        "schema_version: 1\nname: mine\ntier: full\ngenerator: images\n"
+        f"model: {{weights: ./images, height: {size}, width: {size}}}\n"
+    )
+    (folder / "s.yaml").write_text(
+        "schema_version: 1\nname: s\nbenchmarks:\n"
+        f"  - {{name: dpg_bench, images_per_prompt: 1, metrics: [{metric}]}}\n"
+        "variants: {full: [mine]}\n"
+    )
+    return str(folder / "s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("metric", "size", "protocol", "questions", "cells"),
+    [
+        ("dpg", 64, "dpg/official@1", 3, 1),
+        ("{name: dpg, protocol: dpg/strict@1}", 64, "dpg/strict@1", 4, 1),
+        ("{name: dpg, protocol: dpg/sana-grid@1}", GRID, "dpg/sana-grid@1", 3, 4),
+        ("{name: dpg, protocol: dpg/strict@1, parameters: {pic_num: 4}}", 64, "dpg/strict@1", 4, 4),
+        (
+            "{name: dpg, protocol: dpg/vlm-tiny-llava@1, parameters: {judge: ./judges/tiny-llava}}",
+            64,
+            "dpg/vlm-tiny-llava@1",
+            4,
+            1,
+        ),
+    ],
+)
+def test_a_suite_reaches_every_protocol(data, tmp_path, metric, size, protocol, questions, cells):
+    suite = write_suite(tmp_path / "suites", metric, size)
+    assert execute(["validate", suite]) == 0
+    output = tmp_path / "results"
+    assert execute(["run", suite, "--tier", "full", "--output", str(output)]) == 0
+    with Store.open(output) as store:
+        (run_id,) = store.run_ids()
+        overall = [row for row in store.summaries(run_id) if row.metric == "dpg" and row.key == "overall"]
+    assert [(row.protocol, row.n_samples, row.n_expected) for row in overall] == [(protocol, 2, 2)]
+    answers = recorded(output)
+    # The published script never asks the table's first question, and drops the image whose graph lacks it.
+    asked = sum(len(details["answers"]) for details in answers)
+    dropped = sum("left_out" in details for details in answers)
+    assert (asked, dropped) == ((4 * cells, 0) if questions == 4 else (2 * cells, 1))
+    if cells == 4:
+        assert {record["cell"] for details in answers for record in details["answers"]} == {0, 1, 2, 3}
+
+
+def recorded(output):
+    import sqlite3
+
+    with sqlite3.connect(next(output.glob("*.sqlite*"))) as database:
+        return [json.loads(row[0]) for row in database.execute("select details from scores")]
+
+
+def test_a_single_image_is_no_grid(data, tmp_path, capsys):
+    suite = write_suite(tmp_path / "suites", "{name: dpg, protocol: dpg/sana-grid@1}", 65)
+    assert execute(["run", suite, "--tier", "full", "--output", str(tmp_path / "results")]) != 0
+
+
+@pytest.mark.parametrize(
+    ("protocol", "parameters", "error", "message"),
+    [
+        ("dpg/vlm-tiny-llava@1", {}, SuiteError, "needs the parameter judge"),
+        (
+            "dpg/vlm-other@1",
+            {"judge": "./judges/tiny-llava"},
+            SuiteError,
+            r"no protocol 'dpg/vlm-other@1'.*dpg/vlm-tiny-llava@1",
+        ),
+        (
+            "dpg/strict@1",
+            {"judge": "./judges/tiny-llava"},
+            SuiteError,
+            r"no protocol 'dpg/strict@1'.*dpg/vlm-tiny-llava@1",
+        ),
+        (None, {"judge": "./judges/tiny-llava", "precision": "fp8"}, SuiteError, "precision is 'fp8'"),
+        (None, {"judge": "./judges/tiny-llava", "beams": 3}, SuiteError, "no parameter 'beams'"),
+        (None, {"judge": "./judges/none"}, AssetError, r"'\./judges/none' is neither a folder"),
+        (None, {"judge": "owner/judge-1b"}, AssetError, "hf download owner/judge-1b"),
+        (None, {"judge": "///"}, SuiteError, "names no model"),
+        ("dpg/sana-grid@1", {"cells": 2}, SuiteError, "no parameter 'cells'"),
+    ],
+)
+def test_bad_choices_are_one_line(data, tmp_path, protocol, parameters, error, message):
+    assets = MetricAssets(tmp_path, tmp_path)
+    with pytest.raises(error, match=message) as caught:
+        metrics.build(MetricSpec(name="dpg", protocol=protocol, parameters=parameters), "full", assets)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_judge_alone_gives_its_own_protocol(data, tmp_path):
+    choice = MetricSpec(
+        name="dpg", protocol=None, parameters={"judge": "./judges/tiny-llava", "precision": "bf16"}
+    )
+    metric = metrics.build(choice, "full", MetricAssets(tmp_path, tmp_path))
+    assert metric.protocol == "dpg/vlm-tiny-llava@1"
+    assert metric.identity()["judge"]["precision"] == "bf16"
+    assert metric.identity()["rules"] == "strict"
+
+
+def write_four(folder, size=64):
+    """A suite of one variant with four single images of each prompt, scored by the strict rules."""
+    (folder / "variants/images").mkdir(parents=True)
+    rng = np.random.default_rng(5)
+    lines = []
+    for place, text in enumerate(("A red ring", "A blue star")):
+        for index in range(4):
+            name = f"{place}-{index}.png"
+            picture = Image.fromarray(render(sample_scene(rng))).crop((0, 0, 64, size))
+            picture.save(folder / "variants/images" / name)
+            lines.append(json.dumps({"prompt": text, "index": index, "file": name}))
+    (folder / "variants/images/manifest.jsonl").write_text("\n".join(lines))
+    (folder / "variants/mine.yaml").write_text(
+        "schema_version: 1\nname: mine\ntier: full\ngenerator: images\n"
+        f"model: {{weights: ./images, height: {size}, width: 64}}\n"
+    )
+    (folder / "s.yaml").write_text(
+        "schema_version: 1\nname: s\nbenchmarks:\n"
+        "  - {name: dpg_bench, images_per_prompt: 4, metrics: [{name: dpg, protocol: dpg/strict@1}]}\n"
+        "variants: {full: [mine]}\n"
+    )
+    return str(folder / "s.yaml")
+
+
+def run_four(tmp_path, size=64):
+    output = tmp_path / "results"
+    suite = write_four(tmp_path / "four", size)
+    assert execute(["run", suite, "--tier", "full", "--output", str(output)]) == 0
+    (run,) = (output / "runs").iterdir()
+    return output, run.name
+
+
+def test_grids_of_a_run_are_scored_as_sanas_are(data, tmp_path, capsys):
+    output, run = run_four(tmp_path)
+    export = ["export", run, "-o", str(output), "--dpg-grids"]
+    suite = write_suite(tmp_path / "suites", "{name: dpg, protocol: dpg/sana-grid@1}", GRID)
+    grids = tmp_path / "suites/variants/images"
+    for path in grids.iterdir():
+        path.unlink()
+    grids.rmdir()
+    assert execute([*export, str(tmp_path / "grids")]) == 0
+    (tmp_path / "grids/mine").rename(grids)
+    pictures = [
+        np.asarray(Image.open(tmp_path / f"four/variants/images/1-{index}.png")) for index in range(4)
+    ]
+    assert (grids / "8.jpg").read_bytes() == sana_grid_jpeg(pictures)
+    assert execute(["run", suite, "--tier", "full", "--output", str(tmp_path / "of_grids")]) == 0
+    answers = recorded(tmp_path / "of_grids")
+    assert {record["cell"] for details in answers for record in details["answers"]} == {0, 1, 2, 3}
+
+
+def test_grids_of_prompts_with_one_text_find_their_way_back(data, tmp_path):
+    table = data / "dpg_bench/dpg_bench.csv"
+    table.write_text(TABLE.replace("A blue star", "A red ring"))
+    folder = tmp_path / "suites"
+    suite = write_four(folder)
+    manifest = folder / "variants/images/manifest.jsonl"
+    entries = [json.loads(line) for line in manifest.read_text().splitlines()]
+    entries = [entry | {"id": "78"[i // 4], "prompt": "A red ring"} for i, entry in enumerate(entries)]
+    manifest.write_text("\n".join(map(json.dumps, entries)))
+    assert execute(["run", suite, "--tier", "full", "--output", str(tmp_path / "first")]) == 0
+    (run,) = (tmp_path / "first/runs").iterdir()
+    assert execute(["export", str(run), "--dpg-grids", str(tmp_path / "grids")]) == 0
+    grids = write_suite(tmp_path / "of_grids", "{name: dpg, protocol: dpg/sana-grid@1}", GRID)
+    shutil.rmtree(tmp_path / "of_grids/variants/images")
+    (tmp_path / "grids/mine").rename(tmp_path / "of_grids/variants/images")
+    assert execute(["run", grids, "--tier", "full", "--output", str(tmp_path / "second")]) == 0
+    (run,) = (tmp_path / "second/runs").iterdir()
+    for item in "78":
+        (stored,) = run.glob(f"images/*/dpg_bench/{item}/00000.png")
+        grid = tmp_path / f"of_grids/variants/images/{item}.jpg"
+        assert np.array_equal(load_image(stored), load_image(grid))
+    assert not np.array_equal(load_image(stored), load_image(grid.with_name("7.jpg")))
+
+
+def test_an_item_id_that_leads_out_of_the_run_is_refused(data, tmp_path, capsys):
+    table = data / "dpg_bench/dpg_bench.csv"
+    table.write_text(TABLE.replace("\n8,", "\n../../../../../esc,"))
+    suite = write_suite(tmp_path / "suites", "dpg", 64)
+    assert execute(["run", suite, "--tier", "full", "--output", str(tmp_path / "results")]) == 2
+    error = capsys.readouterr().err
+    assert "benchmark 'dpg_bench': the prompt id '../../../../../esc' cannot be the name of a folder" in error
+    assert not list(tmp_path.rglob("esc"))
+
+
+def test_grids_that_cannot_be_made_are_one_line(data, tmp_path, capsys):
+    output, run = run_four(tmp_path)
+    export = ["export", run, "-o", str(output), "--dpg-grids"]
+    assert execute([*export[:1], *export[2:], str(tmp_path / "a")]) == 2
+    assert "needs the name of one run" in capsys.readouterr().err
+    next(output.rglob("*3.png")).unlink()
+    assert execute([*export, str(tmp_path / "b")]) == 3
+    assert "is gone; run the suite again" in capsys.readouterr().err
+    # A failure leaves nothing behind.
+    assert list((tmp_path / "b").iterdir()) == []
+    (tmp_path / "b/mine").mkdir()
+    assert execute([*export, str(tmp_path / "b")]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_grids_take_square_images_and_four_of_them(data, tmp_path, capsys):
+    output, run = run_four(tmp_path, size=60)
+    assert execute(["export", run, "-o", str(output), "--dpg-grids", str(tmp_path / "a")]) == 2
+    assert "four square images" in capsys.readouterr().err
+    single = write_suite(tmp_path / "suites", "dpg", 64)
+    assert execute(["run", single, "--tier", "full", "--output", str(tmp_path / "one")]) == 0
+    (run,) = (tmp_path / "one/runs").iterdir()
+    assert execute(["export", run.name, "-o", str(tmp_path / "one"), "--dpg-grids", str(tmp_path / "b")]) == 2
+    assert "a grid takes 4 images a prompt" in capsys.readouterr().err

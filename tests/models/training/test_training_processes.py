@@ -1,0 +1,244 @@
+"""Whole trainings on images: killed and resumed, by two processes, from a checkpoint, with a frozen encoder."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sana_models import load_pipeline
+from sana_models.checkpoints import load_transformer, save_autoencoder
+from sana_models.config import DCAEConfig
+from sana_models.dc_ae import DCAE
+from sana_models.training.run import run_training
+from tests.conftest import write_tiny_pipeline
+from tests.models.training.datasets import write_folder, write_shards
+from tests.models.training.worker import WORDS, no_source
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An autoencoder with random weights and 12 images in each format."""
+    root = tmp_path_factory.mktemp("inputs")
+    blocks, scales = ("ResBlock", "ResBlock"), ((), ())
+    config = DCAEConfig(
+        latent_channels=4,
+        encoder_block_types=blocks,
+        decoder_block_types=blocks,
+        encoder_block_out_channels=(8, 16),
+        decoder_block_out_channels=(8, 16),
+        encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=(1, 1),
+        encoder_qkv_multiscales=scales,
+        decoder_qkv_multiscales=scales,
+    )
+    torch.manual_seed(0)
+    save_autoencoder(DCAE(config), root / "vae")
+    write_folder(root / "folder", 12)
+    write_shards(root / "shards", (12,))
+    return root
+
+
+def config(inputs: Path, **training) -> dict:
+    return {
+        "kind": "sana",
+        "name": "tiny",
+        "autoencoder": str(inputs / "vae"),
+        "data": {
+            "source": "images",
+            "paths": [str(inputs / "folder"), str(inputs / "shards")],
+            "caption_suffixes": ["_vlm"],
+            "stages": [{"until": 3, "image_size": 8}, {"image_size": 16}],
+            "max_length": 8,
+        },
+        "text_encoder": {
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+            "intermediate_size": 32,
+        },
+        "model": {
+            "num_layers": 2,
+            "num_attention_heads": 1,
+            "num_cross_attention_heads": 2,
+            "cross_attention_head_dim": 16,
+            "caption_channels": 16,
+            "in_channels": 4,
+            "out_channels": 4,
+            "sample_size": 8,
+            "qk_norm": "rms_norm_across_heads",
+        },
+        "flow": {"shift": 3.0, "caption_norm_start": 1.0, "caption_dropout": 0.3},
+        "training": {
+            "steps": 8,
+            "batch_size": 4,
+            "learning_rate": 2e-3,
+            "warmup_steps": 2,
+            "precision": "fp32",
+            "checkpoint_every": 2,
+            "ema_decay": 0.9,
+            **training,
+        },
+    }
+
+
+def train_here(settings: dict, out: Path):
+    return run_training(settings, out, source=no_source, vocabulary=WORDS)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    files = ("transformer/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors")
+    return {
+        f"{name} {key}": value for name in files for key, value in load_file(out / "pipeline" / name).items()
+    }
+
+
+def assert_equal(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+
+
+def run_worker(
+    command: list[str], settings: dict, folder: Path, *arguments: str
+) -> subprocess.CompletedProcess:
+    path = folder / "config.json"
+    path.write_text(json.dumps(settings))
+    return subprocess.run(
+        [*command, str(WORKER), str(path), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+
+
+def test_killed_and_resumed_it_has_the_weights_of_a_run_that_was_not(inputs: Path, tmp_path: Path):
+    settings = config(inputs, optimizer="came_8bit")
+    train_here(settings, tmp_path / "whole")
+    killed = run_worker([sys.executable], settings, tmp_path, str(tmp_path / "parts"), "5")
+    assert killed.returncode == -9, killed.stderr
+    # Step 4 ended with a checkpoint; the kill came in step 5, in the second resolution stage.
+    assert torch.load(tmp_path / "parts" / "state.pt", weights_only=True)["step"] == 4
+    assert not (tmp_path / "parts" / "pipeline").exists()
+    train_here(settings, tmp_path / "parts")
+    assert_equal(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+
+
+def test_two_processes_train_as_one_does(inputs: Path, tmp_path: Path):
+    # A large eps keeps AdamW from turning rounding noise in tiny gradients into full steps.
+    settings = config(inputs, eps=1e-3)
+    train_here(settings, tmp_path / "one")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = run_worker(launch, settings, tmp_path, str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected, found = weights(tmp_path / "one"), weights(tmp_path / "two")
+    start = weights_before(settings, tmp_path)
+    for key, value in expected.items():
+        # Gradients are sums in another order; weights of order 1 move by 2e-2 over 8 steps.
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=2e-6)
+    assert max(float((expected[key] - start[key]).abs().max()) for key in expected) > 1e-3
+
+
+def weights_before(settings: dict, folder: Path) -> dict[str, torch.Tensor]:
+    """One step at a vanishing rate: what training starts from."""
+    still = json.loads(json.dumps(settings))
+    still["training"] |= {"steps": 1, "learning_rate": 1e-12}
+    still["data"]["stages"] = [{"image_size": 8}]
+    train_here(still, folder / "start")
+    return weights(folder / "start")
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch):
+    from sana_models.training import distributed
+
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    with pytest.raises(ValueError, match="batch size 4 cannot be shared by 3"):
+        distributed.local_rows(4)
+
+
+def test_gradient_checkpointing_changes_no_weight(inputs: Path, tmp_path: Path):
+    train_here(config(inputs), tmp_path / "plain")
+    train_here(config(inputs) | {"gradient_checkpointing": True}, tmp_path / "checkpointed")
+    # The same operations on the same numbers, some of them twice.
+    assert_equal(weights(tmp_path / "checkpointed"), weights(tmp_path / "plain"))
+
+
+def test_bf16_autocast_trains_nearly_alike_and_keeps_fp32_weights(inputs: Path, tmp_path: Path):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        losses[precision] = train_here(config(inputs, precision=precision), tmp_path / precision).final_loss
+    # bf16 keeps 8 bits; errors of single products average out in the loss.
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+    assert losses["bf16"] != losses["fp32"]
+    assert all(value.dtype == torch.float32 for value in weights(tmp_path / "bf16").values())
+
+
+def test_a_pipeline_is_trained_further_with_its_text_encoder_frozen_and_cached(inputs: Path, tmp_path: Path):
+    start = write_tiny_pipeline(tmp_path / "start")
+    settings = config(inputs) | {"start": str(start), "train_text_encoder": False}
+    for section in ("model", "text_encoder", "autoencoder"):
+        del settings[section]
+    settings["data"] |= {"stages": [{"image_size": 64}], "buckets": False, "cache": str(tmp_path / "cache")}
+    train_here(settings, tmp_path / "cached")
+    files = list((tmp_path / "cache").rglob("*.*"))
+    assert {path.suffix for path in files} == {".npy", ".safetensors"}
+    before = load_file(start / "text_encoder" / "model.safetensors")
+    assert_equal(load_file(tmp_path / "cached" / "pipeline" / "text_encoder" / "model.safetensors"), before)
+    moved = (
+        load_transformer(tmp_path / "cached" / "pipeline").proj_out.weight
+        - load_transformer(start).proj_out.weight
+    )
+    assert float(moved.abs().max()) > 1e-4
+    assert load_pipeline(tmp_path / "cached" / "pipeline")(["a red circle"], seeds=[0], steps=1).shape == (
+        1,
+        64,
+        64,
+        3,
+    )
+    # Everything from the cache, and then nothing from a cache.
+    for name, cache in (("again", str(tmp_path / "cache")), ("without", None)):
+        settings["data"]["cache"] = cache
+        train_here(settings, tmp_path / name)
+        assert_equal(weights(tmp_path / name), weights(tmp_path / "cached"))
+
+
+def test_bad_records_are_told(inputs: Path, tmp_path: Path):
+    folder = write_folder(tmp_path / "dots", 20)
+    (folder / "0007.png").write_bytes(b"damaged")
+    settings = config(inputs)
+    settings["data"] |= {"paths": [str(folder)], "max_bad_share": 0.05}
+    assert train_here(settings, tmp_path / "out").bad_records == 1
+    assert "0007" in (tmp_path / "out" / "bad_records.csv").read_text()
+    settings["data"]["max_bad_share"] = 0.01
+    with pytest.raises(ValueError, match="1 of 20 training records are bad"):
+        train_here(settings, tmp_path / "strict")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"start": "x"}, "cannot be given with 'start'"),
+        ({"data": {"source": "images"}}, "data.paths is missing"),
+        ({"data": {"source": "images", "paths": ["x"]}}, "image_size or data.stages"),
+        ({"data": {"source": "images", "paths": ["x"], "image_size": 8, "captions": 1}}, "'data.captions'"),
+        ({"data": {"source": "images", "paths": ["x"], "stages": [{"size": 8}]}}, "'data.stages.size'"),
+        ({"data": {"source": "test", "cached_sample": 3}}, "'data.cached_sample'"),
+        (
+            {"training": {"steps": 1, "batch_size": 1, "learning_rate": 1, "optimizer": "lion"}},
+            "optimizer is 'lion'",
+        ),
+        ({"training": {"steps": 1, "batch_size": 1, "learning_rate": 1, "betas": 0.9}}, "betas is 0.9"),
+    ],
+)
+def test_bad_settings_are_one_clear_line(inputs: Path, tmp_path: Path, changes, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        train_here(config(inputs) | changes, tmp_path)
+    assert "\n" not in str(caught.value)

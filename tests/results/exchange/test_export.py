@@ -1,0 +1,192 @@
+"""Exports say the same in every format, and appear whole or not at all."""
+
+import errno
+import json
+import os
+import sqlite3
+from pathlib import Path
+
+import pandas
+import pyarrow.parquet
+import pytest
+
+from sana_bench.cli.main import execute
+from sana_bench.core import atomic
+from sana_bench.core.errors import UsageError
+from sana_bench.results.exchange.export import FORMATS, read_export, read_frames, write_export
+from sana_bench.results.exchange.tables import EXPORT_VERSION, TABLES, schema_markdown
+from tests import ROOT
+
+AWKWARD = 'comma, "quote",\nline\r\nbreak, tab\t, ü, empty next'
+
+
+def export(results: Path, to: Path, format_: str, *arguments: str) -> int:
+    return execute(
+        ["export", *(arguments or ["--all"]), "--format", format_, "--to", str(to), "-o", str(results)]
+    )
+
+
+def one_line(capsys) -> str:
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def awkward_tables() -> dict[str, list[dict[str, object]]]:
+    """Two rows in every table: one with values that formats like to lose, one as empty as it may be."""
+    full = {
+        "text": AWKWARD,
+        "integer": 2**53 + 1,
+        "real": 0.1 + 0.2,
+        "boolean": True,
+        "json": {"a": [1, None, AWKWARD]},
+    }
+    bare = {"text": "", "integer": 0, "real": float("inf"), "boolean": False, "json": {}}
+    tables = {}
+    for table in TABLES.values():
+        row = {column.name: full[column.type] for column in table.columns}
+        empty = {c.name: None if c.nullable else bare[c.type] for c in table.columns}
+        tables[table.name] = [row, empty]
+    return tables
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_every_format_gives_back_what_went_in(tmp_path, format_) -> None:
+    tables = awkward_tables()
+    write_export(tables, tmp_path / "out", format_, created="now")
+    assert read_export(tmp_path / "out") == (tables, "now")
+
+
+def test_the_formats_agree_on_a_run(results, tmp_path) -> None:
+    read = []
+    for format_ in FORMATS:
+        assert export(results, tmp_path / format_, format_) == 0
+        read.append(read_frames(tmp_path / format_))
+    for name in TABLES:
+        assert len(read[0][name]) or name == "events", name
+        for other in read[1:]:
+            pandas.testing.assert_frame_equal(read[0][name], other[name], check_exact=True)
+
+
+def test_csv_is_read_by_pandas_as_documented(results, tmp_path) -> None:
+    export(results, tmp_path / "csv", "csv")
+    expected = read_frames(tmp_path / "csv")
+    types = {"text": "string", "json": "string", "integer": "Int64", "real": "Float64", "boolean": "boolean"}
+    for table in TABLES.values():
+        frame = pandas.read_csv(
+            tmp_path / "csv" / f"{table.name}.csv",
+            dtype={column.name: types[column.type] for column in table.columns},
+            keep_default_na=False,
+            na_values={column.name: [""] for column in table.columns if column.nullable},
+        )
+        pandas.testing.assert_frame_equal(frame, expected[table.name], check_exact=True)
+
+
+def test_the_tables_hold_what_the_store_holds(results, tmp_path) -> None:
+    export(results, tmp_path / "out", "parquet")
+    frames = read_frames(tmp_path / "out")
+    with sqlite3.connect(results / "store.sqlite") as connection:
+        for table in ("runs", "summaries", "images", "scores", "sessions"):
+            count = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            assert len(frames[table]) == count, table
+        values = sorted(row[0] for row in connection.execute("SELECT value FROM scores"))
+        seconds = sorted(row[0] for row in connection.execute("SELECT seconds FROM images"))
+        documents = dict(connection.execute("SELECT run_id, provenance FROM runs"))
+    assert sorted(frames["scores"]["value"]) == values
+    assert sorted(frames["timings"]["seconds"]) == seconds
+    tables, _ = read_export(tmp_path / "out")
+    assert {row["run_id"]: row["document"] for row in tables["provenance"]} == {
+        run: json.loads(text) for run, text in documents.items()
+    }
+
+
+def test_parquet_carries_the_schema(results, tmp_path) -> None:
+    export(results, tmp_path / "out", "parquet")
+    schema = pyarrow.parquet.read_schema(tmp_path / "out" / "timings.parquet")
+    assert schema.metadata[b"sana_bench.export_version"] == str(EXPORT_VERSION).encode()
+    assert schema.field("seconds").metadata[b"unit"] == b"s"
+    assert str(schema.field("seconds").type) == "double"
+    assert not schema.field("seconds").nullable
+
+
+def test_one_run_can_be_exported(results, tmp_path, capsys) -> None:
+    run = sorted(path.name for path in (results / "runs").iterdir())[0]
+    assert export(results, tmp_path / "out", "json", run) == 0
+    assert [row["run_id"] for row in json.loads((tmp_path / "out" / "runs.json").read_text())] == [run]
+    capsys.readouterr()
+    assert export(results, tmp_path / "other", "json", run[:-1]) == 2
+    assert f"did you mean '{run}'?" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--all", "--format", "xml", "--to", "x"], "--format xml: unknown"),
+        (["--all", "--format", "csv"], "export needs --to FOLDER"),
+        (["--format", "csv", "--to", "x"], "export needs the names of runs, or --all"),
+        (["--all", "--to", "x", "-o", "nowhere"], "there is no result store"),
+    ],
+)
+def test_wrong_use_is_one_line(tmp_path, monkeypatch, capsys, arguments, message) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert execute(["export", *arguments]) == 2
+    assert message in one_line(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_export_is_replaced_and_nothing_else(results, tmp_path, capsys) -> None:
+    to = tmp_path / "out"
+    assert export(results, to, "parquet") == 0
+    assert export(results, to, "csv") == 0
+    assert {path.suffix for path in to.iterdir()} == {".csv", ".json"}
+    (to / "mine.txt").write_text("mine")
+    capsys.readouterr()
+    assert export(results, to, "csv") == 2
+    assert "holds mine.txt" in one_line(capsys)
+    assert (to / "mine.txt").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_the_earlier_export(results, tmp_path, monkeypatch, capsys) -> None:
+    to = tmp_path / "out"
+    assert export(results, to, "json") == 0
+    before = {path.name: path.read_bytes() for path in to.iterdir()}
+    original, count = os.fsync, [0]
+
+    def fsync(descriptor: int) -> None:
+        count[0] += 1
+        if count[0] > 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(descriptor)
+
+    monkeypatch.setattr(atomic.os, "fsync", fsync)
+    capsys.readouterr()
+    assert export(results, to, "json") == 1
+    assert "No space left on device" in one_line(capsys)
+    monkeypatch.undo()
+    assert {path.name: path.read_bytes() for path in to.iterdir()} == before
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "results"}
+    assert export(results, to, "json") == 0
+
+
+def test_a_damaged_export_is_refused(tmp_path) -> None:
+    write_export(awkward_tables(), tmp_path / "out", "csv", created="now")
+    path = tmp_path / "out" / "scores.csv"
+    path.write_bytes(path.read_bytes().replace(b"0.30000000000000004", b"0.9"))
+    with pytest.raises(UsageError, match=r"scores\.csv is not the file that was exported"):
+        read_export(tmp_path / "out")
+    path.unlink()
+    with pytest.raises(UsageError, match=r"scores\.csv is missing"):
+        read_export(tmp_path / "out")
+
+
+def test_a_newer_export_is_refused(tmp_path) -> None:
+    write_export(awkward_tables(), tmp_path / "out", "json", created="now")
+    manifest = tmp_path / "out" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "export_version": EXPORT_VERSION + 1}))
+    with pytest.raises(UsageError, match="is newer than this sana-bench"):
+        read_export(tmp_path / "out")
+
+
+def test_the_documented_schema_is_the_one_written() -> None:
+    assert schema_markdown().strip() in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")

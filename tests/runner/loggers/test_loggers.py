@@ -1,0 +1,217 @@
+"""The built-in loggers against the real packages, without a network; resuming a run logs nothing twice."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sana_bench.cli.main import execute
+from sana_bench.results.store import Store
+from sana_bench.runner.run import RunOptions, run_suite
+from tests import ROOT
+from tests.runner import fakes
+
+SERVICES = ("mlflow", "tensorboard", "wandb")
+
+
+class Run:
+    """A suite of two variants that is run in three commands: a part, the rest, and again with nothing to do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.suite = fakes.write_suite(folder)
+        self.output = folder / "results"
+
+    def go(self, name: str) -> None:
+        for limit, code in ((5, 3), (None, 0), (None, 0)):
+            options = RunOptions(self.suite, self.output, tier="micro", limit=limit, loggers=(name,))
+            assert run_suite(options) == code
+
+    @property
+    def directory(self) -> Path:
+        (found,) = (self.output / "runs").iterdir()
+        return found
+
+    def summaries(self, variant: str):
+        store = Store.open_existing(self.output)
+        assert store is not None
+        with store:
+            return [row for row in store.summaries(self.directory.name) if row.variant == variant]
+
+    def metrics(self, variant: str) -> dict[str, float]:
+        """What has to be logged of a variant, from the store."""
+        expected = {}
+        for row in self.summaries(variant):
+            name = f"{row.benchmark}/{row.metric}/{row.key}"
+            expected |= {name: row.value, f"{name}_low": row.low, f"{name}_high": row.high}
+            expected[f"{name}_n_samples"] = row.n_samples
+        return expected
+
+    def parameters(self, variant: str) -> dict[str, str]:
+        from sana_bench.results.reader import load_run
+
+        loaded = load_run(self.output, self.directory.name)
+        return {
+            "fingerprint": loaded.variants[variant].fingerprint,
+            "run_fingerprint": loaded.fingerprint,
+            "tier": "micro",
+            "protocol/shapes/redness": "redness/test@1",
+            "sampler.steps": variant.removeprefix("fake-"),
+        }
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    with fakes.installed():
+        yield Run(tmp_path)
+
+
+def test_mlflow_keeps_one_run_per_variant(run, monkeypatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{run.folder}/mlflow.db")
+    monkeypatch.chdir(run.folder)  # the artifacts of a local store lie in the working directory
+    run.go("mlflow")
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("shapes")
+    found = client.search_runs([experiment.experiment_id])
+    assert sorted(one.data.tags["sana_bench.variant"] for one in found) == ["fake-2", "fake-4"]
+    for one in found:
+        variant = one.data.tags["sana_bench.variant"]
+        assert one.info.status == "FINISHED"
+        assert one.data.tags["sana_bench.state"] == "done"
+        assert run.parameters(variant).items() <= one.data.params.items()
+        assert one.data.metrics == run.metrics(variant)
+        # The first command logged five images, the second all 24, the third nothing.
+        history = client.get_metric_history(one.info.run_id, "shapes/redness/overall_n_samples")
+        assert [(entry.step, entry.value) for entry in history] == [(5, 5), (24, 24)]
+        assert len(client.get_metric_history(one.info.run_id, "shapes/redness/overall")) == 2
+        names = {entry.path for entry in client.list_artifacts(one.info.run_id, "report")}
+        assert {"report/report.html", "report/report.md"} <= names
+
+
+def test_wandb_keeps_one_offline_run_per_variant(run) -> None:
+    pytest.importorskip("wandb")
+    run.go("wandb")
+    folders = sorted((run.directory / "wandb").glob("offline-run-*"))
+    assert len(folders) == 2
+    seen = {}
+    for folder in folders:
+        found = read_offline_run(folder)
+        variant = found["config"]["name"]
+        assert run.parameters(variant).items() <= found["config"].items()
+        assert found["history"] == [pytest.approx(run.metrics(variant), rel=1e-15)]  # decimal text and back
+        assert {"report/report.html", "report/report.md"} <= found["files"]
+        seen[variant] = found["id"]
+    assert set(seen) == {"fake-2", "fake-4"}
+    assert len(set(seen.values())) == 2
+
+
+def transaction_log(path: Path) -> Iterator[bytes]:
+    """Yield the records of an offline run: after 7 bytes, LevelDB's log format in blocks of 32 KiB."""
+    content, place, record = path.read_bytes(), 7, b""
+    while place + 7 <= len(content):
+        room = 32768 - place % 32768
+        if room < 7:
+            place += room
+            continue
+        length, kind = struct.unpack("<HB", content[place + 4 : place + 7])
+        record += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield record
+            record = b""
+
+
+def read_offline_run(folder: Path) -> dict:
+    """Read what `wandb sync` would send."""
+    from wandb.proto import wandb_internal_pb2
+
+    (log,) = folder.glob("run-*.wandb")
+    found: dict = {"config": {}, "history": [], "files": set(), "id": ""}
+    for data in transaction_log(log):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            found["id"] = record.run.run_id
+            found["config"] |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+        elif kind == "history":
+            row = {
+                item.key or "/".join(item.nested_key): json.loads(item.value_json)
+                for item in record.history.item
+            }
+            found["history"].append({key: value for key, value in row.items() if not key.startswith("_")})
+        elif kind == "files":
+            found["files"] |= {entry.path for entry in record.files.files}
+    return found
+
+
+def test_tensorboard_keeps_one_folder_per_variant(run) -> None:
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run.go("tensorboard")
+    folders = sorted((run.directory / "tensorboard").iterdir())
+    assert [folder.name for folder in folders] == ["fake-2", "fake-4"]
+    for folder in folders:
+        events = accumulators.EventAccumulator(str(folder)).Reload()
+        expected = run.metrics(folder.name)
+        assert set(events.Tags()["scalars"]) == set(expected)
+        for name, value in expected.items():
+            (entry,) = events.Scalars(name)
+            assert entry.value == pytest.approx(value, rel=2**-23)  # TensorBoard stores float32
+        content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+        for name, text in run.parameters(folder.name).items():
+            assert name.encode() in content
+            assert text.encode() in content
+        texts = events.PluginTagToContent("text")
+        assert any(name.startswith("report/report.md") for name in texts)
+
+
+def test_no_service_is_imported_unless_asked_for(tmp_path) -> None:
+    script = (
+        "import sys\nsys.path.insert(0, sys.argv[1])\nfrom pathlib import Path\nimport fakes\n"
+        "from sana_bench.cli.main import execute\nworld = fakes.installed()\nworld.__enter__()\n"
+        "suite = fakes.write_suite(Path(sys.argv[2]))\n"
+        "output = str(Path(sys.argv[2]) / 'results')\n"
+        "def loaded():\n    return sorted({'mlflow', 'wandb', 'tensorboard'} & sys.modules.keys())\n"
+        "common = ['run', str(suite), '--tier', 'micro', '--output', output]\n"
+        "assert execute(['list', 'loggers']) == 0\n"
+        "assert execute(common) == 0\nprint('LOADED', loaded())\n"
+        "assert execute([*common, '--logger', 'tensorboard']) == 0\nprint('LOADED', loaded())\n"
+    )
+    command = [sys.executable, "-c", script, str(ROOT / "tests" / "runner"), str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ})
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in result.stdout.splitlines() if line.startswith("LOADED")]
+    assert lines == ["LOADED []", "LOADED ['tensorboard']"]
+    assert {"mlflow", "tensorboard", "wandb"} <= set(result.stdout.splitlines())
+
+
+@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("folder_in_the_way", [False, True])
+def test_a_missing_package_is_one_line_with_the_extra(
+    run, name, folder_in_the_way, monkeypatch, capsys
+) -> None:
+    import importlib.machinery
+
+    class Hidden:
+        @staticmethod
+        def find_spec(wanted, path=None, target=None):
+            if wanted != name:
+                return None
+            if folder_in_the_way:
+                return importlib.machinery.ModuleSpec(wanted, None, is_package=True)
+            raise ModuleNotFoundError(f"No module named {wanted!r}", name=wanted)
+
+    for module in [key for key in sys.modules if key.partition(".")[0] == name]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [Hidden, *sys.meta_path])
+    arguments = ["run", str(run.suite), "--tier", "micro", "-o", str(run.output), "--logger", name]
+    assert execute(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"--logger {name}: the package {name} is not installed: pip install 'sana-bench[{name}]'" in line
+    assert not run.output.exists()
