@@ -25,10 +25,9 @@ class MlflowLogger(TrackingLogger):
         for name, text in log.parameters.items():
             if name not in run.data.params:
                 client.log_param(run_id, name, text)
-        for name, value in log.metrics.items():
-            if run.data.metrics.get(name) != value:
-                images = log.metrics[f"{_stem(name)}_n_samples"]
-                client.log_metric(run_id, name, value, step=int(images))
+        for name, logged in log.metrics.items():
+            if run.data.metrics.get(name) != logged.value:
+                client.log_metric(run_id, name, logged.value, step=logged.images)
         client.set_tag(run_id, "sana_bench.state", log.state)
         report = self.directory / "report"
         for path in log.files:
@@ -42,11 +41,5 @@ def _find(client: MlflowClient, log: VariantLog) -> Run:
     found = client.search_runs([experiment_id], f"tags.`{_KEY}` = '{log.key}'", max_results=1)
     if found:
         return found[0]
-    tags = {_KEY: log.key, "sana_bench.runner.run": log.run_id, "sana_bench.variant": log.variant}
+    tags = {_KEY: log.key, "sana_bench.run": log.run_id, "sana_bench.variant": log.variant}
     return client.create_run(experiment_id, tags=tags, run_name=f"{log.run_id}:{log.variant}")
-
-
-def _stem(name: str) -> str:
-    for end in ("_n_samples", "_low", "_high"):
-        name = name.removesuffix(end)
-    return name

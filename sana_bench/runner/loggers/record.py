@@ -9,18 +9,28 @@ from typing import Any
 
 from sana_bench.core.fingerprint import sha256_bytes
 
-__all__ = ["TrackingLogger", "VariantLog"]
+__all__ = ["LoggedValue", "TrackingLogger", "VariantLog"]
 
 # What the names of parameters and metrics may have in all of the services.
 _OTHER = re.compile(r"[^A-Za-z0-9_./ -]")
+# What a part of a metric's name may have: the slash parts it, and the point comes before a bound.
+_OTHER_IN_PART = re.compile(r"[^A-Za-z0-9_ -]")
+
+
+@dataclass(frozen=True)
+class LoggedValue:
+    """One number and how many images it is about."""
+
+    value: float
+    images: int
 
 
 @dataclass(frozen=True)
 class VariantLog:
     """One variant of a run.
 
-    `metrics` has `benchmark/metric/key` with `_low` and `_high` beside it where there is an interval. `key` is the
-    same each time the run is resumed.
+    `metrics` has `benchmark/metric/key`, and `.low` and `.high` beside it where there is an interval, and `.n_samples`. `key`
+    is the same each time the run is resumed.
     """
 
     run_id: str
@@ -29,7 +39,7 @@ class VariantLog:
     key: str
     state: str
     parameters: dict[str, str]
-    metrics: dict[str, float]
+    metrics: dict[str, LoggedValue]
     files: list[Path]
 
 
@@ -77,18 +87,22 @@ class TrackingLogger(ABC):
             variant=name,
             key=sha256_bytes(f"{run['run_id']}\n{name}".encode())[:16],
             state=result["state"],
-            parameters={_name(key): str(value) for key, value in parameters.items() if value is not None},
+            parameters={_safe(key): str(value) for key, value in parameters.items() if value is not None},
             metrics=_metrics(own),
             files=sorted(path for path in report.rglob("*") if path.is_file()),
         )
 
 
-def _metrics(summaries: list[dict[str, Any]]) -> dict[str, float]:
-    found: dict[str, float] = {}
+def _metrics(summaries: list[dict[str, Any]]) -> dict[str, LoggedValue]:
+    found: dict[str, LoggedValue] = {}
     for row in summaries:
-        name = _name(f"{row['benchmark']}/{row['metric']}/{row['key']}")
-        values = {"": row["value"], "_low": row["low"], "_high": row["high"], "_n_samples": row["n_samples"]}
-        found |= {f"{name}{end}": float(value) for end, value in values.items() if value is not None}
+        name = "/".join(_safe(str(row[part]), _OTHER_IN_PART) for part in ("benchmark", "metric", "key"))
+        values = {"": row["value"], ".low": row["low"], ".high": row["high"], ".n_samples": row["n_samples"]}
+        found |= {
+            f"{name}{end}": LoggedValue(float(value), int(row["n_samples"]))
+            for end, value in values.items()
+            if value is not None
+        }
     return found
 
 
@@ -99,5 +113,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _name(text: str) -> str:
-    return _OTHER.sub("_", text)
+def _safe(text: str, other: re.Pattern[str] = _OTHER) -> str:
+    """A name that the services take; one that had to be changed ends in a hash of what it was, so that two stay two."""
+    safe = other.sub("_", text)
+    return safe if safe == text else f"{safe}-{sha256_bytes(text.encode())[:8]}"

@@ -18,7 +18,8 @@ class TensorboardLogger(TrackingLogger):
         shutil.rmtree(folder, ignore_errors=True)
         with SummaryWriter(str(folder)) as writer:
             # `run_name` keeps torch from putting the numbers into a folder named by the time.
-            writer.add_hparams({**log.parameters, "state": log.state}, log.metrics, run_name=".")
+            values = {name: logged.value for name, logged in log.metrics.items()}
+            writer.add_hparams({**log.parameters, "state": log.state}, values, run_name=".")
             for path in log.files:
                 if path.suffix in (".md", ".csv"):
                     name = path.relative_to(self.directory).as_posix()

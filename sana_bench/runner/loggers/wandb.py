@@ -36,6 +36,6 @@ class WandbLogger(TrackingLogger):
         )
         with run:
             if log.metrics:
-                run.log(log.metrics)
+                run.log({name: logged.value for name, logged in log.metrics.items()})
             for path in log.files:
                 run.save(str(path), base_path=str(self.directory), policy="now")

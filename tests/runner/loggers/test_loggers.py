@@ -48,8 +48,8 @@ class Run:
         expected = {}
         for row in self.summaries(variant):
             name = f"{row.benchmark}/{row.metric}/{row.key}"
-            expected |= {name: row.value, f"{name}_low": row.low, f"{name}_high": row.high}
-            expected[f"{name}_n_samples"] = row.n_samples
+            expected |= {name: row.value, f"{name}.low": row.low, f"{name}.high": row.high}
+            expected[f"{name}.n_samples"] = row.n_samples
         return expected
 
     def parameters(self, variant: str) -> dict[str, str]:
@@ -87,7 +87,7 @@ def test_mlflow_keeps_one_run_per_variant(run, monkeypatch) -> None:
         assert run.parameters(variant).items() <= one.data.params.items()
         assert one.data.metrics == run.metrics(variant)
         # The first command logged five images, the second all 24, the third nothing.
-        history = client.get_metric_history(one.info.run_id, "shapes/redness/overall_n_samples")
+        history = client.get_metric_history(one.info.run_id, "shapes/redness/overall.n_samples")
         assert [(entry.step, entry.value) for entry in history] == [(5, 5), (24, 24)]
         assert len(client.get_metric_history(one.info.run_id, "shapes/redness/overall")) == 2
         names = {entry.path for entry in client.list_artifacts(one.info.run_id, "report")}
@@ -169,6 +169,83 @@ def test_tensorboard_keeps_one_folder_per_variant(run) -> None:
             assert text.encode() in content
         texts = events.PluginTagToContent("text")
         assert any(name.startswith("report/report.md") for name in texts)
+
+
+AWKWARD = (
+    "颜色",
+    "位置",
+    "color (A)",
+    "color [A]",
+    "light",
+    "light_low",
+    "light.low",
+    "contrast_low",
+    "a/b",
+    "a_b",
+    "v 1.0",
+)
+
+
+def awkward_run(name: str, folder: Path) -> dict[str, float]:
+    """Tell a logger of one number for each awkward tag; return what it should have kept, by a part of the metric's name."""
+    from sana_bench.core.registry import LOGGERS
+    from sana_bench.runner.loggers.record import _metrics
+
+    folder.mkdir()
+    run = {
+        "run_id": "r",
+        "fingerprint": "f",
+        "name": "awkward",
+        "tier": "micro",
+        "seed": 0,
+        "variants": [{"name": "v"}],
+    }
+    logger = LOGGERS.build(name, folder)
+    logger.on_run_start(run)
+    rows = []
+    for place, key in enumerate(AWKWARD):
+        value = 10.0 * (place + 1)
+        row = {"variant": "v", "benchmark": "b", "metric": "m", "key": key, "protocol": "m@1", "value": value}
+        rows.append({**row, "low": value - 1, "high": value + 2, "n_samples": 1000 + place})
+        logger.on_summary(rows[-1])
+    logger.on_run_end({"state": "done"})
+    kept = _metrics(rows)
+    assert len(kept) == 4 * len(AWKWARD)
+    assert sorted(logged.value for logged in kept.values()) == sorted(
+        float(row[part]) for row in rows for part in ("value", "low", "high", "n_samples")
+    )
+    return {metric: logged.value for metric, logged in kept.items()}
+
+
+def read_back(name: str, folder: Path) -> dict[str, float]:
+    """Every number that a service was given of the only variant."""
+    if name == "mlflow":
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        experiment = client.get_experiment_by_name("awkward")
+        (found,) = client.search_runs([experiment.experiment_id])
+        return dict(found.data.metrics)
+    if name == "wandb":
+        (offline,) = (folder / "wandb").glob("offline-run-*")
+        (history,) = read_offline_run(offline)["history"]
+        return history
+    from tensorboard.backend.event_processing import event_accumulator
+
+    events = event_accumulator.EventAccumulator(str(folder / "tensorboard" / "v")).Reload()
+    return {tag: events.Scalars(tag)[0].value for tag in events.Tags()["scalars"]}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_number_of_an_awkward_tag_is_kept(name, tmp_path, monkeypatch) -> None:
+    """Tags in other scripts, with brackets, with slashes, and that end as a bound's name does."""
+    pytest.importorskip(name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    expected = awkward_run(name, tmp_path / "run")
+    assert read_back(name, tmp_path / "run") == pytest.approx(
+        expected, rel=2**-23
+    )  # TensorBoard stores float32
 
 
 def test_no_service_is_imported_unless_asked_for(tmp_path) -> None:
