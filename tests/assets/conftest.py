@@ -7,7 +7,14 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from sana_bench.assets.download import carry_out, planned_files
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def fetch_files(files, root, say=lambda _: None, mirror=None):
+    """Bring every file below `root`, as a fetch of a suite does."""
+    carry_out(planned_files(files, root, say, mirror), say)
 
 
 class Server(ThreadingHTTPServer):

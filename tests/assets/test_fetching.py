@@ -2,19 +2,20 @@
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sana_bench.assets import table as homes
-from sana_bench.assets.download import SUMS, fetch_files, read_sums
-from sana_bench.assets.required import FULL_TIER_FILES
-from sana_bench.assets.table import RemoteFile, files_for, judge_ids, metric_needs
+from sana_bench.assets.download import SUMS, read_sums
+from sana_bench.assets.table import RemoteFile, files_for, find_asset, judge_ids, metric_needs, read_assets
 from sana_bench.cli.main import execute
 from sana_bench.core.errors import AssetError
 from sana_bench.metrics.fid.features import CHAINS
 from sana_bench.suites.load import load_suite
 from tests import ROOT
+from tests.assets.conftest import fetch_files
 
 SUITES = ROOT / "suites"
 CONTENT = bytes(range(256)) * 4096
@@ -47,7 +48,7 @@ def test_goes_on_where_it_was_cut(server, tmp_path):
     file = remote(server)
     server.cut = 300_000
     with pytest.raises(AssetError, match="stopped after 300000 of 1048576 bytes; run the command again"):
-        fetch_files([file], tmp_path, lambda _: None)
+        fetch_files([file], tmp_path)
     assert not (tmp_path / file.path).exists()
     said = []
     fetch_files([file], tmp_path, said.append)
@@ -61,48 +62,48 @@ def test_a_file_that_changed_meanwhile_is_not_spliced(server, tmp_path):
     file = remote(server, sha256="")
     server.cut = 1000
     with pytest.raises(AssetError, match="stopped after 1000"):
-        fetch_files([file], tmp_path, lambda _: None)
+        fetch_files([file], tmp_path)
     server.version, server.files[file.path] = '"two"', b"new" + CONTENT
-    fetch_files([file], tmp_path, lambda _: None)
+    fetch_files([file], tmp_path)
     assert (tmp_path / file.path).read_bytes() == b"new" + CONTENT
 
 
 def test_a_wrong_hash_leaves_nothing(server, tmp_path):
     with pytest.raises(AssetError, match="published is 0123456789ab"):
-        fetch_files([remote(server, sha256="0123456789ab")], tmp_path, lambda _: None)
+        fetch_files([remote(server, sha256="0123456789ab")], tmp_path)
     assert not (tmp_path / "net/weights.bin").exists()
     assert leftovers(tmp_path) == []
     assert read_sums(tmp_path) == {}
 
 
 def test_the_first_digits_of_a_hash_are_enough(server, tmp_path):
-    fetch_files([remote(server, sha256=DIGEST[:8])], tmp_path, lambda _: None)
+    fetch_files([remote(server, sha256=DIGEST[:8])], tmp_path)
     assert read_sums(tmp_path)["net/weights.bin"] == DIGEST
 
 
 def test_the_first_fetch_is_held_to(server, tmp_path):
     file = remote(server, sha256="")
-    fetch_files([file], tmp_path, lambda _: None)
+    fetch_files([file], tmp_path)
     (tmp_path / file.path).write_bytes(b"other")
     with pytest.raises(AssetError, match="recorded at the first fetch"):
-        fetch_files([file], tmp_path, lambda _: None)
+        fetch_files([file], tmp_path)
     (tmp_path / file.path).unlink()
     server.files[file.path] = b"replaced at the source"
     with pytest.raises(AssetError, match="recorded at the first fetch"):
-        fetch_files([file], tmp_path, lambda _: None)
+        fetch_files([file], tmp_path)
     assert (tmp_path / SUMS).read_text() == f"{DIGEST}  net/weights.bin\n"
 
 
 def test_missing_files_are_named_before_anything_is_fetched(server, tmp_path):
     absent = RemoteFile("net/none.bin", f"{server.url}/none.bin")
     with pytest.raises(AssetError, match=r"none\.bin: .*404"):
-        fetch_files([remote(server), absent], tmp_path, lambda _: None)
+        fetch_files([remote(server), absent], tmp_path)
     assert not (tmp_path / "net/weights.bin").exists()
 
 
 def test_an_unreachable_server_is_one_line(tmp_path):
     with pytest.raises(AssetError, match="refused"):
-        fetch_files([RemoteFile("a", "http://127.0.0.1:9/a")], tmp_path, lambda _: None)
+        fetch_files([RemoteFile("a", "http://127.0.0.1:9/a")], tmp_path)
 
 
 def test_a_folder_serves_as_a_copy(tmp_path):
@@ -110,48 +111,77 @@ def test_a_folder_serves_as_a_copy(tmp_path):
     (copy / "net").mkdir(parents=True)
     (copy / "net/weights.bin").write_bytes(CONTENT)
     file = RemoteFile("net/weights.bin", "http://127.0.0.1:9/never", DIGEST)
-    fetch_files([file], root, lambda _: None, mirror=str(copy))
+    fetch_files([file], root, mirror=str(copy))
     assert (root / file.path).read_bytes() == CONTENT
     with pytest.raises(AssetError, match=r"copy/net/gone\.bin is missing"):
-        fetch_files([RemoteFile("net/gone.bin", "")], root, lambda _: None, mirror=str(copy))
+        fetch_files([RemoteFile("net/gone.bin", "")], root, mirror=str(copy))
 
 
 @pytest.mark.parametrize("value", ["1", "true", "ON"])
 def test_offline_fetches_nothing_and_names_what_is_missing(value, server, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     with pytest.raises(AssetError, match=r"HF_HUB_OFFLINE is set.*net/weights\.bin \(from http"):
-        fetch_files([remote(server)], tmp_path, lambda _: None)
+        fetch_files([remote(server)], tmp_path)
     assert server.requests == []
 
 
 def test_offline_is_content_with_what_is_there(server, tmp_path, monkeypatch):
-    fetch_files([remote(server)], tmp_path, lambda _: None)
+    fetch_files([remote(server)], tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    fetch_files([remote(server)], tmp_path, lambda _: None)
+    fetch_files([remote(server)], tmp_path)
 
 
-@pytest.mark.parametrize("required", FULL_TIER_FILES, ids=lambda required: required.name)
-def test_the_table_of_homes_is_whole(required):
-    files = files_for([required.name])
-    assert required.path in [file.path for file in files]
+ASSETS = read_assets()
+
+
+@pytest.mark.parametrize("name", ASSETS)
+def test_every_asset_has_public_homes(name):
+    files = files_for([name])
+    assert files
     assert all(file.url.startswith("https://") and not Path(file.path).is_absolute() for file in files)
 
 
-@pytest.mark.parametrize("required", FULL_TIER_FILES, ids=lambda required: required.name)
-def test_hints_name_the_command_and_the_source(required, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", [name for name, asset in ASSETS.items() if asset.needed_for])
+def test_hints_name_the_command_and_every_source(name, tmp_path, monkeypatch):
     monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
-    (url,) = [file.url for file in files_for([required.name]) if file.path == required.path]
-    assert "`sana-bench fetch" in required.how
-    if url not in required.how:
-        # The hub's own command, which puts the file where it is looked for and under its name.
-        repository = re.search(r"huggingface\.co/(?:datasets/)?([^/]+/[^/]+)/resolve", url).group(1)
-        assert f"`hf download {repository} " in required.how
-        assert f"--local-dir {(tmp_path / required.path).parent}`" in required.how
-        assert url.endswith(Path(required.path).name)
-    suite = SUITES / f"{required.fetched_by}.yaml"
-    if " " not in required.fetched_by:
-        assets, _ = metric_needs(load_suite(suite, "full"))
-        assert required.path in [file.path for file in files_for(assets)]
+    asset = find_asset(name)
+    assert asset.how.startswith("`sana-bench fetch")
+    for file in asset.files:
+        if file.url not in asset.how:
+            # The hub's own command, which puts the file where it is looked for and under its name.
+            repository = re.search(r"huggingface\.co/(?:datasets/)?([^/]+/[^/]+)/resolve", file.url).group(1)
+            (command,) = re.findall(rf"`hf download {repository} (.*?)`", asset.how)
+            assert Path(file.path).name in command.split()
+            assert command.endswith(f"--local-dir {(tmp_path / file.path).parent}")
+            assert file.url.endswith(Path(file.path).name)
+    if " " not in asset.fetched_by:
+        assets, _ = metric_needs(load_suite(SUITES / f"{asset.fetched_by}.yaml", "full"))
+        assert set(asset.files) <= set(files_for(assets))
+
+
+def test_hints_are_sentences(tmp_path, monkeypatch):
+    monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
+    assert find_asset("clip_vit_l_14").how == (
+        "`sana-bench fetch geneval` brings it; by hand: save under that name "
+        "https://huggingface.co/timm/vit_large_patch14_clip_224.openai/resolve/main/open_clip_model.safetensors"
+    )
+    assert find_asset("geneval_detector_hub").how == (
+        "`sana-bench fetch` of a suite that names geneval/hf-detector@1 brings it; by hand: "
+        "`hf download facebook/mask2former-swin-small-coco-instance model.safetensors config.json "
+        f"--local-dir {tmp_path}/geneval/mask2former-swin-small-coco-instance`"
+    )
+    assert find_asset("mjhq30k_images").how == (
+        "`sana-bench fetch mjhq30k` brings it; by hand: `hf download playgroundai/MJHQ-30K meta_data.json "
+        f"mjhq30k_imgs.zip --repo-type dataset --local-dir {tmp_path}/mjhq30k`, "
+        f"then unpack mjhq30k_imgs.zip to {tmp_path}/mjhq30k/mjhq30k_imgs"
+    )
+
+
+def test_the_licence_is_said_before_anything_is_fetched(server, tmp_path):
+    said = []
+    file = replace(remote(server), licence="Apache-2.0")
+    fetch_files([file], tmp_path, said.append)
+    assert said[0] == f"net/weights.bin: 1.0 MB, from {file.url} (licence: Apache-2.0)"
 
 
 def write_suite(folder, weights, benchmarks="{name: geneval, metrics: [geneval]}"):
@@ -256,7 +286,7 @@ def test_every_image_chain_has_its_network_and_reference(tmp_path, protocol):
 
 def test_metrics_that_nobody_lists_are_named(tmp_path, monkeypatch):
     table = tmp_path / "assets.yaml"
-    table.write_text("schema_version: 1\nfiles: {}\nneeds: {clip_score: []}\njudges: {}\nprompts: {}\n")
+    table.write_text("schema_version: 1\nassets: {}\nneeds: {clip_score: []}\njudges: {}\nprompts: {}\n")
     monkeypatch.setattr(homes, "_TABLE", table)
     suite = write_suite(tmp_path, "./images", "{name: geneval, metrics: [geneval, clip_score]}")
     assert metric_needs(load_suite(suite, "full")) == ([], ["geneval"])
