@@ -16,13 +16,12 @@ from sana_bench.analysis.gains import Scores, image_scores, paired_gain
 from sana_bench.analysis.report import build_report_data
 from sana_bench.assets.locate import resolve_weights
 from sana_bench.core.errors import AssetError, UsageError, nearest
-from sana_bench.core.fingerprint import FileHashes, HashCache, directory_sha256, fingerprint
+from sana_bench.core.fingerprint import NOT_WEIGHTS, FileHashes, HashCache, directory_sha256, fingerprint
 from sana_bench.profiling.identity import PROTOCOLS, comparable
 from sana_bench.results.run_folder import RunFiles
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.statistics.intervals import t_interval
 from sana_bench.results.store import Store
-from sana_bench.suites.cells import NOT_WEIGHTS
 from sana_reports import SummaryCell, VariantInfo
 from sana_reports.leaderboard_data import Column, Contrast, Entry, Incomplete, Leaderboard, Table
 

@@ -1,25 +1,20 @@
 """Downloads into the data root: announced, resumed, verified, and never half there.
 
-A file grows as `NAME.part` beside its place, with the server's version of it in `NAME.part.version`; it takes its name when
-it is whole and its SHA-256 is right. Hashes stand in `SHA256SUMS` of the data root, as `sha256sum` writes and checks them:
-where no hash was published, the one of the first fetch counts from then on. An archive stays beside what was unpacked from it;
-where it was deleted and its images are there, it is not loaded again.
+A file grows beside its place and takes its name when it is whole and its SHA-256 is right. Hashes stand in `SHA256SUMS` of the
+data root, as `sha256sum` writes and checks them: where no hash was published, the one of the first fetch counts from then on. An
+archive stays beside what was unpacked from it; where it was deleted and its images are there, it is not loaded again.
 """
 
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any, BinaryIO
-from urllib.error import HTTPError, URLError
 from urllib.parse import quote
-from urllib.request import Request, urlopen
 
 from sana_bench.assets import unpack as unpacking
+from sana_bench.assets.http_file import download_file, forget, part_of, remote_size
 from sana_bench.assets.locate import is_offline
 from sana_bench.assets.mjhq30k import images_are_there
 from sana_bench.assets.table import RemoteFile
@@ -34,13 +29,14 @@ __all__ = [
     "Say",
     "Size",
     "carry_out",
-    "fetch_files",
     "planned_files",
     "read_sums",
-    "remote_size",
 ]
 
 Say = Callable[[str], None]
+
+#: Where the data root keeps the hashes of its files.
+SUMS = "SHA256SUMS"
 
 
 @dataclass(frozen=True)
@@ -131,36 +127,6 @@ def _existing(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
 
 
-SUMS = "SHA256SUMS"
-
-
-_BLOCK = 1 << 20
-
-
-# Shorter downloads are over before a bar says much.
-_SHOWN_FROM = 50 << 20
-
-
-_TIMEOUT_S = 60
-
-
-# What a server answers to a range that starts at or past the end.
-_RANGE_NOT_SATISFIABLE = 416
-
-
-def fetch_files(files: Sequence[RemoteFile], root: Path, say: Say, mirror: str | None = None) -> None:
-    """Bring every file below `root`, verified; what is there and whole is left alone.
-
-    Args:
-        mirror: a URL or a folder that holds the same paths as the data root, used instead of the public homes.
-
-    Raises:
-        AssetError: offline, out of reach, cut short, of another hash, or a file in place is not what was recorded. What
-        was loaded so far is kept, and the same command goes on there.
-    """
-    carry_out(planned_files(files, root, say, mirror), say)
-
-
 def planned_files(
     files: Sequence[RemoteFile], root: Path, say: Say, mirror: str | None = None
 ) -> list[Download]:
@@ -191,7 +157,7 @@ def _loading(file: RemoteFile, root: Path, sums: dict[str, str], say: Say, mirro
 
     def measure() -> Size:
         size = _size(file, source)
-        begun = _part(place).stat().st_size if _part(place).is_file() else 0
+        begun = part_of(place).stat().st_size if part_of(place).is_file() else 0
         # The members of an archive of images are about as long as the archive.
         return Size(size, begun, unpacked=size or 0 if file.unpack else 0)
 
@@ -204,7 +170,8 @@ def _loading(file: RemoteFile, root: Path, sums: dict[str, str], say: Say, mirro
             _unpack(file, root, say)
 
     lacking = f"{place} (from {source})"
-    return Download(file.path, str(source), root, isinstance(source, str), lacking, measure, load)
+    licence = f" (licence: {file.licence})" if file.licence else ""
+    return Download(file.path, f"{source}{licence}", root, isinstance(source, str), lacking, measure, load)
 
 
 def _unpacking(file: RemoteFile, root: Path, say: Say) -> Download:
@@ -244,16 +211,7 @@ def read_sums(root: Path) -> dict[str, str]:
     path = root / SUMS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     entries = [line.split(maxsplit=1) for line in lines if line.strip()]
-    return {entry[1].lstrip("*"): entry[0] for entry in entries if len(entry) == 2}
-
-
-def remote_size(url: str) -> int | None:
-    """Bytes of a file by its server, None when it does not say; raises `AssetError` when it is out of reach."""
-    try:
-        with closing(urlopen(Request(url, method="HEAD"), timeout=_TIMEOUT_S)) as answer:
-            return _length(answer)
-    except (URLError, OSError, HTTPException) as error:
-        raise AssetError(f"{url}: {_reason(error)}") from None
+    return {entry[1].lstrip("*").removeprefix("./"): entry[0] for entry in entries if len(entry) == 2}
 
 
 def _size(file: RemoteFile, source: str | Path) -> int | None:
@@ -274,91 +232,26 @@ def _source(file: RemoteFile, mirror: str | None) -> str | Path:
 
 def _fetch(file: RemoteFile, source: str | Path, place: Path, sums: dict[str, str]) -> str:
     """Load, verify and name one file; return its SHA-256."""
-    part = _part(place)
+    part = part_of(place)
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(source, Path):
             shutil.copyfile(source, part)
         else:
-            _download(source, part)
+            download_file(source, part)
     except OSError as error:
-        raise AssetError(f"{place}: {_reason(error)}") from None
+        raise AssetError(f"{place}: {error}") from None
     digest = file_sha256(part)
     try:
         _check(place, digest, file, sums)
     except AssetError:
-        _forget(part)
+        forget(part)
         raise
     with open(part, "rb") as written:
         os.fsync(written.fileno())
     os.replace(part, place)
-    _forget(part)
+    forget(part)
     return digest
-
-
-def _download(url: str, part: Path) -> None:
-    headers = _resume_headers(part)
-    try:
-        with closing(urlopen(Request(url, headers=headers), timeout=_TIMEOUT_S)) as answer:
-            resumed = answer.status == 206 and _range_start(answer) == part.stat().st_size
-            begun = part.stat().st_size if resumed else 0
-            if answer.status == 206 and not resumed:
-                _forget(part)
-                raise AssetError(
-                    f"{url}: the server sent another range than asked for; run the command again"
-                )
-            _note_version(part, answer)
-            length = _length(answer)
-            with open(part, "ab" if resumed else "wb") as out:
-                _copy(answer, out, part.stem, length)
-    except HTTPError as error:
-        if error.code == _RANGE_NOT_SATISFIABLE and headers:
-            _forget(part)
-            return _download(url, part)
-        raise AssetError(f"{url}: {_reason(error)}") from None
-    except (URLError, OSError, HTTPException) as error:
-        raise AssetError(f"{url}: {_reason(error)}; run the command again to go on") from None
-    have = part.stat().st_size
-    if length is not None and have != begun + length:
-        raise AssetError(
-            f"{url}: stopped after {have} of {begun + length} bytes; run the command again to go on"
-        )
-    return None
-
-
-def _copy(answer: Any, out: BinaryIO, label: str, n_bytes: int | None) -> None:
-    from sana_bench.core.progress import Progress
-
-    shown = Progress(label, -(-n_bytes // _BLOCK), "MiB") if n_bytes and n_bytes > _SHOWN_FROM else None
-    with shown or nullcontext():
-        while block := answer.read(_BLOCK):
-            out.write(block)
-            if shown is not None:
-                shown.advance(1)
-
-
-def _resume_headers(part: Path) -> dict[str, str]:
-    """Ask for the rest only of the very version that was begun; without one, start anew."""
-    version = _version(part)
-    if part.is_file() and part.stat().st_size and version.is_file():
-        return {"Range": f"bytes={part.stat().st_size}-", "If-Range": version.read_text(encoding="utf-8")}
-    return {}
-
-
-def _note_version(part: Path, answer: Any) -> None:
-    tag = answer.headers.get("ETag") or ""
-    # A weak tag promises the same meaning, not the same bytes.
-    version = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
-    if version:
-        atomic.write_text(_version(part), version)
-    else:
-        _version(part).unlink(missing_ok=True)
-
-
-def _range_start(answer: Any) -> int | None:
-    unit, _, rest = (answer.headers.get("Content-Range") or "").partition(" ")
-    start = rest.partition("-")[0]
-    return int(start) if unit == "bytes" and start.isdecimal() else None
 
 
 def _check(place: Path, digest: str, file: RemoteFile, sums: dict[str, str]) -> None:
@@ -377,27 +270,3 @@ def _record(root: Path, path: str, digest: str, sums: dict[str, str]) -> None:
     if sums.get(path) != digest:
         sums[path] = digest
         atomic.write_text(root / SUMS, "".join(f"{value}  {name}\n" for name, value in sorted(sums.items())))
-
-
-def _part(place: Path) -> Path:
-    return place.with_name(f"{place.name}.part")
-
-
-def _version(part: Path) -> Path:
-    return part.with_name(f"{part.name}.version")
-
-
-def _forget(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _version(part).unlink(missing_ok=True)
-
-
-def _length(answer: Any) -> int | None:
-    length = answer.headers.get("Content-Length")
-    return int(length) if length is not None and length.isdecimal() else None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, HTTPError):
-        return f"the server answers {error.code} {error.reason}"
-    return str(getattr(error, "reason", None) or error)

@@ -1,24 +1,28 @@
-"""Where the full tier's files come from, and which of them a suite needs."""
+"""Where the full tier's files come from, and which of them a suite needs: `assets.yaml`, read."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sana_bench.assets.locate import is_hub_id
+from sana_bench.assets.locate import data_root, is_hub_id
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.suites.config_files import read_yaml
 from sana_bench.suites.schema import JudgeSpec, MetricSpec, Suite, Variant
 
 __all__ = [
     "VERIFIER",
+    "Asset",
     "RemoteFile",
     "Repository",
     "files_for",
+    "find_asset",
     "judge_ids",
     "judge_needs",
     "local_weights",
     "metric_needs",
+    "read_assets",
     "repositories_of",
 ]
 
@@ -27,6 +31,7 @@ VERIFIER = "Efficient-Large-Model/NVILA-Lite-2B-Verifier"
 
 _TABLE = Path(__file__).with_name("assets.yaml")
 
+_HUB_FILE = re.compile(r"hf://(?P<dataset>datasets/)?(?P<repository>[^/]+/[^/]+)/(?P<file>.+)")
 
 # The parameter by which a metric takes another judge.
 _JUDGE = "judge"
@@ -34,15 +39,67 @@ _JUDGE = "judge"
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file below the data root with its public home; `sha256` may be the first digits only, or empty.
+    """A file below the data root and its public home, a URL or `hf://[datasets/]owner/name/FILE`.
 
-    Members of an archive go to the folder `unpack`, below the data root too; it is empty for other files.
+    `sha256` may be the first digits only, or empty. Members of an archive go to the folder `unpack`, below the data root too;
+    it is empty for other files.
     """
 
     path: str
-    url: str
+    home: str
     sha256: str = ""
     unpack: str = ""
+    licence: str = ""
+
+    @property
+    def url(self) -> str:
+        """Where to load the file; `HF_ENDPOINT` names another hub."""
+        if (match := _HUB_FILE.fullmatch(self.home)) is None:
+            return self.home
+        from huggingface_hub import hf_hub_url
+
+        kind = "dataset" if match["dataset"] else None
+        return hf_hub_url(match["repository"], match["file"], repo_type=kind)
+
+
+@dataclass(frozen=True)
+class Asset:
+    """Files that belong together, of which readers open the first, and how messages speak of them.
+
+    `fetched_by` is the suite to name to `sana-bench fetch`, or which suite that is.
+    """
+
+    name: str
+    files: tuple[RemoteFile, ...]
+    needed_for: str = ""
+    fetched_by: str = ""
+
+    @property
+    def path(self) -> Path:
+        """Where the file that readers open is looked for now."""
+        return data_root() / self.files[0].path
+
+    @property
+    def how(self) -> str:
+        """How to get the files to where they are looked for now: the command, and the way without it."""
+        suite = f" {self.fetched_by}`" if " " not in self.fetched_by else f"` of {self.fetched_by}"
+        return f"`sana-bench fetch{suite} brings it; by hand: {self._by_hand()}"
+
+    def _by_hand(self) -> str:
+        steps = []
+        of_repository: dict[tuple[str, str], list[str]] = {}
+        for file in self.files:
+            match = _HUB_FILE.fullmatch(file.home)
+            if match is not None and match["file"] == Path(file.path).name:
+                kind = " --repo-type dataset" if match["dataset"] else ""
+                of_repository.setdefault((match["repository"], kind), []).append(match["file"])
+            else:
+                steps.append(f"save under that name {file.url}")
+        for (repository, kind), names in of_repository.items():
+            steps.append(f"`hf download {repository} {' '.join(names)}{kind} --local-dir {self.path.parent}`")
+        archives = [file for file in self.files if file.unpack]
+        steps += [f"then unpack {Path(file.path).name} to {data_root() / file.unpack}" for file in archives]
+        return ", ".join(steps)
 
 
 @dataclass(frozen=True)
@@ -53,17 +110,37 @@ class Repository:
     reader: str = "other"
 
 
+def read_assets() -> dict[str, Asset]:
+    """All assets of the full tier by name, in the order of the table."""
+    return {name: _asset(name, entry) for name, entry in read_yaml(_TABLE).data["assets"].items()}
+
+
+def find_asset(name: str) -> Asset:
+    """One asset by name; raises `UsageError` with the nearest name."""
+    known = read_assets()
+    if name not in known:
+        raise UsageError(f"unknown asset {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+    return known[name]
+
+
 def files_for(assets: Iterable[str]) -> list[RemoteFile]:
     """The files of assets by name, each once; raises `UsageError` with the nearest name."""
-    known = read_yaml(_TABLE).data["files"]
-    files: dict[str, RemoteFile] = {}
-    for name in assets:
-        if name not in known:
-            raise UsageError(f"unknown asset {name!r}{nearest(name, known)}; known: {', '.join(known)}")
-        for entry in known[name]:
-            digest, folder = str(entry.get("sha256", "")), entry.get("unpack", "")
-            files[entry["path"]] = RemoteFile(entry["path"], _url(entry), digest, folder)
+    files = {file.path: file for name in assets for file in find_asset(name).files}
     return list(files.values())
+
+
+def _asset(name: str, entry: Mapping[str, Any]) -> Asset:
+    files = tuple(
+        RemoteFile(
+            path=file["path"],
+            home=file["from"],
+            sha256=str(file.get("sha256", "")),
+            unpack=file.get("unpack", ""),
+            licence=entry.get("licence", ""),
+        )
+        for file in entry["files"]
+    )
+    return Asset(name, files, entry.get("needed_for", ""), entry.get("fetched_by", ""))
 
 
 def metric_needs(suite: Suite) -> tuple[list[str], list[str]]:
@@ -141,12 +218,3 @@ def local_weights(variants: Iterable[Variant], relative_to: Path) -> dict[str, s
 
 def _judge(variant: Variant) -> JudgeSpec | None:
     return variant.best_of_n.judge if variant.best_of_n is not None else None
-
-
-def _url(entry: Mapping[str, Any]) -> str:
-    if "url" in entry:
-        return str(entry["url"])
-    from huggingface_hub import hf_hub_url
-
-    kind = "dataset" if "dataset" in entry else None
-    return hf_hub_url(entry[kind or "hub"], entry["file"], repo_type=kind, revision=entry.get("revision"))

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from sana_bench.assets.locate import data_root
-from sana_bench.core.errors import AssetError, SuiteError
+from sana_bench.core.errors import AssetError
 from sana_bench.core.samples import Prompt
+from sana_bench.core.tiers import unknown_tier
 
 __all__ = ["FIRST_ROW", "DPGBench", "official_prompts", "read_csv", "read_parquet", "read_prompt_files"]
 
@@ -173,7 +174,7 @@ class DPGBench:
             return [_prompt(record, "dense") for record in dense_prompts()]
         if tier == "full":
             return official_prompts(data_root() / "dpg_bench")
-        raise SuiteError(f"dpg_bench: unknown tier {tier!r}, expected 'micro' or 'full'")
+        raise unknown_tier("dpg_bench", tier)
 
 
 def official_prompts(folder: Path) -> list[Prompt]:

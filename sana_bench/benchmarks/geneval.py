@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from sana_bench.core.errors import AssetError, SuiteError
+from sana_bench.core.errors import AssetError
 from sana_bench.core.samples import Prompt
+from sana_bench.core.tiers import unknown_tier
 from sana_bench.metrics.geneval.classes import CLASSES
 from sana_bench.metrics.geneval.decision import PALETTE
 
@@ -131,4 +132,4 @@ class GenEval:
             return geneval_prompts()
         if tier == "full":
             return official_metadata()
-        raise SuiteError(f"geneval: unknown tier {tier!r}, expected 'micro' or 'full'")
+        raise unknown_tier("geneval", tier)

@@ -5,9 +5,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sana_bench.assets.required import Assets
-from sana_bench.core.errors import AssetError, SuiteError
+from sana_bench.assets.required import asset_file
+from sana_bench.core.errors import AssetError
 from sana_bench.core.samples import Prompt
+from sana_bench.core.tiers import unknown_tier
 
 __all__ = ["ImageRewardBenchmark", "read_prompts"]
 
@@ -36,8 +37,8 @@ class ImageRewardBenchmark:
                 for line, record in enumerate(records)
             ]
         if tier == "full":
-            return read_prompts(Assets("full").file("image_reward_prompts"))
-        raise SuiteError(f"image_reward: unknown tier {tier!r}, expected 'micro' or 'full'")
+            return read_prompts(asset_file("image_reward_prompts"))
+        raise unknown_tier("image_reward", tier)
 
 
 def read_prompts(path: Path) -> list[Prompt]:

@@ -1,8 +1,8 @@
 """Latency: one image at a time, timed warm, and how many images a second in batches."""
 
-from sana_bench.core.errors import SuiteError
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.samples import Prompt
+from sana_bench.core.tiers import TIERS, unknown_tier
 
 __all__ = ["Latency"]
 
@@ -39,7 +39,7 @@ class Latency:
 
     def prompts(self, tier: str) -> list[Prompt]:
         """The prompts of a tier, in order; raises `SuiteError` for an unknown one."""
-        if tier not in ("micro", "full"):
-            raise SuiteError(f"latency: unknown tier {tier!r}, expected 'micro' or 'full'")
+        if tier not in TIERS:
+            raise unknown_tier("latency", tier)
         texts = _MICRO if tier == "micro" else _FULL
         return [Prompt(f"{line:05d}", text, "latency") for line, text in enumerate(texts)]

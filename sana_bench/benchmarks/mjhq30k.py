@@ -3,9 +3,9 @@
 import re
 
 from sana_bench.assets.mjhq30k import Mjhq30k
-from sana_bench.assets.required import Assets
-from sana_bench.core.errors import SuiteError
+from sana_bench.assets.required import asset_file
 from sana_bench.core.samples import Prompt
+from sana_bench.core.tiers import unknown_tier
 
 __all__ = ["Mjhq30kBenchmark", "generation_prompt"]
 
@@ -34,8 +34,8 @@ class Mjhq30kBenchmark:
                 for line, record in enumerate(geneval_prompts())
             ]
         if tier != "full":
-            raise SuiteError(f"mjhq30k: unknown tier {tier!r}, expected 'micro' or 'full'")
-        data = Mjhq30k(Assets("full").file("mjhq30k_images"))
+            raise unknown_tier("mjhq30k", tier)
+        data = Mjhq30k(asset_file("mjhq30k_images"))
         return [_prompt(image.id, image.category, image.prompt) for image in data.images]
 
 

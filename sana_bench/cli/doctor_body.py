@@ -7,6 +7,7 @@ from pathlib import Path
 
 import sana_bench
 from sana_bench.assets.checks import check_pipeline_directory
+from sana_bench.assets.download import read_sums
 from sana_bench.assets.locate import (
     ALLOCATOR_VARIABLES,
     allocator_settings,
@@ -16,7 +17,7 @@ from sana_bench.assets.locate import (
     resolve_weights,
 )
 from sana_bench.assets.mjhq30k import Mjhq30k
-from sana_bench.assets.required import FULL_TIER_FILES, RequiredFile
+from sana_bench.assets.table import Asset, read_assets
 from sana_bench.core.errors import AssetError, BenchError
 from sana_bench.core.fingerprint import directory_sha256, file_sha256, short
 from sana_bench.core.provenance import code_revision, cpu_model, package_versions
@@ -125,14 +126,9 @@ def _micro() -> tuple[list[str], bool]:
 
 def changed_files(root: Path) -> list[str]:
     """Return the files listed in `SHA256SUMS` (as sha256sum writes it) that are missing or changed."""
-    sums = root / "SHA256SUMS"
-    if not sums.is_file():
-        return []
-    entries = [line.split(maxsplit=1) for line in sums.read_text().splitlines() if line.strip()]
-    names = {name.lstrip("*").removeprefix("./"): digest for digest, name in entries}
     return [
         name
-        for name, digest in names.items()
+        for name, digest in read_sums(root).items()
         if not (root / name).is_file() or file_sha256(root / name) != digest
     ]
 
@@ -147,21 +143,22 @@ def _full(variants: Path) -> list[str]:
                 lines.append(f"full tier, variant {name}: weights are there")
         except BenchError as error:
             lines.append(f"full tier lacks variant {name}: {error}")
-    return lines + [f"full tier, {required.needed_for}: {_state(required)}" for required in FULL_TIER_FILES]
+    named = [asset for asset in read_assets().values() if asset.needed_for]
+    return lines + [f"full tier, {asset.needed_for}: {_state(asset)}" for asset in named]
 
 
-def _state(required: RequiredFile) -> str:
+def _state(asset: Asset) -> str:
     """Whether what a file stands for can be read, by the names that its reader looks for."""
-    path = data_root() / required.path
-    if required.name == "mplug":
+    path = asset.path
+    if asset.name == "mplug":
         lacking = _lacking_of_mplug()
-    elif required.name == "dpg_bench_questions" and len(list(path.parent.rglob("*.parquet"))) == 1:
+    elif asset.name == "dpg_bench_questions" and len(list(path.parent.rglob("*.parquet"))) == 1:
         lacking = []
     else:
         lacking = [] if path.is_file() else [str(path)]
     if lacking:
-        return f"lacks {', '.join(lacking)} ({required.how})"
-    if required.name == "mjhq30k_images":
+        return f"lacks {', '.join(lacking)} ({asset.how})"
+    if asset.name == "mjhq30k_images":
         try:
             Mjhq30k(path).require_images()
         except AssetError as error:

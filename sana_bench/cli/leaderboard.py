@@ -5,11 +5,9 @@ from typing import Annotated
 
 import typer
 
-from sana_bench.core.errors import UsageError, nearest
+from sana_bench.core.tiers import TIERS, check_tier_option
 
 __all__ = ["register"]
-
-_TIERS = ("micro", "full")
 
 
 def register(app: typer.Typer) -> None:
@@ -31,8 +29,8 @@ def leaderboard(
 ) -> int:
     """Write the leaderboard of all runs as HTML, Markdown, CSV and LaTeX."""
     del debug
-    if tier is not None and tier not in _TIERS:
-        raise UsageError(f"--tier {tier}: unknown tier{nearest(tier, _TIERS)}; one of {', '.join(_TIERS)}")
+    if tier is not None:
+        check_tier_option(tier, TIERS)
     from sana_bench.analysis.leaderboard import collect_leaderboard
     from sana_reports.leaderboard import write_leaderboard
 

@@ -9,6 +9,7 @@ import typer
 from sana_bench import __version__
 from sana_bench.cli import register_all
 from sana_bench.core.errors import BenchError, UsageError, nearest
+from sana_bench.core.tiers import check_tier_option
 
 __all__ = ["execute", "main"]
 
@@ -275,9 +276,7 @@ def train(
 
 
 def _tier(name: str) -> Any:
-    tiers = ("auto", "micro", "full")
-    if name not in tiers:
-        raise UsageError(f"--tier {name}: unknown tier{nearest(name, tiers)}; one of {', '.join(tiers)}")
+    check_tier_option(name)
     return name
 
 

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from sana_bench.core.errors import UsageError, nearest
+from sana_bench.core.tiers import check_tier_option
 from sana_bench.profiling.session import ProfileOptions
 from sana_bench.runner.run import RunOptions, run_suite
 from sana_bench.suites.load import list_variants, load_variant, suites_dir
 from sana_bench.suites.schema import BenchmarkSpec, Suite, SuiteFile
 
 __all__ = ["profile_variants"]
-
-_TIERS = ("auto", "micro", "full")
 
 
 def profile_variants(
@@ -20,8 +19,7 @@ def profile_variants(
 
     Raises `UsageError` for an unknown variant or tier, or variants of several tiers.
     """
-    if tier not in _TIERS:
-        raise UsageError(f"--tier {tier}: not one of {', '.join(_TIERS)}{nearest(tier, _TIERS)}")
+    check_tier_option(tier)
     directory = suites_dir() / "variants"
     known = list_variants(directory)
     for name in names:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from sana_models.shared_parts import pipeline_files
 
 __all__ = [
+    "NOT_WEIGHTS",
     "FileHashes",
     "HashCache",
     "canonical_json",
@@ -88,6 +89,10 @@ def file_sha256(path: Path, cache: HashCache | None = None) -> str:
     if cache is not None:
         cache.put(*key, digest.hexdigest())
     return digest.hexdigest()
+
+
+#: Files of a weights folder that explain the weights and change no image and no score.
+NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png", "training.yaml", "provenance.json", "importance.png")
 
 
 def directory_sha256(directory: Path, cache: HashCache | None = None, *, ignore: tuple[str, ...] = ()) -> str:

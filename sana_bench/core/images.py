@@ -12,7 +12,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sana_bench.core.errors import BenchError, SampleError
 
-__all__ = ["png_bytes"]
+__all__ = ["IMAGE_SUFFIXES", "png_bytes"]
+
+#: How names of image files end, in lower case.
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 #: Text chunk of a stored PNG that names the format its pixels were decoded from.
 SOURCE_FORMAT = "source-format"

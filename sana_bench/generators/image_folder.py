@@ -16,7 +16,7 @@ import numpy as np
 
 from sana_bench.assets.locate import resolve_folder
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
-from sana_bench.core.images import ImageError, load_image, source_format
+from sana_bench.core.images import IMAGE_SUFFIXES, ImageError, load_image, source_format
 from sana_bench.generators.base import Request, refuse_sana_settings
 from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.schema import Variant
@@ -24,7 +24,6 @@ from sana_bench.suites.schema import Variant
 __all__ = ["MANIFEST", "ImageFolder", "ImageName", "bounded", "find_folder", "find_name", "read_folder"]
 
 MANIFEST = "manifest.jsonl"
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # What the official evaluator takes for an image and for the folder of a prompt.
 _IMAGE, _FOLDER = re.compile(r"[0-9]+\.png"), re.compile(r"[0-9]+")
 # Problems that one message names; the rest is counted.
@@ -188,7 +187,7 @@ def _geneval_layout(folder: Path) -> Iterator[_Entry]:
 
 def _stands_for_another(path: Path, indices: set[int]) -> bool:
     """Whether a file looks like the image of a sample that has no PNG."""
-    is_image = path.suffix.lower() in _SUFFIXES and _FOLDER.fullmatch(path.stem) is not None
+    is_image = path.suffix.lower() in IMAGE_SUFFIXES and _FOLDER.fullmatch(path.stem) is not None
     return is_image and int(path.stem) not in indices
 
 

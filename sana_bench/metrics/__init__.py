@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from sana_bench.core.errors import SuiteError
 from sana_bench.core.registry import METRICS
-from sana_bench.suites.schema import TIERS, MetricSpec
+from sana_bench.core.tiers import TIERS, unknown_tier
+from sana_bench.suites.schema import MetricSpec
 
 if TYPE_CHECKING:
     from sana_bench.metrics.base import FeatureMetric, Metric, MetricAssets
@@ -32,7 +33,7 @@ def build(spec: MetricSpec | str, tier: str, assets: "MetricAssets") -> "Metric 
         spec = MetricSpec(name=spec)
     entry = METRICS.entry(spec.name)
     if tier not in TIERS:
-        raise SuiteError(f"unknown tier {tier!r}, expected {' or '.join(map(repr, TIERS))}")
+        raise unknown_tier(f"metric {spec.name!r}", tier)
     metric: Metric | FeatureMetric = METRICS.build(spec.name, tier, assets, spec)
     if spec.protocol not in (None, metric.protocol):
         raise SuiteError(f"{entry.label} has no protocol {spec.protocol!r}; it has {metric.protocol}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from sana_bench import generators
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.fingerprint import (
+    NOT_WEIGHTS,
     HashCache,
     directory_sha256,
     fingerprint,
@@ -16,7 +17,6 @@ from sana_bench.core.samples import Prompt
 from sana_bench.generators.best_of_n.search import judge_identity
 from sana_bench.suites.cells import (
     NO_WEIGHTS,
-    NOT_WEIGHTS,
     GeneratorSpec,
     ResolvedBenchmark,
     ResolvedSuite,

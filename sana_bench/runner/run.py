@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -19,6 +19,7 @@ from sana_bench.core.fingerprint import FileHashes
 from sana_bench.core.progress import Progress, listed, say
 from sana_bench.core.provenance import command_line, now
 from sana_bench.core.registry import MEASURED
+from sana_bench.core.tiers import TierRequest
 from sana_bench.generators.base import PreparesPrompts
 from sana_bench.metrics.base import FeatureMetric, Metric, metric_key
 from sana_bench.profiling.image_flops import note_flops
@@ -62,7 +63,7 @@ class RunOptions:
 
     suite: Path
     output: Path = Path("results")
-    tier: Literal["auto", "micro", "full"] = "auto"
+    tier: TierRequest = "auto"
     limit: int | None = None
     variants: tuple[str, ...] | None = None
     overrides: tuple[str, ...] = ()

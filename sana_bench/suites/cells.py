@@ -22,7 +22,6 @@ from sana_kernels import Backend
 
 __all__ = [
     "NOISE_VERSION",
-    "NOT_WEIGHTS",
     "NO_WEIGHTS",
     "Cell",
     "GeneratorSpec",
@@ -73,10 +72,6 @@ class GeneratorSpec:
 
 # What a variant of a generator without weights gives as `model.weights`.
 NO_WEIGHTS = "none"
-
-
-# Files of a weights folder that explain the weights and do not change images.
-NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png", "training.yaml", "provenance.json", "importance.png")
 
 
 @dataclass(frozen=True)

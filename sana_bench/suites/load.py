@@ -6,14 +6,13 @@ from typing import Any
 
 from sana_bench.core.errors import SuiteError, nearest
 from sana_bench.core.registry import BENCHMARKS, GENERATORS, JUDGES, METRICS, Registry
+from sana_bench.core.tiers import TIERS, Tier
 from sana_bench.suites.config_files import Document, KeyPath, parse_override, read_yaml, validate
 from sana_bench.suites.schema import (
     NAME_PATTERN,
     SCHEMA_VERSION,
-    TIERS,
     Suite,
     SuiteFile,
-    Tier,
     Variant,
 )
 

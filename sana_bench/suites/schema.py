@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sana_bench.core.errors import SuiteError, nearest
+from sana_bench.core.tiers import TIERS, Tier
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -20,7 +21,6 @@ __all__ = [
     "SamplerSpec",
     "Suite",
     "SuiteFile",
-    "Tier",
     "Variant",
 ]
 
@@ -75,10 +75,6 @@ class BestOfNSpec(BaseModel):
 
 SCHEMA_VERSION = 1
 
-
-TIERS = ("micro", "full")
-
-Tier = Literal["micro", "full"]
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 

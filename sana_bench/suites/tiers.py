@@ -1,9 +1,8 @@
 """Which tier a run uses, and why: the first line it prints."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from sana_bench.suites.schema import Tier
+from sana_bench.core.tiers import Tier, TierRequest
 
 __all__ = ["TierChoice", "choose_tier"]
 
@@ -22,7 +21,7 @@ class TierChoice:
         return f"tier: {self.tier} ({self.reason})"
 
 
-def choose_tier(requested: Literal["auto", "micro", "full"]) -> TierChoice:
+def choose_tier(requested: TierRequest) -> TierChoice:
     """Resolve `--tier`: `auto` is full when a CUDA device is present, otherwise micro.
 
     The micro tier computes on the CPU wherever it runs, so that its numbers do not depend on the machine's

@@ -7,7 +7,26 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from sana_bench.assets.download import carry_out, planned_files
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def fetch_files(files, root, say=lambda _: None, mirror=None):
+    """Bring every file below `root`, as a fetch of a suite does."""
+    carry_out(planned_files(files, root, say, mirror), say)
+
+
+def write_suite(folder, weights, benchmarks="{name: geneval, metrics: [geneval]}"):
+    (folder / "variants").mkdir(parents=True)
+    (folder / "variants/mine.yaml").write_text(
+        "schema_version: 1\nname: mine\ntier: full\ngenerator: images\n"
+        f"model: {{weights: {weights}, height: 64, width: 64}}\n"
+    )
+    (folder / "s.yaml").write_text(
+        f"schema_version: 1\nname: s\nbenchmarks:\n  - {benchmarks}\nvariants: {{full: [mine]}}\n"
+    )
+    return folder / "s.yaml"
 
 
 class Server(ThreadingHTTPServer):
@@ -39,6 +58,9 @@ class Handler(BaseHTTPRequestHandler):
         start = 0
         if asked and self.headers.get("If-Range") == self.server.version:
             start = int(asked.removeprefix("bytes=").rstrip("-"))
+        if start >= len(content):
+            self.send_error(416)
+            return
         if start:
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")

@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sana_bench.assets.required import FULL_TIER_FILES, required
+from sana_bench.assets.required import required
+from sana_bench.assets.table import find_asset
 from sana_bench.core.errors import AssetError
 
-PATHS = {entry.name: entry.path for entry in FULL_TIER_FILES}
 TENSORS = {"a.weight": torch.arange(4000.0), "a.bias": torch.zeros(3, dtype=torch.int64)}
 FILES = ("clip_vit_l_14", "geneval_detector", "inception_torchscript", "inception_pytorch")
 
@@ -18,7 +18,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
 
     def put(name):
-        path = tmp_path / PATHS[name]
+        path = find_asset(name).path
         path.parent.mkdir(parents=True, exist_ok=True)
         if name == "clip_vit_l_14":
             save_file(TENSORS, path)
@@ -49,7 +49,7 @@ def test_whole_files_of_every_format_are_found(place, name):
 def test_damaged_files_are_named_with_what_to_do(place, name, damage):
     path = place(name)
     path.write_bytes(damage(path.read_bytes()))
-    how = next(entry.how for entry in FULL_TIER_FILES if entry.name == name)
+    how = find_asset(name).how
     with pytest.raises(AssetError) as caught:
         required("fid", (name,))
     message = str(caught.value)

@@ -32,10 +32,13 @@ def suite(server, tmp_path, monkeypatch):
     judge = write_vqa(tmp_path / "judge", seed=0)
     server.files = {f"mplug/{path.name}": path.read_bytes() for path in judge.iterdir()}
     server.files["dpg_bench/dpg_bench.csv"] = TABLE.encode()
-    entries = {path: {"path": path, "url": f"{server.url}/{path}"} for path in server.files}
+    entries = {path: {"path": path, "from": f"{server.url}/{path}"} for path in server.files}
     table = {
         "schema_version": 1,
-        "files": {"mplug": list(entries.values())[:-1], "dpg_bench_questions": list(entries.values())[-1:]},
+        "assets": {
+            "mplug": {"files": list(entries.values())[:-1]},
+            "dpg_bench_questions": {"files": list(entries.values())[-1:]},
+        },
         "needs": {"dpg": ["mplug"]},
         "judges": {},
         "prompts": {"dpg_bench": ["dpg_bench_questions"]},

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.core.errors import AssetError
-from sana_bench.core.fingerprint import directory_sha256
+from sana_bench.core.fingerprint import NOT_WEIGHTS, directory_sha256
+from sana_bench.core.preprocess import CLIP_MEAN, CLIP_STD
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from sana_bench.judges.mplug.network import MPlugVQA
 
 __all__ = [
-    "CLIP_MEAN",
-    "CLIP_STD",
     "MAX_QUESTION_TOKENS",
     "Answer",
     "Judge",
@@ -29,12 +28,8 @@ __all__ = [
     "image_to_pixels",
 ]
 
-# What training leaves beside the weights; it changes no answer.
-_NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png", "training.yaml")
 # [CLS] and [SEP] included; what is longer loses its tail, as in modelscope's pipeline.
 MAX_QUESTION_TOKENS = 25
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class MPlugJudge:
             raise AssetError(f"{folder} is missing: the weights of the mPLUG judge")
         self._folder = folder
         self._device = device
-        self._weights_sha256 = directory_sha256(folder, ignore=_NOT_WEIGHTS)
+        self._weights_sha256 = directory_sha256(folder, ignore=NOT_WEIGHTS)
 
     def identity(self) -> dict[str, Any]:
         return {"network": "mplug-vqa@1", "precision": "fp32", "weights_sha256": self._weights_sha256}

@@ -9,15 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.core.errors import AssetError
-from sana_bench.core.fingerprint import directory_sha256
+from sana_bench.core.fingerprint import NOT_WEIGHTS, directory_sha256
 from sana_bench.core.images import ImageError, load_batch
 from sana_bench.core.samples import Sample
 
 if TYPE_CHECKING:
     from sana_bench.metrics.clip.micro_network import MicroClip
-
-# What training leaves beside the weights; it changes no score.
-_NOT_WEIGHTS = ("README.md", "curve.csv", "curve.png")
 
 
 class ClipFeatures:
@@ -27,7 +24,7 @@ class ClipFeatures:
         if not folder.is_dir():
             raise AssetError(f"{folder} is missing: the CLIP weights of the micro tier")
         self._folder = folder
-        self.weights_sha256 = directory_sha256(folder, ignore=_NOT_WEIGHTS)
+        self.weights_sha256 = directory_sha256(folder, ignore=NOT_WEIGHTS)
         self._texts: dict[str, NDArray[np.float32]] = {}
 
     @property

@@ -9,11 +9,12 @@ import zipfile
 
 import pytest
 
-from sana_bench.assets.download import Size, fetch_files, planned_files
+from sana_bench.assets.download import Size, planned_files
 from sana_bench.assets.mjhq30k import Mjhq30k
 from sana_bench.assets.table import RemoteFile
 from sana_bench.assets.unpack import bytes_to_unpack, unpack
 from sana_bench.core.errors import AssetError
+from tests.assets.conftest import fetch_files
 
 IMAGES = {"art/1.jpg": b"one" * 50, "art/2.jpg": b"two" * 60, "logo/3.jpg": b"three" * 70}
 LISTING = {path[-5]: {"category": path.partition("/")[0], "prompt": "a"} for path in IMAGES}
@@ -64,9 +65,9 @@ def test_both_layouts_end_where_the_benchmark_reads(server, tmp_path, prefix):
 
 def test_what_is_unpacked_is_not_fetched_again(server, tmp_path):
     files = files_of(server, IMAGES)
-    fetch_files(files, tmp_path, ignore)
+    fetch_files(files, tmp_path)
     server.requests.clear()
-    fetch_files(files, tmp_path, ignore)
+    fetch_files(files, tmp_path)
     (tmp_path / ARCHIVE).unlink()
     said = []
     fetch_files(files, tmp_path, said.append)
@@ -74,14 +75,14 @@ def test_what_is_unpacked_is_not_fetched_again(server, tmp_path):
     assert f"{ARCHIVE}: its images are there" in said
     # The archive is wanted again as soon as an image is gone.
     (tmp_path / "mjhq30k/mjhq30k_imgs/art/2.jpg").unlink()
-    fetch_files(files, tmp_path, ignore)
+    fetch_files(files, tmp_path)
     assert unpacked(tmp_path) == IMAGES
 
 
 @pytest.mark.parametrize("folder", ["mjhq30k_imgs", "imgs"])
 def test_images_that_somebody_unpacked_are_enough(server, tmp_path, folder):
     files = files_of(server, IMAGES)
-    fetch_files(files, tmp_path, ignore)
+    fetch_files(files, tmp_path)
     (tmp_path / "mjhq30k/mjhq30k_imgs").rename(tmp_path / "mjhq30k/moved")
     (tmp_path / "mjhq30k/moved").rename(tmp_path / "mjhq30k" / folder)
     assert planned_files(files, tmp_path, ignore) == []
@@ -102,7 +103,7 @@ def test_unpacking_goes_on_where_it_was_stopped(server, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfileobj", stops)
         with pytest.raises(KeyboardInterrupt):
-            fetch_files(files, tmp_path, ignore)
+            fetch_files(files, tmp_path)
     assert unpacked(tmp_path) == {"art/1.jpg": IMAGES["art/1.jpg"]}
     first = (tmp_path / "mjhq30k/mjhq30k_imgs/art/1.jpg").stat()
     # A file of another size, as a killed unzip leaves it.
@@ -129,10 +130,10 @@ def test_the_space_for_archive_and_images_is_counted(server, tmp_path, monkeypat
     server.requests.clear()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
     with pytest.raises(AssetError, match=r"MB are needed, .* MB are free"):
-        fetch_files(files, tmp_path, ignore)
+        fetch_files(files, tmp_path)
     assert {command for command, *_ in server.requests} == {"HEAD"}
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
-    fetch_files(files, tmp_path, ignore)
+    fetch_files(files, tmp_path)
     # Once the archive is here, its directory says exactly what its members take.
     (tmp_path / "mjhq30k/mjhq30k_imgs/art/1.jpg").unlink()
     assert planned_files(files, tmp_path, ignore)[0].measure() == Size(0, 0, len(IMAGES["art/1.jpg"]))
@@ -141,7 +142,7 @@ def test_the_space_for_archive_and_images_is_counted(server, tmp_path, monkeypat
 def test_an_archive_of_other_images_is_said(server, tmp_path):
     listing = {**LISTING, "4": {"category": "art", "prompt": "b"}}
     with pytest.raises(AssetError, match=r"mjhq30k_imgs\.zip: not all images that .*meta_data\.json names"):
-        fetch_files(files_of(server, IMAGES, listing), tmp_path, ignore)
+        fetch_files(files_of(server, IMAGES, listing), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -192,5 +193,5 @@ def test_an_archive_of_another_hash_is_not_unpacked(server, tmp_path):
     meta, archive = files_of(server, IMAGES)
     other = RemoteFile(archive.path, archive.url, hashlib.sha256(b"other").hexdigest(), archive.unpack)
     with pytest.raises(AssetError, match="published is"):
-        fetch_files([meta, other], tmp_path, ignore)
+        fetch_files([meta, other], tmp_path)
     assert unpacked(tmp_path) == {}

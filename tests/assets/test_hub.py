@@ -287,7 +287,7 @@ def test_the_default_verifier_comes_with_the_variant(published, tmp_path, capsys
         (judged("image_reward"), "image_reward/ImageReward.pt"),
         (
             judged("vqa", "xingjianleng/mplug_visual-question-answering_coco_large_en"),
-            "mplug/configuration.json",
+            "mplug/pytorch_model.bin",
         ),
     ],
 )
