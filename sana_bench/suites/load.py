@@ -20,6 +20,7 @@ from sana_bench.suites.schema import (
 __all__ = [
     "FULL",
     "check_origin",
+    "check_suite_file",
     "list_variants",
     "load_all_tiers",
     "load_suite",
@@ -91,6 +92,11 @@ def load_suite(path: Path, tier: Tier, overrides: tuple[str, ...] = ()) -> Suite
         )
     _check_overridden_variants(variant_options, names, f"{tier} ")
     return _load_tier(file, document, tier, variant_options)
+
+
+def check_suite_file(path: Path, overrides: tuple[str, ...] = ()) -> None:
+    """Check a suite file without its variants, which needs no tier and imports no torch; raises `SuiteError`."""
+    _load_file(path, overrides)
 
 
 def load_all_tiers(path: Path, overrides: tuple[str, ...] = ()) -> list[Suite]:
