@@ -171,7 +171,7 @@ def _full(variants: Path) -> list[str]:
                 lines.append(f"full tier, variant {name}: weights are there")
         except BenchError as error:
             lines.append(f"full tier lacks variant {name}: {error}")
-    return lines + [f"full tier, {required.needed_for}: {_state(required)}" for required in FULL_TIER_FILES]
+    return lines + [f"{required.needed_for}: {_state(required)}" for required in FULL_TIER_FILES]
 
 
 def _state(required: "RequiredFile") -> str:

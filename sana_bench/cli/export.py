@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def _export(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="Run directories, or names below DIR/runs.")
+        list[str] | None, typer.Argument(metavar="RUN", help="Run directories, or names below DIR/runs.")
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every run of the store.")] = False,
     format_: Annotated[

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def history(
     outputs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[DIR...]", help="Output folders; default: results.")
+        list[Path] | None, typer.Argument(metavar="DIR", help="Output folders; default: results.")
     ] = None,
     variant: Annotated[str | None, typer.Option(metavar="NAME", help="Only this variant.")] = None,
     metric: Annotated[str | None, typer.Option(metavar="NAME", help="Only this metric.")] = None,

@@ -20,7 +20,7 @@ class _Options:
     variants: Annotated[
         list[str],
         typer.Argument(
-            metavar="VARIANT...",
+            metavar="VARIANT",
             help="Variants (sana-bench list variants), measured in turns.",
             autocompletion=complete_variants,
         ),

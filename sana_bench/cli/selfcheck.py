@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def selfcheck(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[METRIC|PROTOCOL]...", help="Only these; default: all.")
+        list[str] | None, typer.Argument(metavar="METRIC|PROTOCOL", help="Only these; default: all.")
     ] = None,
     device: DeviceOption = "auto",
     as_json: Annotated[

@@ -140,7 +140,9 @@ def _load_tier(file: SuiteFile, document: Document, tier: Tier, overrides: Seque
 
 def _read_suite_document(path: Path) -> Document:
     if not path.is_file():
-        neighbours = [str(other) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        # A name without a suffix may be meant for a shipped suite.
+        folders = {path.parent} if path.suffix else {path.parent, suites_dir()}
+        neighbours = [str(other) for folder in folders for other in folder.glob("*.yaml")]
         raise SuiteError(f"{path}: no such suite file{nearest(str(path), neighbours)}")
     document = read_yaml(path)
     _check_schema_version(document)

@@ -64,6 +64,7 @@ def test_no_command_shows_help_and_is_a_usage_error(capsys) -> None:
             "suites/genevl.yaml: no such suite file (did you mean 'suites/geneval.yaml'?)",
         ),
         (["run", "suites", "--tier", "micro"], "suites: no such suite file"),
+        (["run", "geneval"], "geneval: no such suite file (did you mean 'suites/geneval.yaml'?)"),
         (
             ["run", "suites/geneval.yaml", "--tier", "micro", "--set", "sed=1"],
             "--set sed=1: unknown key 'sed'",
