@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from sana_bench.assets.locate import data_root
 from sana_bench.core.errors import AssetError
 from sana_bench.core.samples import Prompt
@@ -35,6 +33,8 @@ def read_csv(path: Path) -> list[Item]:
         AssetError: the file is missing, lacks a column, splits an item, repeats a question or holds a
         dependency that is no list of numbers; the message names the row, counted from 1 after the header.
     """
+    import pandas as pd  # takes a second, and most commands read no table
+
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except FileNotFoundError:
@@ -70,6 +70,8 @@ def read_parquet(path: Path) -> list[Item]:
     Raises:
         AssetError: as `read_csv`.
     """
+    import pandas as pd
+
     try:
         table = pd.read_parquet(path)
     except FileNotFoundError:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from sana_bench.cli.options import RUN_OUTPUT
-from sana_bench.core.errors import UsageError, nearest
+from sana_bench.cli.options import RunOutputOption, choose
+from sana_bench.core.errors import UsageError
 
 __all__ = ["register"]
 
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def _export(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="Run directories, or names below DIR/runs.")
+        list[str] | None, typer.Argument(metavar="RUN", help="Run directories, or names below DIR/runs.")
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every run of the store.")] = False,
     format_: Annotated[
@@ -39,11 +39,12 @@ def _export(
         Path | None,
         typer.Option(metavar="FOLDER", help="Write one run's DPG-Bench images as SANA's 2x2 grids."),
     ] = None,
-    output: Annotated[Path | None, RUN_OUTPUT] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    output: RunOutputOption = None,
 ) -> int:
-    """Write runs as flat tables; docs/results.md explains the columns."""
-    del debug
+    """Write runs as flat tables.
+
+    docs/results.md explains the columns.
+    """
     if geneval is not None:
         from sana_bench.metrics.geneval.official import export_official
 
@@ -54,11 +55,7 @@ def _export(
         return _export_folders("--dpg-grids", export_grids, runs or [], output, dpg_grids)
     from sana_bench.results.exchange.export import FORMATS
 
-    chosen = next((name for name in FORMATS if name == format_), None)
-    if chosen is None:
-        raise UsageError(
-            f"--format {format_}: unknown{nearest(format_, FORMATS)}; one of {', '.join(FORMATS)}"
-        )
+    chosen = choose("--format", format_, FORMATS)
     if to is None:
         raise UsageError("export needs --to FOLDER")
     if bool(runs) == all_:

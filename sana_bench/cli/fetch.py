@@ -1,9 +1,10 @@
 """`sana-bench fetch`: weights and data of the full tier, from their public homes or a copy of them."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from sana_bench.cli.options import DataDirOption
 
 __all__ = ["register"]
 
@@ -19,24 +20,21 @@ def _fetch(
     what: Annotated[
         str, typer.Argument(metavar="SUITE|VARIANT", help="Suite or variant file, or the name of a variant.")
     ],
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where evaluators and data go; default SANA_BENCH_DATA."),
-    ] = None,
+    data_dir: DataDirOption = None,
     from_: Annotated[
         str | None,
         typer.Option(
             "--from", metavar="URL|DIR", help="A copy of the data folder, instead of the public homes."
         ),
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> int:
-    """Fetch and verify what the full tier needs; the same command again goes on where it stopped."""
-    del debug
+) -> None:
+    """Download and verify what the full tier needs.
+
+    The same command again goes on where it stopped.
+    """
     from sana_bench.assets.fetch import fetch
     from sana_bench.assets.locate import choose_data_root
 
     if data_dir is not None:
         choose_data_root(data_dir)
     fetch(what, print, from_)
-    return 0

@@ -1,33 +1,38 @@
-"""`sana-bench gate`."""
+"""`sana-bench gate`: pass or fail a result against a baseline, for CI."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sana_bench.cli.options import OutputOption, complete_runs
+
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(gate)
+    app.command(epilog="Example: sana-bench gate RUN:sana-micro --baseline release --junit gate.xml")(gate)
 
 
 def gate(
-    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="RUN or RUN:VARIANT.")],
-    baseline: Annotated[str, typer.Option(metavar="NAME", help="Baseline, see sana-bench baseline.")],
+    candidate: Annotated[
+        str, typer.Argument(metavar="CANDIDATE", help="RUN or RUN:VARIANT.", autocompletion=complete_runs)
+    ],
+    baseline: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of a baseline (sana-bench baseline list).")
+    ],
     policy: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Policy; default suites/policies/default.yaml.")
+        Path | None, typer.Option(metavar="FILE", help="Policy; default: suites/policies/default.yaml.")
     ] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a Markdown summary.")] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of runs and of the result store.")
-    ] = Path("results"),
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    output: OutputOption = Path("results"),
 ) -> int:
-    """Pass or fail a result against a baseline: exit 0, 3 incomplete, 4 regression, 5 not comparable."""
-    del debug
+    """Hold a result against a baseline: pass, or fail with a code.
+
+    Exit codes: 0 pass, 3 incomplete, 4 regression, 5 not comparable.
+    """
     from sana_bench.analysis import gate as gating
     from sana_bench.analysis.baselines import resolve
     from sana_bench.core import atomic

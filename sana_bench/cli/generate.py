@@ -1,73 +1,253 @@
-"""`sana-bench generate`: images from a prompt, without a suite."""
+"""`sana-bench generate`: images from prompts, without a suite."""
 
+import io
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sana_bench.cli.options import (
+    BatchSizeOption,
+    DeviceOption,
+    NoiseSeedOption,
+    VariantGuidanceOption,
+    VariantStepsOption,
+    complete_variants,
+    from_record,
+)
+from sana_bench.core.errors import BenchError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from sana_bench.suites.schema import Variant
+
 __all__ = ["register"]
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """What to draw and how; None means the variant's or the checkpoint's own value."""
+
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="A variant (sana-bench list variants), a pipeline folder, or a hub id.",
+            autocompletion=complete_variants,
+        ),
+    ]
+    prompt: Annotated[list[str], typer.Option(metavar="TEXT", help="What to draw; may be repeated.")]
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="PNG file; several images get -0, -1, ... in their names."
+        ),
+    ] = Path("out.png")
+    seed: NoiseSeedOption = 0
+    images: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="Images per prompt.")] = 1
+    height: Annotated[int | None, typer.Option(min=1, max=8192, metavar="PIXELS")] = None
+    width: Annotated[int | None, typer.Option(min=1, max=8192, metavar="PIXELS")] = None
+    steps: VariantStepsOption = None
+    guidance: VariantGuidanceOption = None
+    negative: Annotated[str, typer.Option(metavar="TEXT", help="What to stay away from; needs guidance.")] = (
+        ""
+    )
+    tile: Annotated[
+        int | None, typer.Option(min=64, metavar="PIXELS", help="Decode in tiles of this side.")
+    ] = None
+    device: DeviceOption = "auto"
+    batch_size: BatchSizeOption = 4
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         epilog='Example: sana-bench generate --model sana-micro --prompt "a photo of a red circle" -o circle.png'
-    )(generate)
+    )(from_record(generate))
 
 
-def generate(
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="A variant (sana-bench list variants), a pipeline folder, or a hub id."
-        ),
-    ],
-    prompt: Annotated[list[str], typer.Option(metavar="TEXT", help="What to draw; may be repeated.")],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="PNG file; several images get -0, -1, ... in their names."
-        ),
-    ] = Path("out.png"),
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the first image of a prompt.")] = 0,
-    images: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="Images per prompt.")] = 1,
-    height: Annotated[int | None, typer.Option(min=1, max=8192, metavar="PIXELS")] = None,
-    width: Annotated[int | None, typer.Option(min=1, max=8192, metavar="PIXELS")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, max=1000, metavar="N", help="Solver steps.")] = None,
-    guidance: Annotated[
-        float | None, typer.Option(min=0, max=100, metavar="SCALE", help="Classifier-free guidance.")
-    ] = None,
-    negative: Annotated[
-        str, typer.Option(metavar="TEXT", help="What to stay away from; needs guidance.")
-    ] = "",
-    tile: Annotated[
-        int | None, typer.Option(min=64, metavar="PIXELS", help="Decode in tiles of this side.")
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, max=4096, metavar="N")] = 4,
-    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> int:
+def generate(options: _Options) -> None:
     """Generate images from prompts and write PNG files."""
-    del debug
-    from sana_bench.cli.generate_body import GenerateOptions, generate_files
-
-    options = GenerateOptions(
-        model=model,
-        prompts=tuple(prompt),
-        output=output,
-        seed=seed,
-        images=images,
-        height=height,
-        width=width,
-        steps=steps,
-        guidance=guidance,
-        negative=negative,
-        tile=tile,
-        device=device,
-        batch_size=batch_size,
-        force=force,
-    )
-    for path in generate_files(options):
+    for path in _generate_files(options):
         print(path)
-    return 0
+
+
+def _generate_files(options: _Options) -> list[Path]:
+    """Generate, write PNG files, and return their paths in the order prompts, then seeds.
+
+    Image i of a prompt has seed `options.seed + i`. Every file carries its prompt, seed and settings as PNG text.
+    Raises `UsageError` or `AssetError` before anything is written, and `BenchError` for an image that is not finite.
+    """
+    from sana_bench.core import atomic
+    from sana_bench.core.progress import Progress
+
+    paths = _paths(options)
+    device = _device(options.device)
+    pipeline, call = _load(options, device)
+    jobs = [
+        (prompt, seed, path)
+        for (prompt, seed), path in zip(
+            [(prompt, options.seed + i) for prompt in options.prompt for i in range(options.images)],
+            paths,
+            strict=True,
+        )
+    ]
+    steps = call["steps"]
+    batches = [jobs[i : i + options.batch_size] for i in range(0, len(jobs), options.batch_size)]
+    with Progress("generating", steps * len(batches), "steps") as progress:
+        for batch in batches:
+            try:
+                images = pipeline(
+                    [prompt for prompt, _, _ in batch],
+                    seeds=[seed for _, seed, _ in batch],
+                    on_step=lambda *_: progress.advance(1),
+                    **call,
+                )
+            except FloatingPointError as error:
+                raise BenchError(str(error)) from None
+            except ValueError as error:
+                raise UsageError(str(error)) from None
+            for (prompt, seed, path), image in zip(batch, images.numpy(), strict=True):
+                atomic.write_bytes(path, _png(image, _settings(options, prompt, seed, call)))
+    return paths
+
+
+def _paths(options: _Options) -> list[Path]:
+    """Return where the images go, checked to be writable and free."""
+    output = options.output
+    if output.suffix.lower() != ".png":
+        raise UsageError(f"--output {output}: images are written as PNG; the name must end with .png")
+    if not output.parent.is_dir():
+        raise UsageError(f"--output {output}: there is no folder {output.parent}")
+    count = len(options.prompt) * options.images
+    width = len(str(count - 1))
+    paths = (
+        [output]
+        if count == 1
+        else [output.with_name(f"{output.stem}-{i:0{width}d}{output.suffix}") for i in range(count)]
+    )
+    taken = [path for path in paths if path.exists()]
+    if taken and not options.force:
+        raise UsageError(f"--output {taken[0]}: exists already (--force replaces it)")
+    return paths
+
+
+def _device(name: str) -> str:
+    import torch
+
+    found = torch.cuda.is_available()
+    if name == "cuda" and not found:
+        raise UsageError("--device cuda: no CUDA device found")
+    return "cuda" if found and name != "cpu" else "cpu"
+
+
+def _load(options: _Options, device: str) -> tuple[Any, dict[str, Any]]:
+    """Return the pipeline and the arguments of its call."""
+    from sana_bench.suites.load import list_variants, load_variant, suites_dir
+
+    variants = suites_dir() / "variants"
+    if options.model in list_variants(variants):
+        variant = load_variant(variants / f"{options.model}.yaml")
+        pipeline, call = _load_variant(variant, variants, device)
+    elif Path(options.model).exists() or _HUB_ID.fullmatch(options.model):
+        pipeline, call = _load_checkpoint(options.model, device), {"steps": 20, "guidance": _guidance(4.5)}
+    else:
+        hint = nearest(options.model, list_variants(variants))
+        raise UsageError(f"--model {options.model}: no such variant{hint}, pipeline folder or hub id")
+    if options.steps is not None:
+        call["steps"] = options.steps
+    if options.guidance is not None:
+        call["guidance"] = _guidance(options.guidance)
+    for name in ("height", "width"):
+        if getattr(options, name) is not None:
+            call[name] = getattr(options, name)
+    call["negative_prompt"] = options.negative
+    if options.tile is not None:
+        call["tiling"] = _tiling(options.tile, pipeline.autoencoder.config.spatial_compression)
+    return pipeline, call
+
+
+def _load_variant(variant: "Variant", folder: Path, device: str) -> tuple[Any, dict[str, Any]]:
+    from sana_bench.assets.locate import resolve_weights
+    from sana_bench.generators.sana import guidance_of, load_sana, tiling_of
+
+    if variant.generator != "sana" or variant.sampler is None:
+        raise UsageError(
+            f"--model {variant.name}: a variant of generator {variant.generator}, only sana is drawn"
+        )
+    pipeline = load_sana(resolve_weights(variant.model.weights, folder), variant, device)
+    return pipeline, {
+        "steps": variant.sampler.steps,
+        "guidance": guidance_of(variant),
+        "shift": variant.sampler.shift,
+        "sampler": variant.sampler.name,
+        "height": variant.model.height,
+        "width": variant.model.width,
+        "tiling": tiling_of(variant),
+    }
+
+
+def _load_checkpoint(source: str, device: str) -> Any:
+    import torch
+
+    import sana_models
+    from sana_bench.generators.sana import instruction_text
+    from sana_models.aspect_ratios import BASE_SIZES
+
+    try:
+        # Half precision where it is native; the CPU may emulate it slowly.
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        pipeline = sana_models.load_pipeline(source, device=device, dtype=dtype)
+    except ValueError as error:
+        raise UsageError(f"--model {' '.join(str(error).split())}") from None
+    if pipeline.transformer.config.sample_size in BASE_SIZES:
+        # What the published models are used with; the micro ones know no such text.
+        pipeline.instruction = instruction_text("sana", pipeline.conditioning)
+    return pipeline
+
+
+def _guidance(scale: float) -> Any:
+    from sana_models import Guidance
+
+    return Guidance(scale=scale)
+
+
+def _tiling(tile: int, factor: int) -> Any:
+    from sana_models import Tiling
+
+    if tile % factor:
+        raise UsageError(f"--tile {tile}: must be a multiple of {factor} pixels")
+    # An eighth overlaps, as in the public pipelines.
+    return Tiling(tile=tile, stride=max(factor, tile * 7 // 8 // factor * factor))
+
+
+def _settings(options: _Options, prompt: str, seed: int, call: dict[str, Any]) -> dict[str, str]:
+    from sana_bench import __version__
+
+    guidance = call["guidance"]
+    texts = {
+        "prompt": prompt,
+        "negative_prompt": call["negative_prompt"],
+        "seed": seed,
+        "model": options.model,
+        "steps": call["steps"],
+        "guidance_scale": guidance.scale,
+        "generator": f"sana-bench {__version__}",
+    }
+    return {name: str(value) for name, value in texts.items() if value != ""}
+
+
+def _png(image: Any, texts: dict[str, str]) -> bytes:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for name, value in texts.items():
+        info.add_itxt(name, value)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()

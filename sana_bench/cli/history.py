@@ -1,4 +1,4 @@
-"""`sana-bench history`."""
+"""`sana-bench history`: numbers of comparable runs in order of time."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,21 +17,18 @@ def register(app: typer.Typer) -> None:
 
 def history(
     outputs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[DIR...]", help="Output folders; default: results.")
+        list[Path] | None, typer.Argument(metavar="DIR", help="Output folders; default: results.")
     ] = None,
     variant: Annotated[str | None, typer.Option(metavar="NAME", help="Only this variant.")] = None,
     metric: Annotated[str | None, typer.Option(metavar="NAME", help="Only this metric.")] = None,
     level: Annotated[
         float, typer.Option(metavar="P", help="Chance of reporting a step where there is none.")
     ] = 0.01,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> int:
-    """Show the numbers of comparable runs in order of time, and where their level changed."""
-    del debug
+) -> None:
+    """Show comparable runs over time, and where levels changed."""
     if not 0 < level < 1:
         raise UsageError(f"--level {level:g}: a chance lies between 0 and 1")
     from sana_bench.analysis.history import collect_histories, history_lines
 
     found = collect_histories(outputs or [Path("results")], variant=variant, metric=metric, level=level)
     print("\n".join(history_lines(found)) or "no complete results")
-    return 0

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sana_bench.cli.options import OutputOption
+
 __all__ = ["register"]
 
 
@@ -18,15 +20,10 @@ def _import(
         Path,
         typer.Argument(metavar="PATH", help="Results folder, one of its run directories, or an export."),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of runs and of the result store.")
-    ] = Path("results"),
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> int:
-    """Bring in runs of another store; what is here already stays as it is."""
-    del debug
+    output: OutputOption = Path("results"),
+) -> None:
+    """Bring in the runs of another store; what is here stays."""
     from sana_bench.results.exchange.import_ import import_runs
 
     count = import_runs(source, output, lambda imported: print(imported.line))
     print(f"import: {count} run{'' if count == 1 else 's'} from {source}")
-    return 0

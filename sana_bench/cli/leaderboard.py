@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from sana_bench.core.tiers import TIERS, check_tier_option
+from sana_bench.cli.options import OutputOption, choice
+from sana_bench.core.tiers import TIERS
 
 __all__ = ["register"]
 
@@ -16,21 +17,14 @@ def register(app: typer.Typer) -> None:
 
 
 def leaderboard(
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="DIR", help="Folder of runs and of the result store."),
-    ] = Path("results"),
+    output: OutputOption = Path("results"),
     to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to write; default: DIR/leaderboard.")
     ] = None,
-    tier: Annotated[str | None, typer.Option(metavar="micro|full", help="Only this tier.")] = None,
+    tier: Annotated[str | None, choice("--tier", *TIERS, help="Only this tier.")] = None,
     benchmark: Annotated[str | None, typer.Option(metavar="NAME", help="Only this benchmark.")] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> int:
-    """Write the leaderboard of all runs as HTML, Markdown, CSV and LaTeX."""
-    del debug
-    if tier is not None:
-        check_tier_option(tier, TIERS)
+) -> None:
+    """Rank all runs: write HTML, Markdown, CSV and LaTeX."""
     from sana_bench.analysis.leaderboard import collect_leaderboard
     from sana_reports.leaderboard import write_leaderboard
 
@@ -43,4 +37,3 @@ def leaderboard(
     for row in board.incomplete:
         print(f"not ranked: {row.variant} on {row.benchmark} ({row.run}): {'; '.join(row.reasons)}")
     print(f"leaderboard: {paths.html}")
-    return 0

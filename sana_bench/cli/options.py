@@ -1,13 +1,187 @@
-"""Options that several commands have."""
+"""Options and arguments that several commands have, and the helpers that declare them."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-__all__ = ["RUN_OUTPUT"]
+from sana_bench.core.errors import UsageError, nearest
+from sana_bench.core.tiers import TIER_REQUESTS, TierRequest
 
+__all__ = [
+    "AutoBatchSizeOption",
+    "BatchSizeOption",
+    "CpuDeviceOption",
+    "DataDirOption",
+    "DeviceOption",
+    "GuidanceOption",
+    "NoiseSeedOption",
+    "OutputOption",
+    "RunArgument",
+    "RunOutputOption",
+    "SetOption",
+    "StepsOption",
+    "SuiteArgument",
+    "TierOption",
+    "TraceOption",
+    "VariantGuidanceOption",
+    "VariantStepsOption",
+    "VariantsOption",
+    "choice",
+    "choose",
+    "complete_runs",
+    "complete_variants",
+    "from_record",
+    "starting",
+]
+
+_Record = TypeVar("_Record")
+_Result = TypeVar("_Result")
+_Name = TypeVar("_Name", bound=str)
+
+
+def choose(option: str, value: str, allowed: Sequence[_Name]) -> _Name:
+    """Return `value` of an option, one of `allowed`; another is a `UsageError` with the nearest of them."""
+    for name in allowed:
+        if name == value:
+            return name
+    raise UsageError(
+        f"{option} {value}: unknown {option.lstrip('-')}{nearest(value, allowed)}; one of {', '.join(allowed)}"
+    )
+
+
+def choice(option: str, *allowed: str, help: str) -> Any:
+    """Declare an option whose value is one of `allowed`, held and told as by `choose`."""
+    return typer.Option(
+        option,
+        metavar="|".join(allowed),
+        parser=lambda value: choose(option, value, allowed),
+        autocompletion=starting(lambda: allowed),
+        help=help,
+    )
+
+
+def from_record(command: Callable[[_Record], _Result]) -> Callable[..., _Result]:
+    """Make a command of a function of one dataclass: each field of the record is an argument or an option."""
+    (parameter,) = inspect.signature(command).parameters.values()
+    record = parameter.annotation
+
+    @functools.wraps(command)
+    def filled(**values: Any) -> _Result:
+        return command(record(**values))
+
+    filled.__signature__ = inspect.signature(record)  # type: ignore[attr-defined]
+    filled.__annotations__ = record.__annotations__
+    return filled
+
+
+def starting(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Return what typer asks for completions: those of `names()` that start with what is typed."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names() if name.startswith(incomplete)]
+
+    return complete
+
+
+def complete_runs(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of runs below the output folder that `--output` names, if it stands before."""
+    output = Path(context.params.get("output") or "results")
+    return sorted(
+        path.name
+        for path in (output / "runs").glob("*")
+        if path.is_dir() and path.name.startswith(incomplete)
+    )
+
+
+def complete_variants(incomplete: str) -> list[str]:
+    """Variant names for the last of names separated by commas."""
+    before, comma, last = incomplete.rpartition(",")
+    names = sorted(path.stem for path in _suites().glob("variants/*.yaml"))
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
+def _suite_files() -> list[str]:
+    return sorted(map(str, _suites().glob("*.yaml")))
+
+
+def _suites() -> Path:
+    from sana_bench.suites.load import suites_dir
+
+    return suites_dir()
+
+
+SuiteArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SUITE",
+        help="Suite file, such as suites/geneval.yaml.",
+        autocompletion=starting(_suite_files),
+    ),
+]
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="Run directory, or its name below DIR/runs.", autocompletion=complete_runs
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the suite or, as variants.NAME.KEY, of a variant; may be repeated.",
+    ),
+]
+TierOption = Annotated[
+    TierRequest,
+    choice("--tier", *TIER_REQUESTS, help="Models and data to use."),
+]
+DeviceOption = Annotated[str, choice("--device", "auto", "cpu", "cuda", help="Where to compute.")]
+#: Of commands that take a GPU only when told to.
+CpuDeviceOption = Annotated[str, choice("--device", "cpu", "cuda", help="Where to compute.")]
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of runs and of the result store.")
+]
 #: Of commands on runs that may be named by their directory, which lies in the output folder.
-RUN_OUTPUT = typer.Option(
-    "--output",
-    "-o",
-    metavar="DIR",
-    help="Folder of runs and of the result store; default: that of a run directory, or results.",
+RunOutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Folder of runs and of the result store; default: that of a run directory, or results.",
+    ),
+]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of evaluators and data; default: SANA_BENCH_DATA."),
+]
+TraceOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.json|DIR",
+        help="Write a torch.profiler trace of one image of the latency benchmark, for Perfetto.",
+    ),
+]
+NoiseSeedOption = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Seed of the noise; further images count up from it.")
+]
+_BATCH_SIZE = typer.Option(
+    min=1, max=4096, metavar="N", help="Images per batch; changes the time and not the numbers."
 )
+BatchSizeOption = Annotated[int, _BATCH_SIZE]
+AutoBatchSizeOption = Annotated[int | None, _BATCH_SIZE]
+_STEPS = typer.Option(min=1, max=1000, metavar="N", help="Solver steps.")
+StepsOption = Annotated[int, _STEPS]
+VariantStepsOption = Annotated[int | None, _STEPS]
+_GUIDANCE = typer.Option(min=0, max=100, metavar="SCALE", help="Scale of classifier-free guidance.")
+GuidanceOption = Annotated[float, _GUIDANCE]
+VariantGuidanceOption = Annotated[float | None, _GUIDANCE]
+VariantsOption = Annotated[
+    str | None,
+    typer.Option(metavar="A,B", help="Only these variants of the suite.", autocompletion=complete_variants),
+]

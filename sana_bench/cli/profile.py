@@ -1,52 +1,89 @@
-"""`sana-bench profile`: how fast a variant is on this machine, and why."""
+"""`sana-bench profile`: how fast variants are on this machine, and why; the latency benchmark as a run of its own."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from sana_bench.cli.options import OutputOption, TierOption, TraceOption, complete_variants, from_record
+from sana_bench.core.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from sana_bench.suites.schema import Variant
 
 __all__ = ["register"]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog="Example: sana-bench profile sana-micro --trace trace.json")(profile)
-
-
-def profile(
+@dataclass(frozen=True, kw_only=True)
+class _Options:
     variants: Annotated[
         list[str],
-        typer.Argument(metavar="VARIANT...", help="Variants (sana-bench list variants), measured in turns."),
-    ],
-    trace: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.json|DIR", help="Also write a torch.profiler trace of one image, for Perfetto."
+        typer.Argument(
+            metavar="VARIANT",
+            help="Variants (sana-bench list variants), measured in turns.",
+            autocompletion=complete_variants,
         ),
-    ] = None,
+    ]
+    trace: TraceOption = None
     images: Annotated[
         int, typer.Option(min=1, max=1000, metavar="N", help="Timed images of each of the prompts.")
-    ] = 5,
+    ] = 5
     largest_batch: Annotated[
         int | None, typer.Option(min=1, max=4096, metavar="N", help="Where the throughput sweep ends.")
-    ] = None,
+    ] = None
     memory_limit: Annotated[
         float | None,
         typer.Option(
-            min=0.001, metavar="GIB", help="What a batch may add on a CPU; default 80 % of the free memory."
+            min=0.001, metavar="GIB", help="What a batch may add on a CPU; default: 80 % of the free memory."
         ),
-    ] = None,
-    tier: Annotated[str, typer.Option(metavar="auto|micro|full", help="Models to use.")] = "auto",
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of runs and of the result store.")
-    ] = Path("results"),
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> int:
-    """Measure latency, throughput, memory and energy of variants, stage by stage."""
-    del debug
-    from sana_bench.cli.profile_body import profile_variants
-    from sana_bench.profiling.session import ProfileOptions
+    ] = None
+    tier: TierOption = "auto"
+    output: OutputOption = Path("results")
 
-    limit = None if memory_limit is None else int(memory_limit * 2**30)
-    options = ProfileOptions(trace=trace, largest_batch=largest_batch, memory_limit=limit)
-    return profile_variants(tuple(variants), options, images=images, tier=tier, output=output)
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: sana-bench profile sana-micro --trace trace.json")(from_record(profile))
+
+
+def profile(options: _Options) -> int:
+    """Measure latency, throughput, memory and energy by stage."""
+    from sana_bench.suites.load import suites_dir
+    from sana_bench.suites.schema import BenchmarkSpec, Suite, SuiteFile
+
+    variants = _find_variants(options)
+    tier = variants[0].tier
+    file = SuiteFile(
+        name="profile",
+        description="Variants profiled from the command line",
+        benchmarks=(BenchmarkSpec(name="latency", images_per_prompt=options.images),),
+        variants={tier: tuple(variant.name for variant in variants)},
+    )
+    suite = Suite(file, suites_dir() / "profile.yaml", tier, variants)
+    from sana_bench.profiling.session import ProfileOptions
+    from sana_bench.runner.run import RunOptions, run_suite
+
+    limit = None if options.memory_limit is None else int(options.memory_limit * 2**30)
+    measuring = ProfileOptions(trace=options.trace, largest_batch=options.largest_batch, memory_limit=limit)
+    return run_suite(RunOptions(suite=suite.path, output=options.output, tier=tier, profile=measuring), suite)
+
+
+def _find_variants(options: _Options) -> "tuple[Variant, ...]":
+    """The variants, all of one tier, which they decide themselves when it is auto; raises `UsageError`."""
+    from sana_bench.suites.load import list_variants, load_variant, suites_dir
+
+    directory = suites_dir() / "variants"
+    known = list_variants(directory)
+    for name in options.variants:
+        if name not in known:
+            raise UsageError(
+                f"no variant {name!r}{nearest(name, known)}; sana-bench list variants shows them"
+            )
+    variants = tuple(load_variant(directory / f"{name}.yaml") for name in dict.fromkeys(options.variants))
+    tiers = sorted({variant.tier for variant in variants})
+    if len(tiers) > 1 or options.tier not in ("auto", tiers[0]):
+        raise UsageError(
+            f"{', '.join(options.variants)}: of the {' and '.join(tiers)} tier; profile one tier at a time"
+        )
+    return variants

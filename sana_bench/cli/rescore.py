@@ -1,11 +1,10 @@
 """`sana-bench rescore`: other thresholds or another protocol on the stored detections of a run."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sana_bench.cli.options import RUN_OUTPUT
+from sana_bench.cli.options import RunArgument, RunOutputOption
 from sana_bench.core.errors import IncompleteError, UsageError
 
 __all__ = ["register"]
@@ -19,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _rescore(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run directory, or its name below DIR/runs.")],
+    run: RunArgument,
     protocol: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Protocol of the same detector; default: the run's own."),
@@ -37,11 +36,9 @@ def _rescore(
         float | None,
         typer.Option(min=0, max=10, metavar="X", help="Share of the sizes that offsets lose; 0.1."),
     ] = None,
-    output: Annotated[Path | None, RUN_OUTPUT] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    output: RunOutputOption = None,
 ) -> int:
-    """Judge a run's stored GenEval detections again, without running a network."""
-    del debug
+    """Decide GenEval again from stored detections, with no network."""
     given = {
         "threshold": threshold,
         "counting_threshold": counting_threshold,

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sana_bench.cli.options import DeviceOption, OutputOption
+
 __all__ = ["register"]
 
 
@@ -15,20 +17,18 @@ def register(app: typer.Typer) -> None:
 
 def selfcheck(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[METRIC|PROTOCOL]...", help="Only these; default: all.")
+        list[str] | None, typer.Argument(metavar="METRIC|PROTOCOL", help="Only these; default: all.")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the networks run.")] = "auto",
+    device: DeviceOption = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of lines.")
     ] = False,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="DIR", help="Folder of runs, which find the outcome there."),
-    ] = Path("results"),
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    output: OutputOption = Path("results"),
 ) -> int:
-    """Run the stored golden cases of every metric here: exit 0, or 4 when a number cannot be trusted."""
-    del debug
+    """Check every metric here on stored golden cases.
+
+    Exits with 4 when a number cannot be trusted.
+    """
     import json
 
     from sana_bench.metrics.selfcheck import session

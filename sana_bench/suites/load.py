@@ -19,6 +19,7 @@ from sana_bench.suites.schema import (
 __all__ = [
     "FULL",
     "check_origin",
+    "check_suite_file",
     "list_variants",
     "load_all_tiers",
     "load_suite",
@@ -92,6 +93,11 @@ def load_suite(path: Path, tier: Tier, overrides: tuple[str, ...] = ()) -> Suite
     return _load_tier(file, document, tier, variant_options)
 
 
+def check_suite_file(path: Path, overrides: tuple[str, ...] = ()) -> None:
+    """Check a suite file without its variants, which needs no tier and imports no torch; raises `SuiteError`."""
+    _load_file(path, overrides)
+
+
 def load_all_tiers(path: Path, overrides: tuple[str, ...] = ()) -> list[Suite]:
     """Validate a suite for every tier that it has variants of; raises `SuiteError`."""
     file, document, variant_options = _load_file(path, overrides)
@@ -133,7 +139,9 @@ def _load_tier(file: SuiteFile, document: Document, tier: Tier, overrides: Seque
 
 def _read_suite_document(path: Path) -> Document:
     if not path.is_file():
-        neighbours = [str(other) for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        # A name without a suffix may be meant for a shipped suite.
+        folders = {path.parent} if path.suffix else {path.parent, suites_dir()}
+        neighbours = [str(other) for folder in folders for other in folder.glob("*.yaml")]
         raise SuiteError(f"{path}: no such suite file{nearest(str(path), neighbours)}")
     document = read_yaml(path)
     _check_schema_version(document)

@@ -66,7 +66,7 @@ def test_a_folder_and_sizes(generate, tiny_pipeline_dir, tmp_path):
         ((), {"output": "no/out.png"}, "there is no folder"),
         (("--height", "63"), {}, "image size 64x63 is not a multiple of 8 pixels"),
         (("--tile", "100"), {}, "--tile 100: must be a multiple of 8 pixels"),
-        (("--device", "gpu"), {}, "--device gpu: unknown (did you mean"),
+        (("--device", "gpu"), {}, "--device gpu: unknown device (did you mean"),
         (("--steps", "0"), {}, "--steps"),
     ],
 )

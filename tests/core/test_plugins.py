@@ -49,7 +49,7 @@ def sana_bench(arguments: list[str], *folders: Path) -> subprocess.CompletedProc
     """Run the command in a process that finds what is installed in `folders`."""
     known = [*map(str, folders), str(ROOT), *(str(ROOT / name) for name in ("models", "kernels", "reports"))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(known)}
-    command = [sys.executable, "-m", "sana_bench.cli.main", *arguments]
+    command = [sys.executable, "-m", "sana_bench", *arguments]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 

@@ -93,7 +93,7 @@ def test_the_choice_is_part_of_a_variants_identity() -> None:
 
 
 def test_a_suite_that_asks_for_triton_on_a_processor_stops_with_one_line(tmp_path) -> None:
-    command = [sys.executable, "-m", "sana_bench.cli.main", "run", "suites/geneval.yaml", "--tier", "micro"]
+    command = [sys.executable, "-m", "sana_bench", "run", "suites/geneval.yaml", "--tier", "micro"]
     setting = ["--output", str(tmp_path / "out"), "--set", "variants.sana-micro.kernels=triton"]
     root = ROOT
     done = subprocess.run([*command, *setting], cwd=root, capture_output=True, text=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from sana_bench.cli.doctor_body import changed_files
+from sana_bench.cli.doctor import changed_files
 from sana_models.checkpoints import load_transformer
 from tests import ROOT
 

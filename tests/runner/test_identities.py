@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sana_bench.cli.doctor_body import changed_files
+from sana_bench.cli.doctor import changed_files
 from sana_bench.core.fingerprint import FileHashes, canonical_json, directory_sha256, file_sha256, fingerprint
 from sana_bench.generators.noise import sample_noise
 from sana_bench.results.schema import ImageRow, SummaryRecord

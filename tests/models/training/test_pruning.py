@@ -137,7 +137,7 @@ def test_bad_prune_commands_are_one_line(deep_pipeline: Path, tmp_path: Path, ca
 
 
 def test_prompts_come_from_a_file(deep_pipeline: Path, tmp_path: Path):
-    from sana_bench.cli.reshape_body import calibration_prompts
+    from sana_bench.cli.reshape import calibration_prompts
 
     path = tmp_path / "prompts.txt"
     path.write_text("a red circle\n\n  a blue square  \na third\n")

@@ -1,32 +1,51 @@
 """`sana-bench train`: hand a training configuration to the code that trains that kind of model."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from sana_bench.assets.locate import MICRO_SCHEME, resolve_folder
+import typer
+
+from sana_bench.cli.options import CpuDeviceOption
 from sana_bench.core.errors import SuiteError, UsageError, nearest
 from sana_bench.core.progress import say
-from sana_bench.suites.config_files import read_yaml
 
-__all__ = ["KINDS", "train_from_config"]
+__all__ = ["register"]
 
-KINDS = ("dc_ae", "sana", "clip", "vqa", "reward")
+_KINDS = ("dc_ae", "sana", "clip", "vqa", "reward")
 
 
-def train_from_config(path: Path, output: Path | None, device: str = "cpu") -> int:
-    """Train as the configuration says; return the exit code.
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: sana-bench train configs/train/sana_micro.yaml")(train)
 
-    Raises `SuiteError` for a bad configuration and `UsageError` for a device that is not there.
-    """
-    document = read_yaml(path)
+
+def train(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="Training configuration, such as configs/train/*.yaml.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder of checkpoints; default: results/train/NAME of the configuration.",
+        ),
+    ] = None,
+    device: CpuDeviceOption = "cpu",
+) -> int:
+    """Train weights; the same command again continues."""
+    from sana_bench.suites.config_files import read_yaml
+
+    document = read_yaml(config)
     kind = document.data.get("kind")
-    if kind not in KINDS:
+    if kind not in _KINDS:
         where = document.origin(("kind",))
-        hint = nearest(str(kind), KINDS) if kind is not None else ""
+        hint = nearest(str(kind), _KINDS) if kind is not None else ""
         found = "kind is missing" if kind is None else f"unknown kind {kind!r}{hint}"
-        raise SuiteError(f"{where}: {found}; one of {', '.join(KINDS)}")
+        raise SuiteError(f"{where}: {found}; one of {', '.join(_KINDS)}")
     _check_device(kind, device)
-    folder = output or Path("results/train") / path.stem
+    folder = output or Path("results/train") / config.stem
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -34,7 +53,7 @@ def train_from_config(path: Path, output: Path | None, device: str = "cpu") -> i
     try:
         _train(kind, document.data, folder, device)
     except ValueError as error:
-        raise SuiteError(f"{path}: {error}") from error
+        raise SuiteError(f"{config}: {error}") from error
     except KeyboardInterrupt:
         say(f"interrupted: run the same command again to continue from the last checkpoint in {folder}")
         return 3
@@ -42,8 +61,6 @@ def train_from_config(path: Path, output: Path | None, device: str = "cpu") -> i
 
 
 def _check_device(kind: str, device: str) -> None:
-    if device not in ("cpu", "cuda"):
-        raise UsageError(f"--device {device}: unknown{nearest(device, ('cpu', 'cuda'))}; one of cpu, cuda")
     if device == "cuda":
         import torch
 
@@ -69,6 +86,7 @@ def _train(kind: str, config: dict[str, Any], folder: Path, device: str) -> None
 
         run_reward_training(config, folder)
         return
+    from sana_bench.assets.locate import MICRO_SCHEME, resolve_folder
     from sana_bench.micro.captions import VOCABULARY, sample_training_batch
     from sana_models.training.run import run_training
 

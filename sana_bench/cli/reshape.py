@@ -3,20 +3,36 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from sana_bench import __version__
-from sana_bench.assets.locate import resolve_folder
-from sana_bench.core.errors import AssetError, UsageError, nearest
-from sana_bench.core.fingerprint import directory_sha256
+from sana_bench.cli.options import (
+    BatchSizeOption,
+    CpuDeviceOption,
+    GuidanceOption,
+    NoiseSeedOption,
+    StepsOption,
+    choose,
+    from_record,
+)
+from sana_bench.core.errors import AssetError, UsageError
 from sana_bench.core.progress import Progress, say
 
 if TYPE_CHECKING:
     from sana_models.transformer import SanaTransformer
 
-__all__ = ["GrowOptions", "PruneOptions", "calibration_prompts", "grow_checkpoint", "prune_checkpoint"]
+__all__ = ["calibration_prompts", "register"]
 
-DEFAULT_PROMPTS = 100
+_Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="Pipeline folder (to grow, a transformer folder too), micro://NAME, or a hub id on this machine.",
+    ),
+]
+_Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the new checkpoint.")]
 
 _CARD = """# {title}
 
@@ -30,51 +46,71 @@ Made by sana-bench {version}; `provenance.json` has the same facts for programs.
 """
 
 
-@dataclass(frozen=True)
-class GrowOptions:
-    """What the command line of `sana-bench grow` says."""
-
-    source: str
-    output: Path
-    depth: int
-    keep: int | None = None
-    strategy: str = "partial_preservation"
-    identity_start: bool = True
-    qk_norm: bool = False
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class PruneOptions:
-    """What the command line of `sana-bench prune` says; `prompts` is a text file with one prompt a line."""
-
-    source: str
-    output: Path
-    keep: int
-    prompts: Path | None = None
-    n_prompts: int = DEFAULT_PROMPTS
-    steps: int = 20
-    guidance: float = 4.5
-    seed: int = 0
-    batch_size: int = 10
-    whole: bool = False
-    device: str = "cpu"
+@dataclass(frozen=True, kw_only=True)
+class _GrowOptions:
+    source: _Source
+    depth: Annotated[int, typer.Option(min=2, max=1000, metavar="N", help="Blocks of the grown model.")]
+    output: _Output
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="First source blocks to use; all but the last two if left out."
+        ),
+    ] = None
+    strategy: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="partial_preservation, cyclic_replication or block_replication."),
+    ] = "partial_preservation"
+    identity: Annotated[
+        bool, typer.Option(help="Start new blocks as the identity, so that the output is the kept prefix's.")
+    ] = True
+    qk_norm: Annotated[
+        bool, typer.Option("--qk-norm", help="Add the query-key norm to a source that has none.")
+    ] = False
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the new weights.")] = 0
 
 
-def grow_checkpoint(options: GrowOptions) -> Path:
-    """Write a deeper checkpoint; raises `UsageError` for a plan that does not fit and `AssetError` for a bad source."""
+@dataclass(frozen=True, kw_only=True)
+class _PruneOptions:
+    source: _Source
+    keep: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Blocks to keep.")]
+    output: _Output
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Calibration prompts, one a line; micro models have captions of their own."
+        ),
+    ] = None
+    n_prompts: Annotated[int, typer.Option(min=1, metavar="N", help="Prompts to use at most.")] = 100
+    steps: StepsOption = 20
+    guidance: GuidanceOption = 4.5
+    seed: NoiseSeedOption = 0
+    batch_size: BatchSizeOption = 10
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Cosine over the whole activation instead of per token.")
+    ] = False
+    device: CpuDeviceOption = "cpu"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog="Example: sana-bench grow micro://sana-micro --depth 12 --keep 6 -o results/grown")(
+        from_record(grow)
+    )
+    app.command(epilog="Example: sana-bench prune micro://sana-micro --keep 4 -o results/pruned")(
+        from_record(prune)
+    )
+
+
+def grow(options: _GrowOptions) -> None:
+    """Grow a checkpoint in depth, ready for training."""
     from sana_models.growth import STRATEGIES, Growth, grow_transformer
 
-    if options.strategy not in STRATEGIES:
-        hint = nearest(options.strategy, STRATEGIES)
-        raise UsageError(
-            f"--strategy {options.strategy}: unknown strategy{hint}; one of {', '.join(STRATEGIES)}"
-        )
     growth = Growth(
         depth=options.depth,
         keep=options.keep,
-        strategy=options.strategy,
-        identity_start=options.identity_start,
+        strategy=choose("--strategy", options.strategy, STRATEGIES),
+        identity_start=options.identity,
         qk_norm=options.qk_norm,
         seed=options.seed,
     )
@@ -91,13 +127,14 @@ def grow_checkpoint(options: GrowOptions) -> Path:
             "seed": growth.seed,
         }
 
-    return _derive(
-        options.source, options.output, change, "Grown, not yet trained: train it before judging it."
-    )
+    _derive(options.source, options.output, change, "Grown, not yet trained: train it before judging it.")
 
 
-def prune_checkpoint(options: PruneOptions) -> Path:
-    """Measure block importance, write the shallower checkpoint and `importance.png`; raises as `grow_checkpoint`."""
+def prune(options: _PruneOptions) -> None:
+    """Delete the least important blocks of a checkpoint.
+
+    Writes a plot of the importance by depth beside the new checkpoint.
+    """
     from sana_models.pruning import most_important, plot_importance, prune_transformer
 
     source = _source(options.source)
@@ -127,7 +164,6 @@ def prune_checkpoint(options: PruneOptions) -> Path:
     plot_importance(importance, kept, out / "importance.png", title=title)
     say(f"importance by block: {' '.join(f'{value:.3f}' for value in importance)}")
     say(f"kept blocks: {' '.join(map(str, kept))}")
-    return out
 
 
 def calibration_prompts(source: Path, path: Path | None, count: int) -> list[str]:
@@ -151,7 +187,7 @@ def calibration_prompts(source: Path, path: Path | None, count: int) -> list[str
     return sample_training_batch(1_000_003, 0, count)[1]
 
 
-def _measure(source: Path, options: PruneOptions) -> tuple[list[float], int]:
+def _measure(source: Path, options: _PruneOptions) -> tuple[list[float], int]:
     import sana_models
     from sana_models.pruning import ImportanceMeter
 
@@ -178,6 +214,8 @@ def _measure(source: Path, options: PruneOptions) -> tuple[list[float], int]:
 
 
 def _source(source: str) -> Path:
+    from sana_bench.assets.locate import resolve_folder
+
     return resolve_folder(source, Path())
 
 
@@ -189,6 +227,7 @@ def _derive(
 ) -> Path:
     import torch
 
+    from sana_bench.core.fingerprint import directory_sha256
     from sana_models.checkpoints import load_transformer
     from sana_models.derived import stored_dtype, write_derived
 

@@ -4,28 +4,30 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import sana_bench
-from sana_bench.assets.checks import check_pipeline_directory
-from sana_bench.assets.download import read_sums
-from sana_bench.assets.locate import (
-    ALLOCATOR_VARIABLES,
-    allocator_settings,
-    data_root,
-    hub_cache,
-    micro_weights_root,
-    resolve_weights,
-)
-from sana_bench.assets.mjhq30k import Mjhq30k
-from sana_bench.assets.table import Asset, read_assets
-from sana_bench.core.errors import AssetError, BenchError
-from sana_bench.core.fingerprint import directory_sha256, file_sha256, short
-from sana_bench.core.provenance import code_revision, cpu_model, package_versions
-from sana_bench.core.registry import REGISTRIES
-from sana_bench.suites.cells import NO_WEIGHTS
-from sana_bench.suites.load import list_variants, load_variant
+import typer
 
-__all__ = ["changed_files", "diagnose"]
+from sana_bench.core.errors import AssetError, BenchError, UsageError
+
+if TYPE_CHECKING:
+    from sana_bench.assets.table import Asset
+
+__all__ = ["changed_files", "diagnose", "register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(doctor)
+
+
+def doctor() -> int:
+    """Show environment, devices, weights, and what is lacking."""
+    from sana_bench.suites.load import suites_dir
+
+    lines, works = diagnose(suites_dir())
+    print("\n".join(lines))
+    return 0 if works else UsageError.exit_code
 
 
 def diagnose(suites: Path) -> tuple[list[str], bool]:
@@ -44,6 +46,9 @@ def diagnose(suites: Path) -> tuple[list[str], bool]:
 
 
 def _environment() -> list[str]:
+    from sana_bench import __version__
+    from sana_bench.core.provenance import code_revision, package_versions
+
     code = code_revision()
     revision = code["git_revision"]
     checkout = (
@@ -51,13 +56,15 @@ def _environment() -> list[str]:
     )
     packages = ", ".join(f"{name} {version}" for name, version in package_versions().items())
     return [
-        f"sana-bench {sana_bench.__version__}{checkout}",
+        f"sana-bench {__version__}{checkout}",
         f"python {sys.version.split()[0]} ({sys.executable})",
         f"packages: {packages}",
     ]
 
 
 def _plugins() -> list[str]:
+    from sana_bench.core.registry import REGISTRIES
+
     registries = REGISTRIES.values()
     lines = [
         f"plug-in: {entry.kind.removesuffix('s')} {entry.name} ({entry.identity})"
@@ -69,6 +76,9 @@ def _plugins() -> list[str]:
 
 def _devices() -> list[str]:
     import torch
+
+    from sana_bench.assets.locate import ALLOCATOR_VARIABLES, allocator_settings
+    from sana_bench.core.provenance import cpu_model
 
     lines = [f"cpu: {cpu_model()}, {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"]
     if torch.cuda.is_available():
@@ -87,6 +97,8 @@ def _devices() -> list[str]:
 
 
 def _storage() -> list[str]:
+    from sana_bench.assets.locate import data_root, hub_cache
+
     lines = [
         f"memory: {_memory_gib():.1f} GiB, free disk here: {shutil.disk_usage('.').free / 2**30:.1f} GiB"
     ]
@@ -100,6 +112,10 @@ def _memory_gib() -> float:
 
 
 def _micro() -> tuple[list[str], bool]:
+    from sana_bench.assets.checks import check_pipeline_directory
+    from sana_bench.assets.locate import micro_weights_root
+    from sana_bench.core.fingerprint import directory_sha256, short
+
     root = micro_weights_root()
     lines, works = [], True
     for name in ("sana-micro", "clip"):
@@ -126,6 +142,9 @@ def _micro() -> tuple[list[str], bool]:
 
 def changed_files(root: Path) -> list[str]:
     """Return the files listed in `SHA256SUMS` (as sha256sum writes it) that are missing or changed."""
+    from sana_bench.assets.download import read_sums
+    from sana_bench.core.fingerprint import file_sha256
+
     return [
         name
         for name, digest in read_sums(root).items()
@@ -134,6 +153,11 @@ def changed_files(root: Path) -> list[str]:
 
 
 def _full(variants: Path) -> list[str]:
+    from sana_bench.assets.locate import resolve_weights
+    from sana_bench.assets.table import read_assets
+    from sana_bench.suites.cells import NO_WEIGHTS
+    from sana_bench.suites.load import list_variants, load_variant
+
     lines = []
     for name in list_variants(variants):
         try:
@@ -144,11 +168,13 @@ def _full(variants: Path) -> list[str]:
         except BenchError as error:
             lines.append(f"full tier lacks variant {name}: {error}")
     named = [asset for asset in read_assets().values() if asset.needed_for]
-    return lines + [f"full tier, {asset.needed_for}: {_state(asset)}" for asset in named]
+    return lines + [f"{asset.needed_for}: {_state(asset)}" for asset in named]
 
 
-def _state(asset: Asset) -> str:
+def _state(asset: "Asset") -> str:
     """Whether what a file stands for can be read, by the names that its reader looks for."""
+    from sana_bench.assets.mjhq30k import Mjhq30k
+
     path = asset.path
     if asset.name == "mplug":
         lacking = _lacking_of_mplug()
@@ -167,6 +193,7 @@ def _state(asset: Asset) -> str:
 
 
 def _lacking_of_mplug() -> list[str]:
+    from sana_bench.assets.locate import data_root
     from sana_bench.judges.mplug.config import BERT_FILE, CONFIGURATION_FILE, NETWORK_FILE, VOCABULARY_FILE
     from sana_bench.judges.mplug.files import PICKLE_FILE, SAFETENSORS_FILE
     from sana_bench.metrics.dpg.metric import find_mplug

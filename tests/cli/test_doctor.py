@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from sana_bench.cli.doctor_body import diagnose
+from sana_bench.cli.doctor import diagnose
+from sana_bench.cli.main import execute
 from sana_bench.metrics.dpg.metric import MPLUG_ID
 from tests.metrics.conftest import write_vqa
 
@@ -22,7 +23,7 @@ def line_of(tmp_path, root):
 
     def found(start):
         lines, _ = diagnose(tmp_path / "suites")
-        (line,) = [line for line in lines if line.startswith(f"full tier, {start}")]
+        (line,) = [line for line in lines if line.startswith(start)]
         return line
 
     return found
@@ -60,3 +61,20 @@ def test_the_images_of_mjhq30k(root, line_of):
     assert "`sana-bench fetch mjhq30k` brings mjhq30k_imgs.zip from huggingface.co/datasets/" in line
     (root / "mjhq30k/mjhq30k_imgs/art/1.jpg").write_bytes(b"")
     assert line_of(start).endswith(": is there")
+
+
+def test_doctor_reports_environment_and_gaps(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(tmp_path / "none"))
+    assert execute(["doctor"]) == 2
+    out = capsys.readouterr().out
+    for word in (
+        "python ",
+        "torch ",
+        "cpu: ",
+        "memory: ",
+        "! micro weights sana-micro",
+        "full tier lacks variant",
+        "not ready",
+    ):
+        assert word in out

@@ -1,0 +1,56 @@
+"""`sana-bench baseline`: names for results to compare with."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sana_bench.cli.options import OutputOption, complete_runs
+
+__all__ = ["register"]
+
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the baseline.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    baselines = typer.Typer(help="Name results to compare with.", rich_markup_mode=None)
+    baselines.command("set", epilog="Example: sana-bench baseline set release RUN:sana-micro")(set_)
+    baselines.command("list")(list_)
+    baselines.command("remove")(remove)
+    app.add_typer(baselines, name="baseline")
+
+
+def set_(
+    name: _Name,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN[:VARIANT]",
+            help="Variant of a run; a run of one variant needs no :VARIANT.",
+            autocompletion=complete_runs,
+        ),
+    ],
+    output: OutputOption = Path("results"),
+) -> None:
+    """Give a variant of a run a name."""
+    from sana_bench.analysis.baselines import set_baseline
+
+    run, variant = set_baseline(output, name, target)
+    print(f"baseline {name}: {run}:{variant}")
+
+
+def list_(output: OutputOption = Path("results")) -> None:
+    """List baselines."""
+    from sana_bench.analysis.baselines import read_baselines
+
+    for name, row in sorted(read_baselines(output).items()):
+        print(f"{name}  {row['run']}:{row['variant']}")
+
+
+def remove(name: _Name, output: OutputOption = Path("results")) -> None:
+    """Forget a baseline; its run stays."""
+    from sana_bench.analysis.baselines import remove_baseline
+
+    remove_baseline(output, name)
+    print(f"baseline {name}: removed")

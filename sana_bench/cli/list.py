@@ -1,0 +1,96 @@
+"""`sana-bench list`: what there is to choose from, without loading any model."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sana_bench.cli.options import starting
+from sana_bench.core.errors import SuiteError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from sana_bench.core.registry import Registry
+    from sana_bench.suites.schema import Variant
+
+__all__ = ["register"]
+
+
+def _sections() -> list[str]:
+    from sana_bench.core.registry import REGISTRIES
+
+    return ["suites", "variants", *REGISTRIES]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("list", epilog="Example: sana-bench list variants")(list_)
+
+
+def list_(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="KIND",
+            help="suites, variants, generators, metrics, benchmarks, judges or loggers; default: all.",
+            autocompletion=starting(_sections),
+        ),
+    ] = None,
+) -> None:
+    """List suites, variants, benchmarks, metrics and more."""
+    sections = _sections()
+    if what is not None and what not in sections:
+        raise UsageError(f"cannot list {what!r}{nearest(what, sections)}; one of {', '.join(sections)}")
+    if what is not None:
+        print("\n".join(_lines(what)))
+        return
+    for section in sections:
+        print(f"{section}:")
+        for line in _lines(section):
+            print(f"  {line}")
+
+
+def _lines(section: str) -> list[str]:
+    """Return one line per entry of a section; raises `SuiteError` for a broken file."""
+    from sana_bench.core.registry import REGISTRIES
+
+    if section in REGISTRIES:
+        return [_named(REGISTRIES[section], name) for name in REGISTRIES[section].names()]
+    from sana_bench.suites.config_files import read_yaml
+    from sana_bench.suites.load import list_variants, load_variant, suites_dir
+
+    directory = suites_dir()
+    if section == "suites":
+        return [_described(str(path), read_yaml(path).data) for path in sorted(directory.glob("*.yaml"))]
+    names = list_variants(directory / "variants")
+    variants = [load_variant(directory / "variants" / f"{name}.yaml") for name in names]
+    return [_variant(v) for v in sorted(variants, key=lambda v: v.tier, reverse=True)]
+
+
+def _variant(variant: "Variant") -> str:
+    from sana_reports.labels import origin_label
+
+    facts = filter(None, (variant.tier, origin_label(variant.kind, variant.derived_from)))
+    return f"{variant.name} ({', '.join(facts)}): {variant.description}"
+
+
+def _named(registry: "Registry", name: str) -> str:
+    """Return one line about a name; for a plug-in with its package, or with what keeps it from working."""
+    offered = [entry for entry in registry.plugins() if entry.name == name]
+    packages = f" (plug-in: {' and '.join(entry.identity for entry in offered)})" if offered else ""
+    try:
+        for entry in offered[:1]:
+            entry.load()
+        return f"{_benchmark(name) if registry.kind == 'benchmarks' else name}{packages}"
+    except SuiteError as error:
+        return f"{name}: ! {error}"
+
+
+def _benchmark(name: str) -> str:
+    from sana_bench.core.registry import BENCHMARKS
+
+    found = BENCHMARKS.build(name)
+    return f"{name}: {found.default_images_per_prompt} images per prompt, {', '.join(found.metric_names)}"
+
+
+def _described(name: str, data: dict[str, object]) -> str:
+    description = data.get("description")
+    return f"{name}: {description}" if description else name

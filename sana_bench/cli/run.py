@@ -1,0 +1,108 @@
+"""`sana-bench run`: generate, score and report what a suite asks for."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sana_bench.cli.options import (
+    AutoBatchSizeOption,
+    DataDirOption,
+    OutputOption,
+    SetOption,
+    SuiteArgument,
+    TierOption,
+    TraceOption,
+    VariantsOption,
+)
+from sana_bench.core.errors import UsageError
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog="Example: sana-bench run suites/geneval.yaml --limit 20 --set variants.sana-micro.sampler.steps=14"
+    )(run)
+
+
+def run(
+    suite: SuiteArgument,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Only the first N images of each variant and benchmark; marks the result.",
+        ),
+    ] = None,
+    variants: VariantsOption = None,
+    tier: TierOption = "auto",
+    output: OutputOption = Path("results"),
+    set_: SetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.")
+    ] = False,
+    batch_size: AutoBatchSizeOption = None,
+    logger: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Tell mlflow, tensorboard, wandb or a logger plug-in; may be repeated."
+        ),
+    ] = None,
+    data_dir: DataDirOption = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Download what is missing first; without it nothing is.")
+    ] = False,
+    allow_incomplete: Annotated[
+        bool,
+        typer.Option(
+            "--allow-incomplete", help="Score what is there although images are missing; marks the result."
+        ),
+    ] = False,
+    text_cache: Annotated[
+        bool,
+        typer.Option(
+            help="Keep text embeddings in DIR/cache/text, for all variants of a text encoder; up to 1.4 MB a prompt."
+        ),
+    ] = True,
+    trace: TraceOption = None,
+) -> int:
+    """Run a suite; the same command again does what is missing."""
+    from sana_bench.assets.locate import choose_data_root
+    from sana_bench.suites.load import check_suite_file
+
+    names, overrides = _names(variants), tuple(set_ or ())
+    # The runner imports torch, which takes seconds: a mistake in the suite is told before.
+    check_suite_file(suite, overrides)
+    from sana_bench.profiling.session import ProfileOptions
+    from sana_bench.runner.run import RunOptions, run_suite
+
+    if data_dir is not None:
+        choose_data_root(data_dir)
+    options = RunOptions(
+        suite=suite,
+        output=output,
+        tier=tier,
+        limit=limit,
+        variants=names,
+        overrides=overrides,
+        batch_size=batch_size,
+        dry_run=dry_run,
+        loggers=tuple(logger or ()),
+        text_cache=text_cache,
+        fetch=fetch,
+        allow_incomplete=allow_incomplete,
+        profile=ProfileOptions(trace=trace),
+    )
+    return run_suite(options)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UsageError("--variants: expected names separated by commas")
+    return names

@@ -1,0 +1,78 @@
+"""`sana-bench validate` as typed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from sana_bench.cli.main import execute
+from tests import ROOT
+from tests.cli.conftest import one_line
+
+FID = """schema_version: 1
+name: chosen
+benchmarks:
+- name: mjhq30k
+  metrics: [{name: fid, protocol: fid/sana@1}]
+variants: {full: [sana-1.6b-1024]}
+"""
+
+
+@pytest.fixture
+def suite(tmp_path, monkeypatch):
+    """A suite of the full tier on a machine that has nothing of it."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.delenv("SANA_BENCH_DATA", raising=False)
+    (tmp_path / "variants").symlink_to(ROOT / "suites" / "variants")
+    path = tmp_path / "chosen.yaml"
+    path.write_text(FID)
+    return path
+
+
+def test_a_valid_suite_names_its_variants(capsys) -> None:
+    assert execute(["validate", "suites/geneval.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "suites/geneval.yaml: micro tier is valid: sana-micro, sana-micro-8-steps" in lines
+
+
+def test_validate_imports_neither_torch_nor_pandas() -> None:
+    script = (
+        "import sys; from sana_bench.cli.main import execute\n"
+        "assert execute(['validate', 'suites/all.yaml']) == 0 and not {'torch', 'pandas'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_absent_weights_are_a_note(suite, capsys) -> None:
+    assert execute(["validate", str(suite)]) == 0
+    valid, note = capsys.readouterr().out.splitlines()
+    assert valid == f"{suite}: full tier is valid: sana-1.6b-1024"
+    assert note.startswith(
+        "note: the weights of sana-1.6b-1024, Efficient-Large-Model/Sana_1600M_1024px_diffusers, are not on"
+    )
+
+
+def test_weights_that_are_there_are_no_note(capsys, monkeypatch, tiny_weights_root) -> None:
+    monkeypatch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(tiny_weights_root))
+    assert execute(["validate", "suites/demo.yaml"]) == 0
+    assert "note: the weights of sana-micro," not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("protocol=fid/cleen@1", "metric 'fid' has no protocol 'fid/cleen@1' (did you mean 'fid/clean@1'?)"),
+        (
+            "parameters={image_siz: 512}",
+            "metric 'fid' has no parameter 'image_siz' (did you mean 'image_size'?)",
+        ),
+        ("parameters={image_size: big}", "parameter 'image_size' is 'big', expected int"),
+        ("parameters={image_size: -1}", "parameter 'image_size' is -1, expected "),
+    ],
+)
+def test_protocols_and_parameters_of_metrics_are_checked(suite, capsys, change, message) -> None:
+    assert execute(["validate", str(suite), "--set", f"benchmarks.0.metrics.0.{change}"]) == 2
+    line = one_line(capsys)
+    assert line.startswith(f"sana-bench: {suite}: benchmark 'mjhq30k' on the full tier: ")
+    assert message in line
