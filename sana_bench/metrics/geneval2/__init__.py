@@ -1,0 +1,1 @@
+"""GenEval 2: its scoring rules."""

@@ -1,0 +1,1 @@
+"""LongText-Bench: its scoring rule."""

@@ -1,0 +1,1 @@
+"""OneIG-Bench: its scoring rules."""
