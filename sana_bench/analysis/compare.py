@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sana_bench.core.registry import MEASURED
+from sana_bench.core.samples import OVERALL
 from sana_bench.metrics.fid.compare import NotMeasuredError, compare_sets
 from sana_bench.profiling.identity import comparable
 from sana_bench.results.reader import RunResults, SampleResult, VariantResults
@@ -83,7 +84,7 @@ def compare_variants(
     names = dict.fromkeys(
         (row.benchmark, row.metric)
         for row in (*a[1].summaries, *b[1].summaries)
-        if row.key == "overall" and row.metric not in MEASURED
+        if row.key == OVERALL and row.metric not in MEASURED
     )
     rows: list[MetricComparison] = []
     flips: list[Flip] = []
@@ -96,7 +97,11 @@ def compare_variants(
     labels = [f"{run.run_id}:{variant.name}" for run, variant in (a, b)]
     flips.sort(key=lambda flip: (not flip.lost, flip.benchmark, flip.prompt_id, flip.index))
     return Comparison(
-        labels[0], labels[1], configuration_difference(a[1].settings, b[1].settings), rows, flips
+        labels[0],
+        labels[1],
+        configuration_difference(a[1].described.settings, b[1].described.settings),
+        rows,
+        flips,
     )
 
 
@@ -116,20 +121,15 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
 
 
 def _pairs(a: VariantResults, b: VariantResults, benchmark: str) -> list[tuple[SampleResult, SampleResult]]:
-    second = {sample.key: sample for sample in b.samples if sample.benchmark == benchmark}
-    return [(s, second[s.key]) for s in a.samples if s.benchmark == benchmark and s.key in second]
-
-
-def _overall(variant: VariantResults, benchmark: str, metric: str, key: str) -> SummaryRecord | None:
-    wanted = (benchmark, metric, key)
-    return next((r for r in variant.summaries if (r.benchmark, r.metric, r.key) == wanted), None)
+    second = {sample.key: sample for sample in b.samples_of(benchmark)}
+    return [(s, second[s.key]) for s in a.samples_of(benchmark) if s.key in second]
 
 
 def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRecord) -> str:
     """Say why two summaries must not be compared; empty when they may be."""
     benchmark = first.benchmark
-    if a[0].tier != b[0].tier:
-        return f"other tier: {a[0].tier} and {b[0].tier}"
+    if a[0].suite.tier != b[0].suite.tier:
+        return f"other tier: {a[0].suite.tier} and {b[0].suite.tier}"
     if first.protocol != second.protocol:
         return f"other protocol: {first.protocol} and {second.protocol}"
     if first.metric_key != second.metric_key:
@@ -139,12 +139,12 @@ def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRec
     for label, row in (("A", first), ("B", second)):
         if not row.complete:
             return f"incomplete: {label} has {row.n_samples}/{row.n_expected} images"
-    if a[0].seed != b[0].seed:
-        return f"not paired by seed: suite seeds {a[0].seed} and {b[0].seed}"
+    if a[0].suite.seed != b[0].suite.seed:
+        return f"not paired by seed: suite seeds {a[0].suite.seed} and {b[0].suite.seed}"
     described = [run.benchmarks[benchmark] for run, _ in (a, b)]
-    if described[0]["prompts_sha256"] != described[1]["prompts_sha256"]:
+    if described[0].prompts_sha256 != described[1].prompts_sha256:
         return "other prompts"
-    if described[0]["images_per_prompt"] != described[1]["images_per_prompt"]:
+    if described[0].images_per_prompt != described[1].images_per_prompt:
         return "other number of images per prompt"
     return ""
 
@@ -152,7 +152,7 @@ def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRec
 def _compare_metric(
     a: Selected, b: Selected, benchmark: str, metric: str, alpha: float, seed: int
 ) -> list[MetricComparison]:
-    first, second = (_overall(side[1], benchmark, metric, "overall") for side in (a, b))
+    first, second = (side[1].overall(benchmark).get(metric) for side in (a, b))
     if first is None or second is None:
         have = first or second
         higher = have.higher_is_better if have is not None else True
@@ -161,7 +161,7 @@ def _compare_metric(
     if reason := _obstacle(a, b, first, second):
         return [
             MetricComparison(
-                benchmark, metric, "overall", first.value, second.value, first.higher_is_better,
+                benchmark, metric, OVERALL, first.value, second.value, first.higher_is_better,
                 "not comparable", reason,
             )
         ]  # fmt: skip
@@ -172,8 +172,8 @@ def _compare_metric(
     if len(pairs) < first.n_samples:
         reason = f"only {len(pairs)} of {first.n_samples} images have scores on both sides"
         return [_unmeasured(benchmark, metric, first, second, first.higher_is_better, reason)]
-    tags = list(dict.fromkeys(x.tag for x, _ in pairs))
-    groups = [("overall", pairs), *((tag, [p for p in pairs if p[0].tag == tag]) for tag in tags)]
+    tags = list(dict.fromkeys(x.prompt.tag for x, _ in pairs))
+    groups = [(OVERALL, pairs), *((tag, [p for p in pairs if p[0].prompt.tag == tag]) for tag in tags)]
     if len(tags) < 2:
         groups = groups[:1]
     effects = [_paired_effect(group, metric, seed) for _, group in groups]
@@ -188,10 +188,10 @@ def _paired_effect(
     pairs: list[tuple[SampleResult, SampleResult]], metric: str, seed: int
 ) -> tuple[Effect, float | None]:
     a, b = (np.array([pair[side].scores[metric].value for pair in pairs]) for side in (0, 1))
-    clusters = [x.prompt_id for x, _ in pairs]
+    clusters = [x.prompt.id for x, _ in pairs]
     binary = _is_verdict(pairs, metric)
     # Pass rates are means of task rates, as the official GenEval aggregates them; scores are plain means.
-    strata = [x.tag for x, _ in pairs] if binary else None
+    strata = [x.prompt.tag for x, _ in pairs] if binary else None
     compare = compare_proportions if binary else compare_means
     effect = compare(a, b, clusters, strata, seed=seed)
     spread = cluster_differences(a, b, clusters, strata)
@@ -219,7 +219,7 @@ def _judged(
     for side in (0, 1):
         by_tag: dict[str, list[float]] = {}
         for pair in pairs:
-            tag = pair[0].tag if _is_verdict(pairs[:1], metric) else ""
+            tag = pair[0].prompt.tag if _is_verdict(pairs[:1], metric) else ""
             by_tag.setdefault(tag, []).append(pair[side].scores[metric].value)
         means.append(float(np.mean([np.mean(values) for values in by_tag.values()])))
     return MetricComparison(
@@ -243,7 +243,7 @@ def _unmeasured(
     reason: str,
 ) -> MetricComparison:
     a, b = (None if row is None else row.value for row in (first, second))
-    return MetricComparison(benchmark, metric, "overall", a, b, higher, "not measured", reason)
+    return MetricComparison(benchmark, metric, OVERALL, a, b, higher, "not measured", reason)
 
 
 def _compare_set(
@@ -264,7 +264,7 @@ def _compare_set(
         return _unmeasured(first.benchmark, first.metric, first, second, higher, str(reason))
     verdict = _verdict(effect.difference, effect.p_value, higher, alpha)
     return MetricComparison(
-        first.benchmark, first.metric, "overall", first.value, second.value, higher, verdict, "",
+        first.benchmark, first.metric, OVERALL, first.value, second.value, higher, verdict, "",
         effect, effect.p_value,
     )  # fmt: skip
 
@@ -276,11 +276,11 @@ def _compare_latency(
         return _compare_measured(a, b, measured, alpha, seed, minimum_effect)
     times = [_times(variant) for variant in (a, b)]
     medians = [float(np.median(found)) if found else None for found in times]
-    judged = partial(MetricComparison, "", "latency", "overall", medians[0], medians[1], False)
+    judged = partial(MetricComparison, "", "latency", OVERALL, medians[0], medians[1], False)
     if not times[0] or not times[1]:
         return judged("not measured", "no times per image")
     for what in ("device", "batch_size"):
-        found = [sorted({str(getattr(s, what)) for s in v.samples if s.seconds}) for v in (a, b)]
+        found = [sorted({str(getattr(s.image, what)) for s in v.samples if s.image.seconds}) for v in (a, b)]
         if found[0] != found[1]:
             reason = f"other {what.replace('_', ' ')}: {', '.join(found[0])} and {', '.join(found[1])}"
             return judged("not comparable", reason)
@@ -308,7 +308,7 @@ def _compare_measured(
         [s.scores["latency"].value for s in variant.samples if "latency" in s.scores] for variant in (a, b)
     ]
     medians = [float(np.median(found)) if found else None for found in times]
-    judged = partial(MetricComparison, "latency", "latency", "overall", medians[0], medians[1], False)
+    judged = partial(MetricComparison, "latency", "latency", OVERALL, medians[0], medians[1], False)
     if not times[0] or not times[1]:
         return judged("not measured", "no timed images")
     identities = [
@@ -330,7 +330,7 @@ def _compare_measured(
 
 def _times(variant: VariantResults) -> list[float]:
     """Milliseconds per image, once for each batch: the images of a batch share one measurement."""
-    return [t * 1000 for t in dict.fromkeys(s.seconds for s in variant.samples if s.seconds)]
+    return [t * 1000 for t in dict.fromkeys(s.image.seconds for s in variant.samples if s.image.seconds)]
 
 
 def _flips(pairs: list[tuple[SampleResult, SampleResult]], metric: str) -> list[Flip]:
@@ -343,8 +343,8 @@ def _flips(pairs: list[tuple[SampleResult, SampleResult]], metric: str) -> list[
             continue
         found.append(
             Flip(
-                x.benchmark, metric, x.prompt_id, x.index, x.prompt, bool(passed[0]),
-                x.image_path, y.image_path,
+                x.benchmark, metric, x.prompt.id, x.index, x.prompt.text, bool(passed[0]),
+                x.sample.image_path, y.sample.image_path,
             )
         )  # fmt: skip
     return found

@@ -56,7 +56,7 @@ def world(tmp_path_factory, tiny_pipeline_dir):
 
 def times_of(output: Path, run: str) -> dict[tuple[str, str, int], float]:
     return {
-        (name, sample.prompt_id, sample.index): sample.scores["latency"].value
+        (name, *sample.sample.place): sample.scores["latency"].value
         for name, variant in load_run(output, run).variants.items()
         for sample in variant.samples
         if "latency" in sample.scores
