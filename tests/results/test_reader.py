@@ -64,7 +64,6 @@ def test_fewer_images_a_prompt_count_the_images_that_are_asked_for(world) -> Non
     assert {(s.prompt_id, s.index) for s in report_of(world.output, run).samples} == {
         (f"{line:05d}", 0) for line in range(N_PROMPTS)
     }
-    assert "00001.png" not in (directory / "report" / "report.html").read_text(encoding="utf-8")
     provenance = json.loads((directory / "provenance.json").read_text())
     assert provenance["n_images"] == provenance["n_expected"] == 2 * N_PROMPTS
     for row in numbers.summaries(world.output, run):
