@@ -1,7 +1,7 @@
 """Two variants side by side: what differs, by how much, how surely, and what that means."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sana_bench.core.registry import MEASURED
+from sana_bench.core.samples import OVERALL
 from sana_bench.metrics.fid.compare import NotMeasuredError, compare_sets
 from sana_bench.profiling.identity import comparable
 from sana_bench.results.reader import RunResults, SampleResult, VariantResults
@@ -83,12 +84,12 @@ def compare_variants(
     names = dict.fromkeys(
         (row.benchmark, row.metric)
         for row in (*a[1].summaries, *b[1].summaries)
-        if row.key == "overall" and row.metric not in MEASURED
+        if row.key == OVERALL and row.metric not in MEASURED
     )
     rows: list[MetricComparison] = []
     flips: list[Flip] = []
     for benchmark, metric in names:
-        compared = _compare_metric(a, b, benchmark, metric, alpha, seed)
+        compared = _compare_metric(_Question((a, b), benchmark, metric, alpha, seed))
         rows += compared
         if compared[0].effect is not None:
             flips += _flips(_pairs(a[1], b[1], benchmark), metric)
@@ -96,7 +97,11 @@ def compare_variants(
     labels = [f"{run.run_id}:{variant.name}" for run, variant in (a, b)]
     flips.sort(key=lambda flip: (not flip.lost, flip.benchmark, flip.prompt_id, flip.index))
     return Comparison(
-        labels[0], labels[1], configuration_difference(a[1].settings, b[1].settings), rows, flips
+        labels[0],
+        labels[1],
+        configuration_difference(a[1].described.settings, b[1].described.settings),
+        rows,
+        flips,
     )
 
 
@@ -115,21 +120,52 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
     return found
 
 
+@dataclass(frozen=True)
+class _Question:
+    """One metric of one benchmark on two sides, and how a difference is to be judged."""
+
+    sides: tuple[Selected, Selected]
+    benchmark: str
+    metric: str
+    alpha: float
+    seed: int
+
+    @property
+    def summaries(self) -> tuple[SummaryRecord | None, SummaryRecord | None]:
+        """The overall numbers of both sides."""
+        first, second = (variant.overall(self.benchmark).get(self.metric) for _, variant in self.sides)
+        return first, second
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction of better, by whichever side has the metric."""
+        return next((row.higher_is_better for row in self.summaries if row is not None), True)
+
+    def unanswered(self, verdict: Verdict, reason: str) -> MetricComparison:
+        """The row where no difference can be told."""
+        a, b = (None if row is None else row.value for row in self.summaries)
+        return MetricComparison(
+            self.benchmark, self.metric, OVERALL, a, b, self.higher_is_better, verdict, reason
+        )
+
+    def answered(self, values: tuple[float, float], effect: Effect, p_value: float) -> MetricComparison:
+        """The row of a difference, judged by its corrected p value."""
+        verdict = _verdict(effect.difference, p_value, self.higher_is_better, self.alpha)
+        return MetricComparison(
+            self.benchmark, self.metric, OVERALL, *values, self.higher_is_better, verdict, "", effect, p_value
+        )
+
+
 def _pairs(a: VariantResults, b: VariantResults, benchmark: str) -> list[tuple[SampleResult, SampleResult]]:
-    second = {sample.key: sample for sample in b.samples if sample.benchmark == benchmark}
-    return [(s, second[s.key]) for s in a.samples if s.benchmark == benchmark and s.key in second]
-
-
-def _overall(variant: VariantResults, benchmark: str, metric: str, key: str) -> SummaryRecord | None:
-    wanted = (benchmark, metric, key)
-    return next((r for r in variant.summaries if (r.benchmark, r.metric, r.key) == wanted), None)
+    second = {sample.key: sample for sample in b.samples_of(benchmark)}
+    return [(s, second[s.key]) for s in a.samples_of(benchmark) if s.key in second]
 
 
 def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRecord) -> str:
     """Say why two summaries must not be compared; empty when they may be."""
     benchmark = first.benchmark
-    if a[0].tier != b[0].tier:
-        return f"other tier: {a[0].tier} and {b[0].tier}"
+    if a[0].suite.tier != b[0].suite.tier:
+        return f"other tier: {a[0].suite.tier} and {b[0].suite.tier}"
     if first.protocol != second.protocol:
         return f"other protocol: {first.protocol} and {second.protocol}"
     if first.metric_key != second.metric_key:
@@ -139,48 +175,39 @@ def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRec
     for label, row in (("A", first), ("B", second)):
         if not row.complete:
             return f"incomplete: {label} has {row.n_samples}/{row.n_expected} images"
-    if a[0].seed != b[0].seed:
-        return f"not paired by seed: suite seeds {a[0].seed} and {b[0].seed}"
+    if a[0].suite.seed != b[0].suite.seed:
+        return f"not paired by seed: suite seeds {a[0].suite.seed} and {b[0].suite.seed}"
     described = [run.benchmarks[benchmark] for run, _ in (a, b)]
-    if described[0]["prompts_sha256"] != described[1]["prompts_sha256"]:
+    if described[0].prompts_sha256 != described[1].prompts_sha256:
         return "other prompts"
-    if described[0]["images_per_prompt"] != described[1]["images_per_prompt"]:
+    if described[0].images_per_prompt != described[1].images_per_prompt:
         return "other number of images per prompt"
     return ""
 
 
-def _compare_metric(
-    a: Selected, b: Selected, benchmark: str, metric: str, alpha: float, seed: int
-) -> list[MetricComparison]:
-    first, second = (_overall(side[1], benchmark, metric, "overall") for side in (a, b))
+def _compare_metric(asked: _Question) -> list[MetricComparison]:
+    benchmark, metric = asked.benchmark, asked.metric
+    first, second = asked.summaries
     if first is None or second is None:
-        have = first or second
-        higher = have.higher_is_better if have is not None else True
-        missing = "A" if first is None else "B"
-        return [_unmeasured(benchmark, metric, first, second, higher, f"{missing} has no score")]
-    if reason := _obstacle(a, b, first, second):
-        return [
-            MetricComparison(
-                benchmark, metric, "overall", first.value, second.value, first.higher_is_better,
-                "not comparable", reason,
-            )
-        ]  # fmt: skip
-    pairs = _pairs(a[1], b[1], benchmark)
+        return [asked.unanswered("not measured", f"{'A' if first is None else 'B'} has no score")]
+    if reason := _obstacle(*asked.sides, first, second):
+        return [asked.unanswered("not comparable", reason)]
+    pairs = _pairs(asked.sides[0][1], asked.sides[1][1], benchmark)
     if not any(metric in x.scores or metric in y.scores for x, y in pairs):
-        return [_compare_set(a, b, first, second, pairs, alpha, seed)]
+        return [_compare_set(asked, first, second, pairs)]
     pairs = [(x, y) for x, y in pairs if metric in x.scores and metric in y.scores]
     if len(pairs) < first.n_samples:
         reason = f"only {len(pairs)} of {first.n_samples} images have scores on both sides"
-        return [_unmeasured(benchmark, metric, first, second, first.higher_is_better, reason)]
-    tags = list(dict.fromkeys(x.tag for x, _ in pairs))
-    groups = [("overall", pairs), *((tag, [p for p in pairs if p[0].tag == tag]) for tag in tags)]
+        return [asked.unanswered("not measured", reason)]
+    tags = list(dict.fromkeys(x.prompt.tag for x, _ in pairs))
+    groups = [(OVERALL, pairs), *((tag, [p for p in pairs if p[0].prompt.tag == tag]) for tag in tags)]
     if len(tags) < 2:
         groups = groups[:1]
-    effects = [_paired_effect(group, metric, seed) for _, group in groups]
+    effects = [_paired_effect(group, metric, asked.seed) for _, group in groups]
     adjusted = [effects[0][0].p_value, *holm([effect.p_value for effect, _ in effects[1:]])]
     return [
-        _judged(benchmark, metric, key, group, effect, detectable, p, first.higher_is_better, alpha)
-        for (key, group), (effect, detectable), p in zip(groups, effects, adjusted, strict=True)
+        replace(asked.answered(_means(group, metric), effect, p_value), key=key, detectable=detectable)
+        for (key, group), (effect, detectable), p_value in zip(groups, effects, adjusted, strict=True)
     ]
 
 
@@ -188,10 +215,10 @@ def _paired_effect(
     pairs: list[tuple[SampleResult, SampleResult]], metric: str, seed: int
 ) -> tuple[Effect, float | None]:
     a, b = (np.array([pair[side].scores[metric].value for pair in pairs]) for side in (0, 1))
-    clusters = [x.prompt_id for x, _ in pairs]
+    clusters = [x.prompt.id for x, _ in pairs]
     binary = _is_verdict(pairs, metric)
     # Pass rates are means of task rates, as the official GenEval aggregates them; scores are plain means.
-    strata = [x.tag for x, _ in pairs] if binary else None
+    strata = [x.prompt.tag for x, _ in pairs] if binary else None
     compare = compare_proportions if binary else compare_means
     effect = compare(a, b, clusters, strata, seed=seed)
     spread = cluster_differences(a, b, clusters, strata)
@@ -204,28 +231,17 @@ def _is_verdict(pairs: list[tuple[SampleResult, SampleResult]], metric: str) -> 
     )
 
 
-def _judged(
-    benchmark: str,
-    metric: str,
-    key: str,
-    pairs: list[tuple[SampleResult, SampleResult]],
-    effect: Effect,
-    detectable: float | None,
-    p_value: float,
-    higher_is_better: bool,
-    alpha: float,
-) -> MetricComparison:
+def _means(pairs: list[tuple[SampleResult, SampleResult]], metric: str) -> tuple[float, float]:
+    """A metric's number on either side: pass rates are means over tasks, scores are plain means."""
+    by_task = _is_verdict(pairs[:1], metric)
     means = []
     for side in (0, 1):
         by_tag: dict[str, list[float]] = {}
         for pair in pairs:
-            tag = pair[0].tag if _is_verdict(pairs[:1], metric) else ""
+            tag = pair[0].prompt.tag if by_task else ""
             by_tag.setdefault(tag, []).append(pair[side].scores[metric].value)
         means.append(float(np.mean([np.mean(values) for values in by_tag.values()])))
-    return MetricComparison(
-        benchmark, metric, key, means[0], means[1], higher_is_better,
-        _verdict(effect.difference, p_value, higher_is_better, alpha), "", effect, p_value, detectable,
-    )  # fmt: skip
+    return means[0], means[1]
 
 
 def _verdict(difference: float, p_value: float, higher_is_better: bool, alpha: float) -> Verdict:
@@ -234,53 +250,35 @@ def _verdict(difference: float, p_value: float, higher_is_better: bool, alpha: f
     return "better" if (difference > 0) == higher_is_better else "worse"
 
 
-def _unmeasured(
-    benchmark: str,
-    metric: str,
-    first: SummaryRecord | None,
-    second: SummaryRecord | None,
-    higher: bool,
-    reason: str,
-) -> MetricComparison:
-    a, b = (None if row is None else row.value for row in (first, second))
-    return MetricComparison(benchmark, metric, "overall", a, b, higher, "not measured", reason)
-
-
 def _compare_set(
-    a: Selected,
-    b: Selected,
+    asked: _Question,
     first: SummaryRecord,
     second: SummaryRecord,
     pairs: list[tuple[SampleResult, SampleResult]],
-    alpha: float,
-    seed: int,
 ) -> MetricComparison:
     """Compare distances between sets of images."""
-    higher = first.higher_is_better
-    identity = a[1].identities[first.metric_key]
+    (run_a, a), (run_b, _) = asked.sides
+    identity = a.identities[first.metric_key]
     try:
-        effect = compare_sets((a[0], b[0]), identity, (first, second), pairs, seed)
+        effect = compare_sets((run_a, run_b), identity, (first, second), pairs, asked.seed)
     except NotMeasuredError as reason:
-        return _unmeasured(first.benchmark, first.metric, first, second, higher, str(reason))
-    verdict = _verdict(effect.difference, effect.p_value, higher, alpha)
-    return MetricComparison(
-        first.benchmark, first.metric, "overall", first.value, second.value, higher, verdict, "",
-        effect, effect.p_value,
-    )  # fmt: skip
+        return asked.unanswered("not measured", str(reason))
+    return asked.answered((first.value, second.value), effect, effect.p_value)
 
 
 def _compare_latency(
     a: VariantResults, b: VariantResults, alpha: float, seed: int, minimum_effect: float
 ) -> MetricComparison:
-    if (measured := [_measured(variant) for variant in (a, b)])[0] and measured[1]:
-        return _compare_measured(a, b, measured, alpha, seed, minimum_effect)
+    first, second = _measured(a), _measured(b)
+    if first is not None and second is not None:
+        return _compare_measured((a, first), (b, second), alpha, seed, minimum_effect)
     times = [_times(variant) for variant in (a, b)]
     medians = [float(np.median(found)) if found else None for found in times]
-    judged = partial(MetricComparison, "", "latency", "overall", medians[0], medians[1], False)
+    judged = partial(MetricComparison, "", "latency", OVERALL, medians[0], medians[1], False)
     if not times[0] or not times[1]:
         return judged("not measured", "no times per image")
     for what in ("device", "batch_size"):
-        found = [sorted({str(getattr(s, what)) for s in v.samples if s.seconds}) for v in (a, b)]
+        found = [sorted({str(getattr(s.image, what)) for s in v.samples if s.image.seconds}) for v in (a, b)]
         if found[0] != found[1]:
             reason = f"other {what.replace('_', ' ')}: {', '.join(found[0])} and {', '.join(found[1])}"
             return judged("not comparable", reason)
@@ -296,32 +294,27 @@ def _measured(variant: VariantResults) -> SummaryRecord | None:
 
 
 def _compare_measured(
-    a: VariantResults,
-    b: VariantResults,
-    rows: list[SummaryRecord | None],
+    a: tuple[VariantResults, SummaryRecord],
+    b: tuple[VariantResults, SummaryRecord],
     alpha: float,
     seed: int,
     minimum_effect: float,
 ) -> MetricComparison:
     """Compare times of the latency benchmark: one image at a time, warm, variants in turns where they share a run."""
     times = [
-        [s.scores["latency"].value for s in variant.samples if "latency" in s.scores] for variant in (a, b)
+        [s.scores["latency"].value for s in variant.samples if "latency" in s.scores] for variant, _ in (a, b)
     ]
     medians = [float(np.median(found)) if found else None for found in times]
-    judged = partial(MetricComparison, "latency", "latency", "overall", medians[0], medians[1], False)
+    judged = partial(MetricComparison, "latency", "latency", OVERALL, medians[0], medians[1], False)
     if not times[0] or not times[1]:
         return judged("not measured", "no timed images")
-    identities = [
-        comparable(variant.identities[row.metric_key])
-        for variant, row in zip((a, b), rows, strict=True)
-        if row is not None
-    ]
+    identities = [comparable(variant.identities[row.metric_key]) for variant, row in (a, b)]
     for key in dict.fromkeys(name for identity in identities for name in identity):
         found = [str(identity.get(key)) for identity in identities]
         if found[0] != found[1]:
             return judged("not comparable", f"other {key.replace('_', ' ')}: {found[0]} and {found[1]}")
-    for row in rows:
-        if row is not None and not row.complete:
+    for _, row in (a, b):
+        if not row.complete:
             return judged("not comparable", f"incomplete: {row.n_samples}/{row.n_expected} images timed")
     effect = compare_latency(times[0], times[1], minimum_effect=minimum_effect, seed=seed)
     verdict = _verdict(effect.difference, effect.p_value, False, alpha)
@@ -330,7 +323,7 @@ def _compare_measured(
 
 def _times(variant: VariantResults) -> list[float]:
     """Milliseconds per image, once for each batch: the images of a batch share one measurement."""
-    return [t * 1000 for t in dict.fromkeys(s.seconds for s in variant.samples if s.seconds)]
+    return [t * 1000 for t in dict.fromkeys(s.image.seconds for s in variant.samples if s.image.seconds)]
 
 
 def _flips(pairs: list[tuple[SampleResult, SampleResult]], metric: str) -> list[Flip]:
@@ -343,8 +336,8 @@ def _flips(pairs: list[tuple[SampleResult, SampleResult]], metric: str) -> list[
             continue
         found.append(
             Flip(
-                x.benchmark, metric, x.prompt_id, x.index, x.prompt, bool(passed[0]),
-                x.image_path, y.image_path,
+                x.benchmark, metric, x.prompt.id, x.index, x.prompt.text, bool(passed[0]),
+                x.sample.image_path, y.sample.image_path,
             )
         )  # fmt: skip
     return found

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sana_bench.analysis.compare import Comparison, MetricComparison
+from sana_bench.core.samples import OVERALL
 
 __all__ = ["as_data", "as_markdown", "as_text", "metric_line"]
 
@@ -20,7 +21,7 @@ def as_data(comparison: Comparison) -> dict[str, Any]:
 def metric_line(row: MetricComparison) -> list[str]:
     """Return the cells of one row: metric, A, B, difference, p, verdict."""
     name = "/".join(part for part in (row.benchmark, row.metric) if part)
-    if row.key != "overall":
+    if row.key != OVERALL:
         name = f"{name} ({row.key})"
     difference, p_value = "", ""
     if row.effect is not None and row.p_value is not None:

@@ -1,51 +1,38 @@
 """What a variant costs beside what it gains over the one it was made from: the numbers of the scaling tables and plots."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import isclose, nan
-from typing import Any
 
-from sana_bench.core.samples import Prompt
 from sana_bench.profiling.identity import PROTOCOLS
-from sana_bench.results.schema import ImageRow, SummaryRecord
+from sana_bench.results.reader import RunResults, SampleResult, VariantResults
+from sana_bench.results.schema import ImageRow
 from sana_bench.results.statistics.paired import compare_means, compare_proportions
-from sana_bench.results.store import Store
 from sana_reports import Gain, ImageCost
 
-__all__ = ["ImageScore", "image_cost", "image_scores", "paired_gain", "run_gains"]
+__all__ = ["Gains", "Scores", "image_cost", "metric_scores", "paired_gain", "run_gains"]
 
-OVERALL = "overall"
 _TEXT = "text encoder"
 _SEARCH = ("images", "generation_seconds", "judge_seconds", "generation_flops", "judge_flops")
 
 
-@dataclass(frozen=True)
-class ImageScore:
-    """A metric's value of one image; `is_verdict` for right or wrong."""
-
-    tag: str
-    value: float
-    is_verdict: bool
+#: Scored samples of one benchmark, by prompt id and sample index.
+Scores = Mapping[tuple[str, int], SampleResult]
+#: By variant, benchmark and metric.
+Gains = Mapping[tuple[str, str, str], Gain]
 
 
-#: Scores by prompt id and sample index.
-Scores = Mapping[tuple[str, int], ImageScore]
-
-
-def image_cost(
-    described: Mapping[str, Any], rows: Sequence[ImageRow], flops: Mapping[str, int] | None
-) -> ImageCost | None:
+def image_cost(variant: VariantResults, benchmark: str, flops: Mapping[str, int] | None) -> ImageCost | None:
     """What one delivered image of a variant costs on one benchmark, from its images as recorded; None without any.
 
     `flops` are those of one image by stage, of one candidate for a search. A search encodes its prompt once. Searches of before
     their cost was stored count as not recorded.
     """
-    done = {(row.prompt_id, row.index): row for row in rows if row.status == "ok"}
+    done = {one.sample.place: one.image for one in variant.samples_of(benchmark)}
     if not done:
         return None
     devices = ", ".join(sorted({row.device for row in done.values() if row.device}))
-    if described.get("best_of_n"):
-        return _search_cost(done, int(described["best_of_n"]["keep"]), flops, devices)
+    if (keep := variant.described.winners_a_search) is not None:
+        return _search_cost(done, keep, flops, devices)
     timed = [row.seconds for row in done.values() if row.seconds]
     return ImageCost(
         n_images=len(done),
@@ -82,44 +69,30 @@ def _search_cost(
     )
 
 
-def image_scores(
-    store: Store, row: SummaryRecord, prompts: Mapping[str, Prompt], images_per_prompt: int
-) -> dict[tuple[str, int], ImageScore]:
-    """The stored scores behind a summary; empty for a metric that has none of single images."""
-    images = [
-        image
-        for image in store.images(row.image_key).values()
-        if image.status == "ok" and image.prompt_id in prompts and image.index < images_per_prompt
-    ]
-    judged = {prompt.id: prompt.judged_sha256 for prompt in prompts.values()}
-    records = store.scores(row.metric_key, (str(image.sha256) for image in images))
-    found = {}
-    for image in images:
-        record = records.get((str(image.sha256), judged[image.prompt_id]))
-        if record is not None:
-            is_verdict = record.value in (0, 1) and "correct" in record.details
-            tag = prompts[image.prompt_id].tag
-            found[image.prompt_id, image.index] = ImageScore(tag, record.value, is_verdict)
-    return found
+def metric_scores(variant: VariantResults, benchmark: str, metric: str) -> Scores:
+    """The samples of a benchmark that a metric scored; empty for a metric that has no scores of single images."""
+    return {one.sample.place: one for one in variant.samples_of(benchmark) if metric in one.scores}
 
 
-def paired_gain(over: str, base: Scores, own: Scores, difference: float) -> Gain:
+def paired_gain(over: str, metric: str, scores: tuple[Scores, Scores], difference: float) -> Gain:
     """The gain `difference` of a summary with its paired bootstrap interval over prompts.
 
-    Without bounds where the scores of single images are not of the same samples, or do not average to the summary.
+    `scores` are those of the variant `over` and of the one made from it. Without bounds where the scores of single images are
+    not of the same samples, or do not average to the summary.
     """
     bare = Gain(over=over, difference=difference, low=nan, high=nan)
+    base, own = scores
     if not own or base.keys() != own.keys():
         return bare
     keys = sorted(own)
-    verdicts = all(score.is_verdict for scores in (base, own) for score in scores.values())
+    verdicts = all(_is_verdict(one, metric) for side in scores for one in side.values())
     # As `sana-bench compare` does: pass rates are means of task rates, scores plain means. Some scores are means of tasks too.
     compare = compare_proportions if verdicts else compare_means
-    tags = [own[key].tag for key in keys]
+    tags = [own[key].prompt.tag for key in keys]
     for strata in (tags, None) if verdicts else (None, tags):
         effect = compare(
-            [base[key].value for key in keys],
-            [own[key].value for key in keys],
+            [base[key].scores[metric].value for key in keys],
+            [own[key].scores[metric].value for key in keys],
             [prompt for prompt, _ in keys],
             strata,
             seed=0,
@@ -130,27 +103,27 @@ def paired_gain(over: str, base: Scores, own: Scores, difference: float) -> Gain
     return bare
 
 
-def run_gains(
-    store: Store,
-    resolved: Mapping[str, Any],
-    prompts: Mapping[str, Mapping[str, Prompt]],
-    summaries: Sequence[SummaryRecord],
-) -> dict[tuple[str, str, str], Gain]:
+def _is_verdict(one: SampleResult, metric: str) -> bool:
+    score = one.scores[metric]
+    return score.value in (0, 1) and "correct" in score.details
+
+
+def run_gains(run: RunResults) -> Gains:
     """Gains of a run by (variant, benchmark, metric), for every complete number whose base is in the run and complete."""
-    overall = {
-        (row.variant, row.benchmark, row.metric): row
-        for row in summaries
-        if row.key == OVERALL and row.complete and row.metric not in PROTOCOLS
-    }
-    bases = {described["name"]: described.get("derived_from") for described in resolved["variants"]}
-    counts = {bench["name"]: bench["images_per_prompt"] for bench in resolved["benchmarks"]}
     gains = {}
-    for (variant, benchmark, metric), row in overall.items():
-        base = overall.get((bases.get(variant) or "", benchmark, metric))
-        if base is None or base.metric_key != row.metric_key:
+    for variant in run.variants.values():
+        base = run.variants.get(variant.described.derived_from)
+        if base is None:
             continue
-        before, after = (
-            image_scores(store, one, prompts[benchmark], counts[benchmark]) for one in (base, row)
-        )
-        gains[variant, benchmark, metric] = paired_gain(base.variant, before, after, row.value - base.value)
+        for benchmark in run.benchmarks:
+            before = base.overall(benchmark)
+            for metric, row in variant.overall(benchmark).items():
+                first = before.get(metric)
+                if metric in PROTOCOLS or first is None or not (row.complete and first.complete):
+                    continue
+                if first.metric_key == row.metric_key:
+                    scores = [metric_scores(side, benchmark, metric) for side in (base, variant)]
+                    gains[variant.name, benchmark, metric] = paired_gain(
+                        base.name, metric, (scores[0], scores[1]), row.value - first.value
+                    )
     return gains

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sana_bench.analysis.compare import Comparison, MetricComparison, Selected, compare_variants
 from sana_bench.analysis.compare_text import as_markdown, escape, metric_line
 from sana_bench.core.errors import IncomparableError, IncompleteError, RegressionError, SuiteError
+from sana_bench.core.samples import OVERALL
 from sana_bench.results.statistics import holm
 from sana_bench.suites.config_files import read_yaml, validate
 
@@ -77,7 +78,7 @@ def evaluate(baseline: Selected, candidate: Selected, policy: Policy, *, seed: i
     comparison = compare_variants(
         baseline, candidate, alpha=policy.alpha, seed=seed, minimum_latency_effect=margin
     )
-    overall = [row for row in comparison.metrics if row.key == "overall" and row.metric in policy.metrics]
+    overall = [row for row in comparison.metrics if row.key == OVERALL and row.metric in policy.metrics]
     compared = [row for row in overall if row.effect is not None and row.p_value is not None]
     adjusted = holm([row.effect.p_value for row in compared if row.effect is not None])
     corrected = {id(row): p for row, p in zip(compared, adjusted, strict=True)}

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sana_bench.core.errors import UsageError, nearest
+from sana_bench.core.samples import OVERALL
+from sana_bench.results.run_folder import open_store
 from sana_bench.results.statistics.steps import Step, detect_steps
-from sana_bench.results.store import Store
 
 __all__ = ["History", "Point", "collect_histories", "history_lines"]
-
-_OVERALL = "overall"
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,11 @@ def collect_histories(
     series: dict[tuple[object, ...], list[tuple[Point, tuple[str, str, str, str, str, str]]]] = {}
     names: dict[str, set[str]] = {"variant": set(), "metric": set()}
     for output in stores:
-        store = Store.open_existing(output)
-        if store is None:
-            raise UsageError(f"{output}: there is no result store; sana-bench run makes one")
-        with store:
+        with open_store(output) as store:
             for run_id in store.run_ids():
                 run = store.run(run_id) or {}
                 for row in store.summaries(run_id):
-                    if row.key != _OVERALL or not row.complete:
+                    if row.key != OVERALL or not row.complete:
                         continue
                     names["variant"].add(row.variant)
                     names["metric"].add(row.metric)

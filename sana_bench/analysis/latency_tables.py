@@ -1,14 +1,13 @@
 """A run's profiles as tables of a report, one set a device: times of different devices never share a table."""
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 from sana_bench.profiling.projection import projections, stage_bounds
 from sana_bench.profiling.record import Profile, read_profiles
 from sana_bench.profiling.roofline import ASSUMPTIONS, PEAKS
-from sana_bench.profiling.times import Times, read_times
-from sana_bench.results.run_folder import RunFiles
+from sana_bench.profiling.times import Times
+from sana_bench.results.reader import RunResults, paired_scores
 from sana_bench.results.statistics.latency import quantile_interval
 from sana_bench.results.store import Store
 from sana_reports.labels import MISSING
@@ -20,26 +19,30 @@ __all__ = ["latency_sheets"]
 Measured = tuple[Profile, Times]
 
 
-def latency_sheets(store: Store, files: RunFiles, resolved: Mapping[str, Any]) -> list[Sheet]:
+def latency_sheets(store: Store, run: RunResults) -> list[Sheet]:
     """Everything that was profiled in a run; empty for a run without the latency benchmark."""
-    names = [benchmark["name"] for benchmark in resolved["benchmarks"]]
-    if "latency" not in names:
+    if "latency" not in run.benchmarks:
         return []
-    prompts = files.read_prompts("latency")
-    order = [variant["name"] for variant in resolved["variants"]]
+    order = list(run.variants)
     measured: list[Measured] = []
-    for profile in read_profiles(files.directory):
-        times = read_times(store, profile.fingerprint, "latency", prompts, profile.latency_key)
-        if times is not None and profile.variant in order:
-            measured.append((profile, times))
+    for profile in read_profiles(run.files.directory):
+        variant = run.variants.get(profile.variant)
+        if variant is not None and variant.described.fingerprint == profile.fingerprint:
+            # Not by the run's summaries, which are of the device that measured last.
+            scores = paired_scores(store, profile.latency_key, variant.samples_of("latency"))
+            measured.append((profile, Times.of(scores.values())))
     measured.sort(key=lambda pair: (pair[0].label, order.index(pair[0].variant)))
     sheets: list[Sheet] = []
     for label in dict.fromkeys(profile.label for profile, _ in measured):
         own = [pair for pair in measured if pair[0].label == label]
-        sheets += [_latency(label, own), _stages(own), _throughput(own), _memory(own), _device(own)]
-        sheets += [_roofline(own)] if any(profile.work for profile, _ in own) else []
-    sheets += _projected(measured)
-    quoted = quoted_sheet(resolved["tier"])
+        timed = [pair for pair in own if pair[1].records]
+        swept = [pair for pair in own if pair[0].stopped]
+        sheets += [_latency(label, timed), _stages(timed)] if timed else []
+        sheets += [_throughput("Throughput" if timed else f"Throughput on {label}", swept)] if swept else []
+        sheets += [_memory(own), _device(own)]
+        sheets += [_roofline(timed)] if any(profile.work for profile, _ in timed) else []
+    sheets += _projected([pair for pair in measured if pair[1].records])
+    quoted = quoted_sheet(run.suite.tier)
     return [*sheets, *([quoted] if quoted is not None and measured else [])]
 
 
@@ -81,7 +84,7 @@ def _stages(own: Sequence[Measured]) -> Sheet:
     return Sheet(title="Where the time goes", header=_header(own), rows=rows, notes=(note,))
 
 
-def _throughput(own: Sequence[Measured]) -> Sheet:
+def _throughput(title: str, own: Sequence[Measured]) -> Sheet:
     sizes = sorted({batch.size for profile, _ in own for batch in profile.batches})
     rows: list[tuple[str, ...]] = []
     for size in sizes:
@@ -93,10 +96,14 @@ def _throughput(own: Sequence[Measured]) -> Sheet:
         rows.append((f"batch {size}", *cells))
     rows.append(("stopped at", *(profile.stopped for profile, _ in own)))
     note = f"Median of {own[0][0].repeats} batches of each size."
-    return Sheet(title="Throughput", header=_header(own), rows=rows, notes=(note,))
+    return Sheet(title=title, header=_header(own), rows=rows, notes=(note,))
 
 
 def _memory(own: Sequence[Measured]) -> Sheet:
+    """Memory is measured with batches, energy with single images: a run may have asked for one of them alone."""
+    energy = ("energy per image", lambda _, t: _energy(t))
+    if not any(profile.stopped for profile, _ in own):
+        return _sheet("Energy", own, [energy], [])
     own = [pair for pair in own if pair[0].batches]
     if not own:
         return Sheet(title="Memory and energy", header=("",), rows=(), notes=("Not even one image fits.",))
@@ -109,7 +116,7 @@ def _memory(own: Sequence[Measured]) -> Sheet:
             lambda p, _: f"{_mib(p.batches[last].peak_bytes)} (batch {p.batches[last].size})",
         ),
         ("in use by NVML, largest batch", lambda p, _: _nvml(p)),
-        ("energy per image", lambda _, t: _energy(t)),
+        energy,
     ]
     source = "; ".join(dict.fromkeys(batch.memory_source for profile, _ in own for batch in profile.batches))
     together = own[0][0].together
@@ -228,6 +235,8 @@ def _nvml(profile: Profile) -> str:
 
 
 def _energy(times: Times) -> str:
+    if not times.records:
+        return "not measured"
     joules, method = times.joules
     return f"{joules:.2f} J ({method})" if joules is not None else f"not measured ({method})"
 

@@ -5,29 +5,29 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import yaml
 
 from sana_bench.analysis import model_size as model_facts
-from sana_bench.analysis.gains import Scores, image_scores, paired_gain
+from sana_bench.analysis.gains import Scores, metric_scores, paired_gain
 from sana_bench.analysis.report import build_report_data
 from sana_bench.assets.locate import resolve_weights
 from sana_bench.core.errors import AssetError, UsageError, nearest
 from sana_bench.core.fingerprint import NOT_WEIGHTS, FileHashes, HashCache, directory_sha256, fingerprint
+from sana_bench.core.samples import OVERALL
 from sana_bench.profiling.identity import PROTOCOLS, comparable
-from sana_bench.results.run_folder import RunFiles
+from sana_bench.results.reader import RunResults, VariantResults, read_run
+from sana_bench.results.run_folder import RunFiles, open_store
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.statistics.intervals import t_interval
 from sana_bench.results.store import Store
+from sana_bench.results.stored_suite import StoredBenchmark
 from sana_reports import SummaryCell, VariantInfo
 from sana_reports.leaderboard_data import Column, Contrast, Entry, Incomplete, Leaderboard, Table
 
 __all__ = ["collect_leaderboard", "count_parameters", "paired_contrast", "weights_sha256"]
 
-OVERALL = "overall"
 _LEVEL = 0.95
 
 
@@ -52,14 +52,11 @@ def collect_leaderboard(
     `link_from` is the folder the leaderboard is written into, None for no links to reports.
     Raises `UsageError` when there is no store, or none of its runs has `benchmark`.
     """
-    store = Store.open_existing(output)
-    if store is None:
-        raise UsageError(f"{output}: there is no result store; sana-bench run makes one")
     results: list[_Result] = []
     incomplete: list[Incomplete] = []
     known: set[str] = set()
     timed: list[Entry] = []
-    with store:
+    with open_store(output) as store:
         # Variants share weights of many gigabytes: no file is hashed twice, nor one that a run has hashed.
         hashes = FileHashes(store.file_hashes())
         for run_id in sorted(store.run_ids()):
@@ -70,7 +67,7 @@ def collect_leaderboard(
             if not RunFiles(directory).suite.is_file():
                 incomplete += _lost(store, run_id, run["tier"])
                 continue
-            done, short = _read_run(store, RunFiles(directory), run, link_from, hashes)
+            done, short = _read_run(store, RunFiles(directory), link_from, hashes)
             known |= {row.benchmark for row in done}
             timed += [
                 row.entry for row in done if row.benchmark == "latency" and row.entry.latency is not None
@@ -105,11 +102,10 @@ def _with_measured_latency(results: list[_Result], timed: list[Entry]) -> list[_
 
 
 def _read_run(
-    store: Store, files: RunFiles, run: Mapping[str, Any], link_from: Path | None, hashes: HashCache
+    store: Store, files: RunFiles, link_from: Path | None, hashes: HashCache
 ) -> tuple[list[_Result], list[Incomplete]]:
-    resolved = yaml.safe_load(files.suite.read_text(encoding="utf-8"))
-    data = build_report_data(store, files, run["provenance"])
-    summaries = store.summaries(files.directory.name)
+    run = read_run(store, files)
+    data = build_report_data(store, run)
     infos = {info.name: info for info in data.variants}
     link = None
     if link_from is not None and (files.report / "report.html").is_file():
@@ -117,67 +113,55 @@ def _read_run(
             Path(os.path.relpath(files.report.resolve() / "report.html", link_from.resolve())).as_posix()
         )
     results, incomplete = [], []
-    for described in resolved["variants"]:
-        for bench in resolved["benchmarks"]:
-            rows = [
-                row for row in summaries if (row.variant, row.benchmark) == (described["name"], bench["name"])
-            ]
+    for variant in run.variants.values():
+        for benchmark, reasons in variant.reasons.items():
+            if reasons:
+                short = Incomplete(
+                    variant=variant.name,
+                    tier=run.suite.tier,
+                    benchmark=benchmark,
+                    run=run.run_id,
+                    reasons=[*reasons, *_short_numbers(variant, benchmark)],
+                )
+                incomplete.append(short)
+                continue
             cells = {
                 cell.metric: cell
                 for cell in data.summaries
-                if (cell.variant, cell.benchmark, cell.key) == (described["name"], bench["name"], OVERALL)
+                if (cell.variant, cell.benchmark, cell.key) == (variant.name, benchmark, OVERALL)
             }
-            reasons = _reasons(infos[described["name"]], bench, rows, cells)
-            if reasons:
-                incomplete.append(
-                    Incomplete(
-                        variant=described["name"],
-                        tier=resolved["tier"],
-                        benchmark=bench["name"],
-                        run=files.directory.name,
-                        reasons=reasons,
-                    )
-                )
-                continue
-            entry = _entry(
-                described, bench["name"], infos[described["name"]], cells, files, run, link, hashes
-            )
-            results.append(_result(store, files, resolved["tier"], bench, rows, entry))
+            entry = _entry(run, variant, benchmark, infos[variant.name], cells, link, hashes)
+            results.append(_result(run, variant, run.benchmarks[benchmark], entry))
     return results, incomplete
 
 
-def _reasons(
-    info: VariantInfo, bench: Mapping[str, Any], rows: list[SummaryRecord], cells: Mapping[str, SummaryCell]
-) -> list[str]:
-    prefix = f"{bench['name']} "
-    reasons = [reason for reason in info.incomplete_reasons if reason.startswith(prefix)]
-    short = [row for row in rows if not row.complete or row.n_samples != row.n_expected]
-    reasons += [f"{row.metric} ({row.key}): {row.n_samples}/{row.n_expected} samples" for row in short]
-    reasons += [f"no {metric}" for metric in bench["metrics"] if metric not in cells and not reasons]
-    reasons += [f"{name}: no value" for name, cell in cells.items() if not np.isfinite(cell.value)]
-    return list(dict.fromkeys(reasons))
+def _short_numbers(variant: VariantResults, benchmark: str) -> list[str]:
+    """Which numbers of an incomplete cell cover how much."""
+    return [
+        f"{row.metric} ({row.key}): {row.n_samples}/{row.n_expected} samples"
+        for row in variant.summaries
+        if row.benchmark == benchmark and not (row.complete and row.n_samples == row.n_expected)
+    ]
 
 
 def _entry(
-    described: Mapping[str, Any],
+    run: RunResults,
+    variant: VariantResults,
     benchmark: str,
     info: VariantInfo,
     cells: Mapping[str, SummaryCell],
-    files: RunFiles,
-    run: Mapping[str, Any],
     link: str | None,
     hashes: HashCache,
 ) -> Entry:
-    sha256 = str(described.get("weights_sha256", ""))
-    weights = str((described.get("model") or {}).get("weights", ""))
+    weights, sha256 = variant.described.weights, variant.described.weights_sha256
     return Entry(
-        variant=described["name"],
-        fingerprint=described["fingerprint"],
-        description=described["description"],
+        variant=variant.name,
+        fingerprint=info.fingerprint,
+        description=info.description,
         kind=info.kind,
         derived_from=info.derived_from,
-        run=files.directory.name,
-        created=str(run["created"]),
+        run=run.run_id,
+        created=str(run.row["created"]),
         weights=weights,
         weights_sha256=sha256,
         parameters=info.parameters or count_parameters(weights, sha256, hashes),
@@ -191,45 +175,40 @@ def _entry(
     )
 
 
-def _result(
-    store: Store,
-    files: RunFiles,
-    tier: str,
-    bench: Mapping[str, Any],
-    rows: list[SummaryRecord],
-    entry: Entry,
-) -> _Result:
-    overall = [row for row in rows if row.key == OVERALL]
-    prompts = files.read_prompts(bench["name"])
-    scores = {row.metric: image_scores(store, row, prompts, bench["images_per_prompt"]) for row in overall}
+def _result(run: RunResults, variant: VariantResults, benchmark: StoredBenchmark, entry: Entry) -> _Result:
+    overall = variant.overall(benchmark.name)
+    scores = {metric: metric_scores(variant, benchmark.name, metric) for metric in overall}
     values: dict[str, Mapping[str, tuple[str, float]]] = {}
-    for row in overall:
+    for metric, scored in scores.items():
         by_prompt: dict[str, list[float]] = {}
-        for (prompt, _), score in scores[row.metric].items():
-            by_prompt.setdefault(prompt, []).append(score.value)
-        if by_prompt and all(len(found) == bench["images_per_prompt"] for found in by_prompt.values()):
-            values[row.metric] = {
+        for (prompt, _), one in scored.items():
+            by_prompt.setdefault(prompt, []).append(one.scores[metric].value)
+        if by_prompt and all(len(found) == benchmark.images_per_prompt for found in by_prompt.values()):
+            prompts = run.prompts[benchmark.name]
+            values[metric] = {
                 key: (prompts[key].tag, float(np.mean(by_prompt[key]))) for key in sorted(by_prompt)
             }
     workload = fingerprint(
         {
-            "prompts": bench["prompts_sha256"],
-            "images_per_prompt": bench["images_per_prompt"],
-            "metrics": sorted((row.metric, row.protocol, _evaluator(store, row)) for row in overall),
+            "prompts": benchmark.prompts_sha256,
+            "images_per_prompt": benchmark.images_per_prompt,
+            "metrics": sorted(
+                (row.metric, row.protocol, _evaluator(variant, row)) for row in overall.values()
+            ),
         }
     )
     columns = tuple(
         Column(metric=row.metric, protocol=row.protocol, unit=row.unit, higher_is_better=row.higher_is_better)
-        for row in sorted(overall, key=lambda row: bench["metrics"].index(row.metric))
+        for row in sorted(overall.values(), key=lambda row: benchmark.metrics.index(row.metric))
     )
-    return _Result(tier, bench["name"], workload[:12], columns, entry, scores, values)
+    return _Result(run.suite.tier, benchmark.name, workload[:12], columns, entry, scores, values)
 
 
-def _evaluator(store: Store, row: SummaryRecord) -> str:
+def _evaluator(variant: VariantResults, row: SummaryRecord) -> str:
     """Identity of what a metric measured with; for times this is the device, whatever the variant."""
     if row.metric not in PROTOCOLS:
         return row.metric_key
-    return fingerprint(comparable(store.metric_identity(row.metric_key)))
+    return fingerprint(comparable(variant.identities[row.metric_key]))
 
 
 def _tables(results: Iterable[_Result]) -> list[Table]:
@@ -276,7 +255,7 @@ def _with_gains(result: _Result, results: list[_Result]) -> Entry:
             if name not in PROTOCOLS and name in base.entry.numbers:
                 difference = cell.value - base.entry.numbers[name].value
                 scores = (base.scores.get(name, {}), result.scores.get(name, {}))
-                gain = paired_gain(base.entry.variant, *scores, difference)
+                gain = paired_gain(base.entry.variant, name, scores, difference)
                 numbers[name] = replace(cell, gain=gain)
     return replace(entry, numbers=numbers)
 

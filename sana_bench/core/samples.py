@@ -33,7 +33,10 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image on disk and everything needed to judge it."""
+    """One image that a suite asks for, and everything needed to judge it: what metrics are given.
+
+    `image_path` is where the image lies, or is to lie once it is made.
+    """
 
     variant: str
     benchmark: str
@@ -45,3 +48,8 @@ class Sample:
     def id(self) -> str:
         """Identity within one variant and benchmark, e.g. `00012/00003`."""
         return f"{self.prompt.id}/{self.index:05d}"
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Prompt id and sample index: the key of the sample within its cell."""
+        return self.prompt.id, self.index

@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from sana_bench.core.errors import SuiteError
+from sana_bench.core.samples import Sample
+from sana_bench.suites.cells import Cell
 from sana_bench.suites.schema import Variant
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "TellsCost",
     "TellsFormat",
     "refuse_sana_settings",
+    "request_for",
 ]
 
 
@@ -38,7 +41,7 @@ class OutOfMemoryError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """One image to make: the prompt, the seed that its initial noise is drawn from, and which of the prompt's images.
+    """One image to make, as a generator is told: the prompt, the seed of its initial noise, and which of the prompt's images.
 
     `prompt_id` is the benchmark's name of the prompt, which tells prompts of equal text apart; empty where there is none.
     """
@@ -47,6 +50,11 @@ class Request:
     noise_seed: int
     index: int = 0
     prompt_id: str = ""
+
+
+def request_for(cell: Cell, sample: Sample) -> Request:
+    """What a generator is told of a sample."""
+    return Request(sample.prompt.text, cell.noise_seed(sample), sample.index, sample.prompt.id)
 
 
 class Generator(Protocol):

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from sana_bench.core.provenance import cpu_model
 from sana_bench.profiling.nvml import Nvml
+from sana_bench.results.reader import device_label
 
 __all__ = ["CpuProbe", "GpuProbe", "Hardware", "Monitor", "Reading", "describe_hardware"]
 
@@ -37,9 +38,7 @@ class Hardware:
     @property
     def label(self) -> str:
         """For people."""
-        if self.device.startswith("cuda"):
-            return self.name
-        return f"{self.name}, {self.threads} thread{'' if self.threads == 1 else 's'}"
+        return device_label(self.identity)
 
 
 def describe_hardware(device: str, nvml: Nvml | None) -> Hardware:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from sana_bench.core.errors import SampleError
-from sana_bench.generators.base import Generator, OutOfMemoryError, Request
+from sana_bench.generators.base import Generator, OutOfMemoryError, request_for
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import Cell
 
@@ -27,10 +27,8 @@ def count_flops(cell: Cell, generator: Generator) -> dict[str, int] | None:
         generator, variant = generator.inner, wrapped_variant(variant)
     if variant.generator != "sana":
         return None
-    key = cell.benchmark.samples[0]
     try:
-        request = Request(key.prompt.text, cell.noise_seed(key), key.index, key.prompt.id)
-        work = count_image_work(generator, variant, request, anew=False)
+        work = count_image_work(generator, variant, request_for(cell, cell.samples[0]), anew=False)
     except (SampleError, OutOfMemoryError):  # the run itself will tell of it
         return None
     return {stage: found.flops for stage, found in work.stages.items()} if work is not None else None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,15 @@ from sana_bench.core import atomic
 from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import short
 
-__all__ = ["Batch", "Profile", "profile_path", "read_profile", "read_profiles", "write_profile"]
+__all__ = [
+    "Batch",
+    "Profile",
+    "profile_path",
+    "read_profile",
+    "read_profiles",
+    "stored_profiles",
+    "write_profile",
+]
 
 _FOLDER = "profile"
 
@@ -33,7 +42,8 @@ class Profile:
 
     `work` maps a stage to operations, bytes and their number format; `torch_flops` is torch's count of the same image.
     `key` and `latency_key` are those of throughput and latency in the result store. `peaks` are the device's, from a table or
-    measured. `stopped` says why no larger batch was tried.
+    measured. `stopped` says why no larger batch was tried, and is empty where no batch was asked for; `memory_limit` are the
+    bytes that a batch was allowed to add, None for a share of what the machine had left.
     """
 
     variant: str
@@ -57,6 +67,7 @@ class Profile:
     peaks: dict[str, Any] | None = None
     monitor: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    memory_limit: int | None = None
 
 
 def profile_path(run_directory: Path, variant: str, key: str) -> Path:
@@ -79,6 +90,20 @@ def read_profile(path: Path) -> Profile | None:
         return None
     except (ValueError, TypeError, KeyError) as error:
         raise BenchError(f"{path}: damaged profile ({error}); delete it to measure again") from None
+
+
+def stored_profiles(run_directory: Path, variant: str, key: str) -> list[Profile]:
+    """The profiles of a key: this run's first, under the variant's name, then those of other runs beside it.
+
+    Raises `BenchError` for a damaged file of this run; those of other runs are passed over.
+    """
+    own = read_profile(profile_path(run_directory, variant, key))
+    found = [own] if own is not None else []
+    for path in sorted(run_directory.parent.glob(f"*/{_FOLDER}/*-{short(key)}.json")):
+        with suppress(BenchError):
+            other = read_profile(path) if path.parents[1] != run_directory else None
+            found += [other] if other is not None and other.key == key else []
+    return found
 
 
 def read_profiles(run_directory: Path) -> list[Profile]:

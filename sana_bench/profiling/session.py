@@ -1,7 +1,7 @@
 """Measuring the variants of a run in turns, doing only what the result store does not have yet."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ from sana_bench.profiling.identity import PROTOCOLS, measured_identity, measured
 from sana_bench.profiling.memory import CpuMemory, CudaMemory, MemoryMeter
 from sana_bench.profiling.nvml import Nvml, open_nvml
 from sana_bench.profiling.power import EnergyMeter
-from sana_bench.profiling.record import Profile, profile_path, read_profile, write_profile
+from sana_bench.profiling.record import Profile, profile_path, stored_profiles, write_profile
 from sana_bench.profiling.roofline import find_peaks, measure_cpu_peaks
 from sana_bench.profiling.subject import Subject
 from sana_bench.profiling.sweep import Sweep, SweepSettings, sweep
 from sana_bench.profiling.timers import timer_for
 from sana_bench.profiling.trace import trace_path, write_trace
 from sana_bench.profiling.work import ImageWork, count_image_work, stage_precision
+from sana_bench.results.reader import SampleResult, paired_scores
 from sana_bench.results.schema import ScoreRecord
 from sana_bench.results.store import Store
-from sana_bench.suites.plan import CellPlan, Have
+from sana_bench.suites.plan import CellPlan
 
 __all__ = ["ProfileOptions", "Profiler"]
 
@@ -87,11 +88,11 @@ class Profiler:
         trace = self._options.trace
         traces = [trace_path(trace, p.cell.variant.name, len(plans)) for p in plans] if trace else []
         for plan in plans:
-            for metric, protocol in PROTOCOLS.items():
+            for metric in set(plan.cell.benchmark.metrics) & set(PROTOCOLS):
                 identity = measured_identity(metric, plan.cell, self.hardware)
-                self._store.put_metric(self.key(metric, plan), metric, protocol, identity)
+                self._store.put_metric(self.key(metric, plan), metric, PROTOCOLS[metric], identity)
         missing = {plan.cell.variant.name: self._missing(plan) for plan in plans}
-        todo = [p for p in plans if missing[p.cell.variant.name] or self.profile(p) is None]
+        todo = [p for p in plans if not self._adopt(p) or missing[p.cell.variant.name]]
         if not todo and not traces:
             return
         say(f"latency on {self.hardware.label}: {', '.join(p.cell.variant.name for p in todo or plans)}")
@@ -108,7 +109,7 @@ class Profiler:
         self,
         plans: Sequence[CellPlan],
         todo: Sequence[CellPlan],
-        missing: dict[str, list[Have]],
+        missing: dict[str, list[SampleResult]],
         traces: Sequence[Path],
     ) -> None:
         # What the run has loaded already would otherwise load in no time.
@@ -124,21 +125,47 @@ class Profiler:
         self._measure([subject for subject in subjects if subject.name in wanted], missing)
 
     def profile(self, plan: CellPlan) -> Profile | None:
-        """The profile of a cell on this device, if it has been measured with these settings."""
-        key = self.key("throughput", plan)
-        found = read_profile(profile_path(self._directory, plan.cell.variant.name, key))
-        reaches = found is not None and (
-            "memory" in found.stopped or found.batches[-1].size * 2 > self._sweep.largest
-        )
-        return found if reaches else None
+        """What was measured of a cell on this device, as far as it is asked for; None unless all of that was measured.
 
-    def _missing(self, plan: CellPlan) -> list[Have]:
-        scores = self._store.scores(self.key("latency", plan), (str(have.row.sha256) for have in plan.done))
-        return [
-            have for have in plan.done if (str(have.row.sha256), have.key.prompt.judged_sha256) not in scores
-        ]
+        It may come from another run of the output folder, as images and times do.
+        """
+        found = stored_profiles(self._directory, plan.cell.variant.name, self.key("throughput", plan))
+        return next((kept for one in found if (kept := self._as_asked(one, plan)) is not None), None)
 
-    def _measure(self, subjects: list[Subject], missing: dict[str, list[Have]]) -> None:
+    def _as_asked(self, found: Profile, plan: CellPlan) -> Profile | None:
+        if "throughput" not in plan.cell.benchmark.metrics:
+            return replace(found, batches=[], stopped="")
+        largest = self._sweep.largest
+        batches = [batch for batch in found.batches if batch.size <= largest]
+        if len(batches) < len(found.batches):
+            return replace(found, batches=batches, stopped=self._sweep.reached)
+        if found.stopped.startswith("memory limit"):
+            return found if found.memory_limit == self._sweep.limit_bytes else None
+        reaches = bool(batches) and batches[-1].size * 2 > largest
+        return found if reaches or found.stopped.startswith("out of memory") else None
+
+    def _adopt(self, plan: CellPlan) -> bool:
+        """Whether a cell has its profile; one of another run is brought into this run's directory."""
+        variant, profile = plan.cell.variant, self.profile(plan)
+        if profile is None:
+            return False
+        path = profile_path(self._directory, variant.name, profile.key)
+        if not path.is_file():
+            own = replace(profile, variant=variant.name, fingerprint=variant.fingerprint)
+            write_profile(path, own)
+        return True
+
+    def scores(self, plan: CellPlan) -> dict[tuple[str, int], ScoreRecord]:
+        """The stored times of a cell's images on this device, by prompt and index."""
+        return paired_scores(self._store, self.key("latency", plan), plan.done)
+
+    def _missing(self, plan: CellPlan) -> list[SampleResult]:
+        if "latency" not in plan.cell.benchmark.metrics:
+            return []
+        timed = self.scores(plan)
+        return [one for one in plan.done if one.sample.place not in timed]
+
+    def _measure(self, subjects: list[Subject], missing: dict[str, list[SampleResult]]) -> None:
         if not subjects:
             return
         nvml, reason = self._nvml
@@ -150,11 +177,15 @@ class Profiler:
             energy = EnergyMeter(nvml, reason, monitor.power)
             self._time_images(subjects, missing, energy, monitor)
             fresh = [subject for subject in subjects if self.profile(subject.plan) is None]
-            sweeps = self._time_batches(fresh)
+            swept = [s for s in fresh if "throughput" in s.plan.cell.benchmark.metrics]
+            sweeps = dict(zip([s.name for s in swept], self._time_batches(swept), strict=True))
         summary = monitor.summary()
-        peaks = None if self._device.startswith("cuda") else asdict(measure_cpu_peaks(self.hardware.name))
+        peaks = None
+        if fresh and not self._device.startswith("cuda"):
+            peaks = asdict(measure_cpu_peaks(self.hardware.name))
         by_name = dict(zip([subject.name for subject in subjects], works, strict=True))
-        for subject, found in zip(fresh, sweeps, strict=True):
+        for subject in fresh:
+            found = sweeps.get(subject.name, Sweep())
             self._write(subject, found, by_name[subject.name], peaks, summary, len(subjects))
 
     def _count(self, subject: Subject) -> ImageWork | None:
@@ -163,12 +194,14 @@ class Profiler:
     def _time_images(
         self,
         subjects: list[Subject],
-        missing: dict[str, list[Have]],
+        missing: dict[str, list[SampleResult]],
         energy: EnergyMeter,
         monitor: Monitor,
     ) -> None:
         rounds = max(len(missing[subject.name]) for subject in subjects)
         total = sum(len(missing[subject.name]) for subject in subjects)
+        if not total:
+            return
         with Progress("latency", total, "images") as progress:
             for number in range(rounds):
                 # Each round starts with another variant, so that none always follows the same one.
@@ -177,21 +210,14 @@ class Profiler:
                 for subject in (*subjects[first:], *subjects[:first]):
                     if number >= len(missing[subject.name]):
                         continue
-                    have = missing[subject.name][number]
+                    one = missing[subject.name][number]
                     try:
-                        timed = subject.image(have.key, energy, monitor)
+                        timed = subject.image(one.sample, energy, monitor)
                     except SampleError as error:
-                        say(f"latency / {subject.name}: {have.key.prompt.id}: {error}")
+                        say(f"latency / {subject.name}: {one.prompt.id}: {error}")
                         continue
                     details = {**timed.details, "round": number, "session": self._session_id}
-                    made.append(
-                        (
-                            subject,
-                            ScoreRecord(
-                                str(have.row.sha256), have.key.prompt.judged_sha256, timed.ms, details
-                            ),
-                        )
-                    )
+                    made.append((subject, ScoreRecord(*one.score_key, timed.ms, details)))
                 for subject, record in made:
                     self._store.put_scores(self.key("latency", subject.plan), [record], self._session_id)
                 progress.advance(len(made))
@@ -227,6 +253,6 @@ class Profiler:
             work={name: {**asdict(one), "precision": stage_precision(name, variant.variant)}
                   for name, one in stages.items()},
             peaks=asdict(known) if known is not None else peaks, monitor=monitor,
-            notes={"nvml": self._nvml[1]} if self._nvml[1] else {},
+            notes={"nvml": self._nvml[1]} if self._nvml[1] else {}, memory_limit=self._sweep.limit_bytes,
         )  # fmt: skip
         write_profile(profile_path(self._directory, variant.name, key), profile)

@@ -8,13 +8,13 @@ import numpy as np
 
 from sana_bench import generators
 from sana_bench.core.images import png_bytes
-from sana_bench.generators.base import Generator, HasStages, OutOfMemoryError, Request
+from sana_bench.core.samples import Sample
+from sana_bench.generators.base import Generator, HasStages, OutOfMemoryError, Request, request_for
 from sana_bench.profiling.hardware import Monitor
 from sana_bench.profiling.memory import MemoryMeter, MemoryUse
 from sana_bench.profiling.power import EnergyMeter
 from sana_bench.profiling.stages import StageClock
 from sana_bench.profiling.timers import Timer, compile_seconds
-from sana_bench.suites.cells import SampleKey
 from sana_bench.suites.plan import CellPlan
 
 __all__ = ["Subject", "Timed", "fits"]
@@ -46,23 +46,20 @@ class Subject:
 
     def request(self, position: int) -> Request:
         """The request of the sample at a position of the order of work, which starts over at its end."""
-        samples = self.plan.cell.benchmark.samples
-        return self._request(samples[position % len(samples)])
-
-    def _request(self, key: SampleKey) -> Request:
-        return Request(key.prompt.text, self.plan.cell.noise_seed(key), key.index, key.prompt.id)
+        samples = self.plan.cell.samples
+        return request_for(self.plan.cell, samples[position % len(samples)])
 
     def warm_up(self, count: int) -> None:
         """Make images that nobody times."""
         for position in range(count):
             self._run([self.request(position)])
 
-    def image(self, key: SampleKey, energy: EnergyMeter, monitor: Monitor) -> Timed:
+    def image(self, sample: Sample, energy: EnergyMeter, monitor: Monitor) -> Timed:
         """Time one image, and apart from it its PNG."""
         began = time.perf_counter()
         energy.start()
         with self._clock.watching():
-            images, milliseconds = self._run([self._request(key)])
+            images, milliseconds = self._run([request_for(self.plan.cell, sample)])
         used = energy.stop()
         stages = self._clock.milliseconds()
         ended = time.perf_counter()

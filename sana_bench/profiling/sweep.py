@@ -22,6 +22,11 @@ class SweepSettings:
     limit_bytes: int | None = None
     share: float = 0.8
 
+    @property
+    def reached(self) -> str:
+        """Why a sweep stopped that nothing stopped earlier."""
+        return f"the largest batch asked for, {self.largest}"
+
 
 @dataclass
 class Sweep:
@@ -65,7 +70,7 @@ def sweep(
             break
         size *= 2
     for one in found:
-        one.stopped = one.stopped or f"the largest batch asked for, {settings.largest}"
+        one.stopped = one.stopped or settings.reached
     return found
 
 

@@ -1,31 +1,40 @@
-"""The single times of a variant on one device, read back from the result store, and their summaries."""
+"""The single times of a variant on one device, and their summaries."""
 
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from sana_bench.core.fingerprint import image_key
-from sana_bench.core.samples import Prompt
+from sana_bench.core.samples import OVERALL
+from sana_bench.metrics.base import Summary
 from sana_bench.profiling.identity import PROTOCOLS
 from sana_bench.profiling.record import Profile
 from sana_bench.profiling.session import Profiler
-from sana_bench.results.schema import ScoreRecord, SummaryRecord
+from sana_bench.results.schema import ScoreRecord
 from sana_bench.results.statistics.latency import quantile_interval
-from sana_bench.results.store import Store
 from sana_bench.suites.plan import CellPlan
 
-__all__ = ["Times", "measured_summary", "read_times"]
+__all__ = ["Times", "measured_summary"]
 
 _NOISY = 0.1
 
 
 @dataclass(frozen=True)
 class Times:
-    """Timed images in the order they were made."""
+    """Timed images in the order they were made; without any, only `records` and `slowdowns` can be asked for."""
 
     records: tuple[ScoreRecord, ...]
+
+    @classmethod
+    def of(cls, scores: Iterable[ScoreRecord]) -> Self:
+        """Put the stored times of a variant into their order."""
+        return cls(
+            tuple(
+                sorted(scores, key=lambda one: (one.details.get("session", 0), one.details.get("round", 0)))
+            )
+        )
 
     @property
     def milliseconds(self) -> list[float]:
@@ -97,78 +106,47 @@ def _stage_row(record: ScoreRecord) -> dict[str, float]:
     return stages | {"image encoding": float(details["image_encoding"])}
 
 
-def read_times(
-    store: Store, fingerprint: str, benchmark: str, prompts: dict[str, Prompt], latency_key: str
-) -> Times | None:
-    """The times that the store has under a key; None without any."""
-    images = [row for row in store.images(image_key(fingerprint, benchmark)).values() if row.status == "ok"]
-    scores = store.scores(latency_key, (str(row.sha256) for row in images))
-    judged = {p.id: p.judged_sha256 for p in prompts.values()}
-    found = [
-        score
-        for row in images
-        if (score := scores.get((str(row.sha256), judged.get(row.prompt_id, "")))) is not None
-    ]
-    ordered = sorted(found, key=lambda one: (one.details.get("session", 0), one.details.get("round", 0)))
-    return Times(tuple(ordered)) if ordered else None
-
-
-def measured_summary(
-    store: Store, profiler: Profiler, plan: CellPlan, metric: str, seed: int
-) -> tuple[list[SummaryRecord], str | None]:
-    """The summary of a measured metric of a cell, or an empty list, and what it lacks, if anything."""
-    prompts = {prompt.id: prompt for prompt in plan.cell.benchmark.prompts}
-    times = read_times(
-        store, plan.cell.variant.fingerprint, plan.cell.benchmark.name, prompts, profiler.key("latency", plan)
-    )
+def measured_summary(profiler: Profiler, plan: CellPlan, metric: str, seed: int) -> Summary | None:
+    """The summary of a measured metric of a cell; None where nothing was measured."""
     if metric == "latency":
-        if times is None:
-            return [], f"{plan.cell.label}: no image was timed"
-        record = _latency(times, profiler, plan, seed)
-        if record.n_samples < record.n_expected and len(plan.done) == plan.n_expected:
-            return [record], f"{plan.cell.label}: {record.n_samples}/{record.n_expected} images timed"
-        return [record], None
+        times = Times.of(profiler.scores(plan).values())
+        return _latency(times, profiler, plan, seed) if times.records else None
     profile = profiler.profile(plan)
-    if profile is None or not profile.batches:
-        return [], f"{plan.cell.label}: throughput was not measured"
-    return [_throughput(profile, profiler, plan, seed)], None
+    return _throughput(profile, profiler, plan, seed) if profile is not None and profile.batches else None
 
 
-def _latency(times: Times, profiler: Profiler, plan: CellPlan, seed: int) -> SummaryRecord:
+def _latency(times: Times, profiler: Profiler, plan: CellPlan, seed: int) -> Summary:
     found = quantile_interval(times.milliseconds, 0.5, seed=seed)
-    note = f"median on {profiler.hardware.label}, batch 1, warm; {times.noise()}"
-    return _record("latency", profiler, plan, found.value, found.low, found.high, len(times.records),
-                   plan.n_expected, "ms", False, note)  # fmt: skip
+    return Summary(
+        metric="latency",
+        protocol=PROTOCOLS["latency"],
+        key=OVERALL,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        n_samples=len(times.records),
+        n_expected=plan.n_expected,
+        n_prompts=len(plan.cell.benchmark.prompts),
+        unit="ms",
+        higher_is_better=False,
+        note=f"median on {profiler.hardware.label}, batch 1, warm; {times.noise()}",
+    )
 
 
-def _throughput(profile: Profile, profiler: Profiler, plan: CellPlan, seed: int) -> SummaryRecord:
+def _throughput(profile: Profile, profiler: Profiler, plan: CellPlan, seed: int) -> Summary:
     best = max(profile.batches, key=lambda batch: batch.size / statistics.median(batch.seconds))
     found = quantile_interval(best.seconds, 0.5, seed=seed)
-    note = f"batches of {best.size} on {profiler.hardware.label}; stopped at {profile.stopped}"
-    rates = (best.size / found.value, best.size / found.high, best.size / found.low)
-    return _record(
-        "throughput", profiler, plan, *rates, len(best.seconds), profile.repeats, "images/s", True, note
+    return Summary(
+        metric="throughput",
+        protocol=PROTOCOLS["throughput"],
+        key=OVERALL,
+        value=best.size / found.value,
+        low=best.size / found.high,
+        high=best.size / found.low,
+        n_samples=len(best.seconds),
+        n_expected=profile.repeats,
+        n_prompts=len(plan.cell.benchmark.prompts),
+        unit="images/s",
+        higher_is_better=True,
+        note=f"batches of {best.size} on {profiler.hardware.label}; stopped at {profile.stopped}",
     )
-
-
-def _record(
-    metric: str,
-    profiler: Profiler,
-    plan: CellPlan,
-    value: float,
-    low: float,
-    high: float,
-    n_samples: int,
-    n_expected: int,
-    unit: str,
-    higher_is_better: bool,
-    note: str,
-) -> SummaryRecord:
-    cell = plan.cell
-    return SummaryRecord(
-        variant=cell.variant.name, benchmark=cell.benchmark.name, metric=metric, key="overall",
-        metric_key=profiler.key(metric, plan), image_key=cell.image_key, protocol=PROTOCOLS[metric],
-        value=value, low=low, high=high, n_samples=n_samples, n_expected=n_expected,
-        n_prompts=len(cell.benchmark.prompts), unit=unit, higher_is_better=higher_is_better, note=note,
-        complete=n_samples == n_expected,
-    )  # fmt: skip

@@ -1,72 +1,159 @@
-"""A run as decisions need it: settings, summaries, scores, times and image paths, read without torch."""
+"""The one reader of stored runs: what the suite asked for, paired with what the store has of it. Needs no torch.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+A store holds images and scores of many runs, under keys that runs share. Of all that, a run consists of exactly the samples
+that its suite asks for: a prompt of the suite with the same text, and an index below the images per prompt.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, Protocol
 
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.fingerprint import image_key
-from sana_bench.core.samples import Prompt
-from sana_bench.results.run_folder import find_run
-from sana_bench.results.schema import FeatureRow, ScoreRecord, SummaryRecord
+from sana_bench.core.samples import OVERALL, Prompt, Sample
+from sana_bench.results.run_folder import RunFiles, find_run, image_path, open_store
+from sana_bench.results.schema import FeatureRow, ImageRow, ScoreRecord, SummaryRecord
 from sana_bench.results.store import Store
+from sana_bench.results.stored_suite import StoredBenchmark, StoredSuite, StoredVariant
 
-__all__ = ["RunResults", "SampleResult", "VariantResults", "load_features", "load_run"]
+__all__ = [
+    "RunResults",
+    "SampleResult",
+    "VariantResults",
+    "asked_images",
+    "device_label",
+    "incomplete_reasons",
+    "load_features",
+    "load_run",
+    "paired_scores",
+    "read_run",
+]
+
+#: A sample within one variant and benchmark: prompt id and index.
+Place = tuple[str, int]
+
+
+class Wanted(Protocol):
+    """What a benchmark asks of each variant, resolved just now or read back."""
+
+    @property
+    def n_samples(self) -> int: ...
+
+    @property
+    def metrics(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
 class SampleResult:
-    """One finished image with its scores by metric; `seconds` are per image."""
+    """A sample with its image as the store knows it, and its scores by metric: what every analysis works on."""
 
-    benchmark: str
-    prompt_id: str
-    index: int
-    tag: str
-    prompt: str
-    prompt_sha256: str
-    image_sha256: str
-    image_path: Path
-    seconds: float | None
-    batch_size: int | None
-    device: str
-    scores: Mapping[str, ScoreRecord]
+    sample: Sample
+    image: ImageRow
+    scores: Mapping[str, ScoreRecord] = field(default_factory=dict)
+
+    @property
+    def benchmark(self) -> str:
+        """The benchmark's name."""
+        return self.sample.benchmark
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt that was asked for."""
+        return self.sample.prompt
+
+    @property
+    def index(self) -> int:
+        """Which of the prompt's images it is."""
+        return self.sample.index
+
+    @property
+    def score_key(self) -> tuple[str, str]:
+        """What its scores are stored under: the content of the image and of the prompt."""
+        return str(self.image.sha256), self.prompt.judged_sha256
 
     @property
     def key(self) -> tuple[str, str, int, str]:
         """What two samples share when they answer the same question: place and judged prompt."""
-        return self.benchmark, self.prompt_id, self.index, self.prompt_sha256
+        return self.benchmark, self.prompt.id, self.index, self.prompt.judged_sha256
 
 
 @dataclass(frozen=True)
 class VariantResults:
-    """One variant of a run."""
+    """One variant of a run.
 
-    name: str
-    fingerprint: str
-    settings: dict[str, Any]
-    complete: bool
-    summaries: list[SummaryRecord]
+    `recorded` has by benchmark every sample that the suite asks for and the store has, finished or failed; `samples` are the
+    finished ones with their scores. `reasons` say by benchmark why it is incomplete, and `identities` are those of metrics by
+    key.
+    """
+
+    described: StoredVariant
+    recorded: Mapping[str, Mapping[Place, ImageRow]]
     samples: list[SampleResult]
+    summaries: list[SummaryRecord]
+    reasons: Mapping[str, list[str]]
     identities: dict[str, dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The variant's name."""
+        return self.described.name
+
+    @property
+    def complete(self) -> bool:
+        """Whether every sample and every number that the suite asks for is there."""
+        return not any(self.reasons.values())
+
+    def samples_of(self, benchmark: str) -> list[SampleResult]:
+        """The finished samples of a benchmark, by prompt and index."""
+        return [sample for sample in self.samples if sample.benchmark == benchmark]
+
+    def overall(self, benchmark: str) -> dict[str, SummaryRecord]:
+        """The overall numbers of a benchmark by metric."""
+        return {
+            row.metric: row for row in self.summaries if row.benchmark == benchmark and row.key == OVERALL
+        }
+
+    def device(self, row: SummaryRecord) -> str:
+        """The device that a measured number belongs to, as people call it."""
+        identity = self.identities.get(row.metric_key, {})
+        if "device" in identity:
+            return device_label(identity)
+        # Stores may know a time without what it was measured with; its note names the device.
+        return row.note.removeprefix("median on ").partition(", batch 1, warm")[0]
 
 
 @dataclass(frozen=True)
 class RunResults:
-    """One run of the store; `benchmarks` holds the resolved description of each by name."""
+    """One run of the store; `prompts` are by benchmark and id, `row` is what the store says of the run itself."""
 
     output: Path
-    run_id: str
-    suite: str
-    tier: str
-    seed: int
-    fingerprint: str
-    complete: bool
-    provenance: dict[str, Any]
-    benchmarks: dict[str, dict[str, Any]]
+    files: RunFiles
+    suite: StoredSuite
+    prompts: dict[str, dict[str, Prompt]]
+    row: Mapping[str, Any]
     variants: dict[str, VariantResults]
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run directory."""
+        return self.files.directory.name
+
+    @property
+    def benchmarks(self) -> dict[str, StoredBenchmark]:
+        """What was asked for by benchmark."""
+        return {benchmark.name: benchmark for benchmark in self.suite.benchmarks}
+
+    @property
+    def complete(self) -> bool:
+        """Whether every variant is."""
+        return all(variant.complete for variant in self.variants.values())
+
+    @property
+    def summaries(self) -> list[SummaryRecord]:
+        """Every number, variant by variant."""
+        return [row for variant in self.variants.values() for row in variant.summaries]
 
     def variant(self, name: str) -> VariantResults:
         """Return a variant by name; raises `UsageError` with the nearest name."""
@@ -81,31 +168,148 @@ def load_run(output: Path, run: str) -> RunResults:
     Raises `UsageError` for an unknown run, a missing store or a run directory that cannot be read.
     """
     files = find_run(run, output)
-    directory = files.directory.resolve()
-    output = directory.parents[1]
-    try:
-        resolved = yaml.safe_load(files.suite.read_text(encoding="utf-8"))
-        benchmarks = {described["name"]: described for described in resolved["benchmarks"]}
-        prompts = {name: files.read_prompts(name) for name in benchmarks}
-        variants, suite, tier, seed = (resolved[key] for key in ("variants", "name", "tier", "seed"))
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise UsageError(f"{directory}: damaged run directory: {error}") from None
-    store = Store.open_existing(output)
-    if store is None:
-        raise UsageError(f"{directory}: there is no result store in {output}")
-    with store:
-        row = store.run(directory.name)
-        if row is None:
-            raise UsageError(f"{directory}: the store in {output} does not know this run")
-        summaries = store.summaries(directory.name)
-        loaded = {
-            described["name"]: _variant(store, described, benchmarks, prompts, summaries)
-            for described in variants
-        }
-    return RunResults(
-        output, directory.name, suite, tier, seed, row["fingerprint"],
-        all(variant.complete for variant in loaded.values()), row["provenance"], benchmarks, loaded,
-    )  # fmt: skip
+    with open_store(files.directory.resolve().parents[1]) as store:
+        return read_run(store, files)
+
+
+def read_run(store: Store, files: RunFiles) -> RunResults:
+    """Read a run from its directory and an open store.
+
+    Raises `UsageError` for a run that the store does not know and for a damaged run directory.
+    """
+    files = RunFiles(files.directory.resolve())
+    row = store.run(files.directory.name)
+    if row is None:
+        raise UsageError(f"{files.directory}: the store in {store.output} does not know this run")
+    suite = StoredSuite.read(files.suite)
+    prompts = {benchmark.name: files.read_prompts(benchmark.name) for benchmark in suite.benchmarks}
+    summaries = store.summaries(files.directory.name)
+    variants = {}
+    for described in suite.variants:
+        own = [summary for summary in summaries if summary.variant == described.name]
+        variants[described.name] = _variant(store, files, suite, prompts, described, own)
+    return RunResults(store.output, files, suite, prompts, row, variants)
+
+
+def _variant(
+    store: Store,
+    files: RunFiles,
+    suite: StoredSuite,
+    prompts: Mapping[str, Mapping[str, Prompt]],
+    described: StoredVariant,
+    summaries: list[SummaryRecord],
+) -> VariantResults:
+    recorded, samples, reasons = {}, [], {}
+    for benchmark in suite.benchmarks:
+        name = benchmark.name
+        key = image_key(described.fingerprint, name)
+        rows = asked_images(store, key, prompts[name], benchmark.images_per_prompt)
+        own = [row for row in summaries if row.benchmark == name]
+        done = _finished(store, files, described, name, prompts[name], rows)
+        recorded[name] = rows
+        samples += _scored(store, done, {row.metric: row.metric_key for row in own})
+        reasons[name] = incomplete_reasons(name, benchmark, len(done), len(rows) - len(done), own)
+    identities = {row.metric_key: store.metric_identity(row.metric_key) for row in summaries}
+    return VariantResults(described, recorded, samples, summaries, reasons, identities)
+
+
+def _finished(
+    store: Store,
+    files: RunFiles,
+    described: StoredVariant,
+    benchmark: str,
+    prompts: Mapping[str, Prompt],
+    rows: Mapping[Place, ImageRow],
+) -> list[SampleResult]:
+    found = []
+    for place, row in rows.items():
+        if row.status != "ok":
+            continue
+        # A run's directory holds all of its images; one that was left where an earlier run made it is found there.
+        path = files.directory / image_path(described.name, described.fingerprint, benchmark, *place)
+        if row.path is not None and not path.is_file():
+            path = store.output / row.path
+        sample = Sample(described.name, benchmark, prompts[row.prompt_id], row.index, path)
+        found.append(SampleResult(sample, row))
+    return found
+
+
+def _scored(store: Store, done: list[SampleResult], keys: Mapping[str, str]) -> list[SampleResult]:
+    scores = {metric: paired_scores(store, key, done) for metric, key in sorted(keys.items())}
+    return [
+        SampleResult(
+            one.sample,
+            one.image,
+            {
+                metric: found[one.sample.place]
+                for metric, found in scores.items()
+                if one.sample.place in found
+            },
+        )
+        for one in done
+    ]
+
+
+def asked_images(
+    store: Store, key: str, prompts: Mapping[str, Prompt], images_per_prompt: int
+) -> dict[Place, ImageRow]:
+    """What the store has under an image key of the samples that are asked for, finished or failed, by prompt and index."""
+    return {
+        place: row
+        for place, row in sorted(store.images(key).items())
+        if row.index < images_per_prompt
+        and row.prompt_id in prompts
+        and row.prompt_sha256 == prompts[row.prompt_id].sha256
+    }
+
+
+def paired_scores(store: Store, metric_key: str, done: Iterable[SampleResult]) -> dict[Place, ScoreRecord]:
+    """The stored scores of these images under these prompts, for those that have one."""
+    done = list(done)
+    stored = store.scores(metric_key, (str(one.image.sha256) for one in done))
+    return {one.sample.place: stored[one.score_key] for one in done if one.score_key in stored}
+
+
+def incomplete_reasons(
+    cell: str,
+    wanted: Wanted,
+    made: int,
+    failed: int,
+    summaries: Sequence[SummaryRecord],
+    told: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Why one variant is incomplete on one benchmark; empty when it is complete. No other code decides this.
+
+    `cell` is how the reasons call the two. `made` and `failed` count samples that are asked for, `summaries` are the numbers of
+    the cell alone, and `told` says by metric why there is no number, where that is known.
+    """
+    told = told or {}
+    reasons = []
+    if made != wanted.n_samples:
+        also = f", {failed} failed" if failed else ""
+        reasons.append(f"{cell} has {made}/{wanted.n_samples} images{also}")
+    covered = {row.metric for row in summaries if row.key == OVERALL}
+    lacking = [metric for metric in wanted.metrics if metric not in covered]
+    reasons += dict.fromkeys(told[metric] for metric in lacking if metric in told)
+    untold = [metric for metric in lacking if metric not in told]
+    if untold and made:
+        reasons.append(f"{cell} has no {', '.join(untold)}")
+    short = next((row for row in summaries if not row.complete or row.n_samples != row.n_expected), None)
+    if short is not None and made == wanted.n_samples:
+        reasons.append(
+            f"{cell} {short.metric} covers {short.n_samples}/{short.n_expected} images"
+            if short.n_samples != short.n_expected
+            else f"{cell} was given images that nobody asked for"
+        )
+    return [*reasons, *(f"{cell} {row.metric} has no value" for row in summaries if not isfinite(row.value))]
+
+
+def device_label(identity: Mapping[str, Any]) -> str:
+    """The device of a measured time for people, from what identifies the time: its name, and on a CPU the threads."""
+    threads = identity.get("threads")
+    if threads is None:
+        return str(identity["device"])
+    return f"{identity['device']}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def load_features(output: Path, feature_key: str, image_sha256s: list[str]) -> Any:
@@ -126,61 +330,3 @@ def load_features(output: Path, feature_key: str, image_sha256s: list[str]) -> A
         with np.load(output / path, allow_pickle=False) as archive:
             files[path] = archive["features"]
     return np.stack([files[places[sha256].path][places[sha256].row] for sha256 in image_sha256s])
-
-
-def _variant(
-    store: Store,
-    described: dict[str, Any],
-    benchmarks: dict[str, dict[str, Any]],
-    prompts: dict[str, dict[str, Prompt]],
-    summaries: list[SummaryRecord],
-) -> VariantResults:
-    own = [row for row in summaries if row.variant == described["name"]]
-    samples: list[SampleResult] = []
-    complete = True
-    for name, benchmark in benchmarks.items():
-        found = _samples(store, described["fingerprint"], benchmark, prompts[name], own)
-        expected = benchmark["n_prompts"] * benchmark["images_per_prompt"]
-        covered = {row.metric for row in own if row.benchmark == name}
-        complete &= len(found) == expected and set(benchmark["metrics"]) <= covered
-        samples += found
-    return VariantResults(
-        name=described["name"],
-        fingerprint=described["fingerprint"],
-        settings={key: value for key, value in described.items() if key not in ("fingerprint", "name")},
-        complete=complete and all(row.complete for row in own),
-        summaries=own,
-        samples=samples,
-        identities={row.metric_key: store.metric_identity(row.metric_key) for row in own},
-    )
-
-
-def _samples(
-    store: Store,
-    variant_fingerprint: str,
-    benchmark: dict[str, Any],
-    prompts: dict[str, Prompt],
-    summaries: list[SummaryRecord],
-) -> list[SampleResult]:
-    name = benchmark["name"]
-    images = store.images(image_key(variant_fingerprint, name)).values()
-    rows = [
-        row
-        for row in images
-        if row.status == "ok" and row.prompt_id in prompts and row.index < benchmark["images_per_prompt"]
-    ]
-    keys = {row.metric: row.metric_key for row in summaries if row.benchmark == name}
-    scores = {metric: store.scores(key, (str(row.sha256) for row in rows)) for metric, key in keys.items()}
-    samples = []
-    for row in sorted(rows, key=lambda row: (row.prompt_id, row.index)):
-        prompt = prompts[row.prompt_id]
-        judged = prompt.judged_sha256
-        samples.append(
-            SampleResult(
-                name, row.prompt_id, row.index, prompt.tag, prompt.text, judged, str(row.sha256),
-                store.output / str(row.path), row.seconds, row.batch_size, str(row.device or ""),
-                {metric: s for metric, found in scores.items()
-                 if (s := found.get((str(row.sha256), judged))) is not None},
-            )
-        )  # fmt: skip
-    return samples

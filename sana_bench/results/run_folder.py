@@ -53,9 +53,13 @@ class RunFiles:
         atomic.write_text(self._prompts(benchmark), "\n".join(lines) + "\n")
 
     def read_prompts(self, benchmark: str) -> dict[str, Prompt]:
-        """Return the prompts of a benchmark by id."""
-        lines = self._prompts(benchmark).read_text(encoding="utf-8").splitlines()
-        return {record["id"]: Prompt(**record) for record in map(json.loads, lines)}
+        """Return the prompts of a benchmark by id; raises `UsageError`, in one line, for a damaged file or none."""
+        path = self._prompts(benchmark)
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return {record["id"]: Prompt(**record) for record in map(json.loads, lines)}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path}: damaged prompts: {error}") from None
 
     def has_prompts(self, benchmark: str) -> bool:
         """Say whether the prompts of a benchmark are there."""
@@ -96,5 +100,5 @@ def open_store(output: Path) -> Store:
     """Open the result store of `output`; raises `UsageError` when there is none."""
     store = Store.open_existing(output)
     if store is None:
-        raise UsageError(f"--output {output}: there is no result store")
+        raise UsageError(f"{output}: there is no result store; sana-bench run makes one")
     return store

@@ -1,6 +1,6 @@
 """The rows of the result store; its tables are made in `sana_bench.results.migrations`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["SCHEMA_VERSION", "Chunk", "FeatureRow", "ImageRow", "ScoreRecord", "SummaryRecord"]
@@ -10,9 +10,10 @@ SCHEMA_VERSION = 3
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image of an image key; `path` is relative to the output folder, `seconds` are per image.
+    """One image as the store holds it, finished or failed; `path` is relative to the output folder, `seconds` are per image.
 
-    `search` is the cost of the search that the image and its followers were chosen in; None where there was none.
+    `search` is the cost of the search that the image and its followers were chosen in; None where there was none. The store
+    fills in `made_by`, the run that made the image, and `created` when it is read.
     """
 
     prompt_id: str
@@ -27,11 +28,13 @@ class ImageRow:
     device: str | None
     error: str | None = None
     search: dict[str, float] | None = None
+    made_by: str = field(default="", compare=False)
+    created: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
 class ScoreRecord:
-    """One score of one image under one prompt."""
+    """One score as the store holds it: by the content of the image and of the prompt, whatever run asked for them."""
 
     image_sha256: str
     prompt_sha256: str
@@ -59,7 +62,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class SummaryRecord:
-    """One number of one variant in a run, with its interval and its counts."""
+    """One number as the store holds it: a metric's `Summary` with the cell of the run that it belongs to."""
 
     variant: str
     benchmark: str

@@ -102,7 +102,7 @@ class Store(Database):
         """Return every recorded image of `image_key` by (prompt id, sample index)."""
         rows = self._connection.execute(
             "SELECT prompt_id, sample_index, prompt_sha256, status, path, sha256, length, seconds, "
-            "batch_size, device, error, search "
+            "batch_size, device, error, search, run_id, created "
             "FROM images WHERE image_key = ?",
             (image_key,),
         )
@@ -255,9 +255,9 @@ class Store(Database):
 
 
 def _image_values(row: ImageRow) -> tuple[Any, ...]:
-    return *astuple(row)[:-1], None if row.search is None else canonical_json(row.search)
+    return *astuple(row)[:11], None if row.search is None else canonical_json(row.search)
 
 
 def _image_row(values: Sequence[Any]) -> ImageRow:
-    plain = ImageRow(*values[:11])
-    return replace(plain, search=json.loads(values[11])) if values[11] else plain
+    search = json.loads(values[11]) if values[11] else None
+    return replace(ImageRow(*values[:11]), search=search, made_by=values[12], created=values[13])

@@ -26,7 +26,6 @@ __all__ = [
     "create_output",
     "load_metrics",
     "missing_images",
-    "missing_reasons",
     "reading",
     "refuse_surplus",
     "stoppable",
@@ -48,7 +47,7 @@ def surplus_images(cells: Sequence[Cell]) -> dict[str, list[str]]:
     for variant, own in by_variant.items():
         files = read_folder(own[0].variant.spec.weights_path)
         used = {name for cell in own for name in _asked_for(cell, files)}
-        prompts = {(key.prompt.id, key.prompt.text) for cell in own for key in cell.benchmark.samples}
+        prompts = {(prompt.id, prompt.text) for cell in own for prompt in cell.benchmark.prompts}
         surplus = sorted(set(files) - used, key=lambda name: (name.prompt_id or "", name.text, name.index))
         found[variant] = [f"{files[name]}: {_why_surplus(name, prompts)}" for name in surplus]
     return {name: lines for name, lines in found.items() if lines}
@@ -58,10 +57,10 @@ def _asked_for(cell: Cell, files: Mapping[ImageName, Path]) -> set[ImageName]:
     """The images of a folder that a cell takes; each of them for one sample."""
     takers: dict[ImageName, str] = {}
     problems = []
-    for key in cell.benchmark.samples:
-        name = find_name(files, key.prompt.id, key.prompt.text, key.index)
-        if name is not None and takers.setdefault(name, key.prompt.id) != key.prompt.id:
-            problems.append(f"{name} would count for the prompts {takers[name]} and {key.prompt.id}")
+    for prompt, index in cell.benchmark.places:
+        name = find_name(files, prompt.id, prompt.text, index)
+        if name is not None and takers.setdefault(name, prompt.id) != prompt.id:
+            problems.append(f"{name} would count for the prompts {takers[name]} and {prompt.id}")
     if problems:
         raise AssetError(
             f"{cell.label}: prompts of equal text are told apart by the key id of the manifest: {bounded(problems)}"
@@ -80,27 +79,12 @@ def _why_surplus(name: ImageName, prompts: set[tuple[str, str]]) -> str:
     return f"no prompt {name.prompt_id}"
 
 
-def missing_images(plan: CellPlan, store: Store) -> list[str]:
+def missing_images(plan: CellPlan) -> list[str]:
     """The samples that were to be made and are not there, each with the reason that was recorded."""
-    rows = store.images(plan.cell.image_key)
-    lines = []
-    for key in plan.missing:
-        row = rows.get(key.id)
-        failed = row is not None and row.prompt_sha256 == key.prompt.sha256 and row.error
-        reason = str(row.error) if row is not None and failed else "no image"
-        lines.append(f"{plan.cell.label} {key.prompt.id}/{key.index:05d}: {reason}")
-    return lines
-
-
-def missing_reasons(plans: Sequence[CellPlan]) -> list[str]:
-    """Say which cells lack images, and how many failed."""
-    reasons = []
-    for plan in plans:
-        if len(plan.done) == plan.n_expected:
-            continue
-        failed = f", {plan.failed} failed" if plan.failed else ""
-        reasons.append(f"{plan.cell.label} has {len(plan.done)}/{plan.n_expected} images{failed}")
-    return reasons
+    return [
+        f"{plan.cell.label} {sample.id}: {plan.errors.get(sample.place, 'no image')}"
+        for sample in plan.missing
+    ]
 
 
 def refuse_surplus(cells: Sequence[Cell], allowed: bool) -> dict[str, list[str]]:

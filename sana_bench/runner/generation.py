@@ -14,15 +14,16 @@ from sana_bench.core import atomic
 from sana_bench.core.errors import SampleError
 from sana_bench.core.fingerprint import sha256_bytes
 from sana_bench.core.images import png_bytes
+from sana_bench.core.samples import Sample
 from sana_bench.generators.base import (
     Generator,
     OutOfMemoryError,
-    Request,
     TellsCost,
     TellsFormat,
+    request_for,
 )
 from sana_bench.results.schema import ImageRow
-from sana_bench.suites.cells import Cell, SampleKey
+from sana_bench.suites.cells import Cell
 from sana_bench.suites.plan import CellPlan
 
 __all__ = ["Finished", "Halved", "generate_missing"]
@@ -50,7 +51,10 @@ class Halved:
 
 @dataclass(frozen=True)
 class _Image:
-    """One image with what its search cost and the format it was decoded from; no pixels where the sample failed."""
+    """The pixels of one sample on their way to disk; none where the sample failed.
+
+    With them what the search behind it cost, and the format that it was decoded from.
+    """
 
     pixels: np.ndarray | None
     error: str | None = None
@@ -79,28 +83,28 @@ def generate_missing(
     cannot make is yielded as failed, after its batch was tried again one by one. Any other exception ends the
     generation; what was yielded stays valid.
     """
-    missing = {key.id for key in plan.missing}
+    missing = {sample.place for sample in plan.missing}
     waiting: deque[list[Future[ImageRow]]] = deque()
     pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="png")
     position = 0
     try:
         while position < len(plan.wanted):
-            keys = plan.wanted[position : position + batch_size]
-            if not any(key.id in missing for key in keys):
-                position += len(keys)
+            batch = plan.wanted[position : position + batch_size]
+            if not any(sample.place in missing for sample in batch):
+                position += len(batch)
                 continue
             try:
-                made = _make(plan.cell, keys, generator)
+                made = _make(plan.cell, batch, generator)
             except OutOfMemoryError as error:
                 if batch_size > 1:
-                    batch_size = max(1, min(batch_size, len(keys)) // 2)
+                    batch_size = max(1, min(batch_size, len(batch)) // 2)
                     yield Halved(batch_size, str(error))
                     continue
                 made = _Made([_Image(None, f"out of memory with one image: {error}")], 0.0)
-            position += len(keys)
-            write = _writer(plan.cell, output, run_directory, made.seconds, len(keys), device)
-            jobs = zip(keys, made.images, strict=True)
-            waiting.append([pool.submit(write, *job) for job in jobs if job[0].id in missing])
+            position += len(batch)
+            write = _writer(output, run_directory, made.seconds, len(batch), device)
+            jobs = zip(batch, made.images, strict=True)
+            waiting.append([pool.submit(write, *job) for job in jobs if job[0].place in missing])
             while len(waiting) > _BATCHES_IN_FLIGHT or (waiting and all(job.done() for job in waiting[0])):
                 yield _finish(waiting.popleft())
         while waiting:
@@ -109,23 +113,23 @@ def generate_missing(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _make(cell: Cell, keys: Sequence[SampleKey], generator: Generator) -> _Made:
-    requests = [Request(key.prompt.text, cell.noise_seed(key), key.index, key.prompt.id) for key in keys]
+def _make(cell: Cell, batch: Sequence[Sample], generator: Generator) -> _Made:
+    requests = [request_for(cell, sample) for sample in batch]
     started = time.perf_counter()
     try:
         images = _checked(generator.generate(requests), cell, len(requests))
     except SampleError as error:
-        if len(keys) == 1:
+        if len(batch) == 1:
             return _Made([_Image(None, str(error))], time.perf_counter() - started)
     else:
-        seconds = (time.perf_counter() - started) / len(keys)
+        seconds = (time.perf_counter() - started) / len(batch)
         costs = [generator.cost(r) if isinstance(generator, TellsCost) else None for r in requests]
         formats = [
             generator.source_format(r) if isinstance(generator, TellsFormat) else None for r in requests
         ]
         made = zip(images, costs, formats, strict=True)
         return _Made([_Image(pixels, None, cost, name) for pixels, cost, name in made], seconds)
-    singles = [_make(cell, [key], generator) for key in keys]
+    singles = [_make(cell, [sample], generator) for sample in batch]
     seconds = sum(single.seconds for single in singles) / len(singles)
     return _Made([single.images[0] for single in singles], seconds)
 
@@ -139,16 +143,16 @@ def _checked(images: np.ndarray, cell: Cell, count: int) -> np.ndarray:
 
 
 def _writer(
-    cell: Cell, output: Path, run_directory: Path, seconds: float, batch_size: int, device: str
-) -> Callable[[SampleKey, _Image], ImageRow]:
-    def write(key: SampleKey, image: _Image) -> ImageRow:
-        identity = (key.prompt.id, key.index, key.prompt.sha256)
+    output: Path, run_directory: Path, seconds: float, batch_size: int, device: str
+) -> Callable[[Sample, _Image], ImageRow]:
+    def write(sample: Sample, image: _Image) -> ImageRow:
+        identity = (*sample.place, sample.prompt.sha256)
         if image.pixels is None:
             return ImageRow(
                 *identity, "failed", None, None, None, None, batch_size, device, image.error or "no image"
             )
         content = png_bytes(image.pixels, image.source_format)
-        path = run_directory / cell.image_path(key)
+        path = run_directory / sample.image_path
         atomic.write_bytes(path, content)
         relative = path.relative_to(output).as_posix()
         return ImageRow(

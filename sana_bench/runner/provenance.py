@@ -12,6 +12,7 @@ from sana_bench.profiling.image_flops import known_flops
 from sana_bench.results.run_folder import RunFiles
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import ResolvedSuite
+from sana_bench.suites.plan import asked_rows
 
 __all__ = ["record_provenance"]
 
@@ -33,7 +34,7 @@ def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
     """Everything that an auditor needs beside the suite: what code, on what machine, with what weights."""
     tier = resolved.tier
     summaries = store.summaries(resolved.run_id)
-    images = [row for cell in resolved.cells() for row in store.images(cell.image_key).values()]
+    images = [row for cell in resolved.cells() for row in asked_rows(cell, store).values()]
     return {
         "run": resolved.run_id,
         "fingerprint": resolved.fingerprint,

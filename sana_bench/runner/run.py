@@ -21,11 +21,12 @@ from sana_bench.core.provenance import command_line, now
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.tiers import TierRequest
 from sana_bench.generators.base import PreparesPrompts
-from sana_bench.metrics.base import FeatureMetric, Metric, metric_key
+from sana_bench.metrics.base import FeatureMetric, Metric, Summary, metric_key
 from sana_bench.profiling.image_flops import note_flops
 from sana_bench.profiling.session import ProfileOptions, Profiler
 from sana_bench.profiling.times import measured_summary
 from sana_bench.results.database import disk_errors, writer_lock
+from sana_bench.results.reader import incomplete_reasons
 from sana_bench.results.run_folder import RunFiles
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.store import Store
@@ -36,7 +37,6 @@ from sana_bench.runner.checks import (
     create_output,
     load_metrics,
     missing_images,
-    missing_reasons,
     reading,
     refuse_surplus,
     stoppable,
@@ -221,16 +221,17 @@ class _Session:
 
     def _adopt(self, plan: CellPlan) -> None:
         """Bring intact images that an earlier run left elsewhere into this run's directory."""
-        for have in plan.done:
-            target = self._files.directory / plan.cell.image_path(have.key)
-            if have.path == target:
+        found = {one.sample.place: one.sample.image_path for one in plan.done}
+        for sample in plan.cell.samples:
+            path, target = found.get(sample.place), self._files.directory / sample.image_path
+            if path in (None, target):
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             try:
-                os.link(have.path, target)
+                os.link(path, target)
             except OSError:  # another file system, or one without hard links
-                atomic.write_bytes(target, have.path.read_bytes())
+                atomic.write_bytes(target, path.read_bytes())
 
     def _generate(self, plan: CellPlan) -> None:
         cell = plan.cell
@@ -243,7 +244,7 @@ class _Session:
         note_flops(self._store, self._run_id, cell, generator)
         if isinstance(generator, PreparesPrompts):
             # Ahead of the images, so that the seconds of an image do not depend on which variant came first.
-            prompts = list(dict.fromkeys(key.prompt.text for key in plan.missing))
+            prompts = list(dict.fromkeys(sample.prompt.text for sample in plan.missing))
             with Progress(f"{label}: text", len(prompts), "prompts") as progress:
                 for prompt in prompts:
                     generator.prepare(prompt)
@@ -295,65 +296,50 @@ class _Session:
             directory = self._files.directory
             scorer = Scorer(self._store, directory, self._session_id, self._resolved.seed, progress.advance)
             for plan in plans:
-                if plan.missing and not self._options.allow_incomplete:
-                    continue
-                for name in plan.cell.benchmark.metrics:
-                    found: tuple[list[SummaryRecord], str | None]
-                    if name in MEASURED:
-                        found = measured_summary(self._store, profiler, plan, name, self._resolved.seed)
-                    else:
-                        metric = self._metrics[choice_key(plan.cell.benchmark, name)]
-                        found = self._score(scorer, plan, metric)
-                    summaries, reason = found
-                    rows += summaries
-                    reasons += [reason] if reason else []
-        reasons = [*missing_reasons(plans), *reasons, *self._stopped(plans)]
+                own, told = self._score_cell(plan, scorer, profiler)
+                cell, failed = plan.cell, len(plan.errors)
+                reasons += incomplete_reasons(cell.label, cell.benchmark, len(plan.done), failed, own, told)
+                # A mark on the numbers, whose counts are right.
+                marked = cell.variant.name in self._surplus
+                rows += [replace(row, complete=row.complete and not marked) for row in own]
+        self._list_missing(plans)
         reasons += [
             f"{name} has {len(files)} images that nobody asked for" for name, files in self._surplus.items()
         ]
         self._store.put_summaries(self._run_id, {cell.variant.name for cell in self._cells}, rows)
         return reasons
 
-    def _stopped(self, plans: Sequence[CellPlan]) -> list[str]:
-        """List what is missing, and say of which cells there is therefore no score."""
-        short = [plan for plan in plans if plan.missing]
-        for line in listed(
-            {f"{plan.cell.label} lacks:": missing_images(plan, self._store) for plan in short}
-        ):
-            say(line)
-        if self._options.allow_incomplete:
-            return []
-        return [f"{plan.cell.label} is not scored without --allow-incomplete" for plan in short]
+    def _score_cell(
+        self, plan: CellPlan, scorer: Scorer, profiler: Profiler
+    ) -> tuple[list[SummaryRecord], dict[str, str]]:
+        """The numbers of a cell, and by metric the reason why there is none."""
+        cell, rows, told = plan.cell, list[SummaryRecord](), dict[str, str]()
+        for name in cell.benchmark.metrics:
+            if plan.missing and not self._options.allow_incomplete:
+                told[name] = f"{cell.label} is not scored without --allow-incomplete"
+                continue
+            if name in MEASURED:
+                found = measured_summary(profiler, plan, name, self._resolved.seed)
+                if found is None:
+                    told[name] = f"{cell.label}: {name} was not measured"
+                else:
+                    rows.append(_record(cell, profiler.key(name, plan), found))
+                continue
+            metric = self._metrics[choice_key(cell.benchmark, name)]
+            try:
+                rows += [_record(cell, metric_key(metric), one) for one in scorer.score(plan, metric)]
+            except IncompleteError as error:
+                told[name] = f"{cell.label}: {error}"
+        return rows, told
 
-    def _score(
-        self, scorer: Scorer, plan: CellPlan, metric: Metric | FeatureMetric
-    ) -> tuple[list[SummaryRecord], str | None]:
-        cell = plan.cell
-        key = metric_key(metric)
-        label = cell.label
-        try:
-            summaries = scorer.score(plan, metric)
-        except IncompleteError as error:
-            return [], f"{label}: {error}"
-        records = [
-            SummaryRecord(
-                variant=cell.variant.name, benchmark=cell.benchmark.name, metric=summary.metric,
-                key=summary.key, metric_key=key, image_key=cell.image_key, protocol=summary.protocol,
-                value=summary.value, low=summary.low, high=summary.high, n_samples=summary.n_samples,
-                n_expected=summary.n_expected, n_prompts=summary.n_prompts, unit=summary.unit,
-                higher_is_better=summary.higher_is_better, note=summary.note, complete=summary.n_samples ==
-                summary.n_expected and cell.variant.name not in self._surplus,
-            )
-            for summary in summaries
-        ]  # fmt: skip
-        short = [record for record in records if record.n_samples != record.n_expected]
-        if short and len(plan.done) == plan.n_expected:
-            return records, f"{label}: {metric.name} covers {short[0].n_samples}/{short[0].n_expected} images"
-        return records, None
+    def _list_missing(self, plans: Sequence[CellPlan]) -> None:
+        short = {f"{plan.cell.label} lacks:": missing_images(plan) for plan in plans if plan.missing}
+        for line in listed(short):
+            say(line)
 
     def _report(self, reasons: list[str]) -> None:
-        provenance = record_provenance(self._store, self._files, self._resolved, self._checked)
-        terminal, paths = write_run_report(self._store, self._files, provenance)
+        record_provenance(self._store, self._files, self._resolved, self._checked)
+        terminal, paths = write_run_report(self._store, self._files)
         say("")
         say(terminal)
         if reasons:
@@ -367,3 +353,11 @@ class _Session:
         return (
             f"interrupted: {done} of {total} images are done and kept; run the same command again to continue"
         )
+
+
+def _record(cell: Cell, key: str, summary: Summary) -> SummaryRecord:
+    """A metric's number as the store holds it."""
+    return SummaryRecord(
+        **asdict(summary), variant=cell.variant.name, benchmark=cell.benchmark.name, metric_key=key,
+        image_key=cell.image_key, complete=summary.complete,
+    )  # fmt: skip

@@ -7,7 +7,6 @@ misses anything is computed whole, so that a number does not depend on where an 
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,14 @@ from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import fingerprint, sha256_bytes, short
 from sana_bench.core.samples import Sample
 from sana_bench.metrics.base import FeatureMetric, Metric, ScoreRow, Summary, metric_key, with_task_counts
-from sana_bench.results.schema import ImageRow, ScoreRecord
+from sana_bench.results.reader import SampleResult, paired_scores
+from sana_bench.results.schema import ScoreRecord
 from sana_bench.results.store import Store
-from sana_bench.suites.cells import SampleKey
 from sana_bench.suites.plan import CellPlan
 
 __all__ = ["Scorer"]
 
 _CHUNK = 64
-
-
-@dataclass(frozen=True)
-class _Item:
-    """A sample to score with what the store knows about its image."""
-
-    key: SampleKey
-    row: ImageRow
-    sample: Sample
-
-    @property
-    def score_key(self) -> tuple[str, str]:
-        return str(self.row.sha256), self.key.prompt.judged_sha256
 
 
 class Scorer:
@@ -61,7 +47,7 @@ class Scorer:
         """
         key = metric_key(metric)
         self._store.put_metric(key, metric.name, metric.protocol, metrics.identity(metric))
-        items = self._items(plan)
+        items = sorted(plan.done, key=lambda one: one.sample.place)
         if not items:
             return []
         samples = [item.sample for item in items]
@@ -73,23 +59,17 @@ class Scorer:
         else:
             self._score_images(metric, key, items)
             summaries = metric.summarise(self._rows(key, items), plan.n_expected, self._seed)
-        return with_task_counts(summaries, Counter(key.prompt.tag for key in plan.cell.benchmark.samples))
+        return with_task_counts(summaries, Counter(sample.prompt.tag for sample in plan.cell.samples))
 
-    def _items(self, plan: CellPlan) -> list[_Item]:
+    def _rows(self, key: str, items: Sequence[SampleResult]) -> list[ScoreRow]:
+        stored = paired_scores(self._store, key, items)
         return [
-            _Item(have.key, have.row, plan.cell.sample(have.key, have.path))
-            for have in sorted(plan.done, key=lambda have: have.key.id)
-        ]
-
-    def _rows(self, key: str, items: Sequence[_Item]) -> list[ScoreRow]:
-        stored = self._store.scores(key, (str(item.row.sha256) for item in items))
-        return [
-            ScoreRow(item.sample.id, item.key.prompt.id, item.key.prompt.tag, record.value, record.details)
+            ScoreRow(item.sample.id, item.prompt.id, item.prompt.tag, record.value, record.details)
             for item in items
-            if (record := stored.get(item.score_key)) is not None
+            if (record := stored.get(item.sample.place)) is not None
         ]
 
-    def _score_images(self, metric: Metric, key: str, items: Sequence[_Item]) -> None:
+    def _score_images(self, metric: Metric, key: str, items: Sequence[SampleResult]) -> None:
         scored = self._scored(key, items)
         for chunk in _chunks(items):
             if any(item.score_key not in scored for item in chunk):
@@ -97,7 +77,7 @@ class Scorer:
                 self._put_rows(metric.name, key, chunk, rows, scored)
             self._advance(len(chunk))
 
-    def _score_features(self, metric: FeatureMetric, key: str, items: Sequence[_Item]) -> None:
+    def _score_features(self, metric: FeatureMetric, key: str, items: Sequence[SampleResult]) -> None:
         scored = self._scored(key, items)
         for chunk in _chunks(items):
             if any(item.score_key not in scored for item in chunk):
@@ -107,14 +87,14 @@ class Scorer:
                     self._put_rows(metric.name, key, chunk, rows, scored)
             self._advance(len(chunk))
 
-    def _scored(self, key: str, items: Sequence[_Item]) -> set[tuple[str, str]]:
-        return set(self._store.scores(key, (str(item.row.sha256) for item in items)))
+    def _scored(self, key: str, items: Sequence[SampleResult]) -> set[tuple[str, str]]:
+        return set(self._store.scores(key, (str(item.image.sha256) for item in items)))
 
     def _put_rows(
         self,
         name: str,
         key: str,
-        chunk: Sequence[_Item],
+        chunk: Sequence[SampleResult],
         rows: Sequence[ScoreRow],
         scored: set[tuple[str, str]],
     ) -> None:
@@ -129,16 +109,16 @@ class Scorer:
         ]
         self._store.put_scores(key, records, self._session_id)
 
-    def _ensure_features(self, metric: FeatureMetric, items: Sequence[_Item]) -> None:
+    def _ensure_features(self, metric: FeatureMetric, items: Sequence[SampleResult]) -> None:
         """Compute and store the feature vectors that are missing or whose chunk file is damaged."""
-        known = self._store.features(metric.feature_key, (str(item.row.sha256) for item in items))
+        known = self._store.features(metric.feature_key, (str(item.image.sha256) for item in items))
         for path in sorted({row.path for row in known.values()}):
             if not self._chunk_is_intact(path):
                 self._store.forget_chunk(path)
                 known = {sha256: row for sha256, row in known.items() if row.path != path}
         have = set(known)
         for chunk in _chunks(items):
-            rows = {str(item.row.sha256): row for row, item in enumerate(chunk)}
+            rows = {str(item.image.sha256): row for row, item in enumerate(chunk)}
             lacking = [sha256 for sha256 in rows if sha256 not in have]
             if not lacking:
                 continue
@@ -166,12 +146,12 @@ class Scorer:
             return False
         return sha256_bytes(content) == self._store.chunk_sha256(path)
 
-    def _load_features(self, feature_key: str, items: Sequence[_Item]) -> np.ndarray:
-        places = self._store.features(feature_key, (str(item.row.sha256) for item in items))
+    def _load_features(self, feature_key: str, items: Sequence[SampleResult]) -> np.ndarray:
+        places = self._store.features(feature_key, (str(item.image.sha256) for item in items))
         files: dict[str, np.ndarray] = {}
         vectors = []
         for item in items:
-            place = places[str(item.row.sha256)]
+            place = places[str(item.image.sha256)]
             if place.path not in files:
                 with np.load(self._store.output / place.path, allow_pickle=False) as archive:
                     files[place.path] = archive["features"]
@@ -179,13 +159,13 @@ class Scorer:
         return np.stack(vectors)
 
     def _feature_chunks(
-        self, metric: FeatureMetric, items: Sequence[_Item]
+        self, metric: FeatureMetric, items: Sequence[SampleResult]
     ) -> Iterator[tuple[list[Sample], np.ndarray]]:
         for chunk in _chunks(items):
             yield [item.sample for item in chunk], self._load_features(metric.feature_key, chunk)
 
 
-def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+def _chunks(items: Sequence[SampleResult]) -> Iterator[Sequence[SampleResult]]:
     for start in range(0, len(items), _CHUNK):
         yield items[start : start + _CHUNK]
 

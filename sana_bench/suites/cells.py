@@ -8,11 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sana_bench.core.fingerprint import (
-    fingerprint,
-    image_key,
-    short,
-)
+from sana_bench.core.fingerprint import fingerprint, image_key, short
 from sana_bench.core.registry import BENCHMARKS, GENERATORS
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.results.run_folder import image_path
@@ -28,7 +24,6 @@ __all__ = [
     "ResolvedBenchmark",
     "ResolvedSuite",
     "ResolvedVariant",
-    "SampleKey",
     "noise_seed",
 ]
 
@@ -75,19 +70,6 @@ NO_WEIGHTS = "none"
 
 
 @dataclass(frozen=True)
-class SampleKey:
-    """One image to have: a prompt and a sample index."""
-
-    prompt: Prompt
-    index: int
-
-    @property
-    def id(self) -> tuple[str, int]:
-        """Prompt id and sample index: the key of the sample within its cell."""
-        return self.prompt.id, self.index
-
-
-@dataclass(frozen=True)
 class ResolvedBenchmark:
     """A benchmark with its defaults filled in and its prompts loaded."""
 
@@ -108,8 +90,8 @@ class ResolvedBenchmark:
         return len(self.prompts) * self.images_per_prompt
 
     @cached_property
-    def samples(self) -> tuple[SampleKey, ...]:
-        """All samples in the order of work: first indices first, tasks in turn.
+    def places(self) -> tuple[tuple[Prompt, int], ...]:
+        """Prompt and index of all samples in the order of work: first indices first, tasks in turn.
 
         Any beginning of this order is spread over the tasks, which is what `--limit` takes.
         """
@@ -118,7 +100,7 @@ class ResolvedBenchmark:
             by_tag.setdefault(prompt.tag, []).append(prompt)
         longest = max(map(len, by_tag.values()), default=0)
         spread = [group[turn] for turn in range(longest) for group in by_tag.values() if turn < len(group)]
-        return tuple(SampleKey(prompt, index) for index in range(self.images_per_prompt) for prompt in spread)
+        return tuple((prompt, index) for index in range(self.images_per_prompt) for prompt in spread)
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies the benchmark in a run."""
@@ -201,19 +183,21 @@ class Cell:
         """How messages call the cell."""
         return f"{self.benchmark.name} / {self.variant.name}"
 
-    def image_path(self, key: SampleKey) -> Path:
-        """Path of an image relative to the run directory."""
-        return image_path(self.variant.name, self.variant.fingerprint, self.benchmark.name, *key.id)
+    @cached_property
+    def samples(self) -> tuple[Sample, ...]:
+        """All samples in the order of work, each with the path of its image relative to the run directory."""
+        return tuple(self._sample(prompt, index) for prompt, index in self.benchmark.places)
 
-    def noise_seed(self, key: SampleKey) -> int:
+    def _sample(self, prompt: Prompt, index: int) -> Sample:
+        name, benchmark = self.variant.name, self.benchmark.name
+        path = image_path(name, self.variant.fingerprint, benchmark, prompt.id, index)
+        return Sample(name, benchmark, prompt, index, path)
+
+    def noise_seed(self, sample: Sample) -> int:
         """Seed of the sample's initial noise; the winners of one search share that of the first."""
         search = self.variant.variant.best_of_n
-        first = key.index - key.index % search.keep if search is not None else key.index
-        return noise_seed(self.variant.suite_seed, self.benchmark.name, key.prompt.id, first)
-
-    def sample(self, key: SampleKey, image_path: Path) -> Sample:
-        """Return the sample as metrics see it."""
-        return Sample(self.variant.name, self.benchmark.name, key.prompt, key.index, image_path)
+        first = sample.index - sample.index % search.keep if search is not None else sample.index
+        return noise_seed(self.variant.suite_seed, self.benchmark.name, sample.prompt.id, first)
 
 
 @dataclass(frozen=True)

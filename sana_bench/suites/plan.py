@@ -2,16 +2,27 @@
 
 import hashlib
 import statistics
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sana_bench.core.progress import format_seconds
+from sana_bench.core.samples import Sample
+from sana_bench.results.reader import SampleResult, asked_images
 from sana_bench.results.schema import ImageRow
 from sana_bench.results.store import Store
-from sana_bench.suites.cells import Cell, ResolvedSuite, SampleKey
+from sana_bench.suites.cells import Cell, ResolvedSuite
 
-__all__ = ["CellPlan", "Estimate", "Have", "estimate_seconds", "image_is_intact", "plan_cell", "plan_lines"]
+__all__ = [
+    "CellPlan",
+    "Estimate",
+    "asked_rows",
+    "estimate_seconds",
+    "image_is_intact",
+    "plan_cell",
+    "plan_lines",
+]
 
 _READERS = 8
 
@@ -21,28 +32,20 @@ _DEFAULT_STEP_SECONDS = {"micro": 0.007, "full": 0.05}
 
 
 @dataclass(frozen=True)
-class Have:
-    """A recorded image and where its bytes were found."""
-
-    key: SampleKey
-    row: ImageRow
-    path: Path
-
-
-@dataclass(frozen=True)
 class CellPlan:
     """The state of one cell: images that verify, and samples to generate.
 
-    `wanted` are the samples inside the limit, in the order of work, and `missing` those of them to generate;
-    `damaged` counts recorded images whose file is gone or changed, `failed` samples that failed before.
+    `done` has the path where each image was found, `wanted` are the samples inside the limit in the order of work, and
+    `missing` those of them to generate, both with the path relative to the run directory. `errors` say why samples failed before;
+    `damaged` counts recorded images whose file is gone or changed.
     """
 
     cell: Cell
-    done: tuple[Have, ...]
-    wanted: tuple[SampleKey, ...]
-    missing: tuple[SampleKey, ...]
+    done: tuple[SampleResult, ...]
+    wanted: tuple[Sample, ...]
+    missing: tuple[Sample, ...]
     damaged: int
-    failed: int
+    errors: Mapping[tuple[str, int], str]
 
     @property
     def n_expected(self) -> int:
@@ -65,29 +68,34 @@ def plan_cell(
     where an earlier run left it; without `verify` the record is believed (for estimates). `limit` bounds what
     is to be generated, to the first samples in the order of work, and never hides what is there already.
     """
-    rows = store.images(cell.image_key) if store is not None else {}
-    recorded, failed = [], 0
-    for key in cell.benchmark.samples:
-        row = rows.get(key.id)
-        if row is not None and row.prompt_sha256 == key.prompt.sha256:
-            failed += row.status != "ok"
-            if row.status == "ok":
-                recorded.append((key, row))
+    rows = asked_rows(cell, store)
+    recorded = [
+        SampleResult(sample, row)
+        for sample in cell.samples
+        if (row := rows.get(sample.place)) is not None and row.status == "ok"
+    ]
 
-    def locate(pair: tuple[SampleKey, ImageRow]) -> Have | None:
-        key, row = pair
-        candidates = [run_directory / cell.image_path(key), output / str(row.path)]
-        if not verify:
-            return Have(key, row, candidates[0])
-        found = next((path for path in candidates if image_is_intact(path, row)), None)
-        return Have(key, row, found) if found is not None else None
+    def locate(one: SampleResult) -> SampleResult | None:
+        candidates = [run_directory / one.sample.image_path, output / str(one.image.path)]
+        if verify:
+            candidates = [path for path in candidates if image_is_intact(path, one.image)]
+        return replace(one, sample=replace(one.sample, image_path=candidates[0])) if candidates else None
 
     with ThreadPoolExecutor(_READERS) as pool:
-        done = tuple(have for have in pool.map(locate, recorded) if have is not None)
-    have_ids = {have.key.id for have in done}
-    wanted = cell.benchmark.samples[:limit]
-    missing = tuple(key for key in wanted if key.id not in have_ids)
-    return CellPlan(cell, done, wanted, missing, len(recorded) - len(done), failed)
+        done = tuple(one for one in pool.map(locate, recorded) if one is not None)
+    there = {one.sample.place for one in done}
+    wanted = cell.samples[:limit]
+    missing = tuple(sample for sample in wanted if sample.place not in there)
+    errors = {place: row.error or "no image" for place, row in rows.items() if row.status != "ok"}
+    return CellPlan(cell, done, wanted, missing, len(recorded) - len(done), errors)
+
+
+def asked_rows(cell: Cell, store: Store | None) -> dict[tuple[str, int], ImageRow]:
+    """What a store has of a cell's samples, finished or failed, by prompt and index."""
+    if store is None:
+        return {}
+    prompts = {prompt.id: prompt for prompt in cell.benchmark.prompts}
+    return asked_images(store, cell.image_key, prompts, cell.benchmark.images_per_prompt)
 
 
 def image_is_intact(path: Path, row: ImageRow) -> bool:
@@ -109,7 +117,7 @@ class Estimate:
 
 def estimate_seconds(plan: CellPlan, store: Store | None, tier: str) -> Estimate:
     """Estimate the time to generate what a cell misses, from timings in the store when there are any."""
-    timed = [have.row.seconds for have in plan.done if have.row.seconds]
+    timed = [one.image.seconds for one in plan.done if one.image.seconds]
     if not timed and store is not None:
         timed = [row.seconds for row in store.images(plan.cell.image_key).values() if row.seconds]
     if timed:
@@ -131,7 +139,7 @@ def plan_lines(
         wanted = len(plan.done) + len(plan.missing)
         part = f" of {plan.n_expected}" if wanted < plan.n_expected else ""
         redo = f", {plan.damaged} damaged" if plan.damaged else ""
-        redo += f", {plan.failed} failed before" if plan.failed else ""
+        redo += f", {len(plan.errors)} failed before" if plan.errors else ""
         lines.append(
             f"{plan.cell.label}: {wanted}{part} images, {len(plan.done)} done{redo}, "
             f"{len(plan.missing)} to generate, about {format_seconds(estimate.seconds)} ({estimate.basis})"

@@ -62,7 +62,7 @@ def test_a_run_is_read_whole(output: Path, run: str) -> None:
     assert loaded.complete
     assert set(loaded.variants) == {"fake-4", "fake-2"}
     assert len(loaded.variants["fake-4"].samples) == 24
-    assert all(sample.image_path.is_file() for sample in loaded.variants["fake-4"].samples)
+    assert all(sample.sample.image_path.is_file() for sample in loaded.variants["fake-4"].samples)
 
 
 # Six prompts moved alike: the sign-flip test counts 2 of 64 patterns, p = 0.031.
@@ -94,14 +94,16 @@ def test_summaries_that_differ_in_kind(sides: tuple[Selected, Selected], change:
 )
 def test_runs_that_differ_in_kind(sides: tuple[Selected, Selected], change: dict, reason: str) -> None:
     (a, first), b = sides
-    found = row(compare_variants((replace(a, **change), first), b))
+    found = row(compare_variants((replace(a, suite=replace(a.suite, **change)), first), b))
     assert found.verdict == "not comparable"
     assert reason in found.reason
 
 
 def test_latency_of_another_device_is_not_compared(sides: tuple[Selected, Selected]) -> None:
     (a, first), b = sides
-    changed = replace(first, samples=[replace(s, device="other") for s in first.samples])
+    changed = replace(
+        first, samples=[replace(s, image=replace(s.image, device="other")) for s in first.samples]
+    )
     assert row(compare_variants((a, changed), b), "latency").reason.startswith("other device")
 
 
@@ -138,8 +140,9 @@ def test_too_few_prompts_cannot_tell(sides: tuple[Selected, Selected]) -> None:
 
 def test_gate_refuses_incomplete_and_incomparable(sides: tuple[Selected, Selected]) -> None:
     (a, first), b = sides
-    assert evaluate(b, (a, replace(first, complete=False)), policy()).exit_code == 3
-    assert evaluate(b, (replace(a, seed=5), first), policy()).exit_code == 5
+    short = replace(first, reasons={"shapes": ["shapes has 5/24 images"]})
+    assert evaluate(b, (a, short), policy()).exit_code == 3
+    assert evaluate(b, (replace(a, suite=replace(a.suite, seed=5)), first), policy()).exit_code == 5
 
 
 def test_junit_and_markdown_escape() -> None:

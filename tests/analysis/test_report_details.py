@@ -4,8 +4,8 @@ import pytest
 
 from sana_bench.analysis.report import build_report_data
 from sana_bench.metrics.base import ScoreRow
-from sana_bench.results.run_folder import RunFiles
-from sana_bench.results.store import Store
+from sana_bench.results.reader import read_run
+from sana_bench.results.run_folder import RunFiles, open_store
 from tests.runner import fakes
 
 
@@ -28,10 +28,8 @@ def test_answers_and_rewards_of_scores_are_shown(world, monkeypatch: pytest.Monk
     monkeypatch.setattr(fakes.Redness, "score", score)
     world.run()
     (directory,) = (world.output / "runs").iterdir()
-    store = Store.open_existing(world.output)
-    assert store is not None
-    with store:
-        data = build_report_data(store, RunFiles(directory), {})
+    with open_store(world.output) as store:
+        data = build_report_data(store, read_run(store, RunFiles(directory)))
     assert data.samples
     for sample in data.samples:
         assert sample.answers == [{"question": "Is it red?", "answer": "no", "score": 0.0}]

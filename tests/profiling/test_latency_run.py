@@ -4,15 +4,18 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 
 import pytest
 
 from sana_bench.analysis.compare import compare_variants
 from sana_bench.analysis.leaderboard import collect_leaderboard
+from sana_bench.cli.main import execute
 from sana_bench.profiling.identity import comparable
 from sana_bench.profiling.record import read_profiles
 from sana_bench.profiling.session import ProfileOptions
+from sana_bench.profiling.subject import Subject
 from sana_bench.profiling.work import TOLERANCE
 from sana_bench.results.reader import load_run
 from sana_bench.results.store import Store
@@ -56,7 +59,7 @@ def world(tmp_path_factory, tiny_pipeline_dir):
 
 def times_of(output: Path, run: str) -> dict[tuple[str, str, int], float]:
     return {
-        (name, sample.prompt_id, sample.index): sample.scores["latency"].value
+        (name, *sample.sample.place): sample.scores["latency"].value
         for name, variant in load_run(output, run).variants.items()
         for sample in variant.samples
         if "latency" in sample.scores
@@ -179,6 +182,126 @@ def test_the_leaderboard_ranks_latency_of_one_device(world):
     assert {column.metric for column in table.columns} == {"latency", "throughput"}
     assert len(table.entries) == 2
     assert all("one image at a time" in entry.latency.note for entry in table.entries)
+
+
+@pytest.fixture
+def again(world, tmp_path, monkeypatch):
+    """Runs into a copy of the finished output; `measured` lists the images and batches that were made under the clock."""
+    output = Path(shutil.copytree(world.output, tmp_path / "results"))
+    measured: list[str] = []
+    for name in ("image", "batch"):
+        plain = getattr(Subject, name)
+
+        def noted(self, *arguments, _name=name, _plain=plain):
+            measured.append(f"{_name} of {self.name}")
+            return _plain(self, *arguments)
+
+        monkeypatch.setattr(Subject, name, noted)
+
+    def run(output: Path = output, largest: int = 2, **changes: object) -> tuple[int, str]:
+        measured.clear()
+        profile = ProfileOptions(largest_batch=largest)
+        code = run_suite(replace(world.options, output=output, profile=profile, **changes))
+        with Store.open_existing(output) as store:
+            return code, max(store.run_ids(), key=lambda run: store.sessions(run)[-1]["session_id"])
+
+    return SimpleNamespace(output=output, run=run, measured=measured, elsewhere=tmp_path / "elsewhere")
+
+
+def rows_of(output: Path, run: str):
+    return {(row.variant, row.metric): row for row in load_run(output, run).summaries}
+
+
+def test_fewer_images_a_prompt_have_the_times_of_these_images(world, again):
+    """Times of images that another run asked for do not count; those that are asked for are not measured again."""
+    code, run = again.run(overrides=("benchmarks.0.images_per_prompt=1",))
+    assert (code, again.measured) == (0, [])
+    first, found = times_of(world.output, world.run.name), times_of(again.output, run)
+    assert found == {key: value for key, value in first.items() if key[2] == 0}
+    for name in STEPS:
+        row = rows_of(again.output, run)[name, "latency"]
+        assert (row.n_samples, row.n_expected, row.complete) == (N_PROMPTS, N_PROMPTS, True)
+        own = [value for key, value in found.items() if key[0] == name]
+        assert min(own) <= row.low <= row.value <= row.high <= max(own)
+        assert row.value == pytest.approx(median(own), rel=1e-12)  # of the same float64 numbers
+    report = (again.output / "runs" / run / "report" / "report.md").read_text()
+    assert f"| timed images | {N_PROMPTS} | {N_PROMPTS} |" in report
+
+
+def test_latency_alone_measures_no_batches(again):
+    only = ("benchmarks.0.metrics=[latency]",)
+    code, run = again.run(again.elsewhere, overrides=only)
+    assert code == 0
+    assert len(again.measured) == 2 * 2 * N_PROMPTS
+    assert not any(made.startswith("batch") for made in again.measured)
+    directory = again.elsewhere / "runs" / run
+    assert {(p.variant, len(p.batches), p.stopped) for p in read_profiles(directory)} == {
+        (name, 0, "") for name in STEPS
+    }
+    assert {metric for _, metric in rows_of(again.elsewhere, run)} == {"latency"}
+    report = (directory / "report" / "report.md").read_text()
+    assert "Where the time goes" in report
+    assert "energy per image" in report
+    assert "Throughput" not in report
+    # Neither the same run again nor another one with the same images measures anything.
+    for name in ("speed", "other"):
+        assert again.run(again.elsewhere, overrides=(*only, f"name={name}"))[0] == 0
+        assert again.measured == []
+
+
+def test_throughput_alone_measures_no_single_images(again):
+    only = ("benchmarks.0.metrics=[throughput]",)
+    code, run = again.run(again.elsewhere, overrides=only)
+    assert code == 0
+    assert again.measured
+    assert not any(made.startswith("image") for made in again.measured)
+    assert {metric for _, metric in rows_of(again.elsewhere, run)} == {"throughput"}
+    report = (again.elsewhere / "runs" / run / "report" / "report.md").read_text()
+    assert "Throughput on" in report
+    assert "Where the time goes" not in report
+    for name in ("speed", "other"):
+        assert again.run(again.elsewhere, overrides=(*only, f"name={name}"))[0] == 0
+        assert again.measured == []
+
+
+def test_what_is_not_asked_for_is_not_taken_from_another_run(again):
+    _, run = again.run(overrides=("benchmarks.0.metrics=[latency]",))
+    assert again.measured == []
+    assert all(profile.batches == [] for profile in read_profiles(again.output / "runs" / run))
+    assert "Throughput" not in (again.output / "runs" / run / "report" / "report.md").read_text()
+
+
+def test_throughput_knows_no_larger_batch_than_is_asked_for(again):
+    code, run = again.run(largest=1)
+    assert (code, again.measured) == (0, [])
+    profiles = {profile.variant: profile for profile in read_profiles(again.output / "runs" / run)}
+    for name in STEPS:
+        row = rows_of(again.output, run)[name, "throughput"]
+        assert row.value == pytest.approx(1 / median(profiles[name].batches[0].seconds), rel=1e-12)
+        assert row.note.startswith("batches of 1 on ")
+        assert row.note.endswith("the largest batch asked for, 1")
+        # What was measured is kept: the larger batches are there when they are asked for again.
+        assert [batch.size for batch in profiles[name].batches] == [1, 2]
+
+
+def test_a_sweep_that_a_memory_limit_ended_counts_for_this_limit_alone(again, world):
+    for path in (again.output / "runs" / world.run.name / "profile").iterdir():
+        found = json.loads(path.read_text())
+        changes = {"batches": found["batches"][:1], "stopped": "memory limit: too much", "memory_limit": 5}
+        path.write_text(json.dumps({**found, **changes}))
+    assert again.run()[0] == 0
+    assert {made for made in again.measured if made.startswith("batch")}
+
+
+def test_times_of_two_devices_stay_apart(again, world):
+    """A profile shows the times of its own device, not those of the device that measured last."""
+    (path, *_) = sorted((again.output / "runs" / world.run.name / "profile").glob("fast-*"))
+    other = json.loads(path.read_text()) | {"label": "Another CPU", "latency_key": "0" * 64, "batches": []}
+    path.with_name("fast-000000000000.json").write_text(json.dumps(other))
+    assert execute(["report", world.run.name, "-o", str(again.output)]) == 0
+    report = (again.output / "runs" / world.run.name / "report" / "report.md").read_text()
+    assert "Latency on Another CPU" not in report
+    assert report.count("Latency on ") == 1
 
 
 @pytest.mark.parametrize("name", list(STEPS))

@@ -4,15 +4,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from sana_bench.core import atomic
 from sana_bench.core.errors import IncompleteError, UsageError
 from sana_bench.core.images import load_image
-from sana_bench.core.samples import OVERALL, Prompt
+from sana_bench.core.samples import Prompt
 from sana_bench.metrics.dpg.grid import sana_grid_jpeg
-from sana_bench.results.run_folder import RunFiles, locate_run, open_store
-from sana_bench.results.store import Store
+from sana_bench.results.reader import RunResults, read_run
+from sana_bench.results.run_folder import locate_run, open_store
 
 __all__ = ["export_grids"]
 
@@ -33,33 +31,29 @@ def export_grids(run: str, output: Path | None, to: Path) -> list[Path]:
     """
     files, output = locate_run(run, output)
     with open_store(output) as store:
-        cells = _cells(store, files)
+        found = read_run(store, files)
+    cells = _cells(found)
     for variant in cells:
         if (to / variant).exists():
             raise UsageError(f"{to / variant}: exists already; choose another folder")
-    prompts = files.read_prompts(_BENCHMARK)
+    prompts = found.prompts[_BENCHMARK]
     return [_write(to / variant, prompts, images) for variant, images in cells.items()]
 
 
-def _cells(store: Store, files: RunFiles) -> dict[str, dict[str, list[Path]]]:
+def _cells(run: RunResults) -> dict[str, dict[str, list[Path]]]:
     """Paths of the first four images of each prompt, by variant and prompt id."""
-    described = yaml.safe_load(files.suite.read_text(encoding="utf-8"))
-    per_prompt = {entry["name"]: entry["images_per_prompt"] for entry in described["benchmarks"]}
-    if per_prompt.get(_BENCHMARK, 0) < _IN_GRID:
-        raise UsageError(f"{files.directory}: a grid takes {_IN_GRID} images a prompt of {_BENCHMARK}")
-    keys = {
-        summary.variant: summary.image_key
-        for summary in store.summaries(files.directory.resolve().name)
-        if summary.benchmark == _BENCHMARK and summary.key == OVERALL
-    }
-    if not keys:
-        raise UsageError(f"{files.directory}: the run has no scores of {_BENCHMARK}")
+    asked = run.benchmarks.get(_BENCHMARK)
+    if asked is None or asked.images_per_prompt < _IN_GRID:
+        raise UsageError(f"{run.files.directory}: a grid takes {_IN_GRID} images a prompt of {_BENCHMARK}")
+    scored = [variant for variant in run.variants.values() if variant.overall(_BENCHMARK)]
+    if not scored:
+        raise UsageError(f"{run.files.directory}: the run has no scores of {_BENCHMARK}")
     found: dict[str, dict[str, list[Path]]] = {}
-    for variant, key in keys.items():
-        images = found.setdefault(variant, {})
-        for image in sorted(store.images(key).values(), key=lambda image: (image.prompt_id, image.index)):
-            if image.status == "ok" and image.index < _IN_GRID:
-                images.setdefault(image.prompt_id, []).append(store.output / str(image.path))
+    for variant in scored:
+        images = found.setdefault(variant.name, {})
+        for one in variant.samples_of(_BENCHMARK):
+            if one.index < _IN_GRID:
+                images.setdefault(one.prompt.id, []).append(one.sample.image_path)
     return found
 
 

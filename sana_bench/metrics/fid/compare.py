@@ -44,7 +44,7 @@ def compare_sets(
         raise NotMeasuredError("reference statistics missing")
     key = f"{identity.get('network')}/{identity.get('weights_sha256')}"
     sets = _features(runs, key, pairs)
-    clusters = [sample.prompt_id for sample, _ in pairs]
+    clusters = [sample.prompt.id for sample, _ in pairs]
     return compare_frechet(*sets, reference, clusters, seed=seed, n_draws=_FRECHET_DRAWS)
 
 
@@ -61,8 +61,8 @@ def _compare_inception(
     reference = _inception_reference(runs, identity)
     if len(pairs) < summaries[0].n_samples:
         raise NotMeasuredError(f"only {len(pairs)} of {summaries[0].n_samples} images are on both sides")
-    ordered = sorted(pairs, key=lambda pair: (pair[0].tag, pair[0].prompt_id, pair[0].index))
-    groups = dealt_groups([sample.prompt_id for sample, _ in ordered])
+    ordered = sorted(pairs, key=lambda pair: (pair[0].prompt.tag, *pair[0].sample.place))
+    groups = dealt_groups([sample.prompt.id for sample, _ in ordered])
     left_out = []
     for rows in _features(runs, feature_key(identity), ordered):
         left_out.append(_distances(str(identity["metric"]), [rows[group] for group in groups], reference))
@@ -72,7 +72,7 @@ def _compare_inception(
         (summaries[0].value, summaries[1].value),
         (left_out[0], left_out[1]),
         n_pairs=len(pairs),
-        n_clusters=len({sample.prompt_id for sample, _ in pairs}),
+        n_clusters=len({sample.prompt.id for sample, _ in pairs}),
     )
 
 
@@ -89,7 +89,7 @@ def _distances(metric: str, groups: Sequence[Rows], reference: Any) -> NDArray[n
 
 def _features(runs: tuple[RunResults, RunResults], key: str, pairs: Pairs) -> tuple[Rows, Rows]:
     sets = [
-        load_features(run.output, key, [pair[side].image_sha256 for pair in pairs])
+        load_features(run.output, key, [str(pair[side].image.sha256) for pair in pairs])
         for side, run in enumerate(runs)
     ]
     if sets[0] is None or sets[1] is None:

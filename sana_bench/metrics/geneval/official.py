@@ -1,37 +1,37 @@
 """A run's GenEval folder as the official scripts read it."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from sana_bench.core import atomic
 from sana_bench.core.errors import IncompleteError, UsageError
 from sana_bench.core.fingerprint import sha256_bytes
 from sana_bench.core.progress import listed, say
 from sana_bench.core.samples import Sample
-from sana_bench.metrics.base import ScoreRow
-from sana_bench.metrics.geneval.metric import Rules, rules_of
-from sana_bench.metrics.geneval.rescore import StoredCell, stored_cells
+from sana_bench.metrics.geneval.metric import Rules
+from sana_bench.metrics.geneval.rescore import JudgedCell, judged_cells
+from sana_bench.results.reader import read_run
 from sana_bench.results.run_folder import locate_run, open_store
 
 __all__ = ["export_official", "official_record"]
 
 
-def official_record(sample: Sample, row: ScoreRow, filename: str, rules: Rules) -> dict[str, str | bool]:
+def official_record(
+    sample: Sample, details: Mapping[str, Any], filename: str, rules: Rules
+) -> dict[str, str | bool]:
     """One line of the official `results.jsonl`; its `details` hold the detections that the verdict looked at."""
-    kept = rules.kept(sample.prompt.metadata, row.details["detections"])
+    kept = rules.kept(sample.prompt.metadata, details["detections"])
     boxes = {
         label: [[*found["box"], found["score"]] for found in detections] for label, detections in kept.items()
     }
     return {
         "filename": filename,
-        "tag": row.tag,
+        "tag": sample.prompt.tag,
         "prompt": sample.prompt.text,
-        "correct": bool(row.details["correct"]),
-        "reason": "\n".join(row.details["reasons"]),
+        "correct": bool(details["correct"]),
+        "reason": "\n".join(details["reasons"]),
         "metadata": json.dumps(sample.prompt.metadata),
         "details": json.dumps(boxes),
     }
@@ -50,28 +50,28 @@ def export_official(run: str, output: Path | None, to: Path) -> list[Path]:
     """
     files, output = locate_run(run, output)
     with open_store(output) as store:
-        cells = stored_cells(store, files)
+        found = read_run(store, files)
+    cells = judged_cells(found)
     _refuse_incomplete(cells)
-    folders = [to / cell.variant for cell in cells]
+    folders = [to / cell.variant.name for cell in cells]
     for folder in folders:
         if folder.exists():
             raise UsageError(f"{folder}: exists already; choose another folder")
     for cell, folder in zip(cells, folders, strict=True):
         _write_official(cell, folder)
-    scored = {cell.variant for cell in cells}
-    described = yaml.safe_load(files.suite.read_text(encoding="utf-8")).get("variants", ())
-    if left_out := [variant["name"] for variant in described if variant["name"] not in scored]:
+    scored = {cell.variant.name for cell in cells}
+    if left_out := [name for name in found.variants if name not in scored]:
         raise IncompleteError(
             f"no score of {', '.join(left_out)}; {to} has {', '.join(sorted(scored))} alone"
         )
     return folders
 
 
-def _write_official(cell: StoredCell, folder: Path) -> None:
+def _write_official(cell: JudgedCell, folder: Path) -> None:
     records = []
-    rules = _stored_rules(cell)
     with atomic.new_folder(folder) as filled:
-        for sample, row in zip(cell.samples, cell.rows, strict=True):
+        for one in cell.scored:
+            sample = one.sample
             place = Path(sample.prompt.id)
             image = place / "samples" / f"{sample.index:05d}.png"
             (filled / image).parent.mkdir(parents=True, exist_ok=True)
@@ -79,13 +79,17 @@ def _write_official(cell: StoredCell, folder: Path) -> None:
                 json.dumps(sample.prompt.metadata), encoding="utf-8"
             )
             (filled / image).write_bytes(sample.image_path.read_bytes())
-            records.append(official_record(sample, row, str(folder / image), rules))
+            details = one.scores[cell.summary.metric].details
+            records.append(official_record(sample, details, str(folder / image), cell.rules))
         lines = "".join(json.dumps(record) + "\n" for record in records)
         (filled / "results.jsonl").write_text(lines, encoding="utf-8")
 
 
-def _refuse_incomplete(cells: Sequence[StoredCell]) -> None:
-    found = {f"{cell.benchmark} / {cell.variant} cannot be exported:": _lacking(cell) for cell in cells}
+def _refuse_incomplete(cells: Sequence[JudgedCell]) -> None:
+    found = {
+        f"{cell.summary.benchmark} / {cell.variant.name} cannot be exported:": _lacking(cell)
+        for cell in cells
+    }
     problems = [line for lines in found.values() for line in lines]
     if not problems:
         return
@@ -95,20 +99,16 @@ def _refuse_incomplete(cells: Sequence[StoredCell]) -> None:
     raise IncompleteError(f"{problems[0]}{more}; run the suite again")
 
 
-def _lacking(cell: StoredCell) -> list[str]:
+def _lacking(cell: JudgedCell) -> list[str]:
     """What keeps a cell from being whole: samples without a score, and image files that are not what was scored."""
-    scored = {sample.id for sample in cell.samples}
+    scored = {one.sample.id for one in cell.scored}
     problems = [f"sample {name} has no scored image" for name in cell.expected if name not in scored]
-    for sample, sha256 in zip(cell.samples, cell.image_sha256s, strict=True):
-        if not sample.image_path.is_file():
-            where = sample.image_path if sample.image_path.name else f"the file of {sample.id}"
-            problems.append(f"{where} is gone")
-        elif sha256_bytes(sample.image_path.read_bytes()) != sha256:
-            problems.append(f"{sample.image_path} is not the image that was scored")
-    if not problems and not cell.complete:
-        problems.append(f"the run marks the score of {cell.variant} as incomplete")
+    for one in cell.scored:
+        path = one.sample.image_path
+        if not path.is_file():
+            problems.append(f"{path} is gone")
+        elif sha256_bytes(path.read_bytes()) != one.image.sha256:
+            problems.append(f"{path} is not the image that was scored")
+    if not problems and cell.reasons:
+        problems.append(f"the run marks the score of {cell.variant.name} as incomplete")
     return problems
-
-
-def _stored_rules(cell: StoredCell) -> Rules:
-    return replace(rules_of(cell.protocol), **cell.identity.get("rules", {}))

@@ -11,18 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sana_bench.core import atomic
 from sana_bench.core.errors import IncomparableError, UsageError, nearest
-from sana_bench.core.samples import OVERALL, Prompt, Sample
 from sana_bench.metrics.base import ScoreRow, Summary, with_task_counts
 from sana_bench.metrics.geneval.metric import PROTOCOLS, Rules, judge, rules_of, summarise
-from sana_bench.results.run_folder import RunFiles, locate_run, open_store
+from sana_bench.results.reader import RunResults, SampleResult, VariantResults, incomplete_reasons, read_run
+from sana_bench.results.run_folder import locate_run, open_store
 from sana_bench.results.schema import SummaryRecord
-from sana_bench.results.store import Store
 
-__all__ = ["Rescored", "StoredCell", "rescore", "stored_cells"]
+__all__ = ["JudgedCell", "Rescored", "judged_cells", "rescore"]
 
 _METRIC = "geneval"
 
@@ -36,22 +33,38 @@ _STORED_FROM = 0.05
 
 
 @dataclass(frozen=True)
-class StoredCell:
-    """One variant's GenEval rows of a run, with the images they judge and their hashes, in the order of prompts.
+class JudgedCell:
+    """One variant of a run on one benchmark that GenEval has judged; `scored` are its samples with a GenEval score."""
 
-    `expected` holds the tag of every sample that the suite asks for by the sample's id; `complete` is what the run says of its
-    own score.
-    """
+    run: RunResults
+    variant: VariantResults
+    summary: SummaryRecord
+    scored: tuple[SampleResult, ...]
 
-    variant: str
-    benchmark: str
-    protocol: str
-    identity: dict[str, Any]
-    samples: tuple[Sample, ...]
-    rows: tuple[ScoreRow, ...]
-    image_sha256s: tuple[str, ...]
-    expected: Mapping[str, str]
-    complete: bool
+    @property
+    def expected(self) -> dict[str, str]:
+        """The tag of every sample that the suite asks for, by the sample's id."""
+        benchmark = self.run.benchmarks[self.summary.benchmark]
+        return {
+            f"{prompt.id}/{index:05d}": prompt.tag
+            for prompt in self.run.prompts[benchmark.name].values()
+            for index in range(benchmark.images_per_prompt)
+        }
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the run's own GenEval score is incomplete."""
+        variant, name = self.variant, self.summary.benchmark
+        done, recorded = len(variant.samples_of(name)), len(variant.recorded[name])
+        own = [row for row in variant.summaries if (row.benchmark, row.metric) == (name, _METRIC)]
+        asked = replace(self.run.benchmarks[name], metrics=(_METRIC,))
+        return incomplete_reasons(name, asked, done, recorded - done, own)
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that the run judged by."""
+        identity = self.variant.identities[self.summary.metric_key]
+        return replace(rules_of(self.summary.protocol), **identity.get("rules", {}))
 
 
 @dataclass(frozen=True)
@@ -67,49 +80,17 @@ class Rescored:
     complete: bool
 
 
-def stored_cells(store: Store, files: RunFiles) -> list[StoredCell]:
+def judged_cells(run: RunResults) -> list[JudgedCell]:
     """The GenEval scores of a run; raises `UsageError` when it has none."""
-    run_id = files.directory.resolve().name
-    described = yaml.safe_load(files.suite.read_text(encoding="utf-8"))
-    per_prompt = {entry["name"]: entry["images_per_prompt"] for entry in described["benchmarks"]}
     cells = []
-    for summary in store.summaries(run_id):
-        if summary.metric == _METRIC and summary.key == OVERALL:
-            prompts = files.read_prompts(summary.benchmark)
-            cells.append(_stored_cell(store, summary, prompts, per_prompt[summary.benchmark]))
+    for variant in run.variants.values():
+        for benchmark in run.benchmarks:
+            if (summary := variant.overall(benchmark).get(_METRIC)) is not None:
+                scored = tuple(one for one in variant.samples_of(benchmark) if _METRIC in one.scores)
+                cells.append(JudgedCell(run, variant, summary, scored))
     if not cells:
-        raise UsageError(f"{files.directory}: the run has no {_METRIC} scores")
+        raise UsageError(f"{run.files.directory}: the run has no {_METRIC} scores")
     return cells
-
-
-def _stored_cell(
-    store: Store, summary: SummaryRecord, prompts: Mapping[str, Prompt], per_prompt: int
-) -> StoredCell:
-    images = [
-        image
-        for image in store.images(summary.image_key).values()
-        if image.status == "ok" and image.prompt_id in prompts and image.index < per_prompt
-    ]
-    scores = store.scores(summary.metric_key, (str(image.sha256) for image in images))
-    samples, rows, hashes = [], [], []
-    for image in sorted(images, key=lambda image: (image.prompt_id, image.index)):
-        prompt = prompts[image.prompt_id]
-        score = scores.get((str(image.sha256), prompt.judged_sha256))
-        if score is None:
-            continue
-        # An imported run may have no file of an image.
-        path = store.output / image.path if image.path is not None else Path()
-        sample = Sample(summary.variant, summary.benchmark, prompt, image.index, path)
-        samples.append(sample)
-        rows.append(ScoreRow(sample.id, prompt.id, prompt.tag, score.value, score.details))
-        hashes.append(str(image.sha256))
-    expected = {
-        f"{prompt.id}/{index:05d}": prompt.tag for prompt in prompts.values() for index in range(per_prompt)
-    }
-    return StoredCell(
-        summary.variant, summary.benchmark, summary.protocol, store.metric_identity(summary.metric_key),
-        tuple(samples), tuple(rows), tuple(hashes), expected, summary.complete,
-    )  # fmt: skip
 
 
 def rescore(
@@ -129,9 +110,8 @@ def rescore(
     _check_thresholds(changes)
     files, output = locate_run(run, output)
     with open_store(output) as store:
-        cells = stored_cells(store, files)
-        seed = yaml.safe_load(files.suite.read_text(encoding="utf-8"))["seed"]
-    done = [_rescored(cell, protocol or cell.protocol, changes, seed) for cell in cells]
+        cells = judged_cells(read_run(store, files))
+    done = [_rescored(cell, protocol or cell.summary.protocol, changes) for cell in cells]
     label = re.sub(r"[^\w.@=+-]+", "-", done[0].protocol)
     path = files.directory / "rescored" / f"{label}.json"
     content = [
@@ -151,18 +131,18 @@ def rescore(
     return done, path
 
 
-def _rescored(cell: StoredCell, protocol: str, changes: Mapping[str, Any], seed: int) -> Rescored:
+def _rescored(cell: JudgedCell, protocol: str, changes: Mapping[str, Any]) -> Rescored:
     _check_protocol(cell, protocol)
     rules = replace(rules_of(protocol), **changes)
-    rows = tuple(
-        judge(sample, row.details["detections"], rules)
-        for sample, row in zip(cell.samples, cell.rows, strict=True)
-    )
+    rows = tuple(judge(one.sample, one.scores[_METRIC].details["detections"], rules) for one in cell.scored)
     label = protocol + "".join(f"+{name}={value}" for name, value in _differing(rules, rules_of(protocol)))
-    found = summarise(label, rows, len(cell.expected), seed)
+    found = summarise(label, rows, len(cell.expected), cell.run.suite.seed)
     summaries = with_task_counts(found, Counter(cell.expected.values()))
-    complete = cell.complete and all(summary.complete for summary in summaries)
-    return Rescored(cell.variant, cell.benchmark, label, cell.protocol, rows, tuple(summaries), complete)
+    complete = not cell.reasons and all(summary.complete for summary in summaries)
+    stored = cell.summary
+    return Rescored(
+        stored.variant, stored.benchmark, label, stored.protocol, rows, tuple(summaries), complete
+    )
 
 
 def _differing(rules: Rules, base: Rules) -> Iterator[tuple[str, Any]]:
@@ -171,15 +151,16 @@ def _differing(rules: Rules, base: Rules) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _check_protocol(cell: StoredCell, protocol: str) -> None:
+def _check_protocol(cell: JudgedCell, protocol: str) -> None:
     known = sorted({name for names in PROTOCOLS.values() for name in names})
     if protocol not in known:
         raise UsageError(
             f"--protocol {protocol}: unknown{nearest(protocol, known)}; one of {', '.join(known)}"
         )
-    if protocol != cell.protocol and not any({protocol, cell.protocol} <= group for group in _SAME_DETECTOR):
+    own = cell.summary.protocol
+    if protocol != own and not any({protocol, own} <= group for group in _SAME_DETECTOR):
         raise IncomparableError(
-            f"{cell.variant}: detections of {cell.protocol} cannot be judged as {protocol}, which has another detector"
+            f"{cell.variant.name}: detections of {own} cannot be judged as {protocol}, which has another detector"
         )
 
 

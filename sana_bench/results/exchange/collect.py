@@ -1,18 +1,16 @@
 """Runs of a result store as the flat tables of an export."""
 
-import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from sana_bench.core.errors import UsageError
 from sana_bench.core.fingerprint import image_key
 from sana_bench.core.provenance import now
-from sana_bench.core.samples import Prompt
 from sana_bench.results.exchange.export import Format, write_export
 from sana_bench.results.exchange.tables import TABLES, Tables
+from sana_bench.results.reader import VariantResults, read_run
 from sana_bench.results.run_folder import DEFAULT_OUTPUT, RunFiles, image_path, locate_run, open_store
 from sana_bench.results.store import Store
 
@@ -41,30 +39,28 @@ def image_target(run_directory: Path, variant: dict[str, Any], row: dict[str, An
 
 class _Collector:
     def __init__(self, store: Store, run_id: str, tables: Tables) -> None:
-        run = store.run(run_id)
-        if run is None:
+        row = store.run(run_id)
+        if row is None:
             raise UsageError(f"{run_id}: the store in {store.output} does not know this run")
         self._store = store
         self._run_id = run_id
-        self._run = run
         self._tables = tables
-        self._files = RunFiles(store.output / run["directory"])
-        if not self._files.suite.is_file():
-            raise UsageError(f"{self._files.directory}: the run directory has lost {self._files.suite.name}")
-        self._resolved = yaml.safe_load(self._files.suite.read_text(encoding="utf-8"))
+        self._run = read_run(store, RunFiles(store.output / row["directory"]))
 
     def collect(self) -> None:
-        prompts = {b["name"]: self._files.read_prompts(b["name"]) for b in self._resolved["benchmarks"]}
-        self._add_run()
-        for benchmark, by_id in prompts.items():
+        self._add("runs", **self._run.row, suite_resolved=self._run.suite.document)
+        self._add("provenance", document=self._run.row["provenance"])
+        for benchmark, by_id in self._run.prompts.items():
             for prompt in by_id.values():
                 self._add("prompts", benchmark=benchmark, prompt_id=prompt.id, text=prompt.text, tag=prompt.tag,
                           metadata=prompt.metadata)  # fmt: skip
-        metrics = self._add_metrics()
-        for variant in self._resolved["variants"]:
-            self._add_variant(variant)
-            for benchmark in self._resolved["benchmarks"]:
-                self._add_cell(variant, benchmark, prompts[benchmark["name"]], metrics)
+        self._add_metrics()
+        for variant in self._run.variants.values():
+            described = variant.described
+            names = {"variant": described.name, "description": described.description}
+            self._add("variants", **{**described.settings, "fingerprint": described.fingerprint, **names})
+            for benchmark in self._run.benchmarks:
+                self._add_cell(variant, benchmark)
         self._add_summaries()
         self._add_sessions()
 
@@ -72,72 +68,30 @@ class _Collector:
         row = {"run_id": self._run_id, **values}
         self._tables[table].append({column.name: row[column.name] for column in TABLES[table].columns})
 
-    def _add_run(self) -> None:
-        self._add("runs", **self._run, suite_resolved=self._resolved)
-        self._add("provenance", document=self._run["provenance"])
+    def _add_metrics(self) -> None:
+        found = {row.metric_key: (row.metric, row.protocol) for row in self._run.summaries}
+        for key, (name, protocol) in sorted(found.items(), key=lambda item: (item[1][0], item[0])):
+            identity = self._store.metric_identity(key)
+            self._add("metrics", metric_key=key, name=name, protocol=protocol, identity=identity)
 
-    def _add_variant(self, variant: dict[str, Any]) -> None:
-        names = {"variant": variant["name"], "description": variant.get("description", "")}
-        self._add("variants", **{**variant, **names})
-
-    def _add_metrics(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
-        """Return the metrics of this run by (variant, benchmark)."""
-        found = self._store.rows(
-            "SELECT DISTINCT s.variant, s.benchmark, m.metric_key, m.name, m.protocol, m.identity "
-            "FROM summaries s JOIN metrics m USING (metric_key) WHERE s.run_id = ? ORDER BY m.name, m.metric_key",
-            self._run_id,
-        )
-        by_cell: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in found:
-            by_cell.setdefault((row["variant"], row["benchmark"]), []).append(row)
-        for row in {row["metric_key"]: row for row in found}.values():
-            self._add("metrics", **{**row, "identity": self._store.metric_identity(row["metric_key"])})
-        return by_cell
-
-    def _add_cell(
-        self,
-        variant: dict[str, Any],
-        benchmark: dict[str, Any],
-        prompts: dict[str, Prompt],
-        metrics: dict[tuple[str, str], list[dict[str, Any]]],
-    ) -> None:
-        cell = {"variant": variant["name"], "benchmark": benchmark["name"]}
-        rows = self._store.rows(
-            "SELECT prompt_id, sample_index, image_key, prompt_sha256, status, path, sha256, length, seconds, "
-            "batch_size, device, error, search, created, run_id AS produced_by FROM images "
-            "WHERE image_key = ? AND sample_index < ? ORDER BY prompt_id, sample_index",
-            image_key(variant["fingerprint"], benchmark["name"]),
-            benchmark["images_per_prompt"],
-        )
-        rows = [row for row in rows if _is_of(row, prompts.get(row["prompt_id"]))]
-        for row in rows:
-            row["search"] = json.loads(row["search"]) if row["search"] else None
-            self._add("images", **{**row, **cell})
-            if row["seconds"] is not None:
-                self._add("timings", **{**row, **cell})
-        judged = {prompt.id: prompt.judged_sha256 for prompt in prompts.values()}
-        for metric in metrics.get((cell["variant"], cell["benchmark"]), []):
-            self._add_scores(cell, metric, rows, judged)
-
-    def _add_scores(
-        self,
-        cell: dict[str, str],
-        metric: dict[str, Any],
-        images: list[dict[str, Any]],
-        judged: dict[str, str],
-    ) -> None:
-        made = [row for row in images if row["status"] == "ok"]
-        scores = self._store.scores(metric["metric_key"], (row["sha256"] for row in made))
-        for row in made:
-            score = scores.get((row["sha256"], judged[row["prompt_id"]]))
-            if score is None:
-                continue
-            self._add(
-                "scores", **cell, prompt_id=row["prompt_id"], sample_index=row["sample_index"],
-                metric=metric["name"], metric_key=metric["metric_key"], protocol=metric["protocol"],
-                image_sha256=score.image_sha256, prompt_sha256=score.prompt_sha256, value=score.value,
-                details=score.details,
-            )  # fmt: skip
+    def _add_cell(self, variant: VariantResults, benchmark: str) -> None:
+        cell = {"variant": variant.name, "benchmark": benchmark}
+        key = image_key(variant.described.fingerprint, benchmark)
+        for image in variant.recorded[benchmark].values():
+            place = {"sample_index": image.index, "image_key": key, "produced_by": image.made_by}
+            row = {**asdict(image), **place, **cell}
+            self._add("images", **row)
+            if image.seconds is not None:
+                self._add("timings", **row)
+        metrics = variant.overall(benchmark)
+        for metric in sorted(metrics.values(), key=lambda row: (row.metric, row.metric_key)):
+            for one in variant.samples_of(benchmark):
+                score = one.scores.get(metric.metric)
+                if score is not None:
+                    self._add(
+                        "scores", **cell, prompt_id=one.prompt.id, sample_index=one.index, metric=metric.metric,
+                        metric_key=metric.metric_key, protocol=metric.protocol, **asdict(score),
+                    )  # fmt: skip
 
     def _add_summaries(self) -> None:
         for row in self._store.rows(
@@ -152,11 +106,6 @@ class _Collector:
             self._add("sessions", **row)
         for row in self._store.session_events(self._run_id):
             self._add("events", **row)
-
-
-def _is_of(row: dict[str, Any], prompt: Prompt | None) -> bool:
-    """Say whether an image belongs to the prompt set of the run, not to an older text of the same id."""
-    return prompt is not None and row["prompt_sha256"] == prompt.sha256
 
 
 def export_runs(runs: Sequence[str] | None, output: Path | None, to: Path, format_: Format) -> dict[str, int]:

@@ -10,19 +10,21 @@ from PIL import Image
 
 from sana_bench.cli.main import execute
 from sana_bench.core.errors import IncomparableError, IncompleteError, UsageError
-from sana_bench.core.fingerprint import file_sha256
+from sana_bench.core.fingerprint import file_sha256, image_key
 from sana_bench.core.registry import BENCHMARKS
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.generators.image_folder import ImageName, read_folder
 from sana_bench.metrics.geneval.metric import GenEvalMetric, judge, rules_of
 from sana_bench.metrics.geneval.official import export_official
-from sana_bench.metrics.geneval.rescore import rescore, stored_cells
+from sana_bench.metrics.geneval.rescore import judged_cells, rescore
 from sana_bench.results.database import writer_lock
+from sana_bench.results.reader import load_run
 from sana_bench.results.run_folder import RunFiles
 from sana_bench.results.schema import ImageRow, ScoreRecord, SummaryRecord
 from sana_bench.results.store import Store
 
 RUN = "geneval-full-0123456789ab"
+KEY = image_key("v", "geneval")
 CAT = {"label": "cat", "score": 0.95, "box": [0.0, 0.0, 9.0, 9.0], "color": "red"}
 WEAK = CAT | {"score": 0.4, "box": [20.0, 0.0, 29.0, 9.0]}
 #: Prompts with the detections of their two images.
@@ -64,9 +66,15 @@ def make_run(output: Path, protocol="geneval/official@1", lost=(), marked=False)
     """
     files = RunFiles(output / "runs" / RUN)
     files.directory.mkdir(parents=True)
-    files.suite.write_text(
-        yaml.safe_dump({"seed": 7, "benchmarks": [{"name": "geneval", "images_per_prompt": 2}]})
-    )
+    benchmark = {
+        "name": "geneval",
+        "images_per_prompt": 2,
+        "metrics": ["geneval"],
+        "n_prompts": len(CASES),
+        "prompts_sha256": "p",
+    }
+    suite = {"name": "geneval", "tier": "full", "seed": 7, "benchmarks": [benchmark]}
+    files.suite.write_text(yaml.safe_dump({**suite, "variants": [{"name": "v", "fingerprint": "v"}]}))
     files.write_prompts("geneval", prompts())
     metric = GenEvalMetric(protocol, Scripted())
     images, scores, rows = [], [], []
@@ -79,7 +87,7 @@ def make_run(output: Path, protocol="geneval/official@1", lost=(), marked=False)
             Image.new("RGB", (8, 8), (place, index, 0)).save(path)
             digest = file_sha256(path)
             relative = path.relative_to(output).as_posix()
-            images.append(ImageRow(prompt.id, index, "p", "ok", relative, digest, 1, 0.1, 1, "cpu"))
+            images.append(ImageRow(prompt.id, index, prompt.sha256, "ok", relative, digest, 1, 0.1, 1, "cpu"))
             row = judge(Sample("v", "geneval", prompt, index, path), detections, rules_of(protocol))
             rows.append(row)
             judged = prompt.judged_sha256
@@ -87,7 +95,7 @@ def make_run(output: Path, protocol="geneval/official@1", lost=(), marked=False)
     with writer_lock(output), Store.open(output) as store:
         store.put_run(RUN, "geneval", "full", "f", f"runs/{RUN}", "2026-01-01")
         session = store.start_session(RUN, "2026-01-01", "test")
-        store.put_images("key", RUN, images, "2026-01-01", session)
+        store.put_images(KEY, RUN, images, "2026-01-01", session)
         store.put_metric("m", "geneval", protocol, metric.identity())
         store.put_scores("m", scores, session)
         summaries = metric.summarise(rows, len(rows) + len(lost), seed=7)
@@ -96,7 +104,7 @@ def make_run(output: Path, protocol="geneval/official@1", lost=(), marked=False)
             ["v"],
             [
                 SummaryRecord(
-                    "v", "geneval", "geneval", one.key, "m", "key", one.protocol, one.value, one.low, one.high,
+                    "v", "geneval", "geneval", one.key, "m", KEY, one.protocol, one.value, one.low, one.high,
                     one.n_samples, one.n_expected, one.n_prompts, one.unit, True, one.note,
                     one.complete and not marked,
                 )
@@ -117,17 +125,15 @@ def values(done):
 
 
 def stored(output):
-    with Store.open_existing(output) as store:
-        return {row.key: row.value for row in store.summaries(RUN)}, stored_cells(
-            store, RunFiles(output / "runs" / RUN)
-        )
+    run = load_run(output, RUN)
+    return {row.key: row.value for row in run.summaries}, judged_cells(run)
 
 
 def test_the_same_rules_give_the_same_numbers(output):
     done, path = rescore(RUN, output, "geneval/official@1", {})
     summaries, cells = stored(output)
     assert values(done) == summaries == {"overall": 0.5, "single_object": 0.5, "counting": 0.5, "colors": 0.5}
-    assert [row.value for row in done[0].rows] == [row.value for row in cells[0].rows]
+    assert [row.value for row in done[0].rows] == [one.scores["geneval"].value for one in cells[0].scored]
     assert path == output / "runs" / RUN / "rescored/geneval-official@1.json"
 
 
@@ -264,7 +270,9 @@ def test_a_score_that_is_marked_for_surplus_images_stays_marked(tmp_path, capsys
 def test_variants_without_a_score_are_named(output, tmp_path):
     files = RunFiles(output / "runs" / RUN)
     described = yaml.safe_load(files.suite.read_text())
-    files.suite.write_text(yaml.safe_dump({**described, "variants": [{"name": "v"}, {"name": "w"}]}))
+    files.suite.write_text(
+        yaml.safe_dump({**described, "variants": [{"name": name, "fingerprint": name} for name in "vw"]})
+    )
     with pytest.raises(IncompleteError, match=r"no score of w; .*official has v alone"):
         export_official(RUN, output, tmp_path / "official")
     assert (tmp_path / "official/v/results.jsonl").is_file()
@@ -291,7 +299,7 @@ def test_a_run_directory_brings_its_own_store(output, tmp_path, capsys, monkeypa
     assert (here / "official/v/results.jsonl").is_file()
     # A folder that is given wins, and names still start from the default.
     assert execute(["rescore", directory, "--threshold", "0.5", "-o", "elsewhere"]) == 2
-    assert "--output elsewhere: there is no result store" in capsys.readouterr().err
+    assert "elsewhere: there is no result store" in capsys.readouterr().err
     monkeypatch.chdir(output)
     assert execute(["rescore", RUN, "--threshold", "0.5"]) == 2
     assert "results/runs has no such run" in capsys.readouterr().err

@@ -57,8 +57,8 @@ class Run:
 
         loaded = load_run(self.output, self.directory.name)
         return {
-            "fingerprint": loaded.variants[variant].fingerprint,
-            "run_fingerprint": loaded.fingerprint,
+            "fingerprint": loaded.variants[variant].described.fingerprint,
+            "run_fingerprint": loaded.row["fingerprint"],
             "tier": "micro",
             "protocol/shapes/redness": "redness/test@1",
             "sampler.steps": variant.removeprefix("fake-"),

@@ -1,0 +1,119 @@
+"""The suite that a run was asked for, read back from its directory as typed data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from sana_bench.core.errors import UsageError
+
+__all__ = ["StoredBenchmark", "StoredSuite", "StoredVariant"]
+
+
+@dataclass(frozen=True)
+class StoredBenchmark:
+    """A benchmark as a run was asked for it."""
+
+    name: str
+    images_per_prompt: int
+    metrics: tuple[str, ...]
+    n_prompts: int
+    prompts_sha256: str
+
+    @property
+    def n_samples(self) -> int:
+        """Images that each variant needs."""
+        return self.n_prompts * self.images_per_prompt
+
+    @classmethod
+    def read(cls, described: Mapping[str, Any]) -> Self:
+        """Read one entry of the resolved suite; raises `KeyError`, `TypeError` or `ValueError` for a damaged one."""
+        return cls(
+            str(described["name"]),
+            int(described["images_per_prompt"]),
+            tuple(described["metrics"]),
+            int(described["n_prompts"]),
+            str(described["prompts_sha256"]),
+        )
+
+
+@dataclass(frozen=True)
+class StoredVariant:
+    """A variant as a run resolved it.
+
+    `settings` is the whole variant file with every default filled in, and the hash of its weights. Runs made before
+    `kind`, `derived_from` or `best_of_n` were written down are of full-size models.
+    """
+
+    name: str
+    fingerprint: str
+    settings: Mapping[str, Any]
+
+    @property
+    def description(self) -> str:
+        """What the variant file says."""
+        return str(self.settings.get("description", ""))
+
+    @property
+    def derived_from(self) -> str:
+        """The variant that this one was made from; empty where there is none."""
+        return str(self.settings.get("derived_from") or "")
+
+    @property
+    def weights(self) -> str:
+        """Where the weights came from."""
+        return str((self.settings.get("model") or {}).get("weights", ""))
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 over the files of the weights."""
+        return str(self.settings.get("weights_sha256", ""))
+
+    @property
+    def winners_a_search(self) -> int | None:
+        """How many images of one search best-of-N keeps; None for a variant that does not search."""
+        search = self.settings.get("best_of_n")
+        return int(search["keep"]) if search else None
+
+    @property
+    def kind(self) -> str:
+        """How the variant came to be."""
+        return str(self.settings.get("kind", "full"))
+
+    @classmethod
+    def read(cls, described: Mapping[str, Any]) -> Self:
+        """Read one entry of the resolved suite; raises `KeyError` for a damaged one."""
+        settings = {key: value for key, value in described.items() if key not in ("fingerprint", "name")}
+        return cls(str(described["name"]), str(described["fingerprint"]), settings)
+
+
+@dataclass(frozen=True)
+class StoredSuite:
+    """The suite of a run with every default filled in; `document` is the file as plain data."""
+
+    name: str
+    tier: str
+    seed: int
+    benchmarks: tuple[StoredBenchmark, ...]
+    variants: tuple[StoredVariant, ...]
+    document: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read `suite.resolved.yaml`; raises `UsageError`, in one line, for a file that is damaged or gone."""
+        try:
+            document = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return cls(
+                str(document["name"]),
+                str(document["tier"]),
+                int(document["seed"]),
+                tuple(StoredBenchmark.read(described) for described in document["benchmarks"]),
+                tuple(StoredVariant.read(described) for described in document["variants"]),
+                document,
+            )
+        except KeyError as error:
+            raise UsageError(f"{path}: damaged suite file: {error} is missing") from None
+        except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+            raise UsageError(f"{path}: damaged suite file: {' '.join(str(error).split())}") from None
