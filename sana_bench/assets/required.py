@@ -150,19 +150,6 @@ class Assets:
         return path
 
 
-def refuse(metric: str, names: Sequence[str]) -> AssetError:
-    """The error to raise for `metric` on the full tier, naming every missing file and how to get it.
-
-    With all files in place it says that this version scores `metric` on the micro tier only: a number from
-    another network than the one asked for is never given instead.
-    """
-    try:
-        required(metric, names)
-    except AssetError as error:
-        return error
-    return AssetError(f"metric {metric!r}: this version scores it on the micro tier only; use --tier micro")
-
-
 def required(metric: str, names: Sequence[str]) -> list[Path]:
     """The local paths of the files that `metric` needs; `AssetError` naming every one that is missing or cut short."""
     return found_files(f"metric {metric!r} on the full tier", names)

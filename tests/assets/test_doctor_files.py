@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sana_bench.cli.doctor_body import diagnose
-from sana_bench.metrics.dpg.metric import MPLUG_ID
+from sana_bench.judges.mplug.judge import MPLUG_ID
 from tests.metrics.conftest import write_vqa
 
 
