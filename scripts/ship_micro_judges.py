@@ -51,8 +51,7 @@ def source(trained: Path, name: str) -> Path:
 def ship(trained: Path, target: Path) -> None:
     """Copy a folder after loading it whole, so that nothing broken is shipped."""
     if target.name == "vqa":
-        judge = MPlugJudge(trained)
-        _ = judge.network, judge.tokenizer
+        MPlugJudge(trained).load()
     else:
         files = RewardFiles.of_folder(trained)
         _ = files.network, files.tokens

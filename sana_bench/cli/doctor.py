@@ -196,7 +196,7 @@ def _lacking_of_mplug() -> list[str]:
     from sana_bench.assets.locate import data_root
     from sana_bench.judges.mplug.config import BERT_FILE, CONFIGURATION_FILE, NETWORK_FILE, VOCABULARY_FILE
     from sana_bench.judges.mplug.files import PICKLE_FILE, SAFETENSORS_FILE
-    from sana_bench.metrics.dpg.metric import find_mplug
+    from sana_bench.judges.mplug.judge import find_mplug
 
     try:
         folder = find_mplug("mplug")

@@ -290,11 +290,11 @@ BENCHMARKS = Registry(
 
 JUDGES = Registry(
     "judges",
-    Entry("clip_score", "sana_bench.generators.best_of_n.judges:build_clip"),
-    Entry("image_reward", "sana_bench.generators.best_of_n.judges:build_image_reward"),
-    Entry("vila", "sana_bench.generators.best_of_n.judges:build_vila"),
-    Entry("vision_language", "sana_bench.generators.best_of_n.judges:build_vision_language"),
-    Entry("vqa", "sana_bench.generators.best_of_n.judges:build_vqa"),
+    Entry("clip_score", "sana_bench.generators.best_of_n.metric_judges:build_clip_score"),
+    Entry("image_reward", "sana_bench.generators.best_of_n.metric_judges:build_image_reward"),
+    Entry("vila", "sana_bench.judges.nvila.judge:build_vila"),
+    Entry("vision_language", "sana_bench.judges.vlm:build_vision_language"),
+    Entry("vqa", "sana_bench.judges.mplug.prompts:build_vqa"),
     needs=("load", "identity", "judge"),
 )
 

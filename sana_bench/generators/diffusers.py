@@ -11,8 +11,9 @@ import numpy as np
 from sana_bench.assets.checks import check_safetensors_files
 from sana_bench.assets.locate import resolve_folder
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
+from sana_bench.core.precision import torch_dtype
 from sana_bench.generators.base import Request, Stage, refuse_sana_settings
-from sana_bench.generators.torch_device import memory_errors_told, torch_dtype
+from sana_bench.generators.torch_device import memory_errors_told
 from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.schema import Variant
 

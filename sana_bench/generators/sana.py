@@ -1,5 +1,6 @@
 """SANA as a source of images: `sana_models.pipeline` behind the runner's interface."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
+from sana_bench.core.precision import torch_dtype
 from sana_bench.generators.base import Request, Stage
 from sana_bench.generators.noise import sample_noise
-from sana_bench.generators.torch_device import memory_errors_told, torch_dtype
+from sana_bench.generators.torch_device import memory_errors_told
 from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.schema import Variant
 
@@ -142,52 +144,59 @@ def load_sana(
     """
     model = variant.model
     return _load(
-        str(folder),
-        sha256,
-        device,
-        variant.precision,
-        variant.quantization,
-        variant.kernels,
-        model.instruction,
-        model.conditioning,
-        text_cache,
+        _Loaded(
+            folder=folder,
+            sha256=sha256,
+            device=device,
+            precision=variant.precision,
+            quantization=variant.quantization,
+            kernels=variant.kernels,
+            instruction=model.instruction,
+            conditioning=model.conditioning,
+            text_cache=text_cache,
+        )
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loaded:
+    """What decides what is loaded, and nothing else of a variant: those that agree in it share a pipeline."""
+
+    folder: Path
+    sha256: str
+    device: str
+    precision: str
+    quantization: "Quantization"
+    kernels: "Kernels"
+    instruction: str
+    conditioning: "Conditioning"
+    text_cache: Path | None
 
 
 # Variants that differ only in their sampler share one loaded pipeline; two are kept so that a pass over
 # alternating variants does not reload.
 @lru_cache(maxsize=2)
-def _load(
-    path: str,
-    sha256: str,
-    device: str,
-    precision: str,
-    quantization: "Quantization",
-    kernels: "Kernels",
-    instruction: str,
-    conditioning: "Conditioning",
-    text_cache: Path | None,
-) -> Any:
+def _load(asked: _Loaded) -> Any:
     import sana_models
 
-    prefix = instruction_text(instruction, conditioning)
+    prefix = instruction_text(asked.instruction, asked.conditioning)
     try:
         pipeline = sana_models.load_pipeline(
-            Path(path),
-            device=device,
-            dtype=torch_dtype(precision),
-            quantization=quantization,
-            kernels=kernels,
+            asked.folder,
+            device=asked.device,
+            dtype=torch_dtype(asked.precision),
+            quantization=asked.quantization,
+            kernels=asked.kernels,
             instruction=prefix,
-            conditioning=conditioning,
+            conditioning=asked.conditioning,
         )
     except ImportError:
         raise AssetError(
-            f"quantization {quantization!r} needs the package torchao: pip install 'sana-bench[quantization]'"
+            f"quantization {asked.quantization!r} needs the package torchao: pip install 'sana-bench[quantization]'"
         ) from None
     except ValueError as error:
         raise AssetError(" ".join(str(error).split())) from None
-    pipeline.text_encoder = sana_models.CachedTextEncoder(pipeline.text_encoder, text_cache)
+    pipeline.text_encoder = sana_models.CachedTextEncoder(pipeline.text_encoder, asked.text_cache)
     return pipeline
 
 

@@ -1,22 +1,11 @@
-"""What every generator that runs on torch needs of it: number formats by name, and memory errors as the runner knows them."""
+"""Torch's memory errors as the runner knows them, for every generator that runs on torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from sana_bench.generators.base import OutOfMemoryError
 
-if TYPE_CHECKING:
-    import torch
-
-__all__ = ["memory_errors_told", "torch_dtype"]
-
-
-def torch_dtype(precision: str) -> "torch.dtype":
-    """Return the number format that a variant file calls `precision`."""
-    import torch
-
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+__all__ = ["memory_errors_told"]
 
 
 @contextmanager

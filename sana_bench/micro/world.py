@@ -5,10 +5,9 @@ Coordinates are pixels, x to the right and y down, with the origin at the upper 
 
 from dataclasses import dataclass
 
-__all__ = ["COLORS", "IMAGE_SIZE", "MAX_OBJECTS", "SHAPES", "Scene", "SceneObject"]
+__all__ = ["COLORS", "IMAGE_SIZE", "SHAPES", "Scene", "SceneObject"]
 
 IMAGE_SIZE = 64
-MAX_OBJECTS = 4
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "diamond", "heart")
 

@@ -65,6 +65,11 @@ def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
                 "generators": [variant.variant.generator for variant in resolved.variants],
                 "benchmarks": [benchmark.name for benchmark in resolved.benchmarks],
                 "metrics": [name for benchmark in resolved.benchmarks for name in benchmark.metrics],
+                "judges": [
+                    variant.variant.best_of_n.judge.name
+                    for variant in resolved.variants
+                    if variant.variant.best_of_n is not None
+                ],
             }
         ),
         "protocols": {row.metric: row.protocol for row in summaries},

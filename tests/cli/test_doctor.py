@@ -6,7 +6,7 @@ import pytest
 
 from sana_bench.cli.doctor import diagnose
 from sana_bench.cli.main import execute
-from sana_bench.metrics.dpg.metric import MPLUG_ID
+from sana_bench.judges.mplug.judge import MPLUG_ID
 from tests.metrics.conftest import write_vqa
 
 

@@ -127,6 +127,26 @@ def test_list_and_doctor_show_plugins(installed, on_path, capsys, monkeypatch) -
     assert "plug-in: generator solid-colours (sana-bench-plugin-example 1.0.0)" in capsys.readouterr().out
 
 
+def test_the_version_of_a_judge_is_part_of_what_it_says(tmp_path, on_path) -> None:
+    """A search that another version steered is never reused; sana-bench's own judges are told as they always were."""
+    from sana_bench import judges
+    from sana_bench.suites.schema import JudgeSpec
+
+    (tmp_path / "redness.py").write_text(
+        "class Redness:\n"
+        "    def __init__(self, spec, relative_to, device): self.place = relative_to / spec.weights\n"
+        "    def load(self): pass\n"
+        "    def identity(self): return {'judge': 'redness', 'place': self.place.name}\n"
+        "    def judge(self, prompts, images): return []\n"
+    )
+    on_path(write_plugin(tmp_path, "judges", "redness", "redness:Redness", "reds"))
+    spec = JudgeSpec(name="redness", weights="here")
+    judge = judges.build(spec, tmp_path, "cpu")
+    said = {"judge": "redness", "place": "here"}
+    assert judges.identity(spec, judge) == {**said, "plugin": "reds 0.1"}
+    assert judges.identity(JudgeSpec(name="clip_score"), judge) == said
+
+
 def test_the_version_of_a_plugin_is_part_of_every_identity(installed, tmp_path, on_path) -> None:
     """What was made with another version is never reused."""
     from sana_bench.core.fingerprint import FileHashes

@@ -38,8 +38,8 @@ TEMPLATE = (
 )
 
 
-def write_vlm(path: Path) -> Path:
-    """Write model and processor to `path`."""
+def write_vlm(path: Path, chat: bool = True) -> Path:
+    """Write model and processor to `path`, with or without a chat template."""
     words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(
@@ -76,7 +76,7 @@ def write_vlm(path: Path) -> Path:
         tokenizer,
         patch_size=8,
         vision_feature_select_strategy="default",
-        chat_template=TEMPLATE,
+        chat_template=TEMPLATE if chat else None,
         num_additional_image_tokens=1,
     ).save_pretrained(path)
     return path

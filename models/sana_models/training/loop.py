@@ -54,9 +54,10 @@ class LoopConfig:
     def __post_init__(self) -> None:
         if self.precision not in _AUTOCAST:
             raise ValueError(f"precision is {self.precision!r}; allowed: {', '.join(_AUTOCAST)}")
-        if self.steps < 1 or self.batch_size < 1 or self.learning_rate <= 0:
-            raise ValueError("steps and batch_size must be at least 1 and learning_rate above 0")
-
+        if min(self.steps, self.batch_size, self.checkpoint_every, self.log_every) < 1:
+            raise ValueError("steps, batch_size, checkpoint_every and log_every must be at least 1")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer is {self.optimizer!r}; allowed: {', '.join(OPTIMIZERS)}")
         if not 0 <= self.ema_decay < 1:
@@ -111,7 +112,7 @@ def train(task: Task, config: LoopConfig, out: Path) -> TrainingResult:
 
     Afterwards the modules hold their moving-average weights. Writes `out/state.pt` atomically every `checkpoint_every` steps and
     `out/curve.csv` beside it. Raises FloatingPointError when the loss is not finite, and ValueError for a batch that the
-    processes cannot share evenly.
+    processes cannot share evenly and for a checkpoint of another training or past the last step.
     """
     out.mkdir(parents=True, exist_ok=True)
     local_rows(config.batch_size)
@@ -127,6 +128,10 @@ def train(task: Task, config: LoopConfig, out: Path) -> TrainingResult:
     parameters = [p for module in task.modules.values() for p in module.parameters() if p.requires_grad]
     average = [p.detach().clone() for p in parameters]
     start, seconds = _restore(out, task, optimizer, average)
+    if start > config.steps:
+        raise ValueError(
+            f"{out / 'state.pt'} is at step {start}, past the {config.steps} of the configuration"
+        )
     last_loss = math.nan
     curve = _Curve(out / "curve.csv", start)
     compute = _loss_function(task)
@@ -219,6 +224,8 @@ def _restore(
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, map_location="cpu", weights_only=True)
+    if set(state.get("modules", ())) != set(task.modules):
+        raise ValueError(f"{path} is of another kind of training: delete it to start anew")
     for name, module in task.modules.items():
         module.load_state_dict(state["modules"][name])
     optimizer.load_state_dict(state["optimizer"])

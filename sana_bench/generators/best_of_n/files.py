@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sana_bench.core import atomic
-from sana_bench.generators.best_of_n.tournament import Answer
+from sana_bench.judges.base import YesNo
 
 __all__ = ["Cost", "Search", "load_search", "save_search", "total_cost"]
 
@@ -39,7 +39,7 @@ class Cost:
 class Search:
     """Answers by candidate number so far (None for a candidate that could not be made), and the winners once there are any."""
 
-    answers: list[Answer | None] = field(default_factory=list)
+    answers: list[YesNo | None] = field(default_factory=list)
     winners: list[int] = field(default_factory=list)
     images: list[np.ndarray] = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
@@ -52,7 +52,7 @@ def load_search(folder: Path) -> Search:
     try:
         data = json.loads((folder / _FILE).read_text(encoding="utf-8"))
         answers = [
-            None if pair is None else Answer(float(pair[0]), float(pair[1])) for pair in data["answers"]
+            None if pair is None else YesNo(float(pair[0]), float(pair[1])) for pair in data["answers"]
         ]
         search = Search(answers, [int(number) for number in data["winners"]], [], Cost(**data["cost"]))
         for number in search.winners:

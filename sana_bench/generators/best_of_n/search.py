@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from sana_bench import generators
+from sana_bench import generators, judges
 from sana_bench.core.errors import SampleError, SuiteError
 from sana_bench.core.fingerprint import fingerprint
 from sana_bench.core.registry import GENERATORS
@@ -24,9 +24,9 @@ from sana_bench.generators.base import (
     TellsFormat,
 )
 from sana_bench.generators.best_of_n.files import Cost, Search, load_search, save_search
-from sana_bench.generators.best_of_n.judges import Judge, build_judge
-from sana_bench.generators.best_of_n.tournament import Answer, tournament
+from sana_bench.generators.best_of_n.tournament import tournament
 from sana_bench.generators.noise import candidate_seed
+from sana_bench.judges.base import PromptJudge, YesNo
 from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.schema import BestOfNSpec, Variant
 from sana_kernels import resolve_backend
@@ -35,7 +35,7 @@ __all__ = ["BestOfN", "build_best_of_n", "find_wrapped", "judge_identity", "wrap
 
 _T = TypeVar("_T")
 # A candidate that could not be made loses to every other: it says no, as surely as possible.
-_LOST = Answer(-float("inf"), float("inf"))
+_LOST = YesNo(-float("inf"), float("inf"))
 
 
 @dataclass
@@ -60,7 +60,7 @@ class BestOfN:
     def __init__(
         self,
         inner: Generator,
-        judge: Judge,
+        judge: PromptJudge,
         spec: BestOfNSpec,
         *,
         identity: str = "",
@@ -145,7 +145,7 @@ class BestOfN:
         images = self._make(pairs)
         made = time.perf_counter()
         present = [index for index, image in enumerate(images) if image is not None]
-        answers: list[Answer | None] = [None] * len(pairs)
+        answers: list[YesNo | None] = [None] * len(pairs)
         if present:
             stacked = np.stack([image for image in images if image is not None])
             verdicts = self._judged([pairs[index][0].prompt for index in present], stacked)
@@ -187,7 +187,7 @@ class BestOfN:
         self._flops_per_image = flops / len(requests)
         return images
 
-    def _judged(self, prompts: list[str], images: np.ndarray) -> list[Answer]:
+    def _judged(self, prompts: list[str], images: np.ndarray) -> list[YesNo]:
         """Judge; the first time with torch counting as in generation."""
         if self._judge_flops is not None:
             return self._judge.judge(prompts, images)
@@ -264,17 +264,21 @@ def judge_identity(variant: Variant, relative_to: Path) -> dict[str, object]:
     Raises `SuiteError` for an unknown judge and `AssetError` for missing weights.
     """
     spec = _spec(variant)
-    judge = build_judge(spec.judge, relative_to, "cpu")
+    judge = judges.build(spec.judge, relative_to, "cpu")
     # The batch size changes last bits only, as it does for every generator.
     settings = {"candidates": spec.candidates, "keep": spec.keep}
-    return {**settings, "wrapped": GENERATORS.entry(spec.generator).revision, "judge": judge.identity()}
+    return {
+        **settings,
+        "wrapped": GENERATORS.entry(spec.generator).revision,
+        "judge": judges.identity(spec.judge, judge),
+    }
 
 
 def build_best_of_n(spec: GeneratorSpec, device: str) -> Generator:
     """Load the wrapped generator and the judge."""
     settings = _spec(spec.variant)
     inner = replace(spec, variant=wrapped_variant(spec.variant))
-    judge = build_judge(settings.judge, spec.variants_dir or Path(), device)
+    judge = judges.build(settings.judge, spec.variants_dir or Path(), device)
     judge.load()
     parts = inner.variant.model_dump(mode="json", exclude={"name", "description", "kind", "derived_from"})
     parts["kernels"] = resolve_backend(inner.variant.kernels, device)
@@ -283,7 +287,7 @@ def build_best_of_n(spec: GeneratorSpec, device: str) -> Generator:
             parts,
             spec.weights_sha256,
             settings.model_dump(mode="json"),
-            judge.identity(),
+            judges.identity(settings.judge, judge),
             GENERATORS.entry(settings.generator).revision,
         ]
     )

@@ -1,30 +1,13 @@
 """The tournament of inference-time scaling (SANA-1.5, arXiv 2501.18427, section 2.4): neighbours meet, winners advance."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-__all__ = ["Answer", "beats", "tournament"]
+from sana_bench.judges.base import YesNo
 
-
-@dataclass(frozen=True)
-class Answer:
-    """A judge's scores of answering `yes` and `no` to whether an image shows its prompt; log-probabilities where it has any."""
-
-    yes: float
-    no: float
-
-    def __post_init__(self) -> None:
-        if math.isnan(self.yes) or math.isnan(self.no):
-            raise ValueError("a judge answered with a value that is not a number")
-
-    @property
-    def says_yes(self) -> bool:
-        """Whether the answer is yes; undecided counts as no."""
-        return self.yes > self.no
+__all__ = ["beats", "tournament"]
 
 
-def beats(first: Answer, second: Answer) -> bool:
+def beats(first: YesNo, second: YesNo) -> bool:
     """Say whether the first of a pair advances.
 
     A yes beats a no; of two yes the larger `yes` advances, of two no the smaller `no`; a tie goes to the second.
@@ -34,7 +17,7 @@ def beats(first: Answer, second: Answer) -> bool:
     return first.yes > second.yes if first.says_yes else first.no < second.no
 
 
-def tournament(answers: Sequence[Answer], keep: int) -> list[int]:
+def tournament(answers: Sequence[YesNo], keep: int) -> list[int]:
     """Return the numbers of the `keep` candidates that are left, in their old order.
 
     Raises ValueError unless both counts are powers of two and `keep` is at most the number of candidates.

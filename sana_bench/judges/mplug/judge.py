@@ -1,17 +1,18 @@
-"""Judges that answer questions about an image: what DPG-Bench needs from a network."""
+"""mPLUG as a judge that answers questions about an image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sana_bench.assets.locate import data_root, resolve_folder
 from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import NOT_WEIGHTS, directory_sha256
 from sana_bench.core.preprocess import CLIP_MEAN, CLIP_STD
+from sana_bench.judges.base import Answer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,35 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_QUESTION_TOKENS",
-    "Answer",
-    "Judge",
+    "MPLUG_ID",
     "MPlugJudge",
     "bert_tokenizer",
+    "find_mplug",
     "image_to_pixels",
 ]
 
 # [CLS] and [SEP] included; what is longer loses its tail, as in modelscope's pipeline.
 MAX_QUESTION_TOKENS = 25
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A judge's words, and the probability of yes where the judge works with one."""
-
-    text: str
-    p_yes: float | None = None
-
-
-class Judge(Protocol):
-    """Answers questions about one image."""
-
-    def identity(self) -> dict[str, Any]:
-        """What decides the answers: network, settings, weight hashes. JSON-able."""
-        ...
-
-    def answers(self, image: NDArray[np.uint8], questions: Sequence[str]) -> list[Answer]:
-        """One answer per question about an RGB image (height, width, 3); a pure function of its arguments."""
-        ...
+#: The published weights on the hub.
+MPLUG_ID = "xingjianleng/mplug_visual-question-answering_coco_large_en"
 
 
 class MPlugJudge:
@@ -66,6 +49,10 @@ class MPlugJudge:
         self._folder = folder
         self._device = device
         self._weights_sha256 = directory_sha256(folder, ignore=NOT_WEIGHTS)
+
+    def load(self) -> None:
+        """Raises `AssetError` for missing or damaged files."""
+        _ = self.network, self.tokenizer
 
     def identity(self) -> dict[str, Any]:
         return {"network": "mplug-vqa@1", "precision": "fp32", "weights_sha256": self._weights_sha256}
@@ -145,3 +132,20 @@ def image_to_pixels(image: NDArray[np.uint8], size: int) -> "Tensor":
 
     squeezed = transforms.resize(Image.fromarray(image), [size, size], InterpolationMode.BICUBIC)
     return transforms.normalize(transforms.to_tensor(squeezed), list(CLIP_MEAN), list(CLIP_STD))
+
+
+def find_mplug(who: str) -> Path:
+    """Return the folder of the published judge, below the data root or in the hub cache.
+
+    Raises `AssetError` that begins with `who` and says how to get it.
+    """
+    local = data_root() / "mplug"
+    if local.is_dir():
+        return local
+    try:
+        return resolve_folder(MPLUG_ID, Path("/"))
+    except AssetError:
+        raise AssetError(
+            f"{who}: {local} is missing, and so is the judge in the hub cache; "
+            f"get it with `sana-bench fetch dpg_bench` or `hf download {MPLUG_ID}`"
+        ) from None

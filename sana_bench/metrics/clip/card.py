@@ -1,42 +1,25 @@
-"""What is known about a trained micro CLIP: its curve, its accuracies and its model card."""
+"""What is known about a trained micro CLIP: its accuracies and its model card."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
-from sana_bench.core import atomic
+from sana_bench.metrics import training
 from sana_bench.metrics.clip.micro_network import MicroClip, load_clip
+from sana_bench.metrics.training import EVALUATION_SEED, CardText
 from sana_bench.micro.captions import sample_training_batch, scene_for
 from sana_bench.micro.evaluation_set import geneval_prompts
 from sana_bench.micro.hard_negatives import wrong_captions
 from sana_bench.micro.renderer import render
+from sana_models.training.loop import TrainingResult
 
-__all__ = ["attribute_accuracy", "retrieval_accuracy", "write_card", "write_curve"]
+__all__ = ["attribute_accuracy", "retrieval_accuracy", "write_card"]
 
-# A stream that no training run uses: training seeds are small.
-_EVALUATION_SEED = 2**31 - 1
 _N_RETRIEVAL = 256
 _SCENES_PER_PROMPT = 4
-
-_CARD = """# {name}
-
-A small open_clip model of the micro world, used for the CLIP score and as feature network of the Fréchet
-distance. It knows coloured shapes and nothing else; its numbers do not compare with published ones.
-
-- Parameters: {parameters}
-- Command: `sana-bench train configs/train/clip_micro.yaml`
-- Seed {seed}, {steps} steps of {batch_size} pairs, {minutes} minutes
-- Data: rendered scenes with their captions, streamed. No evaluation prompt of two objects, position or colour
-  attribution is shown, nor the mirror image of the last two.
-
-![Training curve](curve.png)
-
-## Retrieval among 256 fresh pairs
+_MEASURED = """## Retrieval among 256 fresh pairs
 
 {retrieval}
 
@@ -44,19 +27,12 @@ distance. It knows coloured shapes and nothing else; its numbers do not compare 
 
 Evaluation prompts, four rendered scenes each; right when the prompt is closer than all of them.
 
-{attributes}
-
-## Configuration
-
-```yaml
-{config}
-```
-"""
+{attributes}"""
 
 
 def retrieval_accuracy(clip: MicroClip) -> dict[str, float]:
     """Share of 256 fresh images whose own caption is the closest of the distinct ones, and the reverse."""
-    images, texts = sample_training_batch(_EVALUATION_SEED, 0, _N_RETRIEVAL)
+    images, texts = sample_training_batch(EVALUATION_SEED, 0, _N_RETRIEVAL)
     captions = sorted(set(texts))
     own = np.array([captions.index(text) for text in texts])
     cosines = clip.encode_images(images) @ clip.encode_texts(captions).T
@@ -72,7 +48,7 @@ def attribute_accuracy(clip: MicroClip) -> dict[str, float]:
 
     The two-object, position and colour-attribution prompts never occur in training.
     """
-    rng = np.random.default_rng(_EVALUATION_SEED)
+    rng = np.random.default_rng(EVALUATION_SEED)
     records = geneval_prompts()
     scenes = [render(scene_for(record, rng)) for record in records for _ in range(_SCENES_PER_PROMPT)]
     images = clip.encode_images(np.stack(scenes)).reshape(len(records), _SCENES_PER_PROMPT, -1)
@@ -89,43 +65,26 @@ def attribute_accuracy(clip: MicroClip) -> dict[str, float]:
     return {tag: float(np.mean(hits)) for tag, hits in outcomes.items()}
 
 
-def write_curve(rows: Sequence[Mapping[str, float]], folder: Path, *, title: str) -> None:
-    """Write `curve.csv` and `curve.png`: loss and in-batch accuracy against the step."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic.write_text(folder / "curve.csv", text.getvalue())
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, column in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot([row["step"] for row in rows], [row[column] for row in rows], linewidth=0.8)
-        axes.set(xlabel="step", ylabel=column)
-        axes.grid(alpha=0.3)
-    figure.suptitle(title)
-    atomic.write_with(folder / "curve.png", lambda file: figure.savefig(file, format="png", dpi=110))
-
-
-def write_card(folder: Path, *, config: Mapping[str, Any], steps: int, seconds: float) -> None:
+def write_card(folder: Path, *, config: str, result: TrainingResult) -> None:
     """Measure the weights in `folder` and write `README.md` beside them."""
     clip = load_clip(folder)
-    parameters = sum(tensor.numel() for tensor in clip.model.parameters())
-    training = config["training"]
-    text = _CARD.format(
-        name=config["name"],
-        parameters=f"{parameters:,}",
-        seed=training.get("seed", 0),
-        steps=steps,
-        batch_size=training["batch_size"],
-        minutes=f"{seconds / 60:.1f}",
-        retrieval=_table(("direction", "top-1"), retrieval_accuracy(clip)),
-        attributes=_table(("task", "right"), attribute_accuracy(clip)),
-        config=yaml.safe_dump(dict(config), sort_keys=False).rstrip(),
+    settings = yaml.safe_load(config)
+    loop = settings["training"]
+    text = CardText(
+        name=settings["name"],
+        about="A small open_clip model of the micro world, used for the CLIP score and as feature network of the Fréchet\n"
+        "distance. It knows coloured shapes and nothing else; its numbers do not compare with published ones.",
+        parameters=f"{sum(tensor.numel() for tensor in clip.model.parameters()):,}",
+        effort=f"Seed {loop.get('seed', 0)}, {{steps}} steps of {loop['batch_size']} pairs, "
+        "{minutes:.1f} minutes",
+        data="rendered scenes with their captions, streamed. No evaluation prompt of two objects, position or colour\n"
+        "  attribution is shown, nor the mirror image of the last two.",
+        measured=_MEASURED.format(
+            retrieval=_table(("direction", "top-1"), retrieval_accuracy(clip)),
+            attributes=_table(("task", "right"), attribute_accuracy(clip)),
+        ),
     )
-    atomic.write_text(folder / "README.md", text)
+    training.write_card(folder, text, config=config, result=result)
 
 
 def _table(header: tuple[str, str], values: Mapping[str, float]) -> str:

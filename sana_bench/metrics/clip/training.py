@@ -1,4 +1,4 @@
-"""Contrastive training of the micro world's CLIP: seeded by step, resumable after a kill.
+"""Contrastive training of the micro world's CLIP, through the loop that trains SANA.
 
 The loss is CLIP's symmetric cross-entropy with two changes that a small closed world needs. Captions repeat
 within a batch, so the distinct captions are the classes and all images of one caption are its positives.
@@ -6,66 +6,47 @@ Every caption brings one hard negative (`hard_negatives`), because random captio
 in a single attribute.
 """
 
-import io
 import math
-import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+import yaml
 from numpy.typing import NDArray
-from open_clip import CLIP
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import Tensor, nn
 
-from sana_bench.core import atomic
-from sana_bench.metrics.clip.card import write_card, write_curve
-from sana_bench.metrics.clip.micro_network import WordTokenizer, build_model, images_to_tensor, save_clip
+from sana_bench.metrics.clip.card import write_card
+from sana_bench.metrics.clip.micro_network import (
+    WordTokenizer,
+    build_model,
+    images_to_tensor,
+    load_clip,
+    save_clip,
+)
+from sana_bench.metrics.training import Sections, export_curve, go_on_from, parameter_groups, read_sections
 from sana_bench.micro.captions import VOCABULARY, sample_training_batch
 from sana_bench.micro.hard_negatives import hard_negative
+from sana_models.training.loop import LoopConfig, TrainingResult, train
 
-__all__ = ["ClipTraining", "contrastive_loss", "run_clip_training", "training_batch"]
+__all__ = ["ClipTask", "contrastive_loss", "run_clip_training", "training_batch"]
 
+# What a configuration leaves out, where CLIP trains otherwise than the loop's defaults: the last weights are kept, no average.
+_DEFAULTS = {
+    "warmup_steps": 50,
+    "weight_decay": 0.1,
+    "betas": (0.9, 0.98),
+    "ema_decay": 0.0,
+    "precision": "fp32",
+    "checkpoint_every": 50,
+    "log_every": 5,
+}
 # CLIP's ceiling on the learnt temperature: logits of at most 100 times the cosine.
 _MAX_LOG_SCALE = math.log(100)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipTraining:
-    """Section `training` of the configuration; rate warms up linearly, then follows a cosine to zero."""
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    seed: int = 0
-    warmup_steps: int = 50
-    weight_decay: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.98)
-    gradient_clip: float = 1.0
-    precision: str = "fp32"
-    checkpoint_every: int = 50
-    log_every: int = 5
-
-    def __post_init__(self) -> None:
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"training.precision is {self.precision!r}; allowed: fp32, bf16")
-        if min(self.steps, self.batch_size - 1, self.checkpoint_every, self.log_every) < 1:
-            raise ValueError(
-                "training needs at least 1 step, 2 pairs a batch, and intervals of at least 1 step"
-            )
-
-    def rate(self, step: int) -> float:
-        """Learning rate of `step`, counted from 0."""
-        if step < self.warmup_steps:
-            return self.learning_rate * (step + 1) / self.warmup_steps
-        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +57,6 @@ class Batch:
     caption_ids: NDArray[np.int64]
     captions: list[str]
     negatives: list[str]
-
-
-@dataclass
-class _State:
-    step: int = 0
-    seconds: float = 0.0
-    rows: list[dict[str, float]] = field(default_factory=list)
 
 
 def training_batch(seed: int, step: int, size: int) -> Batch:
@@ -116,157 +90,80 @@ def contrastive_loss(
     return (to_text + to_image) / 2
 
 
-def run_clip_training(config: Mapping[str, Any], out: Path) -> None:
+class ClipTask:
+    """What the loop trains: an image and a text tower that put an image beside its caption."""
+
+    def __init__(self, model_config: Mapping[str, Any], loop: LoopConfig, start: Path | None = None) -> None:
+        self._loop = loop
+        self.tokenizer = WordTokenizer(VOCABULARY, int(model_config["text_cfg"]["context_length"]))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(loop.seed)
+            self.network = build_model(model_config, self.tokenizer)
+        if start is not None:
+            go_on_from(self.network, load_clip(start).model, start)
+        self.modules: dict[str, nn.Module] = {"clip": self.network}
+        # One thread renders the next batch while the current one trains: rendering is a sixth of a step.
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._upcoming: dict[int, Future[Batch]] = {}
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Weight decay on matrices and convolutions only, as CLIP trains."""
+        return parameter_groups(self.modules, learning_rate)
+
+    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """`contrastive_loss` of `batch_size` pairs, and the share of images that are nearest to their own caption."""
+        self.limit_scale()
+        batch = self._batch(step, batch_size)
+        ids = torch.from_numpy(batch.caption_ids)
+        images = self.network.encode_image(images_to_tensor(batch.images), normalize=True)
+        texts = self.network.encode_text(self.tokenizer(batch.captions + batch.negatives), normalize=True)
+        with torch.autocast("cpu", enabled=False):
+            images, texts = images.float(), texts.float()
+            scale = self.network.logit_scale.exp()
+            loss = contrastive_loss(images, texts, ids, len(batch.captions), scale)
+            with torch.no_grad():
+                hits = ((images @ texts.T).argmax(dim=1) == ids).float().mean()
+        return loss, {"accuracy": hits.item()}
+
+    def limit_scale(self) -> None:
+        """Bring the temperature back below its ceiling after a step."""
+        with torch.no_grad():
+            self.network.logit_scale.clamp_(0, _MAX_LOG_SCALE)
+
+    def _batch(self, step: int, size: int) -> Batch:
+        ready = self._upcoming.pop(step, None)
+        if step + 1 < self._loop.steps:
+            self._upcoming[step + 1] = self._pool.submit(training_batch, self._loop.seed, step + 1, size)
+        return ready.result() if ready is not None else training_batch(self._loop.seed, step, size)
+
+
+def run_clip_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
     """Train what `config` describes and export it to `out/clip`; continues an interrupted run in `out`.
 
-    Leaves `state.pt` (atomic, every `checkpoint_every` steps), and in `out/clip` the weights with
-    `curve.csv`, `curve.png` and a model card. Equal configurations give equal weights, interrupted or not.
+    `out/clip` gets the weights with `curve.csv`, `curve.png` and a model card. Equal configurations give equal weights,
+    interrupted or not.
 
     Raises:
         ValueError: unknown, missing or ill-fitting configuration values.
+        AssetError: the weights to start from are missing or damaged.
         FloatingPointError: the loss is not finite.
     """
-    settings, model_config = _parse(config)
-    tokenizer = WordTokenizer(VOCABULARY, int(model_config["text_cfg"]["context_length"]))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model = build_model(model_config, tokenizer)
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=settings.betas
-    )
-    state = _restore(out / "state.pt", model, optimizer)
-    if state.step > settings.steps:
-        raise ValueError(
-            f"{out / 'state.pt'} is at step {state.step}, past the {settings.steps} of the configuration"
-        )
-    _train(model, tokenizer, optimizer, settings, state, out)
-    save_clip(model, tokenizer, model_config, out / "clip")
-    write_curve(state.rows, out / "clip", title=str(config["name"]))
-    write_card(out / "clip", config=config, steps=state.step, seconds=state.seconds)
+    settings = _parse(config)
+    task = ClipTask(settings.model, settings.loop, settings.start)
+    result = train(task, settings.loop, out)
+    task.limit_scale()
+    folder = out / "clip"
+    save_clip(task.network, task.tokenizer, settings.model, folder)
+    order = ("step", "loss", "accuracy", "seconds")
+    export_curve(out, folder, ("loss", "accuracy"), settings.name, order)
+    write_card(folder, config=yaml.safe_dump(dict(config), sort_keys=False), result=result)
+    return result
 
 
-def _train(
-    model: CLIP,
-    tokenizer: WordTokenizer,
-    optimizer: torch.optim.Optimizer,
-    settings: ClipTraining,
-    state: _State,
-    out: Path,
-) -> None:
-    began = time.monotonic() - state.seconds
-    # One thread renders the next batch while the current one trains: rendering is a sixth of a step.
-    with ThreadPoolExecutor(max_workers=1) as pool, _progress() as progress:
-        bar = progress.add_task("training", total=settings.steps, completed=state.step, loss=math.nan)
-
-        def prepare(step: int) -> Any:
-            return pool.submit(training_batch, settings.seed, step, settings.batch_size)
-
-        upcoming = prepare(state.step)
-        model.train()
-        for step in range(state.step, settings.steps):
-            batch = upcoming.result()
-            if step + 1 < settings.steps:
-                upcoming = prepare(step + 1)
-            loss, hits = _one_step(model, tokenizer, optimizer, settings, step, batch)
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"loss is {loss} at step {step}")
-            state.step, state.seconds = step + 1, time.monotonic() - began
-            last = state.step == settings.steps
-            if step % settings.log_every == 0 or last:
-                state.rows.append(
-                    {"step": step, "loss": loss, "accuracy": hits, "seconds": round(state.seconds, 1)}
-                )
-            progress.update(bar, completed=state.step, loss=loss)
-            if state.step % settings.checkpoint_every == 0 or last:
-                _save(out / "state.pt", model, optimizer, state)
-                if not progress.console.is_terminal:
-                    progress.console.print(
-                        f"step {state.step}/{settings.steps}  loss {loss:.4f}  {state.seconds:.0f} s"
-                    )
-
-
-def _one_step(
-    model: CLIP,
-    tokenizer: WordTokenizer,
-    optimizer: torch.optim.Optimizer,
-    settings: ClipTraining,
-    step: int,
-    batch: Batch,
-) -> tuple[float, float]:
-    for group in optimizer.param_groups:
-        group["lr"] = settings.rate(step)
-    ids = torch.from_numpy(batch.caption_ids)
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-        images = model.encode_image(images_to_tensor(batch.images), normalize=True)
-        texts = model.encode_text(tokenizer(batch.captions + batch.negatives), normalize=True)
-    images, texts = images.float(), texts.float()
-    loss = contrastive_loss(images, texts, ids, len(batch.captions), model.logit_scale.exp())
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
-    optimizer.step()
-    with torch.no_grad():
-        model.logit_scale.clamp_(0, _MAX_LOG_SCALE)
-        hits = ((images @ texts.T).argmax(dim=1) == ids).float().mean()
-    return loss.item(), hits.item()
-
-
-def _parameter_groups(model: CLIP, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay on matrices and convolutions only, as CLIP trains."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    plain = [p for name, p in named if p.ndim < 2 or "embedding" in name]
-    decayed = [p for name, p in named if not (p.ndim < 2 or "embedding" in name)]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-
-
-def _parse(config: Mapping[str, Any]) -> tuple[ClipTraining, Mapping[str, Any]]:
-    _only_keys("", config, ("kind", "name", "data", "model", "training"))
-    for section in ("model", "training"):
-        if not isinstance(config.get(section), Mapping):
-            raise ValueError(f"section {section!r} is missing or not a mapping")
-    model, training = config["model"], dict(config["training"])
-    _only_keys("model.", model, ("embed_dim", "vision_cfg", "text_cfg"))
-    _only_keys("training.", training, tuple(entry.name for entry in fields(ClipTraining)))
-    if "context_length" not in model.get("text_cfg", {}) or "vision_cfg" not in model:
+def _parse(config: Mapping[str, Any]) -> Sections:
+    found = read_sections(config, (), ("embed_dim", "vision_cfg", "text_cfg"), _DEFAULTS)
+    if "context_length" not in found.model.get("text_cfg", {}) or "vision_cfg" not in found.model:
         raise ValueError("model needs embed_dim, vision_cfg and text_cfg with context_length")
-    if "betas" in training:
-        training["betas"] = tuple(training["betas"])
-    return ClipTraining(**training), model
-
-
-def _only_keys(prefix: str, section: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    unknown = sorted(set(section) - set(allowed))
-    if unknown:
-        raise ValueError(f"unknown key '{prefix}{unknown[0]}'; allowed: {', '.join(allowed)}")
-
-
-def _save(path: Path, model: CLIP, optimizer: torch.optim.Optimizer, state: _State) -> None:
-    content = {
-        "step": state.step,
-        "seconds": state.seconds,
-        "rows": state.rows,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    atomic.write_with(path, lambda file: torch.save(content, file))
-
-
-def _restore(path: Path, model: CLIP, optimizer: torch.optim.Optimizer) -> _State:
-    if not path.exists():
-        return _State()
-    content = torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
-    model.load_state_dict(content["model"])
-    optimizer.load_state_dict(content["optimizer"])
-    return _State(content["step"], content["seconds"], content["rows"])
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, disable=not console.is_terminal)
+    if found.loop.batch_size < 2:
+        raise ValueError("training.batch_size is at least 2 pairs: each is the other's wrong one")
+    return found

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sana_bench.core import atomic
 from sana_bench.judges.mplug.judge import MPlugJudge
-from sana_bench.judges.training import training_lines
+from sana_bench.metrics import training
 from sana_bench.metrics.dpg.rules import category, score_strict
+from sana_bench.metrics.training import EVALUATION_SEED, CardText
 from sana_bench.micro.claims import KINDS, Claim, sample_claim
 from sana_bench.micro.dense_prompts import DensePrompt, dense_scene, generate_dense_prompts, one_mistake
 from sana_bench.micro.renderer import render
@@ -19,30 +19,7 @@ from sana_models.training.loop import TrainingResult
 
 __all__ = ["Rate", "accuracy_tables", "measure_prompts", "measure_random", "write_card"]
 
-# A stream that no training run uses: training seeds are small.
-_EVALUATION_SEED = 2**31 - 1
 _QUESTIONS_PER_SCENE = 8
-
-_CARD = """# {name}
-
-A small mPLUG of the micro world, the judge of its dense prompts. It knows coloured shapes and nothing else; its
-numbers do not compare with published ones.
-
-- Parameters: {parameters:,}, stored in float16
-- Command: `{command}`
-- {steps} steps, {minutes:.0f} minutes{start}
-- Data: rendered scenes with questions and answers, streamed. No scene of a prompt of the evaluation set is shown.
-
-![Training curve](curve.png)
-
-{tables}
-
-## Configuration
-
-```yaml
-{config}
-```
-"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +71,7 @@ def measure_random(judge: MPlugJudge, n_scenes: int, seed: int) -> list[Rate]:
     return _rates(outcomes)
 
 
-def accuracy_tables(judge: MPlugJudge, n_scenes: int = 500, seed: int = _EVALUATION_SEED) -> str:
+def accuracy_tables(judge: MPlugJudge, n_scenes: int = 500, seed: int = EVALUATION_SEED) -> str:
     """The tables of the card and of the documentation page, as Markdown."""
     prompts = generate_dense_prompts()
     rates, difference = measure_prompts(judge, prompts, seed)
@@ -119,16 +96,16 @@ def accuracy_tables(judge: MPlugJudge, n_scenes: int = 500, seed: int = _EVALUAT
 def write_card(folder: Path, *, config: str, result: TrainingResult) -> None:
     """Measure the weights in `folder` and write `README.md` beside them."""
     judge = MPlugJudge(folder)
-    text = _CARD.format(
+    parameters = sum(tensor.numel() for tensor in judge.network.parameters())
+    text = CardText(
         name=folder.name,
-        parameters=sum(tensor.numel() for tensor in judge.network.parameters()),
-        steps=result.steps,
-        minutes=result.seconds / 60,
-        **training_lines(config),
-        tables=accuracy_tables(judge),
-        config=config.rstrip(),
+        about="A small mPLUG of the micro world, the judge of its dense prompts. It knows coloured shapes and nothing else; its\n"
+        "numbers do not compare with published ones.",
+        parameters=f"{parameters:,}, stored in float16",
+        data="rendered scenes with questions and answers, streamed. No scene of a prompt of the evaluation set is shown.",
+        measured=accuracy_tables(judge),
     )
-    atomic.write_text(folder / "README.md", text)
+    training.write_card(folder, text, config=config, result=result)
 
 
 def _judged(

@@ -1,8 +1,8 @@
 """The DPG score: share of a long prompt's questions that a judge answers with yes, as a mean over prompts."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from sana_bench.assets.locate import data_root, resolve_folder
 from sana_bench.core.errors import AssetError, IncompleteError, SuiteError
 from sana_bench.core.images import load_image
 from sana_bench.core.samples import OVERALL, Sample
-from sana_bench.judges.mplug.judge import Answer, Judge, MPlugJudge
+from sana_bench.judges.base import Answer, QuestionJudge
+from sana_bench.judges.mplug.judge import MPlugJudge, find_mplug
 from sana_bench.metrics.base import (
     MetricAssets,
     ScoreRow,
@@ -31,11 +32,10 @@ from sana_bench.metrics.dpg.rules import (
 from sana_bench.results.statistics.intervals import clustered_proportion
 from sana_bench.suites.schema import MetricSpec
 
-__all__ = ["MPLUG_ID", "OFFICIAL", "PROTOCOLS", "STRICT", "DPGMetric", "Rules", "build_dpg", "find_mplug"]
+__all__ = ["OFFICIAL", "PROTOCOLS", "STRICT", "DPGMetric", "Rules", "build_dpg", "vlm_protocol"]
 
-#: Protocols of the full tier; a judge of `sana_bench.judges.vlm` names its own, `dpg/vlm-<model>@1`.
+#: Protocols of the full tier; a judge of `sana_bench.judges.vlm` has its own (`vlm_protocol`).
 PROTOCOLS = ("dpg/official@1", "dpg/strict@1", "dpg/sana-grid@1")
-MPLUG_ID = "xingjianleng/mplug_visual-question-answering_coco_large_en"
 
 _VLM = "dpg/vlm-"
 _SCALE = 100
@@ -64,7 +64,9 @@ class DPGMetric:
     name = "dpg"
     higher_is_better = True
 
-    def __init__(self, protocol: str, judge: Judge, rules: Rules, layout: Layout | None = None) -> None:
+    def __init__(
+        self, protocol: str, judge: QuestionJudge, rules: Rules, layout: Layout | None = None
+    ) -> None:
         self.protocol = protocol
         self._judge = judge
         self._rules = rules
@@ -244,7 +246,7 @@ def build_dpg(tier: str, assets: MetricAssets, choice: MetricSpec | None = None)
 
 def _build_vlm(assets: MetricAssets, choice: MetricSpec) -> DPGMetric:
     """A judge of any image-text-to-text model, by the strict rules."""
-    from sana_bench.judges.vlm import VLMJudge, vlm_protocol
+    from sana_bench.judges.vlm import VLMJudge
 
     parameters = choice.parameters_among({"judge": "", "precision": "fp32"})
     judge, precision = parameters["judge"], parameters["precision"]
@@ -266,18 +268,9 @@ def _build_vlm(assets: MetricAssets, choice: MetricSpec) -> DPGMetric:
     return DPGMetric(protocol, VLMJudge(folder, device=assets.device, precision=precision), STRICT)
 
 
-def find_mplug(who: str) -> Path:
-    """Return the folder of the published judge, below the data root or in the hub cache.
-
-    Raises `AssetError` that begins with `who` and says how to get it.
-    """
-    local = data_root() / "mplug"
-    if local.is_dir():
-        return local
-    try:
-        return resolve_folder(MPLUG_ID, Path("/"))
-    except AssetError:
-        raise AssetError(
-            f"{who}: {local} is missing, and so is the judge in the hub cache; "
-            f"get it with `sana-bench fetch dpg_bench` or `hf download {MPLUG_ID}`"
-        ) from None
+def vlm_protocol(model_name: str) -> str:
+    """The protocol that carries the judge's name, e.g. `dpg/vlm-qwen3-vl-8b-instruct@1`; raises ValueError for none."""
+    plain = re.sub(r"[^a-z0-9.]+", "-", model_name.rsplit("/", 1)[-1].lower()).strip("-.")
+    if not plain:
+        raise ValueError(f"{model_name!r} names no model")
+    return f"{_VLM}{plain}@1"

@@ -37,7 +37,7 @@ class MissingParentError(BenchError):
 
 @dataclass(frozen=True)
 class PromptScores:
-    """Scores of one prompt, all in [0, 1]; fields can also be read like keys, as in the stored records.
+    """Scores of one prompt, all in [0, 1].
 
     `image_scores` has one number per image, `prompt_score` is their mean, and `category_inputs` gives each
     proposition id (as text) what it adds to the means of its categories.
@@ -46,11 +46,6 @@ class PromptScores:
     image_scores: list[float]
     prompt_score: float
     category_inputs: dict[str, float]
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self.__dataclass_fields__:
-            raise KeyError(name)
-        return getattr(self, name)
 
 
 def score_official(questions: Sequence[Question], answers_per_image: Sequence[Answers]) -> PromptScores:

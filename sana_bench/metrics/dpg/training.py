@@ -18,7 +18,7 @@ from sana_bench.judges.mplug.config import MPlugConfig
 from sana_bench.judges.mplug.files import load_network, save_network
 from sana_bench.judges.mplug.judge import MAX_QUESTION_TOKENS, bert_tokenizer
 from sana_bench.judges.mplug.network import START, MPlugVQA
-from sana_bench.judges.training import (
+from sana_bench.metrics.training import (
     PatchTeacher,
     export_curve,
     go_on_from,

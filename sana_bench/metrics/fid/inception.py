@@ -50,10 +50,6 @@ class _Branch:
     split: tuple[_Conv, ...] = ()
     pool: str = ""
 
-    @property
-    def convolutions(self) -> tuple[_Conv, ...]:
-        return self.row + self.split
-
 
 @dataclass(frozen=True)
 class _Block:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sana_bench.core import atomic
 from sana_bench.core.preprocess import batches, clip_pixels
-from sana_bench.judges.training import training_lines
+from sana_bench.metrics import training
 from sana_bench.metrics.image_reward.metric import RewardFiles
+from sana_bench.metrics.training import EVALUATION_SEED, CardText
 from sana_bench.micro.captions import scene_for
 from sana_bench.micro.dense_prompts import (
     DensePrompt,
@@ -37,32 +37,9 @@ __all__ = [
     "write_card",
 ]
 
-# A stream that no training run uses: training seeds are small.
-_EVALUATION_SEED = 2**31 - 1
 _SCENES_PER_PROMPT = 2
 _RANDOM_PAIRS = 1000
 _BATCH = 64
-
-_CARD = """# {name}
-
-A small ImageReward of the micro world. It knows coloured shapes and nothing else; its numbers do not compare with
-published ones.
-
-- Parameters: {parameters:,}, stored in float16
-- Command: `{command}`
-- {steps} steps, {minutes:.0f} minutes{start}
-- Data: rendered scenes under prompts that they show wholly or in part, streamed. No prompt of the evaluation sets is shown.
-
-![Training curve](curve.png)
-
-{tables}
-
-## Configuration
-
-```yaml
-{config}
-```
-"""
 
 
 @dataclass(frozen=True)
@@ -143,7 +120,7 @@ def accuracy_tables(
     files: RewardFiles,
     per_prompt: int = _SCENES_PER_PROMPT,
     n_random: int = _RANDOM_PAIRS,
-    seed: int = _EVALUATION_SEED,
+    seed: int = EVALUATION_SEED,
 ) -> str:
     """The table of the card and of the documentation page, as Markdown."""
     sets = (geneval_pairs(per_prompt, seed), dense_pairs(per_prompt, seed), random_pairs(n_random, seed))
@@ -164,16 +141,17 @@ def accuracy_tables(
 def write_card(folder: Path, *, config: str, result: TrainingResult) -> None:
     """Measure the weights in `folder` and write `README.md` beside them."""
     files = RewardFiles.of_folder(folder)
-    text = _CARD.format(
+    parameters = sum(tensor.numel() for tensor in files.network.parameters())
+    text = CardText(
         name=folder.name,
-        parameters=sum(tensor.numel() for tensor in files.network.parameters()),
-        steps=result.steps,
-        minutes=result.seconds / 60,
-        **training_lines(config),
-        tables=accuracy_tables(files),
-        config=config.rstrip(),
+        about="A small ImageReward of the micro world. It knows coloured shapes and nothing else; "
+        "its numbers do not compare with\npublished ones.",
+        parameters=f"{parameters:,}, stored in float16",
+        data="rendered scenes under prompts that they show wholly or in part, streamed. "
+        "No prompt of the evaluation sets is shown.",
+        measured=accuracy_tables(files),
     )
-    atomic.write_text(folder / "README.md", text)
+    training.write_card(folder, text, config=config, result=result)
 
 
 def _wrong(wish: DensePrompt, rng: np.random.Generator) -> DensePrompt:

@@ -15,7 +15,9 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
-from sana_bench.judges.training import (
+from sana_bench.metrics.image_reward.metric import RewardFiles
+from sana_bench.metrics.image_reward.network import MAX_TOKENS, RewardNetwork, VisionSize, save_reward_network
+from sana_bench.metrics.training import (
     PatchTeacher,
     export_curve,
     go_on_from,
@@ -24,8 +26,6 @@ from sana_bench.judges.training import (
     read_sections,
     training_pixels,
 )
-from sana_bench.metrics.image_reward.metric import RewardFiles
-from sana_bench.metrics.image_reward.network import MAX_TOKENS, RewardNetwork, VisionSize, save_reward_network
 from sana_bench.micro.reward_data import FAMILY, VOCABULARY, sample_reward_batch
 from sana_bench.micro.templates import RELATIONS
 from sana_bench.micro.world import IMAGE_SIZE

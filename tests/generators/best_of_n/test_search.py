@@ -1,4 +1,4 @@
-"""Inference-time scaling: the pairwise rule, the bracket, seeds, batches, resuming, judges, and a whole run."""
+"""Inference-time scaling: the pairwise rule, the bracket, seeds, batches, resuming, and a whole run."""
 
 import itertools
 import json
@@ -7,20 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sana_bench.core.errors import AssetError, SampleError, SuiteError
+from sana_bench.core.errors import SampleError, SuiteError
 from sana_bench.generators.base import OutOfMemoryError, Request
 from sana_bench.generators.best_of_n.files import load_search, total_cost
-from sana_bench.generators.best_of_n.judges import ClipJudge, build_judge
 from sana_bench.generators.best_of_n.search import BestOfN
-from sana_bench.generators.best_of_n.tournament import Answer, beats, tournament
+from sana_bench.generators.best_of_n.tournament import beats, tournament
 from sana_bench.generators.noise import candidate_seed
+from sana_bench.judges.base import YesNo
 from sana_bench.suites.cells import noise_seed
 from sana_bench.suites.load import load_variant
 from sana_bench.suites.schema import BestOfNSpec, JudgeSpec
-from tests.float64 import assert_as_exact, in_float64
 
-YES, SURE_YES = Answer(-0.5, -1.5), Answer(-0.1, -2.5)
-NO, SURE_NO = Answer(-1.5, -0.5), Answer(-2.5, -0.1)
+YES, SURE_YES = YesNo(-0.5, -1.5), YesNo(-0.1, -2.5)
+NO, SURE_NO = YesNo(-1.5, -0.5), YesNo(-2.5, -0.1)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +36,7 @@ NO, SURE_NO = Answer(-1.5, -0.5), Answer(-2.5, -0.1)
         (YES, YES, False),
         (NO, NO, False),
         # Undecided counts as no.
-        (Answer(-1.0, -1.0), YES, False),
+        (YesNo(-1.0, -1.0), YES, False),
     ],
 )
 def test_the_pairwise_rule(first, second, advances):
@@ -46,7 +45,7 @@ def test_the_pairwise_rule(first, second, advances):
 
 def test_the_bracket_is_played_between_neighbours():
     scores = [3, 1, 4, 1, 5, 9, 2, 6]
-    answers = [Answer(float(score), -1.0) for score in scores]
+    answers = [YesNo(float(score), -1.0) for score in scores]
     assert tournament(answers, 4) == [0, 2, 5, 7]
     assert tournament(answers, 1) == [5]
     assert tournament(answers, 8) == list(range(8))
@@ -106,7 +105,7 @@ class Redness:
     def judge(self, prompts, images):
         assert len(prompts) == len(images)
         self.calls.append(len(images))
-        return [Answer(float(image[0, 0, 0]), 0.5) for image in images]
+        return [YesNo(float(image[0, 0, 0]), 0.5) for image in images]
 
 
 def search(painter, *, candidates=8, keep=1, batch_size=4, folder=None, judge=None) -> BestOfN:
@@ -303,129 +302,6 @@ def test_bad_variants_are_one_clear_line(tmp_path: Path, section, message):
         load_variant(tmp_path / "small.yaml")
     assert "\n" not in str(caught.value)
     assert "small.yaml" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        (JudgeSpec(name="clipscore"), "did you mean 'clip_score'"),
-        (JudgeSpec(name="clip_score", weights="x"), "takes no weights"),
-        (JudgeSpec(name="vision_language"), "needs weights"),
-        (JudgeSpec(name="image_reward", precision="bf16"), "computes in fp32; precision is bf16"),
-        (JudgeSpec(name="vqa", precision="fp16"), "computes in fp32; precision is fp16"),
-    ],
-)
-def test_judges_that_cannot_be_built_are_refused(tmp_path: Path, spec, message):
-    with pytest.raises(SuiteError, match=message):
-        build_judge(spec, tmp_path, "cpu")
-
-
-def test_the_clip_judge_ranks_as_the_clip_score_does(tiny_weights_root: Path):
-    from sana_bench.metrics.clip.micro_features import ClipFeatures
-
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (5, 64, 64, 3), np.uint8)
-    prompts = ["a photo of a red circle"] * 5
-    answers = ClipJudge(tiny_weights_root / "clip").judge(prompts, images)
-    features = ClipFeatures(tiny_weights_root / "clip")
-    cosines = features.network.encode_images(images) @ features.of_texts(prompts[:1])[0]
-    assert [answer.yes for answer in answers] == pytest.approx(100 * cosines, abs=1e-4)
-    for first, second in itertools.permutations(range(5), 2):
-        assert beats(answers[first], answers[second]) == (answers[first].yes > answers[second].yes)
-    with pytest.raises(SuiteError, match="32x32"):
-        ClipJudge(tiny_weights_root / "clip").judge(prompts, images[:, :32, :32])
-
-
-@pytest.fixture(scope="module")
-def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LLaVA with random weights, and a tokenizer of whole words that knows yes and no."""
-    import torch
-    from transformers import (
-        CLIPImageProcessor,
-        CLIPVisionConfig,
-        LlamaConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-        LlavaProcessor,
-    )
-
-    from sana_models.text import make_word_tokenizer
-
-    tokenizer = make_word_tokenizer(["<image>", "yes", "no", "red", "circle", "a"], model_max_length=256)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
-    vision = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=16,
-        patch_size=8,
-    )
-    text = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    config = LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=tokenizer.convert_tokens_to_ids("<image>")
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = LlavaForConditionalGeneration(config)
-    processor = LlavaProcessor(
-        image_processor=CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}),
-        tokenizer=tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-    )
-    folder = tmp_path_factory.mktemp("llava")
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
-
-
-def test_a_vision_language_model_answers_with_log_probabilities(tiny_llava: Path):
-    """A batch, whose padding on the left is masked, answers as its images do alone and as the model does by hand: what is left
-    are sums in another order, no further from float64.
-    """
-    import torch
-
-    judge = build_judge(JudgeSpec(name="vision_language", weights=str(tiny_llava)), Path(), "cpu")
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (3, 64, 64, 3), np.uint8)
-    prompts = ["a red circle", "a circle", "a red red red circle"]
-
-    def answers(index: int) -> list[float]:
-        alone = judge.judge(prompts[index : index + 1], images[index : index + 1])[0]
-        return [alone.yes, alone.no]
-
-    together = judge.judge(prompts, images)
-    assert all(answer.yes < 0 and answer.no < 0 for answer in together)
-    assert len({answer.yes for answer in together}) == 3
-    exact = in_float64(lambda: [answers(index) for index in range(3)])
-    alone = [answers(index) for index in range(3)]
-    assert_as_exact([(answer.yes, answer.no) for answer in together], alone, exact)
-    # By hand for one image: the two words are one token each.
-    inputs = judge._processor(text=[judge._question(prompts[0])], images=[images[0]], return_tensors="pt")
-    with torch.inference_mode():
-        logits = judge._model(**inputs).logits[0, -1].double()
-    logs = torch.log_softmax(logits, -1)
-    ids = judge._processor.tokenizer.convert_tokens_to_ids(["yes", "no"])
-    assert_as_exact((together[0].yes, together[0].no), logs[ids], exact[0])
-    assert judge.identity()["weights_sha256"]
-
-
-def test_a_folder_that_is_no_judge_is_one_clear_line(tmp_path: Path):
-    (tmp_path / "config.json").write_text("{}")
-    judge = build_judge(JudgeSpec(name="vision_language", weights=str(tmp_path)), Path(), "cpu")
-    with pytest.raises(AssetError, match="not an image-text-to-text model") as caught:
-        judge.load()
-    assert "\n" not in str(caught.value)
 
 
 def test_a_whole_run_with_best_of_two(tmp_path: Path, tiny_weights_root: Path, monkeypatch, capsys):

@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from sana_bench import judges
 from sana_bench.core.errors import AssetError
-from sana_bench.generators.best_of_n.judges import build_judge
-from sana_bench.generators.best_of_n.tournament import Answer, beats
-from sana_bench.generators.best_of_n.vila_judge import QUESTION, VilaJudge
+from sana_bench.generators.best_of_n.tournament import beats
+from sana_bench.judges.base import YesNo
 from sana_bench.judges.nvila.config import read_config
+from sana_bench.judges.nvila.judge import QUESTION, VilaJudge
 from sana_bench.judges.nvila.network import merge_neighbours
 from sana_bench.judges.nvila.tiles import tile_grid, tiles_of
 from sana_bench.suites.schema import JudgeSpec
@@ -33,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def judge(folder: Path) -> VilaJudge:
-    made = build_judge(JudgeSpec(name="vila", weights=str(folder)), Path(), "cpu")
+    made = judges.build(JudgeSpec(name="vila", weights=str(folder)), Path(), "cpu")
     made.load()
     return made
 
@@ -190,7 +191,7 @@ def test_decision_and_pairwise_rule(judge, images):
         else:
             expected = first.no < second.no
         assert beats(first, second) is expected
-    assert not beats(answers[0], Answer(answers[0].yes, answers[0].no))
+    assert not beats(answers[0], YesNo(answers[0].yes, answers[0].no))
 
 
 def test_media_tokens_in_a_prompt_are_no_images(judge, images):
@@ -219,7 +220,7 @@ def test_identity_covers_weights_and_instruction(judge, folder, tmp_path):
 
 
 def test_half_precision_answers_nearly_the_same(folder, judge, images):
-    half = build_judge(JudgeSpec(name="vila", weights=str(folder), precision="bf16"), Path(), "cpu")
+    half = judges.build(JudgeSpec(name="vila", weights=str(folder), precision="bf16"), Path(), "cpu")
     whole, rounded = (
         np.array([(answer.yes, answer.no) for answer in one.judge(PROMPTS, images)]) for one in (judge, half)
     )
@@ -338,6 +339,6 @@ def test_missing_files_and_folders_are_named(tmp_path, monkeypatch):
     with pytest.raises(
         AssetError, match=r"hf download Efficient-Large-Model/NVILA-Lite-2B-Verifier"
     ) as caught:
-        build_judge(JudgeSpec(name="vila"), tmp_path, "cpu")
+        judges.build(JudgeSpec(name="vila"), tmp_path, "cpu")
     assert "llm/, vision_tower/, mm_projector/" in str(caught.value)
     assert "\n" not in str(caught.value)

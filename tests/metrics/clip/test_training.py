@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from sana_bench.metrics.clip import training as train_clip
 from sana_bench.metrics.clip.micro_network import load_clip
-from sana_bench.metrics.clip.training import contrastive_loss, run_clip_training, training_batch
+from sana_bench.metrics.clip.training import ClipTask, contrastive_loss, run_clip_training, training_batch
 from sana_bench.micro.captions import is_held_out, sample_training_pair
 from sana_bench.micro.evaluation_set import geneval_prompts
 from sana_bench.micro.hard_negatives import hard_negative, wrong_captions
+from sana_models.training.loop import LoopConfig
+from tests.judges.interruption import stop_at
 
 
 def flat(caption):
@@ -111,23 +112,9 @@ def config(steps, **training):
     }
 
 
-class Killed(BaseException):
-    """Stands for the end of the process at this point."""
-
-
-def test_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
+def test_interrupted_training_ends_with_the_same_weights(tmp_path):
     run_clip_training(config(6), tmp_path / "whole")
-    original = train_clip._one_step
-
-    def dies(model, tokenizer, optimizer, settings, step, batch):
-        if step == 3:
-            raise Killed
-        return original(model, tokenizer, optimizer, settings, step, batch)
-
-    monkeypatch.setattr(train_clip, "_one_step", dies)
-    with pytest.raises(Killed):
-        run_clip_training(config(6), tmp_path / "cut")
-    monkeypatch.setattr(train_clip, "_one_step", original)
+    stop_at(ClipTask, 3, lambda: run_clip_training(config(6), tmp_path / "cut"))
     run_clip_training(config(6), tmp_path / "cut")
     whole, cut = (load_clip(tmp_path / name / "clip").model.state_dict() for name in ("whole", "cut"))
     # Exact: same batches, same state, same kernels.
@@ -153,6 +140,36 @@ def test_training_leaves_weights_curve_and_card(tmp_path):
         assert part in card
 
 
+def test_a_folder_of_another_training_is_no_start(tmp_path):
+    run_clip_training(config(2), tmp_path)
+    with pytest.raises(ValueError, match=r"state\.pt is at step 2, past the 1 of the configuration"):
+        run_clip_training(config(1), tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    state["modules"]["vqa"] = state["modules"].pop("clip")
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"state\.pt is of another kind of training"):
+        run_clip_training(config(2), tmp_path)
+
+
+def test_training_goes_on_from_given_weights(tmp_path):
+    run_clip_training(config(2), tmp_path / "first")
+    start = tmp_path / "first/clip"
+    settings = LoopConfig(steps=1, batch_size=2, learning_rate=1e-3, seed=9)
+    task = ClipTask(config(1)["model"], settings, start)
+    weights = load_clip(start).model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in task.network.state_dict().items())
+    run_clip_training(config(2) | {"start": str(start)}, tmp_path / "second")
+    assert f"from the weights in `{start}`" in (tmp_path / "second/clip/README.md").read_text()
+
+
+def test_the_temperature_stays_below_its_ceiling(tmp_path):
+    task = ClipTask(config(1)["model"], LoopConfig(steps=1, batch_size=4, learning_rate=1e-3))
+    with torch.no_grad():
+        task.network.logit_scale.fill_(9.0)
+    task.loss(0, 4, torch.Generator())
+    assert task.network.logit_scale.item() == pytest.approx(math.log(100), rel=1e-6)  # float32
+
+
 def test_the_loss_falls(tmp_path):
     run_clip_training(config(30, learning_rate=3e-3, log_every=1, checkpoint_every=30), tmp_path)
     rows = (tmp_path / "clip/curve.csv").read_text().splitlines()[1:]
@@ -167,11 +184,23 @@ def test_the_loss_falls(tmp_path):
         (lambda c: c["model"].update(depth=1), r"unknown key 'model\.depth'"),
         (lambda c: c.update(extra=1), "unknown key 'extra'"),
         (lambda c: c.pop("model"), "section 'model' is missing"),
-        (lambda c: c["training"].update(steps=0), "at least 1 step"),
+        (lambda c: c["training"].update(steps=0), r"training\.steps, .*at least 1"),
+        (lambda c: c["training"].update(log_every=0), r"log_every must be at least 1"),
+        (lambda c: c["training"].update(batch_size=1), r"training\.batch_size is at least 2 pairs"),
         (lambda c: c["training"].update(precision="int1"), r"training\.precision is 'int1'"),
         (lambda c: c["model"]["text_cfg"].pop("context_length"), "context_length"),
     ],
-    ids=["training key", "model key", "key", "no model", "no steps", "precision", "no context"],
+    ids=[
+        "training key",
+        "model key",
+        "key",
+        "no model",
+        "no steps",
+        "no interval",
+        "no pair",
+        "precision",
+        "no context",
+    ],
 )
 def test_bad_configurations_are_refused_before_anything_is_written(tmp_path, change, message):
     bad = config(2)

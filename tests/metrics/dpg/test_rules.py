@@ -89,10 +89,3 @@ def test_categories_are_read_from_the_tuple():
     question = {"tuple": "attribute - color (car, red - ish)"}
     assert (category(question), broad_category(question)) == ("attribute - color", "attribute")
     assert broad_category({"tuple": "global - (photo)"}) == "global"
-
-
-def test_scores_read_like_records():
-    scores = score_official(chain((1, [0])), [{1: "yes"}])
-    assert scores["prompt_score"] == scores.prompt_score == 1.0
-    with pytest.raises(KeyError):
-        scores["total"]

@@ -11,9 +11,9 @@ from sana_bench.cli.main import execute
 from sana_bench.judges.mplug.config import MPlugConfig
 from sana_bench.judges.mplug.files import load_network
 from sana_bench.judges.mplug.judge import MPlugJudge
-from sana_bench.judges.training import PatchTeacher
 from sana_bench.metrics.dpg.card import accuracy_tables
 from sana_bench.metrics.dpg.training import VQATask, run_vqa_training
+from sana_bench.metrics.training import PatchTeacher
 from sana_bench.micro.vqa_data import VOCABULARY, sample_vqa_batch
 from sana_bench.micro.world import COLORS, SHAPES
 from tests import ROOT

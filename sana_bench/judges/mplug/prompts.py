@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sana_bench.assets.locate import MICRO_SCHEME, resolve_folder
 from sana_bench.core.errors import AssetError, SuiteError
-from sana_bench.generators.best_of_n.tournament import Answer
-from sana_bench.judges.mplug.judge import MPlugJudge
-from sana_bench.metrics.dpg.metric import MPLUG_ID, find_mplug
+from sana_bench.judges.base import YesNo, needs_fp32
+from sana_bench.judges.mplug.judge import MPLUG_ID, MPlugJudge, find_mplug
 from sana_bench.micro.prompt_claims import prompt_claims
+from sana_bench.suites.schema import JudgeSpec
 
-__all__ = ["QUESTION", "VQAJudge", "claim_questions", "find_vqa_judge", "whole_question"]
+__all__ = ["QUESTION", "VQAJudge", "build_vqa", "claim_questions", "whole_question"]
 
 #: What the published network is asked; `{prompt}` is the image's prompt. It reads 25 tokens of it.
 QUESTION = "Does the image show {prompt}?"
-MICRO_WEIGHTS = f"{MICRO_SCHEME}vqa"
+_MICRO_WEIGHTS = f"{MICRO_SCHEME}vqa"
 
 Questions = Callable[[str], list[str]]
 
@@ -36,15 +37,15 @@ class VQAJudge:
 
     def load(self) -> None:
         """Raises `AssetError` for damaged files."""
-        _ = self._network.network, self._network.tokenizer
+        self._network.load()
 
     def identity(self) -> dict[str, Any]:
         return {"judge": "vqa@1", "questions": self._kind, **self._network.identity()}
 
-    def judge(self, prompts: Sequence[str], images: np.ndarray) -> list[Answer]:
+    def judge(self, prompts: Sequence[str], images: NDArray[np.uint8]) -> list[YesNo]:
         """Raises `SuiteError` for a prompt that has no questions."""
         return [
-            _answer(self._network.log_odds(image, self._questions(prompt)))
+            yes_no(self._network.log_odds(image, self._questions(prompt)))
             for prompt, image in zip(prompts, images, strict=True)
         ]
 
@@ -62,12 +63,13 @@ def whole_question(prompt: str) -> list[str]:
     return [QUESTION.format(prompt=prompt.strip().removesuffix("."))]
 
 
-def find_vqa_judge(weights: str | None, relative_to: Path, device: str) -> VQAJudge:
-    """The judge of `weights`: micro weights ask about claims, published ones about the whole prompt.
+def build_vqa(spec: JudgeSpec, relative_to: Path, device: str) -> VQAJudge:
+    """The judge `vqa`: micro weights, the default, ask about claims, published ones about the whole prompt.
 
-    Raises `AssetError` for missing weights.
+    Raises `SuiteError` for another precision than fp32 and `AssetError` for missing weights.
     """
-    weights = weights or MICRO_WEIGHTS
+    needs_fp32(spec)
+    weights = spec.weights or _MICRO_WEIGHTS
     if weights.startswith(MICRO_SCHEME):
         try:
             folder = resolve_folder(weights, relative_to)
@@ -82,9 +84,9 @@ def find_vqa_judge(weights: str | None, relative_to: Path, device: str) -> VQAJu
     return VQAJudge(MPlugJudge(folder, device), whole_question, QUESTION)
 
 
-def _answer(log_odds: np.ndarray) -> Answer:
+def yes_no(log_odds: NDArray[np.float64]) -> YesNo:
     """`log_odds` (questions,) are log(p / (1 - p))."""
     mean = float(np.mean(-np.logaddexp(0.0, -log_odds)))
     # Never quite sure: the logarithm of the rest stays finite.
     mean = min(mean, -sys.float_info.min)
-    return Answer(mean, math.log(-math.expm1(mean)))
+    return YesNo(mean, math.log(-math.expm1(mean)))

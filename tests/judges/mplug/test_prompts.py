@@ -1,6 +1,5 @@
-"""ImageReward and mPLUG as judges: their numbers are the metrics' networks', and the rule that turns them into answers."""
+"""mPLUG as the judge of a search: log-odds of its answers, and the rule that makes one pair of scores of them."""
 
-import itertools
 import json
 import math
 import shutil
@@ -12,95 +11,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sana_bench import judges
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.generators.best_of_n.files import total_cost
-from sana_bench.generators.best_of_n.judges import build_judge
-from sana_bench.generators.best_of_n.reward_judge import ImageRewardJudge
 from sana_bench.generators.best_of_n.tournament import beats
-from sana_bench.generators.best_of_n.vqa_judge import VQAJudge, _answer, claim_questions, whole_question
 from sana_bench.judges.mplug.judge import MAX_QUESTION_TOKENS, MPlugJudge, image_to_pixels
 from sana_bench.judges.mplug.network import START
-from sana_bench.metrics.image_reward.metric import RewardFiles
+from sana_bench.judges.mplug.prompts import VQAJudge, claim_questions, whole_question, yes_no
 from sana_bench.suites.schema import JudgeSpec
 from tests.float64 import assert_as_exact, in_float64
 from tests.metrics.conftest import write_vqa
-from tests.metrics.image_reward.test_network import CONFIG, GOLDEN, SHARED, VISION, weights
 
 PROMPT = "a photo of a red circle left of a blue square"
-
-
-@pytest.fixture(scope="module")
-def reward_judge(tmp_path_factory) -> ImageRewardJudge:
-    folder = tmp_path_factory.mktemp("image_reward")
-    paths = [folder / name for name in ("ImageReward.pt", "med_config.json", "vocab.txt")]
-    torch.save(weights(), paths[0])
-    paths[1].write_text(json.dumps(CONFIG))
-    paths[2].write_text("\n".join(SHARED.vocabulary()) + "\n", encoding="utf-8")
-    return ImageRewardJudge(RewardFiles(*paths, VISION), "cpu")
-
-
-@pytest.mark.parametrize("picture", SHARED.IMAGES, ids=lambda picture: picture[0])
-def test_rewards_are_those_of_the_original_package(reward_judge, picture):
-    name, width, height = picture
-    images = np.stack([SHARED.image(name, width, height)] * len(SHARED.PROMPTS))
-    answers = reward_judge.judge(SHARED.PROMPTS, images)
-    # 1e-4 as for the metric: fp32 sums in another order, amplified by five layers.
-    expected = GOLDEN["scores"]["png"][name]
-    assert [answer.yes for answer in answers] == pytest.approx(expected, rel=1e-4, abs=1e-4)
-    for (one, first), (two, second) in itertools.permutations(enumerate(answers), 2):
-        assert beats(first, second) == (expected[one] > expected[two])
-
-
-def test_a_reward_does_not_depend_on_the_batch(reward_judge):
-    """Batches are padded to one size; a row's place in it may change the order of sums, not their error against float64."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (11, 48, 40, 3), np.uint8)
-    prompts = [SHARED.PROMPTS[place % len(SHARED.PROMPTS)] for place in range(11)]
-    together = reward_judge.judge(prompts, images)
-    assert len(together) == 11
-    alone = [
-        reward_judge.judge([prompt], image[None])[0] for prompt, image in zip(prompts, images, strict=True)
-    ]
-    exact = in_float64(lambda: [answer.yes for answer in reward_judge.judge(prompts, images)])
-    assert_as_exact([answer.yes for answer in alone], [answer.yes for answer in together], exact)
-
-
-def test_missing_files_of_image_reward_are_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
-    with pytest.raises(
-        AssetError, match=r"^judge image_reward: .*ImageReward\.pt is missing.*hf download"
-    ) as caught:
-        build_judge(JudgeSpec(name="image_reward"), tmp_path, "cpu")
-    assert "med_config.json" in str(caught.value)
-    assert "vocab.txt" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_the_files_are_found_where_the_metric_finds_them(tmp_path, monkeypatch):
-    monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
-    (tmp_path / "image_reward").mkdir()
-    for name in ("med_config.json", "vocab.txt"):
-        (tmp_path / "image_reward" / name).write_text(name)
-    torch.save({}, tmp_path / "image_reward" / "ImageReward.pt")
-    judge = build_judge(JudgeSpec(name="image_reward"), tmp_path, "cpu")
-    assert len(judge.identity()["weights_sha256"]) == 64
-    with pytest.raises(AssetError):
-        judge.load()
-
-
-def test_the_micro_reward_model_is_a_judge_too(tmp_path, monkeypatch):
-    monkeypatch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(tmp_path))
-    spec = JudgeSpec(name="image_reward", weights="micro://reward")
-    with pytest.raises(AssetError, match=r"configs/train/reward_micro\.yaml"):
-        build_judge(spec, tmp_path, "cpu")
-    (tmp_path / "reward").mkdir()
-    for name in ("model.safetensors", "med_config.json", "vocab.txt", "vision_config.json"):
-        (tmp_path / "reward" / name).write_text(name)
-    named = build_judge(spec, tmp_path, "cpu").identity()
-    assert (
-        named == build_judge(JudgeSpec(name="image_reward", weights="./reward"), tmp_path, "cpu").identity()
-    )
-    assert len(named["vision_sha256"]) == 64
 
 
 @pytest.fixture(scope="module")
@@ -161,12 +83,12 @@ def test_the_larger_mean_always_wins(pairs):
     first, second = (np.array(side) for side in zip(*pairs, strict=True))
     means = [float(np.mean(-np.log1p(np.exp(-side)))) for side in (first, second)]
     if abs(means[0] - means[1]) > 1e-9:
-        assert beats(_answer(first), _answer(second)) == (means[0] > means[1])
+        assert beats(yes_no(first), yes_no(second)) == (means[0] > means[1])
 
 
 @pytest.mark.parametrize("odds", [[0.0], [1e4], [-1e4], [800.0, 800.0], [1e4, -1e4]])
 def test_answers_are_finite_however_sure(odds):
-    answer = _answer(np.array(odds))
+    answer = yes_no(np.array(odds))
     assert math.isfinite(answer.yes)
     assert math.isfinite(answer.no)
     assert answer.says_yes == (min(odds) > 0)
@@ -174,7 +96,7 @@ def test_answers_are_finite_however_sure(odds):
 
 def test_published_weights_are_asked_one_question(vqa, images, tmp_path):
     write_vqa(tmp_path / "mplug", seed=0)
-    judge = build_judge(JudgeSpec(name="vqa", weights="./mplug"), tmp_path, "cpu")
+    judge = judges.build(JudgeSpec(name="vqa", weights="./mplug"), tmp_path, "cpu")
     assert whole_question("a cat. ") == ["Does the image show a cat?"]
     answer = judge.judge(["A cat."], images[:1])[0]
     odds = vqa.log_odds(images[0], ["does the image show a cat?"])[0]
@@ -202,7 +124,7 @@ def test_missing_weights_of_mplug_are_one_clear_line(tmp_path, monkeypatch):
         ("./none", "there is no folder"),
     ):
         with pytest.raises(AssetError, match=message) as caught:
-            build_judge(JudgeSpec(name="vqa", weights=weights_), tmp_path, "cpu")
+            judges.build(JudgeSpec(name="vqa", weights=weights_), tmp_path, "cpu")
         assert "\n" not in str(caught.value)
 
 

@@ -1,5 +1,7 @@
-"""What the trainings of the micro world's judges share: their configuration, their pictures, and what they leave."""
+"""What the trainings of the micro tier's scorers share: their configuration, their pictures, and what they leave."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,9 +18,11 @@ from sana_bench.core import atomic
 from sana_bench.core.preprocess import CLIP_MEAN, CLIP_STD
 from sana_bench.micro.world import COLORS, SHAPES
 from sana_models.training.curve import plot_curve
-from sana_models.training.loop import LoopConfig
+from sana_models.training.loop import LoopConfig, TrainingResult
 
 __all__ = [
+    "EVALUATION_SEED",
+    "CardText",
     "PatchTeacher",
     "Sections",
     "export_curve",
@@ -26,9 +30,32 @@ __all__ = [
     "only_keys",
     "parameter_groups",
     "read_sections",
-    "training_lines",
     "training_pixels",
+    "write_card",
 ]
+
+#: Seed of the scenes by which cards measure: a stream that no training run uses, whose seeds are small.
+EVALUATION_SEED = 2**31 - 1
+
+_CARD = """# {name}
+
+{about}
+
+- Parameters: {parameters}
+- Command: `{command}`
+- {effort}
+- Data: {data}
+
+![Training curve](curve.png)
+
+{measured}
+
+## Configuration
+
+```yaml
+{config}
+```
+"""
 
 
 @dataclass(frozen=True)
@@ -45,8 +72,16 @@ class Sections:
     start: Path | None = None
 
 
-def read_sections(config: Mapping[str, Any], data_keys: Sequence[str], model_keys: Sequence[str]) -> Sections:
-    """Raises ValueError for a missing section, an unknown key, or ill-fitting values of `training`."""
+def read_sections(
+    config: Mapping[str, Any],
+    data_keys: Sequence[str],
+    model_keys: Sequence[str],
+    defaults: Mapping[str, Any] | None = None,
+) -> Sections:
+    """`defaults` are for `training`, before the loop's own.
+
+    Raises ValueError for a missing section, an unknown key, or ill-fitting values of `training`.
+    """
     only_keys("", config, ("kind", "name", "start", "data", "model", "training"))
     found: dict[str, dict[str, Any]] = {}
     for name in ("data", "model", "training"):
@@ -61,9 +96,11 @@ def read_sections(config: Mapping[str, Any], data_keys: Sequence[str], model_key
     if "betas" in training:
         training["betas"] = tuple(training["betas"])
     try:
-        loop = LoopConfig(**training)
+        loop = LoopConfig(**{**(defaults or {}), **training})
     except TypeError as error:
         raise ValueError(f"training: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"training.{error}") from None
     start = config.get("start")
     if start is not None and not isinstance(start, str):
         raise ValueError(f"start is {start!r}, not a folder's name")
@@ -141,16 +178,48 @@ def training_pixels(images: NDArray[np.uint8], blur: float, generator: torch.Gen
     return (softened - mean) / deviation
 
 
-def training_lines(config: str) -> dict[str, str]:
-    """What a card says of its training: the `command`, and the weights that it went on from (`start`, may be empty)."""
-    settings = yaml.safe_load(config)
-    return {
-        "command": f"sana-bench train configs/train/{settings['name'].replace('-', '_')}.yaml",
-        "start": f", from the weights in `{settings['start']}`" if settings.get("start") else "",
-    }
+def export_curve(
+    out: Path, folder: Path, columns: tuple[str, ...], title: str, order: tuple[str, ...] | None = None
+) -> None:
+    """Put `curve.csv` of the finished run in `out` beside the exported weights, and a picture of `columns`.
 
-
-def export_curve(out: Path, folder: Path, columns: tuple[str, ...], title: str) -> None:
-    """Put `curve.csv` of the finished run in `out` beside the exported weights, and its picture."""
-    atomic.write_bytes(folder / "curve.csv", (out / "curve.csv").read_bytes())
+    `order` are the columns of the copy, by default as the loop wrote them.
+    """
+    content = (out / "curve.csv").read_bytes()
+    if order is not None:
+        rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, order, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        content = text.getvalue().encode()
+    atomic.write_bytes(folder / "curve.csv", content)
     plot_curve(folder / "curve.csv", folder / "curve.png", columns=columns, title=title)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardText:
+    """What a model card says of one kind of scorer: what it is, its parameters, its data, and how right it is (Markdown).
+
+    effort: the line on what it took, with places for `steps` and `minutes`.
+    """
+
+    name: str
+    about: str
+    parameters: str
+    data: str
+    measured: str
+    effort: str = "{steps} steps, {minutes:.0f} minutes"
+
+
+def write_card(folder: Path, text: CardText, *, config: str, result: TrainingResult) -> None:
+    """Write the model card `README.md` beside the weights in `folder`; `config` is the training's configuration, YAML."""
+    settings = yaml.safe_load(config)
+    start = f", from the weights in `{settings['start']}`" if settings.get("start") else ""
+    effort = text.effort.format(steps=result.steps, minutes=result.seconds / 60) + start
+    card = _CARD.format(
+        **vars(text) | {"effort": effort},
+        command=f"sana-bench train configs/train/{settings['name'].replace('-', '_')}.yaml",
+        config=config.rstrip(),
+    )
+    atomic.write_text(folder / "README.md", card)

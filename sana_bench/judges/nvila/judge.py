@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sana_bench.assets.locate import resolve_folder
 from sana_bench.assets.table import VERIFIER
 from sana_bench.core.fingerprint import directory_sha256
-from sana_bench.generators.best_of_n.tournament import Answer
+from sana_bench.core.precision import torch_dtype
+from sana_bench.judges.base import YesNo
 from sana_bench.judges.nvila.config import FILES, read_config
 from sana_bench.judges.nvila.tiles import tiles_of
+from sana_bench.suites.schema import JudgeSpec
 
-__all__ = ["QUESTION", "VilaJudge", "find_verifier"]
-
+__all__ = ["QUESTION", "VilaJudge", "build_vila"]
 
 #: The instruction that the network was tuned with, letter by letter (NVlabs/Sana, `tools/inference_scaling`, Apache-2.0).
 QUESTION = (
@@ -39,7 +41,6 @@ class VilaJudge:
         """Raises `AssetError` for weights or a tokenizer that do not fit."""
         if self._network is not None:
             return
-        from sana_bench.generators.torch_device import torch_dtype
         from sana_bench.judges.nvila.files import load_network, load_tokenizer
 
         self._tokenizer = load_tokenizer(self._folder, self._config)
@@ -54,7 +55,7 @@ class VilaJudge:
             "instruction": QUESTION,
         }
 
-    def judge(self, prompts: Sequence[str], images: np.ndarray) -> list[Answer]:
+    def judge(self, prompts: Sequence[str], images: NDArray[np.uint8]) -> list[YesNo]:
         import torch
 
         self.load()
@@ -73,7 +74,7 @@ class VilaJudge:
         # The reference cuts the embeddings to the tokenizer's entries; what lies beyond is padding.
         logs = torch.log_softmax(logits[:, : len(tokenizer)], dim=-1).cpu()
         yes, no = (tokenizer.encode(word, add_special_tokens=False)[0] for word in ("yes", "no"))
-        return [Answer(float(row[yes]), float(row[no])) for row in logs]
+        return [YesNo(float(row[yes]), float(row[no])) for row in logs]
 
     def _ids(self, prompt: str, n_tiles: int) -> list[int]:
         """Token ids of the conversation so far, with one image token a tile."""
@@ -88,6 +89,7 @@ class VilaJudge:
         return list(self._tokenizer(chat).input_ids)
 
 
-def find_verifier(weights: str | None, relative_to: Path) -> Path:
-    """Return the folder of `weights`, by default the published verifier's; raises `AssetError` for none."""
-    return resolve_folder(weights or VERIFIER, relative_to, FILES)
+def build_vila(spec: JudgeSpec, relative_to: Path, device: str) -> VilaJudge:
+    """The judge `vila` with the weights of `spec`, by default the published verifier's; raises `AssetError` for none."""
+    folder = resolve_folder(spec.weights or VERIFIER, relative_to, FILES)
+    return VilaJudge(folder, device, spec.precision)

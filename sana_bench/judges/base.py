@@ -1,0 +1,81 @@
+"""What a judge is: an image-and-text model that says yes or no about an image.
+
+Every judge has weights to load and an identity (`Judge`). A `QuestionJudge` answers questions about an image, which is what
+DPG-Bench needs. A `PromptJudge` says whether an image shows its prompt, which is what a search needs; one is made of a judge that
+answers questions by a rule that turns a prompt into questions.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sana_bench.core.errors import SuiteError
+from sana_bench.suites.schema import JudgeSpec
+
+__all__ = ["Answer", "Judge", "PromptJudge", "QuestionJudge", "YesNo", "needs_fp32"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A judge's words, and the probability of yes where the judge works with one."""
+
+    text: str
+    p_yes: float | None = None
+
+
+@dataclass(frozen=True)
+class YesNo:
+    """How strongly a judge says yes and no to whether an image shows its prompt; log-probabilities where it has any.
+
+    Raises ValueError for values that are not numbers.
+    """
+
+    yes: float
+    no: float
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.yes) or math.isnan(self.no):
+            raise ValueError("a judge answered with a value that is not a number")
+
+    @property
+    def says_yes(self) -> bool:
+        """Whether the answer is yes; undecided counts as no."""
+        return self.yes > self.no
+
+
+class Judge(Protocol):
+    """What all judges have. Making one reads weights only to hash them; what it says is a pure function of what it is shown."""
+
+    def load(self) -> None:
+        """Load now what is otherwise loaded on first use; raises `AssetError` for files that are not what they should be."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that can change what it says: network, settings, hashes of weights. JSON-able."""
+        ...
+
+
+class QuestionJudge(Judge, Protocol):
+    """Answers questions about one image."""
+
+    def answers(self, image: NDArray[np.uint8], questions: Sequence[str]) -> list[Answer]:
+        """One answer a question about an RGB image (height, width, 3), in order."""
+        ...
+
+
+class PromptJudge(Judge, Protocol):
+    """Says whether images show their prompts, each judged on its own."""
+
+    def judge(self, prompts: Sequence[str], images: NDArray[np.uint8]) -> list[YesNo]:
+        """One pair of scores for each prompt and RGB image (n, height, width, 3), in order."""
+        ...
+
+
+def needs_fp32(spec: JudgeSpec) -> None:
+    """Raise `SuiteError` when a judge that computes in fp32 alone is asked for another precision."""
+    if spec.precision != "fp32":
+        raise SuiteError(f"best_of_n.judge: {spec.name} computes in fp32; precision is {spec.precision}")
