@@ -15,6 +15,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.metrics.fid.features import CHAINS
 from sana_bench.suites.load import load_suite
 from tests import ROOT
+from tests.suite_files import write_suite, write_variant
 
 SUITES = ROOT / "suites"
 CONTENT = bytes(range(256)) * 4096
@@ -154,21 +155,14 @@ def test_hints_name_the_command_and_the_source(required, tmp_path, monkeypatch):
         assert required.path in [file.path for file in files_for(assets)]
 
 
-def write_suite(folder, weights, benchmarks="{name: geneval, metrics: [geneval]}"):
-    (folder / "variants").mkdir(parents=True)
-    (folder / "variants/mine.yaml").write_text(
-        "schema_version: 1\nname: mine\ntier: full\ngenerator: images\n"
-        f"model: {{weights: {weights}, height: 64, width: 64}}\n"
-    )
-    (folder / "s.yaml").write_text(
-        f"schema_version: 1\nname: s\nbenchmarks:\n  - {benchmarks}\nvariants: {{full: [mine]}}\n"
-    )
-    return folder / "s.yaml"
+def write_mine(folder, benchmark="{name: geneval, metrics: [geneval]}"):
+    write_variant(folder, "mine", "generator: images")
+    return write_suite(folder, benchmark)
 
 
 def test_the_command_fetches_a_suites_evaluators_from_a_copy(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path / "elsewhere"))
-    suite = write_suite(tmp_path / "suites", "./images")
+    suite = write_mine(tmp_path / "suites")
     root, copy = tmp_path / "root", tmp_path / "copy"
     code = execute(["fetch", str(suite), "--data-dir", str(root), "--from", str(copy)])
     error = capsys.readouterr().err
@@ -204,7 +198,7 @@ def test_the_command_fetches_a_suites_evaluators_from_a_copy(tmp_path, monkeypat
     ],
 )
 def test_prompts_and_evaluators_of_a_suite_are_fetched(server, tmp_path, capsys, benchmarks, assets):
-    suite = write_suite(tmp_path / "suites", "./images", benchmarks)
+    suite = write_mine(tmp_path / "suites", benchmarks)
     root, files = tmp_path / "root", files_for(assets)
     server.files = {file.path: CONTENT for file in files}
     assert execute(["fetch", str(suite), "--data-dir", str(root), "--from", server.url]) == 0
@@ -248,7 +242,7 @@ def test_the_shipped_suites_list_their_files(name):
 def test_every_image_chain_has_its_network_and_reference(tmp_path, protocol):
     metric, _, recipe = protocol.partition("/")
     choice = f"{{name: {metric}, protocol: {protocol}}}" if recipe else metric
-    suite = write_suite(tmp_path, "./images", f"{{name: mjhq30k, metrics: [{choice}]}}")
+    suite = write_mine(tmp_path, f"{{name: mjhq30k, metrics: [{choice}]}}")
     assets, unlisted = metric_needs(load_suite(suite, "full"))
     weights = CHAINS[{"kid": "kid/clean@1", "fid": "fid/sana@1"}.get(protocol, protocol)].weights
     assert (assets, unlisted) == (["mjhq30k_prompts", weights, "mjhq30k_images"], [])
@@ -258,13 +252,13 @@ def test_metrics_that_nobody_lists_are_named(tmp_path, monkeypatch):
     table = tmp_path / "assets.yaml"
     table.write_text("schema_version: 1\nfiles: {}\nneeds: {clip_score: []}\njudges: {}\nprompts: {}\n")
     monkeypatch.setattr(homes, "_TABLE", table)
-    suite = write_suite(tmp_path, "./images", "{name: geneval, metrics: [geneval, clip_score]}")
+    suite = write_mine(tmp_path, "{name: geneval, metrics: [geneval, clip_score]}")
     assert metric_needs(load_suite(suite, "full")) == ([], ["geneval"])
 
 
 def test_a_judge_on_the_hub_is_fetched_from_there(tmp_path):
     benchmarks = "{name: dpg_bench, metrics: [{name: dpg, parameters: {judge: hf://owner/judge-1b}}]}"
-    suite = load_suite(write_suite(tmp_path, "./images", benchmarks), "full")
+    suite = load_suite(write_mine(tmp_path, benchmarks), "full")
     assert judge_ids(suite, tmp_path) == ["owner/judge-1b"]
 
 

@@ -21,7 +21,6 @@ from sana_bench.core.registry import METRICS
 from sana_bench.metrics.fid.frechet import Moments
 from sana_bench.metrics.fid.micro_reference import write_moments
 from sana_bench.results.statistics import holm
-from sana_bench.runner.run import RunOptions, run_suite
 from tests import ROOT
 from tests.runner import fakes
 
@@ -40,11 +39,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The results of one run, with times and with features and a reference as a Fréchet distance has them."""
     folder = tmp_path_factory.mktemp("made")
     with fakes.installed():
-        suite = fakes.write_suite(folder)
-        output = folder / "results"
-        assert run_suite(RunOptions(suite=suite, output=output, tier="micro")) == 0
-        alone = RunOptions(suite, output, tier="micro", overrides=("name=alone", "variants.micro=[fake-4]"))
-        assert run_suite(alone) == 0
+        world = fakes.World(folder)
+        output = world.output
+        assert world.run() == 0
+        assert world.run(overrides=("name=alone", "variants.micro=[fake-4]")) == 0
         identity = {"metric": "spread", "protocol": "spread/test@1", **NETWORK, "reference": REFERENCE}
         change(output, TIMES.format(1), f"UPDATE features SET feature_key = '{'/'.join(NETWORK.values())}'",
                f"UPDATE metrics SET identity = '{json.dumps(identity)}' WHERE name = 'spread'")  # fmt: skip
@@ -298,7 +296,7 @@ def test_the_workflow_in_the_docs_runs(made, a, tmp_path) -> None:
     assert execute(["baseline", "set", "release", a, "-o", str(tmp_path / "results")]) == 0
     shim = tmp_path / "bin" / "sana-bench"
     shim.parent.mkdir()
-    shim.write_text(f'#!/bin/sh\nexec {sys.executable} {fakes.__file__} 0.001 "$@"\n')
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m {fakes.__name__} 0.001 "$@"\n')
     shim.chmod(0o755)
     (tmp_path / "policy.yaml").write_text(POLICY)
     environment = {

@@ -10,7 +10,8 @@ from diffusers import SanaTransformer2DModel
 
 from sana_models.transformer import SanaTransformer
 from tests.float64 import assert_as_exact, in_float64
-from tests.parity.conftest import oracle_arguments, randomise, small_sana
+from tests.parity.conftest import oracle_arguments
+from tests.small_parts import randomise, small_sana
 
 TOLERANCE = 1e-5
 
