@@ -182,13 +182,6 @@ def test_all_sizes_are_said_before_the_first_byte(
     assert not (tmp_path / "data").exists()
 
 
-SHARDS = {
-    "model.safetensors.index.json": ["a", "b"],
-    "model-00001-of-00002.safetensors": "a",
-    "model-00002-of-00002.safetensors": "b",
-}
-
-
 def sharded(folder):
     """A model in two shards, as a text encoder or a judge comes."""
     folder.mkdir(parents=True, exist_ok=True)
