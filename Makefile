@@ -30,6 +30,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vulture
 
 # Reproduces SANA, CLIP and the judges of the micro tier, in this order (about seven hours on two cores).
 train: setup

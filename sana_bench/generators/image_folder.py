@@ -99,7 +99,7 @@ class ImageFolder:
         return np.stack([self._load(request) for request in requests])
 
     def source_format(self, request: Request) -> str | None:
-        """See `sana_bench.generators.TellsFormat`."""
+        """See `sana_bench.generators.base.TellsFormat`."""
         path = self._path(request)
         return source_format(path) if path is not None else None
 

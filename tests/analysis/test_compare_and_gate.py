@@ -13,7 +13,6 @@ from sana_bench.analysis.compare import Comparison, compare_variants, configurat
 from sana_bench.analysis.gate import Check, GateResult, Policy, evaluate, junit_xml, markdown
 from sana_bench.cli.main import execute
 from sana_bench.results.reader import RunResults, VariantResults, load_run
-from sana_bench.runner.run import RunOptions, run_suite
 from tests import ROOT
 from tests.runner import fakes
 
@@ -25,9 +24,9 @@ Selected = tuple[RunResults, VariantResults]
 def output(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("world")
     with fakes.installed():
-        suite = fakes.write_suite(folder)
-        assert run_suite(RunOptions(suite=suite, output=folder / "results", tier="micro")) == 0
-        yield folder / "results"
+        world = fakes.World(folder)
+        assert world.run() == 0
+        yield world.output
 
 
 @pytest.fixture

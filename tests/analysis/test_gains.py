@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from sana_bench.analysis.leaderboard import collect_leaderboard
 from sana_bench.cli.main import execute
@@ -21,10 +20,10 @@ from sana_bench.profiling.work import TOLERANCE
 from sana_bench.results.store import Store
 from sana_reports import ImageCost
 from tests.runner import fakes
+from tests.suite_files import FEW_STEPS, write_suite, write_variant
 
 N_PROMPTS, N_IMAGES, CANDIDATES, KEEP = fakes.N_PROMPTS, 2, 4, 2
 VARIANTS = ("small", "small-grown", "small-half", "small-best")
-NAMES = {"kind": "inference_scaled", "derived_from": "small", "generator": "best_of_n"}
 
 
 @pytest.fixture(scope="session")
@@ -40,31 +39,24 @@ def family(tmp_path_factory: pytest.TempPathFactory, tiny_weights_root: Path) ->
     return folder
 
 
-def write_suite(folder: Path, small: Path, family: Path) -> Path:
-    (folder / "variants").mkdir()
-    own: dict[str, dict[str, Any]] = {
-        "small": {"model": small},
-        "small-grown": {"model": family / "grown", "kind": "grown", "derived_from": "small"},
-        "small-half": {"model": family / "half", "kind": "pruned", "derived_from": "small-grown"},
-        "small-best": {"model": small, **NAMES},
-    }
-    own["small-best"]["best_of_n"] = {"candidates": CANDIDATES, "keep": KEEP, "judge": {"name": "clip_score"}}
-    for name, document in own.items():
-        document["model"] = {"weights": str(document["model"]), "height": 64, "width": 64}
-        common = {
-            "schema_version": 1,
-            "name": name,
-            "tier": "micro",
-            "sampler": {"steps": 2, "guidance_scale": 2.0},
-        }
-        (folder / "variants" / f"{name}.yaml").write_text(yaml.safe_dump({**common, **document}))
-    path = folder / "story.yaml"
-    path.write_text(
-        "schema_version: 1\nname: story\n"
-        f"benchmarks: [{{name: shapes, images_per_prompt: {N_IMAGES}, metrics: [redness, spread]}}]\n"
-        f"variants: {{micro: [{', '.join(VARIANTS)}]}}\n"
-    )
-    return path
+def write_story(folder: Path, small: Path, family: Path) -> Path:
+    search = f"best_of_n: {{candidates: {CANDIDATES}, keep: {KEEP}, judge: {{name: clip_score}}}}"
+    for name, weights, *more in (
+        ("small", small),
+        ("small-grown", family / "grown", "kind: grown", "derived_from: small"),
+        ("small-half", family / "half", "kind: pruned", "derived_from: small-grown"),
+        (
+            "small-best",
+            small,
+            "kind: inference_scaled",
+            "derived_from: small",
+            "generator: best_of_n",
+            search,
+        ),
+    ):
+        write_variant(folder, name, FEW_STEPS, *more, tier="micro", weights=weights)
+    benchmark = f"{{name: shapes, images_per_prompt: {N_IMAGES}, metrics: [redness, spread]}}"
+    return write_suite(folder, benchmark, VARIANTS, tier="micro", name="story")
 
 
 @dataclass(frozen=True)
@@ -92,7 +84,7 @@ def small_world(weights: Path) -> Iterator[None]:
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_weights_root: Path, family: Path) -> Story:
     """A limited run, and the same to its end; tests must not change it."""
     folder = tmp_path_factory.mktemp("story")
-    suite = write_suite(folder, tiny_weights_root / "sana-micro", family)
+    suite = write_story(folder, tiny_weights_root / "sana-micro", family)
     said = io.StringIO()
     story = Story(suite, folder / "results", {}, "")
     with small_world(tiny_weights_root):

@@ -14,15 +14,11 @@ from sana_bench.cli.main import execute
 from sana_bench.core.errors import AssetError
 from tests import ROOT
 from tests.assets.conftest import COMMIT, use_endpoint
+from tests.suite_files import write_suite, write_variant
 
 NAME = "org/tiny-sana"
 # A port that nothing listens on.
 NOBODY = "http://127.0.0.1:9"
-
-
-@pytest.fixture(autouse=True)
-def online(monkeypatch):
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
 
 
 @pytest.fixture
@@ -31,14 +27,8 @@ def published(hub, tiny_pipeline_dir):
     return hub
 
 
-def write_variant(folder, weights=NAME, more="generator: sana\n", name="mine"):
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.yaml"
-    path.write_text(
-        f"schema_version: 1\nname: {name}\ntier: full\n{more}"
-        f"model: {{weights: {weights}, height: 64, width: 64}}\nsampler: {{steps: 1, guidance_scale: 1.0}}\n"
-    )
-    return str(path)
+def variant_in(suites, weights=NAME, more="generator: sana", name="mine"):
+    return str(write_variant(suites, name, more, "sampler: {steps: 1, guidance_scale: 1.0}", weights=weights))
 
 
 def snapshot(tmp_path, name=NAME):
@@ -56,7 +46,7 @@ def begun(tmp_path, *paths, source, name=NAME):
 
 
 def test_a_variant_is_fetched_once(published, tmp_path, capsys):
-    variant = write_variant(tmp_path / "variants")
+    variant = variant_in(tmp_path)
     assert execute(["fetch", variant]) == 0
     lines = capsys.readouterr().out.splitlines()
     total = sum(map(len, published.repositories[NAME].values())) / 1e6
@@ -80,7 +70,7 @@ def test_a_variant_is_fetched_once(published, tmp_path, capsys):
 )
 def test_a_download_that_was_cut_goes_on(published, tiny_pipeline_dir, tmp_path, capsys, kept):
     begun(tmp_path, *kept, source=tiny_pipeline_dir)
-    variant = write_variant(tmp_path / "variants")
+    variant = variant_in(tmp_path)
     with pytest.raises(
         AssetError, match=r"missing .*transformer/\*\.safetensors.*`sana-bench fetch`.*`hf download"
     ):
@@ -93,7 +83,7 @@ def test_a_download_that_was_cut_goes_on(published, tiny_pipeline_dir, tmp_path,
 
 def test_a_file_that_fails_leaves_the_others(published, tmp_path, capsys):
     published.failing = {"transformer/diffusion_pytorch_model.safetensors"}
-    variant = write_variant(tmp_path / "variants")
+    variant = variant_in(tmp_path)
     assert execute(["fetch", variant]) == 2
     # The client draws its progress on the same stream.
     error = capsys.readouterr().err.splitlines()[-1]
@@ -109,7 +99,7 @@ def test_a_file_that_fails_leaves_the_others(published, tmp_path, capsys):
 def test_offline_names_what_a_cut_download_lacks(published, tiny_pipeline_dir, tmp_path, capsys, monkeypatch):
     begun(tmp_path, "model_index.json", source=tiny_pipeline_dir)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert execute(["fetch", write_variant(tmp_path / "variants")]) == 2
+    assert execute(["fetch", variant_in(tmp_path)]) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "HF_HUB_OFFLINE is set, nothing is fetched; missing: " in line
@@ -118,7 +108,7 @@ def test_offline_names_what_a_cut_download_lacks(published, tiny_pipeline_dir, t
 
 
 def test_offline_is_content_with_a_whole_copy(published, tmp_path, capsys, monkeypatch):
-    variant = write_variant(tmp_path / "variants")
+    variant = variant_in(tmp_path)
     assert execute(["fetch", variant]) == 0
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert execute(["fetch", variant]) == 0
@@ -129,14 +119,14 @@ def test_a_hub_out_of_reach_is_one_line(published, tiny_pipeline_dir, tmp_path, 
     if begins:
         begun(tmp_path, "model_index.json", source=tiny_pipeline_dir)
     use_endpoint(monkeypatch, NOBODY)
-    assert execute(["fetch", write_variant(tmp_path / "variants")]) == 2
+    assert execute(["fetch", variant_in(tmp_path)]) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert f"{NAME}: no such folder here, and the hub cannot be reached" in line
 
 
 def test_an_unknown_repository_is_one_line(hub, tmp_path, capsys):
-    assert execute(["fetch", write_variant(tmp_path / "variants")]) == 2
+    assert execute(["fetch", variant_in(tmp_path)]) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert f"{NAME}: no such folder here, and the hub says: " in line
@@ -145,7 +135,7 @@ def test_an_unknown_repository_is_one_line(hub, tmp_path, capsys):
 def test_a_folder_below_the_data_root_is_not_passed_over(published, tiny_pipeline_dir, tmp_path, capsys):
     local = tmp_path / "data/models" / NAME
     shutil.copytree(tiny_pipeline_dir, local)
-    variant = write_variant(tmp_path / "variants")
+    variant = variant_in(tmp_path)
     assert execute(["fetch", variant]) == 0
     assert f"{NAME}: is there, {local}" in capsys.readouterr().out
     shutil.rmtree(local / "vae")
@@ -155,22 +145,15 @@ def test_a_folder_below_the_data_root_is_not_passed_over(published, tiny_pipelin
         resolve_weights(NAME, tmp_path)
 
 
-def write_suite(folder, variants, benchmarks="{name: geneval, metrics: [clip_score]}"):
-    (folder / "s.yaml").write_text(
-        f"schema_version: 1\nname: s\nbenchmarks:\n  - {benchmarks}\nvariants: {{full: [{', '.join(variants)}]}}\n"
-    )
-    return str(folder / "s.yaml")
-
-
 def test_all_sizes_are_said_before_the_first_byte(
     published, server, tiny_pipeline_dir, tmp_path, monkeypatch
 ):
     """Files, a judge, and two variants: one list, one total, one look at the free space."""
     published.add("org/other-sana", tiny_pipeline_dir)
     suites = tmp_path / "suites"
-    write_variant(suites / "variants", NAME, name="mine")
-    write_variant(suites / "variants", "org/other-sana", name="other")
-    suite = write_suite(suites, ["mine", "other"])
+    variant_in(suites, NAME, name="mine")
+    variant_in(suites, "org/other-sana", name="other")
+    suite = str(write_suite(suites, "{name: geneval, metrics: [clip_score]}", ["mine", "other"]))
     clip = "clip/ViT-L-14-quickgelu-openai.safetensors"
     server.files = {clip: b"weights" * 1000}
     said, loaded = [], []
@@ -197,13 +180,6 @@ def test_all_sizes_are_said_before_the_first_byte(
         fetch(suite, say, server.url)
     assert published.loaded == []
     assert not (tmp_path / "data").exists()
-
-
-SHARDS = {
-    "model.safetensors.index.json": ["a", "b"],
-    "model-00001-of-00002.safetensors": "a",
-    "model-00002-of-00002.safetensors": "b",
-}
 
 
 def sharded(folder):
@@ -235,7 +211,7 @@ def test_a_pipeline_without_one_of_its_shards_is_not_whole(tiny_pipeline_dir, tm
 
 def judged(name, weights=None):
     judge = f"{{name: {name}{f', weights: {weights}' if weights else ''}}}"
-    return f"generator: best_of_n\nbest_of_n: {{candidates: 2, judge: {judge}}}\n"
+    return f"generator: best_of_n\nbest_of_n: {{candidates: 2, judge: {judge}}}"
 
 
 @pytest.mark.parametrize(
@@ -263,7 +239,7 @@ def test_judges_that_were_cut_go_on(published, tiny_pipeline_dir, tmp_path, caps
         sharded(source)
     published.add("org/judge", source)
     begun(tmp_path, *kept, source=source, name="org/judge")
-    variant = write_variant(tmp_path / "variants", more=judged(kind, "org/judge"))
+    variant = variant_in(tmp_path, more=judged(kind, "org/judge"))
     assert execute(["fetch", variant]) == 0
     assert {path.relative_to(source) for path in source.rglob("*")} == {
         path.relative_to(snapshot(tmp_path, "org/judge"))
@@ -277,7 +253,7 @@ def test_judges_that_were_cut_go_on(published, tiny_pipeline_dir, tmp_path, caps
 def test_the_default_verifier_comes_with_the_variant(published, tmp_path, capsys):
     from sana_bench.assets.table import VERIFIER
 
-    assert execute(["fetch", write_variant(tmp_path / "variants", more=judged("vila"))]) == 2
+    assert execute(["fetch", variant_in(tmp_path, more=judged("vila"))]) == 2
     assert VERIFIER in capsys.readouterr().err
 
 
@@ -292,18 +268,18 @@ def test_the_default_verifier_comes_with_the_variant(published, tmp_path, capsys
     ],
 )
 def test_files_of_a_variants_judge_come_with_it(published, tmp_path, capsys, judge, first):
-    variant = write_variant(tmp_path / "variants", more=judge)
+    variant = variant_in(tmp_path, more=judge)
     assert execute(["fetch", variant, "--from", str(tmp_path / "copy")]) == 2
     assert f"copy/{first} is missing" in capsys.readouterr().err
 
 
 def test_weights_that_nobody_publishes_are_said(published, tmp_path, capsys):
     suites = tmp_path / "suites"
-    variant = write_variant(suites / "variants", "../pruned", name="pruned")
-    write_variant(suites / "variants")
+    variant = variant_in(suites, "../pruned", name="pruned")
+    variant_in(suites)
     assert execute(["fetch", variant]) == 2
     assert "variant pruned: weights '../pruned': there is no folder" in capsys.readouterr().err
-    suite = write_suite(suites, ["mine", "pruned"], "{name: latency}")
+    suite = str(write_suite(suites, "{name: latency}", ["mine", "pruned"]))
     assert execute(["fetch", suite]) == 0
     out = capsys.readouterr().out
     assert out.startswith("not fetched: variant pruned: weights '../pruned'")

@@ -1,26 +1,14 @@
 """`run --fetch` brings what a suite lacks and scores with it; without the option nothing is asked of anybody."""
 
-import json
-
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 from sana_bench.assets import table as homes
 from sana_bench.assets.download import SUMS, read_sums
 from sana_bench.cli.main import execute
-from sana_bench.micro.renderer import render
-from sana_bench.micro.vqa_data import sample_scene
-from tests.metrics.conftest import write_vqa
-
-TABLE = """\
-item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language
-7,A red ring,,1,0,entity,whole,"entity - whole (ring)",Is there a ring?
-7,,,2,1,attribute,color,"attribute - color (ring, red)",Is the ring red?
-8,A blue star,,1,0,entity,whole,"entity - whole (star)",Is there a star?
-8,,,2,1,attribute,color,"attribute - color (star, blue)",Is the star blue?
-"""
+from tests.metrics.dpg.two_prompts import TABLE, write_scenes
+from tests.suite_files import write_suite, write_variant
+from tests.tiny_weights import write_tiny_vqa
 
 
 @pytest.fixture
@@ -29,7 +17,7 @@ def suite(server, tmp_path, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path / "elsewhere"))
-    judge = write_vqa(tmp_path / "judge", seed=0)
+    judge = write_tiny_vqa(tmp_path / "judge")
     server.files = {f"mplug/{path.name}": path.read_bytes() for path in judge.iterdir()}
     server.files["dpg_bench/dpg_bench.csv"] = TABLE.encode()
     entries = {path: {"path": path, "from": f"{server.url}/{path}"} for path in server.files}
@@ -45,26 +33,10 @@ def suite(server, tmp_path, monkeypatch):
     }
     (tmp_path / "assets.yaml").write_text(yaml.safe_dump(table))
     monkeypatch.setattr(homes, "_TABLE", tmp_path / "assets.yaml")
-    return write_suite(tmp_path / "suites")
-
-
-def write_suite(folder):
-    images = folder / "variants/images"
-    images.mkdir(parents=True)
-    lines = []
-    for place, text in enumerate(("A red ring", "A blue star")):
-        Image.fromarray(render(sample_scene(np.random.default_rng(place)))).save(images / f"{place}.png")
-        lines.append(json.dumps({"prompt": text, "index": 0, "file": f"{place}.png"}))
-    (images / "manifest.jsonl").write_text("\n".join(lines))
-    (folder / "variants/mine.yaml").write_text(
-        "schema_version: 1\nname: mine\ntier: full\ngenerator: images\n"
-        "model: {weights: ./images, height: 64, width: 64}\n"
-    )
-    (folder / "s.yaml").write_text(
-        "schema_version: 1\nname: s\nbenchmarks:\n"
-        "  - {name: dpg_bench, images_per_prompt: 1, metrics: [dpg]}\nvariants: {full: [mine]}\n"
-    )
-    return folder / "s.yaml"
+    folder = tmp_path / "suites"
+    write_scenes(folder / "variants/images", 1)
+    write_variant(folder, "mine", "generator: images")
+    return write_suite(folder, "{name: dpg_bench, images_per_prompt: 1, metrics: [dpg]}")
 
 
 def run_command(suite, output, root):

@@ -18,7 +18,6 @@ from tests.assets.conftest import fetch_files
 
 IMAGES = {"art/1.jpg": b"one" * 50, "art/2.jpg": b"two" * 60, "logo/3.jpg": b"three" * 70}
 LISTING = {path[-5]: {"category": path.partition("/")[0], "prompt": "a"} for path in IMAGES}
-N_BYTES = sum(map(len, IMAGES.values()))
 META, ARCHIVE = "mjhq30k/meta_data.json", "mjhq30k/mjhq30k_imgs.zip"
 
 

@@ -7,7 +7,7 @@ import pytest
 from sana_bench.cli.doctor import diagnose
 from sana_bench.cli.main import execute
 from sana_bench.judges.mplug.judge import MPLUG_ID
-from tests.metrics.conftest import write_vqa
+from tests.tiny_weights import write_tiny_vqa
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_the_judge_of_dpg_bench(root, line_of, tmp_path, is_cached):
     folder = root / "mplug"
     if is_cached:
         folder = tmp_path / "hub" / f"models--{MPLUG_ID.replace('/', '--')}" / "snapshots/main"
-    write_vqa(folder, seed=0)
+    write_tiny_vqa(folder, seed=0)
     assert line_of("dpg (").endswith(": is there")
     (folder / "vocab.txt").unlink()
     assert f"lacks {folder / 'vocab.txt'} (" in line_of("dpg (")

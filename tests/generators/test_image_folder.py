@@ -17,52 +17,37 @@ from sana_bench.micro.renderer import render
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.load import load_variant
+from tests.suite_files import GENEVAL_ALONE, write_images, write_suite, write_variant
 
 LIMIT = 24
 
-SUITE = """\
-schema_version: 1
-name: existing
-seed: 0
-benchmarks:
-  - name: geneval
-    images_per_prompt: 1
-    metrics: [geneval]
-variants:
-  micro: [mine]
-"""
-VARIANT = """\
-schema_version: 1
-name: mine
-tier: micro
-generator: images
-model: {weights: ../../images, height: 64, width: 64}
-"""
 
-
-def write_manifest(folder: Path, count: int) -> None:
+def write_prompted(folder: Path, count: int) -> None:
     """True scenes of the first prompts in the order of work."""
-    folder.mkdir()
     rng = np.random.default_rng(0)
-    lines = []
     by_tag: dict[str, list] = {}
     for prompt in GenEval().prompts("micro"):
         by_tag.setdefault(prompt.tag, []).append(prompt)
     spread = [group[turn] for turn in range(count) for group in by_tag.values() if turn < len(group)]
-    for i, prompt in enumerate(spread[:count]):
-        Image.fromarray(render(scene_for(prompt.metadata, rng))).save(folder / f"{i}.png")
-        # The micro prompts repeat texts.
-        lines.append(json.dumps({"id": prompt.id, "prompt": prompt.text, "index": 0, "file": f"{i}.png"}))
-    (folder / MANIFEST).write_text("\n".join(lines) + "\n")
+    # The micro prompts repeat texts.
+    entries = (
+        {"id": prompt.id, "prompt": prompt.text, "index": 0, "file": f"{i}.png"}
+        for i, prompt in enumerate(spread[:count])
+    )
+    write_images(
+        folder, ((entry, render(scene_for(prompt.metadata, rng))) for entry, prompt in zip(entries, spread))
+    )
+
+
+def write_mine(folder: Path, *more: str, images: Path, size: int = 64) -> Path:
+    mine = {"tier": "micro", "weights": images, "height": size, "width": size}
+    return write_variant(folder, "mine", "generator: images", *more, **mine)
 
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
-    path = tmp_path / "suites" / "existing.yaml"
-    (path.parent / "variants").mkdir(parents=True)
-    path.write_text(SUITE)
-    (path.parent / "variants" / "mine.yaml").write_text(VARIANT)
-    return path
+    write_mine(tmp_path / "suites", images=tmp_path / "images")
+    return write_suite(tmp_path / "suites", GENEVAL_ALONE, tier="micro", name="existing")
 
 
 def run(suite: Path, *arguments: str) -> int:
@@ -72,7 +57,7 @@ def run(suite: Path, *arguments: str) -> int:
 
 
 def test_true_scenes_score_one(suite, tmp_path):
-    write_manifest(tmp_path / "images", LIMIT)
+    write_prompted(tmp_path / "images", LIMIT)
     assert run(suite, "--limit", str(LIMIT)) == 3
     with Store.open_existing(tmp_path / "results") as store:
         rows = store.summaries(next((tmp_path / "results" / "runs").iterdir()).name)
@@ -82,15 +67,14 @@ def test_true_scenes_score_one(suite, tmp_path):
 
 
 def test_an_image_that_is_not_there_makes_the_run_incomplete(suite, tmp_path, capsys):
-    write_manifest(tmp_path / "images", 2)
+    write_prompted(tmp_path / "images", 2)
     assert run(suite, "--limit", "4") == 3
     assert "2 failed" in capsys.readouterr().out
 
 
 def test_a_sampler_is_refused(suite, tmp_path, capsys):
-    write_manifest(tmp_path / "images", 1)
-    path = suite.parent / "variants" / "mine.yaml"
-    path.write_text(VARIANT + "sampler: {steps: 2, guidance_scale: 1.0}\n")
+    write_prompted(tmp_path / "images", 1)
+    write_mine(suite.parent, "sampler: {steps: 2, guidance_scale: 1.0}", images=tmp_path / "images")
     assert run(suite) == 2
     assert "generator images takes no sampler" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
@@ -226,8 +210,7 @@ def test_the_generator_asks_by_id_and_tells_jpegs_from_others(tmp_path):
     Image.fromarray(pictures[1]).save(tmp_path / "y.jpg")
     entries = [{"id": str(i), "prompt": "a", "file": file} for i, file in enumerate(("x.png", "y.jpg"))]
     (tmp_path / MANIFEST).write_text("\n".join(map(json.dumps, entries)))
-    path = tmp_path / "mine.yaml"
-    path.write_text(VARIANT.replace("../../images", str(tmp_path)).replace("64", "8"))
+    path = write_mine(tmp_path, images=tmp_path, size=8)
     generator = ImageFolder(GeneratorSpec(load_variant(path), tmp_path, "sha"))
     requests = [Request("a", 1, 0, str(i)) for i in range(3)]
     images = generator.generate(requests[:2])
@@ -240,7 +223,7 @@ def test_an_exported_folder_gives_the_same_images_again(suite, tmp_path, capsys)
     """The micro prompts repeat texts: only their ids tell the images of an export apart."""
     prompts = GenEval().prompts("micro")
     assert len({prompt.text for prompt in prompts}) < len(prompts)
-    write_manifest(tmp_path / "images", len(prompts))
+    write_prompted(tmp_path / "images", len(prompts))
     assert run(suite) == 0
     (first,) = (tmp_path / "results/runs").iterdir()
     assert execute(["export", str(first), "--geneval", str(tmp_path / "official")]) == 0

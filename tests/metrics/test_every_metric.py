@@ -11,6 +11,7 @@ from sana_bench import metrics
 from sana_bench.core.errors import AssetError, IncompleteError, SuiteError
 from sana_bench.core.images import ImageError
 from sana_bench.metrics.base import FeatureMetric, MetricAssets, ScoreRow
+from tests.tiny_weights import write_tiny_clip, write_tiny_reward, write_tiny_vqa
 
 SEED = 11
 
@@ -134,10 +135,10 @@ def test_features_must_cover_the_samples(name, assets, samples):
         metric.summarise_features(covered, [chunk, chunk], 4, SEED)
 
 
-def test_other_weights_are_another_identity(metric, make_clip, make_vqa, make_reward, tmp_path):
-    make_clip(tmp_path / "clip", seed=1)
-    make_reward(tmp_path / "reward", seed=1)
-    make_vqa(tmp_path / "vqa", seed=1)
+def test_other_weights_are_another_identity(metric, tmp_path):
+    write_tiny_clip(tmp_path / "clip", seed=1)
+    write_tiny_reward(tmp_path / "reward", seed=1)
+    write_tiny_vqa(tmp_path / "vqa", seed=1)
     other = metrics.build(metric.name, "micro", MetricAssets(tmp_path, tmp_path / "cache"))
     if isinstance(metric, FeatureMetric):
         assert other.identity() != metric.identity()

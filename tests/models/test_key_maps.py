@@ -10,19 +10,11 @@ import torch
 
 from sana_models import DCAE, SanaTransformer, load_autoencoder, load_pipeline, load_transformer
 from sana_models.checkpoints import CheckpointError, read_config
-from sana_models.config import DC_AE_F32C32, QK_NORM, SANA_CONFIGS, DCAEConfig, SanaConfig
+from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, DCAEConfig, SanaConfig
 from sana_models.key_maps import autoencoder_pieces, transformer_pieces
+from tests.small_parts import small_sana
 
-SMALL = SanaConfig(
-    num_layers=2,
-    num_attention_heads=2,
-    num_cross_attention_heads=4,
-    cross_attention_head_dim=16,
-    caption_channels=24,
-    in_channels=8,
-    out_channels=8,
-    qk_norm=QK_NORM,
-)
+SMALL = small_sana()
 
 
 def official_transformer(config: SanaConfig, device: str = "cpu") -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ import torch
 from sana_models.layers import relu_linear_attention
 from sana_models.transformer import SanaTransformer
 from tests.float64 import assert_as_exact, errors_against_float64, in_float64
-from tests.parity.conftest import randomise, small_sana
+from tests.small_parts import randomise, small_sana
 
 
 def transformer(dtype: torch.dtype = torch.float32) -> SanaTransformer:

@@ -5,7 +5,7 @@ import torch
 
 from sana_models.quantization import quantize
 from sana_models.transformer import SanaTransformer
-from tests.parity.conftest import randomise, small_sana
+from tests.small_parts import randomise, small_sana
 
 pytest.importorskip("torchao")
 

@@ -4,7 +4,7 @@ import torch
 
 from sana_models.text_cache import CachedTextEncoder, encoder_identity
 from tests.float64 import assert_as_exact, in_float64
-from tests.parity.conftest import small_text_encoder
+from tests.small_parts import small_text_encoder
 
 PROMPTS = ["a red circle", "two blue square left of the green circle", ""]
 

@@ -5,7 +5,8 @@ import torch
 
 from sana_models.dc_ae import DCAE
 from sana_models.tiling import Tiling, decode_tiled
-from tests.parity.conftest import oracle_arguments, randomise, small_dc_ae
+from tests.parity.conftest import oracle_arguments
+from tests.small_parts import randomise, small_dc_ae
 
 
 def autoencoder() -> DCAE:

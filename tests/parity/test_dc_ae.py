@@ -11,7 +11,8 @@ import torch
 from diffusers import AutoencoderDC
 
 from sana_models.dc_ae import DCAE
-from tests.parity.conftest import oracle_arguments, randomise, small_dc_ae
+from tests.parity.conftest import oracle_arguments
+from tests.small_parts import randomise, small_dc_ae
 
 TOLERANCE = 2e-5
 

@@ -13,8 +13,8 @@ from diffusers import SanaPAGPipeline, SanaPipeline
 from sana_models import DCAE, Guidance, load_pipeline, save_pretrained
 from sana_models.config import DCAEConfig
 from sana_models.transformer import SanaTransformer
-from tests.parity.conftest import randomise, small_sana
 from tests.parity.test_pipeline import MAX_LENGTH, PROMPTS, assert_equal_images, draw_noise
+from tests.small_parts import randomise, small_sana
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import torch
 from diffusers import SanaTransformer2DModel
 
 from sana_models.transformer import SanaTransformer
-from tests.float64 import assert_as_exact, in_float64
-from tests.parity.conftest import oracle_arguments, randomise, small_sana
+from tests.float64 import FLOOR, assert_as_exact, in_float64
+from tests.parity.conftest import oracle_arguments
+from tests.small_parts import randomise, small_sana
 
 TOLERANCE = 1e-5
 
@@ -93,7 +94,11 @@ def test_masked_tokens_do_not_matter():
 
 
 def test_samples_of_a_batch_are_independent():
-    """Products of other shapes round differently; the error of each against float64 is alike."""
+    """Products of other shapes round differently: the two are a few roundings apart, and as far from float64.
+
+    1.8 to 3.0 roundings of the largest output were measured with each of torch's vector widths, by one thread and by two, and
+    with MKL held to its most compatible code. The 8 that are allowed are 3.8e-6 here.
+    """
     ours, _ = both()
     latents, timestep, text, mask = inputs((5, 4), 6, [6, 3, 1])
     with torch.no_grad():
@@ -104,6 +109,7 @@ def test_samples_of_a_batch_are_independent():
                 for i in range(3)
             ]
         )
+    assert float((together - alone).abs().max()) <= FLOOR * 2.0**-23 * float(alone.abs().max())
     assert_as_exact(together, alone, in_float64(lambda: ours(latents, timestep, text, mask)))
 
 

@@ -20,34 +20,21 @@ from sana_bench.profiling.work import TOLERANCE
 from sana_bench.results.reader import load_run
 from sana_bench.results.store import Store
 from sana_bench.runner.run import RunOptions, run_suite
+from tests.suite_files import write_suite, write_variant
 
 STEPS = {"fast": 1, "slow": 6}
 N_PROMPTS = 6
-
-
-def write_suite(folder: Path, weights: Path) -> Path:
-    variants = folder / "suites" / "variants"
-    variants.mkdir(parents=True)
-    shutil.copytree(weights, variants / "weights")
-    for name, steps in STEPS.items():
-        (variants / f"{name}.yaml").write_text(
-            f"schema_version: 1\nname: {name}\ntier: micro\ngenerator: sana\n"
-            "model: {weights: ./weights, height: 64, width: 64}\n"
-            f"sampler: {{name: flow_euler, steps: {steps}, guidance_scale: 4.5}}\n"
-        )
-    suite = folder / "suites" / "speed.yaml"
-    suite.write_text(
-        "schema_version: 1\nname: speed\nbenchmarks: [{name: latency, images_per_prompt: 2}]\n"
-        f"variants: {{micro: [{', '.join(STEPS)}]}}\n"
-    )
-    return suite
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, tiny_pipeline_dir):
     """A run that was first limited, and then finished with a trace of each variant."""
     folder = tmp_path_factory.mktemp("latency")
-    suite, output = write_suite(folder, tiny_pipeline_dir), folder / "results"
+    for name, steps in STEPS.items():
+        sampler = f"sampler: {{name: flow_euler, steps: {steps}, guidance_scale: 4.5}}"
+        write_variant(folder, name, "generator: sana", sampler, tier="micro", weights=tiny_pipeline_dir)
+    suite = write_suite(folder, "{name: latency, images_per_prompt: 2}", STEPS, tier="micro", name="speed")
+    output = folder / "results"
     options = RunOptions(suite=suite, output=output, tier="micro", profile=ProfileOptions(largest_batch=2))
     codes = [run_suite(replace(options, limit=4))]
     (run,) = (output / "runs").iterdir()

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from sana_bench.runner.run import RunOptions, run_suite
 from tests.runner import fakes
 
 
@@ -13,12 +12,10 @@ from tests.runner import fakes
 def finished_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `results` of a complete run and of a limited one; tests must not change it."""
     folder = tmp_path_factory.mktemp("finished")
-    suite = fakes.write_suite(folder)
     with fakes.installed():
-        output = folder / "results"
-        assert run_suite(RunOptions(suite=suite, output=output, tier="micro")) == 0
-        limited = RunOptions(suite=suite, output=output, tier="micro", limit=5, overrides=("seed=1",))
-        assert run_suite(limited) == 3
+        world = fakes.World(folder)
+        assert world.run() == 0
+        assert world.run(limit=5, overrides=("seed=1",)) == 3
     return folder
 
 

@@ -1,6 +1,6 @@
 """A small world for tests of the runner: a benchmark, two metrics and a generator that need no model.
 
-Run as a script it is the `sana-bench` command with these installed, so that a test can kill a real process;
+`python -m tests.runner.fakes` is the `sana-bench` command with these installed, so that a test can kill a real process;
 its first argument is the time of one scoring call in seconds.
 """
 
@@ -20,6 +20,7 @@ from sana_bench.core.samples import Prompt, Sample
 from sana_bench.generators.base import OutOfMemoryError, Request
 from sana_bench.metrics.base import ScoreRow, Summary
 from sana_bench.suites.cells import GeneratorSpec
+from tests import suite_files
 
 TAGS = ("circles", "squares", "stars")
 N_PROMPTS = 6
@@ -173,20 +174,15 @@ def write_suite(folder: Path, *, steps: tuple[int, ...] = (4, 2)) -> Path:
     for name in ("tokenizer/tokenizer.json", "scheduler/scheduler_config.json", "model_index.json"):
         (weights / name).parent.mkdir(exist_ok=True)
         (weights / name).write_text("{}")
+    for count in steps:
+        sampler = f"sampler: {{name: flow_euler, steps: {count}, guidance_scale: 4.5}}"
+        suite_files.write_variant(
+            folder / "suites", f"fake-{count}", "generator: fake", sampler,
+            tier="micro", weights="./weights", height=SIZE, width=SIZE,
+        )  # fmt: skip
+    benchmark = "{name: shapes, images_per_prompt: 4, metrics: [redness, spread]}"
     names = [f"fake-{count}" for count in steps]
-    for name, count in zip(names, steps, strict=True):
-        (folder / "suites" / "variants" / f"{name}.yaml").write_text(
-            f"schema_version: 1\nname: {name}\ntier: micro\ngenerator: fake\n"
-            f"model: {{weights: ./weights, height: {SIZE}, width: {SIZE}}}\n"
-            f"sampler: {{name: flow_euler, steps: {count}, guidance_scale: 4.5}}\n"
-        )
-    path = folder / "suites" / "shapes.yaml"
-    path.write_text(
-        "schema_version: 1\nname: shapes\nseed: 0\nbenchmarks:\n"
-        "  - {name: shapes, images_per_prompt: 4, metrics: [redness, spread]}\n"
-        f"variants: {{micro: [{', '.join(names)}]}}\n"
-    )
-    return path
+    return suite_files.write_suite(folder / "suites", benchmark, names, tier="micro", name="shapes")
 
 
 class World:

@@ -14,6 +14,7 @@ from sana_bench.core.preprocess import as_jpeg, load_preset
 from sana_bench.runner.run import RunOptions, run_suite
 from tests.runner import fakes
 from tests.runner import numbers_of_runs as numbers
+from tests.suite_files import write_suite, write_variant
 
 N = fakes.N_PROMPTS * fakes.Shapes.default_images_per_prompt
 
@@ -25,13 +26,10 @@ class Folder:
         self.world = world
         self.images = world.folder / "images"
         self.images.mkdir()
-        (world.folder / "suites" / "variants" / "mine.yaml").write_text(
-            "schema_version: 1\nname: mine\ntier: micro\ngenerator: images\n"
-            f"model: {{weights: ../../images, height: {fakes.SIZE}, width: {fakes.SIZE}}}\n"
-        )
-        text = world.suite.read_text().replace("fake-4, fake-2", "mine")
-        self.suite = world.folder / "suites" / "existing.yaml"
-        self.suite.write_text(text.replace("name: shapes\nseed", "name: existing\nseed"))
+        suites, size = world.folder / "suites", {"height": fakes.SIZE, "width": fakes.SIZE}
+        write_variant(suites, "mine", "generator: images", tier="micro", weights=self.images, **size)
+        benchmark = "{name: shapes, images_per_prompt: 4, metrics: [redness, spread]}"
+        self.suite = write_suite(suites, benchmark, tier="micro", name="existing")
         rng = np.random.default_rng(0)
         self.entries = []
         for prompt in fakes.Shapes().prompts("micro"):

@@ -31,9 +31,8 @@ class Command:
 
     def __init__(self, suite: Path, output: Path) -> None:
         self.output = output
-        script = str(Path(fakes.__file__))
         arguments = ["run", str(suite), "--tier", "micro", "--output", str(output), *SETTINGS]
-        self._command = [sys.executable, script, "0.1", *arguments]
+        self._command = [sys.executable, "-m", fakes.__name__, "0.1", *arguments]
 
     def start(self) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}

@@ -1,5 +1,9 @@
 """The whole road with the real classes and random weights: suite, SANA, GenEval, CLIP score, FID, report."""
 
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +12,9 @@ from PIL import Image
 
 from sana_bench.benchmarks.geneval import GenEval
 from sana_bench.cli.main import execute
+from sana_bench.metrics.fid import micro_reference
 from sana_bench.results.store import Store
+from sana_models.text import TextEncoder
 from tests import ROOT
 from tests.runner import numbers_of_runs as numbers
 
@@ -16,37 +22,67 @@ LIMIT = 12
 N_IMAGES = 4 * len(GenEval().prompts("micro"))
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A results folder, what the command printed, and the prompts that were encoded, in their order."""
+
+    output: Path
+    said: str
+    encoded: list[str]
+
+
+@contextmanager
+def small_world(weights: Path) -> Iterator[None]:
+    """Random weights, a reference of one scene for each evaluation prompt, and the repository as the current folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(weights))
+        patch.setattr(micro_reference, "_N_SCENES", N_IMAGES // 4)
+        patch.chdir(ROOT)
+        yield
+
+
+def run_few_steps(output: Path, *arguments: str) -> int:
+    """Run `sana-bench run suites/geneval.yaml` with few steps; return the exit code."""
+    steps = ("sana-micro.sampler.steps=3", "sana-micro-8-steps.sampler.steps=2")
+    few = [part for one in steps for part in ("--set", f"variants.{one}")]
+    return execute(
+        ["run", "suites/geneval.yaml", "--tier", "micro", *few, "--output", str(output), *arguments]
+    )
+
+
 @pytest.fixture
-def sana_bench(tiny_weights_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run `sana-bench run suites/geneval.yaml` on random weights with few steps; return the exit code."""
-    monkeypatch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(tiny_weights_root))
-    monkeypatch.chdir(ROOT)
-
-    def run(name: str, *arguments: str) -> int:
-        few = (
-            "--set",
-            "variants.sana-micro.sampler.steps=3",
-            "--set",
-            "variants.sana-micro-8-steps.sampler.steps=2",
-        )
-        output = ("--output", str(tmp_path / name))
-        return execute(["run", "suites/geneval.yaml", "--tier", "micro", *few, *output, *arguments])
-
-    return run
+def sana_bench(tiny_weights_root: Path, tmp_path: Path) -> Iterator[Callable[..., int]]:
+    """Run the command into a folder of this test; return the exit code."""
+    with small_world(tiny_weights_root):
+        yield lambda name, *arguments: run_few_steps(tmp_path / name, *arguments)
 
 
-def test_every_metric_of_the_demo_suite(sana_bench, tmp_path, capsys) -> None:
-    assert sana_bench("results", "--limit", str(LIMIT)) == 3
-    out = capsys.readouterr().out
-    assert f"incomplete: geneval / sana-micro has {LIMIT}/{N_IMAGES} images" in out
-    found = numbers.summaries(tmp_path / "results")
+@pytest.fixture(scope="module")
+def whole(tiny_weights_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """A limited run of both variants; tests must not change it."""
+    output, said, encoded = tmp_path_factory.mktemp("whole") / "results", io.StringIO(), []
+    encode = TextEncoder.encode
+
+    def counting(self, prompts, **options):
+        encoded.extend(prompts)
+        return encode(self, prompts, **options)
+
+    with small_world(tiny_weights_root), pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+        patch.setattr(TextEncoder, "encode", counting)
+        assert run_few_steps(output, "--limit", str(LIMIT)) == 3
+    return Whole(output, said.getvalue(), encoded)
+
+
+def test_every_metric_of_the_demo_suite(whole: Whole) -> None:
+    assert f"incomplete: geneval / sana-micro has {LIMIT}/{N_IMAGES} images" in whole.said
+    found = numbers.summaries(whole.output)
     assert {(row.variant, row.metric) for row in found} == {
         (variant, metric)
         for variant in ("sana-micro", "sana-micro-8-steps")
         for metric in ("geneval", "clip_score", "fid")
     }
     assert all(row.n_expected == N_IMAGES and row.n_samples == LIMIT for row in found if row.key == "overall")
-    report = Path(out.rpartition("report: ")[2].strip())
+    report = Path(whole.said.rpartition("report: ")[2].strip())
     page = report.read_text(encoding="utf-8")
     assert "geneval/micro@1" in page
     assert "do not compare" in page
@@ -82,10 +118,10 @@ def test_lost_images_come_back_bit_for_bit(sana_bench, tmp_path) -> None:
     assert numbers.summaries(tmp_path / "results") == found
 
 
-def test_images_depend_on_the_prompt_and_the_noise(sana_bench, tmp_path) -> None:
-    sana_bench("results", "--limit", str(LIMIT), "--variants", "sana-micro")
-    contents = numbers.image_bytes(tmp_path / "results").values()
-    assert len(set(contents)) == LIMIT
+def test_images_depend_on_the_prompt_and_the_noise(whole: Whole) -> None:
+    images = numbers.image_bytes(whole.output)
+    contents = [content for path, content in images.items() if "sana-micro-8-steps" not in str(path)]
+    assert len(contents) == len(set(contents)) == LIMIT
 
 
 def test_timings_and_provenance_are_stored(sana_bench, tmp_path) -> None:
@@ -133,24 +169,13 @@ def test_bad_checkpoints_are_one_line_and_nothing_is_written(
     assert not (tmp_path / "results").exists()
 
 
-def test_each_prompt_is_encoded_once_for_all_variants(sana_bench, tmp_path, monkeypatch) -> None:
-    from sana_models.text import TextEncoder
-
-    encoded: list[str] = []
-    encode = TextEncoder.encode
-
-    def counting(self, prompts, **options):
-        encoded.extend(prompts)
-        return encode(self, prompts, **options)
-
-    monkeypatch.setattr(TextEncoder, "encode", counting)
-    sana_bench("cached", "--limit", str(LIMIT))
+def test_each_prompt_is_encoded_once_for_all_variants(whole: Whole, sana_bench, tmp_path) -> None:
     # The first images are of different prompts; guidance adds the empty one.
-    assert len(encoded) == len(set(encoded)) == LIMIT + 1
-    assert len(list((tmp_path / "cached/cache/text").glob("*/*.safetensors"))) == LIMIT + 1
+    assert len(whole.encoded) == len(set(whole.encoded)) == LIMIT + 1
+    assert len(list((whole.output / "cache/text").glob("*/*.safetensors"))) == LIMIT + 1
     sana_bench("uncached", "--limit", str(LIMIT), "--no-text-cache")
     assert not (tmp_path / "uncached/cache/text").exists()
-    assert numbers.image_bytes(tmp_path / "cached") == numbers.image_bytes(tmp_path / "uncached")
+    assert numbers.image_bytes(whole.output) == numbers.image_bytes(tmp_path / "uncached")
 
 
 @pytest.mark.parametrize("setting", ["quantization=int8", "model.tiling={tile: 64, stride: 32}"])

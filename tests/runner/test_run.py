@@ -1,6 +1,8 @@
 """The runner's promises, in this process and on fake models."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -210,41 +212,39 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_numbers(world, monkeypatch
     assert halved[:3] == [8, 4, 2]
 
 
-def test_a_crash_keeps_finished_batches(world, monkeypatch) -> None:
+@contextlib.contextmanager
+def stopped_by(error: type[BaseException], batches: int) -> Iterator[None]:
+    """The generator raises `error` once so many batches are made."""
+    original = fakes.FakeGenerator.generate
+
+    def generate(self, requests):
+        if len(fakes.FakeGenerator.batches) == batches:
+            raise error
+        return original(self, requests)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fakes.FakeGenerator, "generate", generate)
+        yield
+
+
+def test_a_crash_keeps_finished_batches(world) -> None:
     class Bug(Exception):
         pass
 
-    original = fakes.FakeGenerator.generate
-
-    def fail_late(self, requests):
-        if len(fakes.FakeGenerator.batches) == 4:
-            raise Bug
-        return original(self, requests)
-
-    monkeypatch.setattr(fakes.FakeGenerator, "generate", fail_late)
-    with pytest.raises(Bug):
+    with stopped_by(Bug, 4), pytest.raises(Bug):
         world.run(batch_size=4)
     assert numbers.sessions(world.output)[0]["state"] == "failed"
-    monkeypatch.setattr(fakes.FakeGenerator, "generate", original)
     assert world.run(batch_size=4) == 0
     first, second = numbers.sessions(world.output)
     assert first["images_generated"] >= 4
     assert first["images_generated"] + second["images_generated"] == 2 * N
 
 
-def test_ctrl_c_says_how_to_go_on(world, monkeypatch, capsys) -> None:
-    original = fakes.FakeGenerator.generate
-
-    def interrupt(self, requests):
-        if len(fakes.FakeGenerator.batches) == 3:
-            raise KeyboardInterrupt
-        return original(self, requests)
-
-    monkeypatch.setattr(fakes.FakeGenerator, "generate", interrupt)
-    assert world.run(batch_size=4) == 3
+def test_ctrl_c_says_how_to_go_on(world, capsys) -> None:
+    with stopped_by(KeyboardInterrupt, 3):
+        assert world.run(batch_size=4) == 3
     assert "run the same command again to continue" in capsys.readouterr().out
     assert numbers.sessions(world.output)[0]["state"] == "interrupted"
-    monkeypatch.setattr(fakes.FakeGenerator, "generate", original)
     assert world.run(batch_size=4) == 0
 
 

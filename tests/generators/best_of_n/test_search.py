@@ -17,6 +17,7 @@ from sana_bench.judges.base import YesNo
 from sana_bench.suites.cells import noise_seed
 from sana_bench.suites.load import load_variant
 from sana_bench.suites.schema import BestOfNSpec, JudgeSpec
+from tests.suite_files import FEW_STEPS, write_suite, write_variant
 
 YES, SURE_YES = YesNo(-0.5, -1.5), YesNo(-0.1, -2.5)
 NO, SURE_NO = YesNo(-1.5, -0.5), YesNo(-2.5, -0.1)
@@ -267,14 +268,8 @@ def test_a_candidate_that_cannot_be_made_loses():
         search(broken, candidates=4).generate([Request("a", 4, 0)])
 
 
-VARIANT = """schema_version: 1
-name: small
-tier: micro
-generator: {generator}
-model: {{weights: micro://sana-micro, height: 64, width: 64}}
-sampler: {{steps: 2, guidance_scale: 2.0}}
-{section}
-"""
+def write_small(folder: Path, name: str, *more: str) -> Path:
+    return write_variant(folder, name, *more, FEW_STEPS, tier="micro", weights="micro://sana-micro")
 
 
 @pytest.mark.parametrize(
@@ -297,9 +292,9 @@ sampler: {{steps: 2, guidance_scale: 2.0}}
     ],
 )
 def test_bad_variants_are_one_clear_line(tmp_path: Path, section, message):
-    (tmp_path / "small.yaml").write_text(VARIANT.format(generator="best_of_n", section=section))
+    path = write_small(tmp_path, "small", "generator: best_of_n", section)
     with pytest.raises(SuiteError, match=message) as caught:
-        load_variant(tmp_path / "small.yaml")
+        load_variant(path)
     assert "\n" not in str(caught.value)
     assert "small.yaml" in str(caught.value)
 
@@ -308,22 +303,12 @@ def test_a_whole_run_with_best_of_two(tmp_path: Path, tiny_weights_root: Path, m
     from sana_bench.cli.main import execute
 
     monkeypatch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(tiny_weights_root))
-    variants = tmp_path / "variants"
-    variants.mkdir()
-    plain = VARIANT.format(generator="sana", section="")
-    (variants / "small.yaml").write_text(plain)
-    section = (
-        "kind: inference_scaled\nderived_from: small\nbest_of_n: {candidates: 2, judge: {name: clip_score}}"
-    )
-    scaled = VARIANT.format(generator="best_of_n", section=section).replace(
-        "name: small", "name: small-best-of-2", 1
-    )
-    (variants / "small-best-of-2.yaml").write_text(scaled)
-    suite = tmp_path / "demo.yaml"
-    suite.write_text(
-        "schema_version: 1\nname: demo\nbenchmarks: [{name: geneval, images_per_prompt: 1, metrics: [clip_score]}]\n"
-        "variants: {micro: [small, small-best-of-2]}\n"
-    )
+    write_small(tmp_path, "small", "generator: sana")
+    search = ("generator: best_of_n", "best_of_n: {candidates: 2, judge: {name: clip_score}}")
+    scaled = ("kind: inference_scaled", "derived_from: small")
+    write_small(tmp_path, "small-best-of-2", *search, *scaled)
+    benchmark = "{name: geneval, images_per_prompt: 1, metrics: [clip_score]}"
+    suite = write_suite(tmp_path, benchmark, ["small", "small-best-of-2"], tier="micro")
     command = ["run", str(suite), "--limit", "4", "--tier", "micro", "-o", str(tmp_path / "results")]
     # A limit leaves the result incomplete, which the exit code says.
     assert execute(command) == 3

@@ -20,14 +20,15 @@ from sana_bench.judges.mplug.network import START
 from sana_bench.judges.mplug.prompts import VQAJudge, claim_questions, whole_question, yes_no
 from sana_bench.suites.schema import JudgeSpec
 from tests.float64 import assert_as_exact, in_float64
-from tests.metrics.conftest import write_vqa
+from tests.suite_files import FEW_STEPS, write_suite, write_variant
+from tests.tiny_weights import write_tiny_vqa
 
 PROMPT = "a photo of a red circle left of a blue square"
 
 
 @pytest.fixture(scope="module")
 def vqa(tmp_path_factory) -> MPlugJudge:
-    return MPlugJudge(write_vqa(tmp_path_factory.mktemp("judge") / "vqa", seed=0))
+    return MPlugJudge(write_tiny_vqa(tmp_path_factory.mktemp("judge") / "vqa", seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_answers_are_finite_however_sure(odds):
 
 
 def test_published_weights_are_asked_one_question(vqa, images, tmp_path):
-    write_vqa(tmp_path / "mplug", seed=0)
+    write_tiny_vqa(tmp_path / "mplug", seed=0)
     judge = judges.build(JudgeSpec(name="vqa", weights="./mplug"), tmp_path, "cpu")
     assert whole_question("a cat. ") == ["Does the image show a cat?"]
     answer = judge.judge(["A cat."], images[:1])[0]
@@ -133,19 +134,12 @@ def test_a_whole_micro_run_judged_by_questions(tmp_path, tiny_weights_root, monk
 
     root = tmp_path / "weights"
     shutil.copytree(tiny_weights_root, root)
-    write_vqa(root / "vqa", seed=0)
+    write_tiny_vqa(root / "vqa", seed=0)
     monkeypatch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(root))
-    (tmp_path / "variants").mkdir()
-    (tmp_path / "variants" / "small.yaml").write_text(
-        "schema_version: 1\nname: small\ntier: micro\ngenerator: best_of_n\n"
-        "model: {weights: micro://sana-micro, height: 64, width: 64}\nsampler: {steps: 2, guidance_scale: 2.0}\n"
-        "best_of_n: {candidates: 2, judge: {name: vqa}}\n"
-    )
-    suite = tmp_path / "demo.yaml"
-    suite.write_text(
-        "schema_version: 1\nname: demo\nbenchmarks: [{name: geneval, images_per_prompt: 1, metrics: [clip_score]}]\n"
-        "variants: {micro: [small]}\n"
-    )
+    search = ("generator: best_of_n", "best_of_n: {candidates: 2, judge: {name: vqa}}")
+    write_variant(tmp_path, "small", *search, FEW_STEPS, tier="micro", weights="micro://sana-micro")
+    benchmark = "{name: geneval, images_per_prompt: 1, metrics: [clip_score]}"
+    suite = write_suite(tmp_path, benchmark, ["small"], tier="micro")
     output = tmp_path / "results"
     # A limit leaves the result incomplete, which the exit code says.
     assert execute(["run", str(suite), "--limit", "6", "--tier", "micro", "-o", str(output)]) == 3

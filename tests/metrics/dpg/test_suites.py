@@ -13,29 +13,23 @@ from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.images import load_image
 from sana_bench.metrics.base import MetricAssets
 from sana_bench.metrics.dpg.grid import sana_grid_jpeg
-from sana_bench.micro.renderer import render
-from sana_bench.micro.vqa_data import sample_scene
 from sana_bench.results.store import Store
 from sana_bench.suites.schema import MetricSpec
 from tests.judges.vlm_cases import write_vlm
+from tests.metrics.dpg.two_prompts import TABLE, TEXTS, scenes, write_scenes
+from tests.suite_files import write_images, write_suite, write_variant
+from tests.tiny_weights import write_tiny_vqa
 
-TABLE = """\
-item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language
-7,A red ring,,1,0,entity,whole,"entity - whole (ring)",Is there a ring?
-7,,,2,1,attribute,color,"attribute - color (ring, red)",Is the ring red?
-8,A blue star,,1,0,entity,whole,"entity - whole (star)",Is there a star?
-8,,,2,1,attribute,color,"attribute - color (star, blue)",Is the star blue?
-"""
 GRID = 2 * 64 + 6
 
 
 @pytest.fixture
-def data(tmp_path, monkeypatch, make_vqa):
+def data(tmp_path, monkeypatch):
     """A data root with two prompts, a random mPLUG and a random LLaVA."""
     root = tmp_path / "data"
     (root / "dpg_bench").mkdir(parents=True)
     (root / "dpg_bench/dpg_bench.csv").write_text(TABLE)
-    make_vqa(root / "mplug", seed=0)
+    write_tiny_vqa(root / "mplug")
     (root / "judges").mkdir()
     write_vlm(root / "judges/tiny-llava")
     monkeypatch.setenv("SANA_BENCH_DATA", str(root))
@@ -43,34 +37,16 @@ def data(tmp_path, monkeypatch, make_vqa):
     return root
 
 
-def write_images(folder, size):
-    rng = np.random.default_rng(size)
-    folder.mkdir()
-    lines = []
-    for place, text in enumerate(("A red ring", "A blue star")):
-        pictures = [render(sample_scene(rng)) for _ in range(4)]
-        name = f"{place}.jpg" if size == GRID else f"{place}.png"
-        if size == GRID:
-            (folder / name).write_bytes(sana_grid_jpeg(pictures))
-        else:
-            Image.fromarray(pictures[0]).save(folder / name)
-        lines.append(json.dumps({"prompt": text, "index": 0, "file": name}))
-    (folder / "manifest.jsonl").write_text("\n".join(lines))
-
-
-def write_suite(folder, metric, size):
-    (folder / "variants").mkdir(parents=True)
-    write_images(folder / "variants/images", size)
-    (folder / "variants/mine.yaml").write_text(
-        "schema_version: 1\nname: mine\ntier: full\ngenerator: images\n"
-        f"model: {{weights: ./images, height: {size}, width: {size}}}\n"
-    )
-    (folder / "s.yaml").write_text(
-        "schema_version: 1\nname: s\nbenchmarks:\n"
-        f"  - {{name: dpg_bench, images_per_prompt: 1, metrics: [{metric}]}}\n"
-        "variants: {full: [mine]}\n"
-    )
-    return str(folder / "s.yaml")
+def write_mine(folder, metric, size):
+    """A suite of one variant with an image of each prompt: a grid of four scenes where `size` is that of grids."""
+    images = folder / "variants/images"
+    if size == GRID:
+        entries = [{"prompt": text, "index": 0, "file": f"{place}.jpg"} for place, text in enumerate(TEXTS)]
+        write_images(images, zip(entries, map(sana_grid_jpeg, scenes(4)), strict=True))
+    else:
+        write_scenes(images, 1)
+    write_variant(folder, "mine", "generator: images", height=size, width=size)
+    return str(write_suite(folder, f"{{name: dpg_bench, images_per_prompt: 1, metrics: [{metric}]}}"))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +66,7 @@ def write_suite(folder, metric, size):
     ],
 )
 def test_a_suite_reaches_every_protocol(data, tmp_path, metric, size, protocol, questions, cells):
-    suite = write_suite(tmp_path / "suites", metric, size)
+    suite = write_mine(tmp_path / "suites", metric, size)
     assert execute(["validate", suite]) == 0
     output = tmp_path / "results"
     assert execute(["run", suite, "--tier", "full", "--output", str(output)]) == 0
@@ -115,7 +91,7 @@ def recorded(output):
 
 
 def test_a_single_image_is_no_grid(data, tmp_path, capsys):
-    suite = write_suite(tmp_path / "suites", "{name: dpg, protocol: dpg/sana-grid@1}", 65)
+    suite = write_mine(tmp_path / "suites", "{name: dpg, protocol: dpg/sana-grid@1}", 65)
     assert execute(["run", suite, "--tier", "full", "--output", str(tmp_path / "results")]) != 0
 
 
@@ -162,26 +138,10 @@ def test_a_judge_alone_gives_its_own_protocol(data, tmp_path):
 
 def write_four(folder, size=64):
     """A suite of one variant with four single images of each prompt, scored by the strict rules."""
-    (folder / "variants/images").mkdir(parents=True)
-    rng = np.random.default_rng(5)
-    lines = []
-    for place, text in enumerate(("A red ring", "A blue star")):
-        for index in range(4):
-            name = f"{place}-{index}.png"
-            picture = Image.fromarray(render(sample_scene(rng))).crop((0, 0, 64, size))
-            picture.save(folder / "variants/images" / name)
-            lines.append(json.dumps({"prompt": text, "index": index, "file": name}))
-    (folder / "variants/images/manifest.jsonl").write_text("\n".join(lines))
-    (folder / "variants/mine.yaml").write_text(
-        "schema_version: 1\nname: mine\ntier: full\ngenerator: images\n"
-        f"model: {{weights: ./images, height: {size}, width: 64}}\n"
-    )
-    (folder / "s.yaml").write_text(
-        "schema_version: 1\nname: s\nbenchmarks:\n"
-        "  - {name: dpg_bench, images_per_prompt: 4, metrics: [{name: dpg, protocol: dpg/strict@1}]}\n"
-        "variants: {full: [mine]}\n"
-    )
-    return str(folder / "s.yaml")
+    write_scenes(folder / "variants/images", 4, seed=5, height=size)
+    write_variant(folder, "mine", "generator: images", height=size)
+    metric = "{name: dpg, protocol: dpg/strict@1}"
+    return str(write_suite(folder, f"{{name: dpg_bench, images_per_prompt: 4, metrics: [{metric}]}}"))
 
 
 def run_four(tmp_path, size=64):
@@ -195,7 +155,7 @@ def run_four(tmp_path, size=64):
 def test_grids_of_a_run_are_scored_as_sanas_are(data, tmp_path, capsys):
     output, run = run_four(tmp_path)
     export = ["export", run, "-o", str(output), "--dpg-grids"]
-    suite = write_suite(tmp_path / "suites", "{name: dpg, protocol: dpg/sana-grid@1}", GRID)
+    suite = write_mine(tmp_path / "suites", "{name: dpg, protocol: dpg/sana-grid@1}", GRID)
     grids = tmp_path / "suites/variants/images"
     for path in grids.iterdir():
         path.unlink()
@@ -223,7 +183,7 @@ def test_grids_of_prompts_with_one_text_find_their_way_back(data, tmp_path):
     assert execute(["run", suite, "--tier", "full", "--output", str(tmp_path / "first")]) == 0
     (run,) = (tmp_path / "first/runs").iterdir()
     assert execute(["export", str(run), "--dpg-grids", str(tmp_path / "grids")]) == 0
-    grids = write_suite(tmp_path / "of_grids", "{name: dpg, protocol: dpg/sana-grid@1}", GRID)
+    grids = write_mine(tmp_path / "of_grids", "{name: dpg, protocol: dpg/sana-grid@1}", GRID)
     shutil.rmtree(tmp_path / "of_grids/variants/images")
     (tmp_path / "grids/mine").rename(tmp_path / "of_grids/variants/images")
     assert execute(["run", grids, "--tier", "full", "--output", str(tmp_path / "second")]) == 0
@@ -238,7 +198,7 @@ def test_grids_of_prompts_with_one_text_find_their_way_back(data, tmp_path):
 def test_an_item_id_that_leads_out_of_the_run_is_refused(data, tmp_path, capsys):
     table = data / "dpg_bench/dpg_bench.csv"
     table.write_text(TABLE.replace("\n8,", "\n../../../../../esc,"))
-    suite = write_suite(tmp_path / "suites", "dpg", 64)
+    suite = write_mine(tmp_path / "suites", "dpg", 64)
     assert execute(["run", suite, "--tier", "full", "--output", str(tmp_path / "results")]) == 2
     error = capsys.readouterr().err
     assert "benchmark 'dpg_bench': the prompt id '../../../../../esc' cannot be the name of a folder" in error
@@ -264,7 +224,7 @@ def test_grids_take_square_images_and_four_of_them(data, tmp_path, capsys):
     output, run = run_four(tmp_path, size=60)
     assert execute(["export", run, "-o", str(output), "--dpg-grids", str(tmp_path / "a")]) == 2
     assert "four square images" in capsys.readouterr().err
-    single = write_suite(tmp_path / "suites", "dpg", 64)
+    single = write_mine(tmp_path / "suites", "dpg", 64)
     assert execute(["run", single, "--tier", "full", "--output", str(tmp_path / "one")]) == 0
     (run,) = (tmp_path / "one/runs").iterdir()
     assert execute(["export", run.name, "-o", str(tmp_path / "one"), "--dpg-grids", str(tmp_path / "b")]) == 2

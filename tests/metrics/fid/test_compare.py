@@ -12,34 +12,18 @@ from sana_bench.core.fingerprint import fingerprint, short
 from sana_bench.metrics.fid.compare import NotMeasuredError, compare_sets
 from sana_bench.metrics.fid.frechet import Moments
 from sana_bench.metrics.fid.metric import InceptionFid, InceptionKid
-from sana_bench.metrics.fid.reference import InceptionReference
-from tests.metrics.fid.colour_sets import Colours, write_mjhq, write_samples
-
-
-@pytest.fixture(scope="module")
-def mjhq(tmp_path_factory):
-    return write_mjhq(tmp_path_factory.mktemp("mjhq30k"))
-
-
-@pytest.fixture(scope="module")
-def samples(mjhq, tmp_path_factory):
-    return write_samples(tmp_path_factory.mktemp("generated"), mjhq)
+from tests.metrics.fid.colour_sets import Colours
 
 
 @pytest.fixture
-def reference(mjhq, tmp_path):
-    return InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path)
-
-
-@pytest.fixture
-def compared(reference, samples, tmp_path, monkeypatch):
+def compared(reference, generated, tmp_path, monkeypatch):
     """Compare the generated images with a copy whose colours are `shift` grey levels off, by a kind of distance."""
     reference.features()
     (tmp_path / "cache").mkdir()
     shutil.copy(reference.path, tmp_path / "cache")
 
     def run(kind, shift, change=()):
-        rows = [Colours().of_samples(samples) + offset for offset in (0, shift)]
+        rows = [Colours().of_samples(generated) + offset for offset in (0, shift)]
         metric = kind(f"{kind.name}/clean@1", reference._features, reference)
         stored = {
             f"{name}{place}": row
@@ -60,10 +44,11 @@ def compared(reference, samples, tmp_path, monkeypatch):
                 )
                 for name in "ab"
             )
-            for place, s in enumerate(samples)
+            for place, s in enumerate(generated)
         ]
         found = [
-            metric.summarise_features(samples, [(samples, part)], len(samples), seed=0)[0] for part in rows
+            metric.summarise_features(generated, [(generated, part)], len(generated), seed=0)[0]
+            for part in rows
         ]
         runs = tuple(SimpleNamespace(output=tmp_path) for _ in "ab")
         identity = {**metric.identity(), **dict(change)}
@@ -75,9 +60,9 @@ def compared(reference, samples, tmp_path, monkeypatch):
     return run
 
 
-def test_fid_of_two_variants_is_compared_by_leaving_prompts_out(compared, reference, samples):
+def test_fid_of_two_variants_is_compared_by_leaving_prompts_out(compared, reference, generated):
     effect, rows = compared(InceptionFid, 25.0)
-    order = np.argsort([f"{s.prompt.tag}/{s.prompt.id}" for s in samples])
+    order = np.argsort([f"{s.prompt.tag}/{s.prompt.id}" for s in generated])
     differences = []
     for group in range(20):
         kept = np.array([place for turn, place in enumerate(order) if turn % 20 != group])

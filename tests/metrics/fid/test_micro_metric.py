@@ -14,6 +14,7 @@ from sana_bench.metrics.clip.micro_features import ClipFeatures
 from sana_bench.metrics.fid import micro_reference as frechet_reference
 from sana_bench.metrics.fid.frechet import Moments, distance_between
 from sana_bench.metrics.fid.micro_reference import Reference, render_reference
+from tests.tiny_weights import write_tiny_clip
 
 SIZE = 144  # one scene of every evaluation prompt
 
@@ -188,8 +189,8 @@ def test_a_cache_that_does_not_match_is_refused(cached, damage, message):
     assert same(cached.again().moments(), cached.moments)
 
 
-def test_other_weights_have_another_cache_file(cached, make_clip, tmp_path):
-    make_clip(tmp_path / "clip", seed=1)
+def test_other_weights_have_another_cache_file(cached, tmp_path):
+    write_tiny_clip(tmp_path / "clip", seed=1)
     other = Reference(ClipFeatures(tmp_path / "clip"), cached.folder)
     assert other.path != cached.again().path
     assert not same(other.moments(), cached.moments)

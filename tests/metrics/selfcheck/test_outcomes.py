@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from sana_bench.cli.main import execute
 from sana_bench.core.errors import AssetError
@@ -14,6 +13,7 @@ from sana_bench.metrics.selfcheck.check import Check, SkippedError, Tolerance, r
 from sana_bench.micro.captions import scene_for
 from sana_bench.micro.evaluation_set import geneval_prompts
 from sana_bench.micro.renderer import render
+from tests.suite_files import GENEVAL_ALONE, write_images, write_suite, write_variant
 
 EXACT = Tolerance(0.5, "wrongs", "a test")
 
@@ -203,41 +203,21 @@ def test_a_run_records_that_its_judge_has_no_cases(tmp_path, monkeypatch):
     assert record["checks"]["DPG: the published and the corrected rules"].startswith("ok: 0")
 
 
-SUITE = """\
-schema_version: 1
-name: existing
-seed: 0
-benchmarks:
-  - {name: geneval, images_per_prompt: 1, metrics: [geneval]}
-variants:
-  micro: [mine]
-"""
-VARIANT = """\
-schema_version: 1
-name: mine
-tier: micro
-generator: images
-model: {weights: ../../images, height: 64, width: 64}
-"""
-
-
 @pytest.fixture
 def suite(tmp_path):
     """A suite of true scenes, one for each prompt."""
-    path = tmp_path / "suites" / "existing.yaml"
-    (path.parent / "variants").mkdir(parents=True)
-    path.write_text(SUITE)
-    (path.parent / "variants" / "mine.yaml").write_text(VARIANT)
-    folder = tmp_path / "images"
-    folder.mkdir()
     rng = np.random.default_rng(0)
-    lines = []
-    for place, record in enumerate(geneval_prompts()):
-        Image.fromarray(render(scene_for(record, rng))).save(folder / f"{place}.png")
-        # Some texts stand twice: the id tells them apart.
-        lines.append(json.dumps({"id": f"{place:05d}", "prompt": record["prompt"], "file": f"{place}.png"}))
-    (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n")
-    return path
+    # Some texts stand twice: the id tells them apart.
+    images = (
+        (
+            {"id": f"{place:05d}", "prompt": record["prompt"], "file": f"{place}.png"},
+            render(scene_for(record, rng)),
+        )
+        for place, record in enumerate(geneval_prompts())
+    )
+    write_images(tmp_path / "images", images)
+    write_variant(tmp_path / "suites", "mine", "generator: images", tier="micro", weights=tmp_path / "images")
+    return write_suite(tmp_path / "suites", GENEVAL_ALONE, tier="micro", name="existing")
 
 
 def test_a_run_and_its_report_say_so(suite, tmp_path, monkeypatch):

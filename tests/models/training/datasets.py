@@ -1,4 +1,6 @@
-"""Small data sets in both formats: flat red or blue pictures of several shapes, with captions and CLIP scores."""
+"""Small data sets in both formats: flat red or blue pictures of several shapes, with captions and CLIP scores; and the
+settings of a small text encoder that learns them.
+"""
 
 import io
 import json
@@ -10,6 +12,16 @@ from PIL import Image
 
 # Height and width; the first two share a bucket at 16 pixels.
 SIZES = ((32, 32), (40, 40), (24, 48), (64, 32))
+
+
+TEXT_ENCODER = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "intermediate_size": 32,
+}
 
 
 def picture(index: int) -> bytes:

@@ -11,30 +11,17 @@ import pytest
 import torch
 
 from sana_models.aspect_ratios import bucket_size, training_bucket
-from sana_models.config import DCAEConfig
 from sana_models.dc_ae import DCAE
 from sana_models.training.caption_choice import CaptionRule
 from sana_models.training.image_text import ImageTextData, Stage, load_image
 from sana_models.training.records import BadRecords, read_index
 from tests.models.training.datasets import SIZES, caption, write_folder, write_shards
+from tests.small_parts import tiny_dc_ae
 
 
 @pytest.fixture(scope="module")
 def autoencoder() -> DCAE:
-    torch.manual_seed(0)
-    blocks, scales = ("ResBlock", "ResBlock"), ((), ())
-    config = DCAEConfig(
-        latent_channels=4,
-        encoder_block_types=blocks,
-        decoder_block_types=blocks,
-        encoder_block_out_channels=(8, 16),
-        decoder_block_out_channels=(8, 16),
-        encoder_layers_per_block=(1, 1),
-        decoder_layers_per_block=(1, 1),
-        encoder_qkv_multiscales=scales,
-        decoder_qkv_multiscales=scales,
-    )
-    return DCAE(config).eval()
+    return tiny_dc_ae()
 
 
 def make_data(paths, autoencoder, *, bad=None, **options) -> ImageTextData:

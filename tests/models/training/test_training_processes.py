@@ -11,12 +11,11 @@ from safetensors.torch import load_file
 
 from sana_models import load_pipeline
 from sana_models.checkpoints import load_transformer, save_autoencoder
-from sana_models.config import DCAEConfig
-from sana_models.dc_ae import DCAE
 from sana_models.training.run import run_training
-from tests.conftest import write_tiny_pipeline
-from tests.models.training.datasets import write_folder, write_shards
+from tests.models.training.datasets import TEXT_ENCODER, write_folder, write_shards
 from tests.models.training.worker import WORDS, no_source
+from tests.small_parts import tiny_dc_ae
+from tests.tiny_weights import write_tiny_pipeline
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -25,20 +24,7 @@ WORKER = Path(__file__).with_name("worker.py")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An autoencoder with random weights and 12 images in each format."""
     root = tmp_path_factory.mktemp("inputs")
-    blocks, scales = ("ResBlock", "ResBlock"), ((), ())
-    config = DCAEConfig(
-        latent_channels=4,
-        encoder_block_types=blocks,
-        decoder_block_types=blocks,
-        encoder_block_out_channels=(8, 16),
-        decoder_block_out_channels=(8, 16),
-        encoder_layers_per_block=(1, 1),
-        decoder_layers_per_block=(1, 1),
-        encoder_qkv_multiscales=scales,
-        decoder_qkv_multiscales=scales,
-    )
-    torch.manual_seed(0)
-    save_autoencoder(DCAE(config), root / "vae")
+    save_autoencoder(tiny_dc_ae(), root / "vae")
     write_folder(root / "folder", 12)
     write_shards(root / "shards", (12,))
     return root
@@ -56,14 +42,7 @@ def config(inputs: Path, **training) -> dict:
             "stages": [{"until": 3, "image_size": 8}, {"image_size": 16}],
             "max_length": 8,
         },
-        "text_encoder": {
-            "hidden_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 8,
-            "intermediate_size": 32,
-        },
+        "text_encoder": TEXT_ENCODER,
         "model": {
             "num_layers": 2,
             "num_attention_heads": 1,

@@ -13,7 +13,6 @@ import pytest
 from sana_bench.cli.main import execute
 from sana_bench.results.store import Store
 from sana_bench.runner.run import RunOptions, run_suite
-from tests import ROOT
 from tests.runner import fakes
 
 SERVICES = ("mlflow", "tensorboard", "wandb")
@@ -250,17 +249,17 @@ def test_every_number_of_an_awkward_tag_is_kept(name, tmp_path, monkeypatch) -> 
 
 def test_no_service_is_imported_unless_asked_for(tmp_path) -> None:
     script = (
-        "import sys\nsys.path.insert(0, sys.argv[1])\nfrom pathlib import Path\nimport fakes\n"
+        "import sys\nfrom pathlib import Path\nfrom tests.runner import fakes\n"
         "from sana_bench.cli.main import execute\nworld = fakes.installed()\nworld.__enter__()\n"
-        "suite = fakes.write_suite(Path(sys.argv[2]))\n"
-        "output = str(Path(sys.argv[2]) / 'results')\n"
+        "suite = fakes.write_suite(Path(sys.argv[1]))\n"
+        "output = str(Path(sys.argv[1]) / 'results')\n"
         "def loaded():\n    return sorted({'mlflow', 'wandb', 'tensorboard'} & sys.modules.keys())\n"
         "common = ['run', str(suite), '--tier', 'micro', '--output', output]\n"
         "assert execute(['list', 'loggers']) == 0\n"
         "assert execute(common) == 0\nprint('LOADED', loaded())\n"
         "assert execute([*common, '--logger', 'tensorboard']) == 0\nprint('LOADED', loaded())\n"
     )
-    command = [sys.executable, "-c", script, str(ROOT / "tests" / "runner"), str(tmp_path)]
+    command = [sys.executable, "-c", script, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ})
     assert result.returncode == 0, result.stderr
     lines = [line for line in result.stdout.splitlines() if line.startswith("LOADED")]

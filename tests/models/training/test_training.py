@@ -14,6 +14,7 @@ from sana_models.training.cache import prepare_cache
 from sana_models.training.flow import flow_matching_pair, sample_noise_levels
 from sana_models.training.loop import LoopConfig, train
 from sana_models.training.run import run_training
+from tests.models.training.datasets import TEXT_ENCODER
 
 WORDS = ("a", "photo", "of", "red", "blue", "dot")
 
@@ -168,14 +169,7 @@ def sana_config(autoencoder: Path, steps: int) -> dict:
         "name": "tiny",
         "autoencoder": str(autoencoder),
         "data": {"source": "test", "cached_samples": 64, "max_length": 8},
-        "text_encoder": {
-            "hidden_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 8,
-            "intermediate_size": 32,
-        },
+        "text_encoder": TEXT_ENCODER,
         "model": {
             "num_layers": 1,
             "num_attention_heads": 2,

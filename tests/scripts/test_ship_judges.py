@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests import ROOT
+from tests.tiny_weights import write_tiny_reward, write_tiny_vqa
 
 SCRIPTS = ROOT / "scripts"
 SHIPPED = ROOT / "sana_bench/micro/weights"
@@ -23,9 +24,9 @@ def scripts(monkeypatch):
 
 
 @pytest.fixture
-def trained(tmp_path, make_vqa, make_reward):
-    make_vqa(tmp_path / "train/vqa_micro_second/vqa", seed=0)
-    make_reward(tmp_path / "train/reward_micro_second/reward", seed=0)
+def trained(tmp_path):
+    write_tiny_vqa(tmp_path / "train/vqa_micro_second/vqa")
+    write_tiny_reward(tmp_path / "train/reward_micro_second/reward")
     for folder in ("vqa_micro_second/vqa", "reward_micro_second/reward"):
         (tmp_path / "train" / folder / "README.md").write_text("# card")
     return tmp_path / "train"

@@ -9,15 +9,15 @@ import torch
 from sana_bench.cli.main import execute
 from sana_models.growth import Growth, grow_transformer
 from sana_models.pruning import ImportanceMeter, most_important, plot_importance, prune_transformer
-from tests.conftest import write_tiny_pipeline
-from tests.models.training.helpers import inputs, tiny_transformer
+from tests.small_parts import tiny_inputs, tiny_transformer
+from tests.tiny_weights import write_tiny_pipeline
 
 
 def measure(model, *, whole=False, passes=2):
     meter = ImportanceMeter(model, whole=whole)
     with torch.no_grad(), meter.watching():
         for seed in range(passes):
-            model(*inputs(seed=seed))
+            model(*tiny_inputs(seed=seed))
     return meter
 
 
@@ -49,7 +49,7 @@ def test_blocks_that_do_nothing_have_no_importance_and_go_first():
     assert min(importance[:3]) > 1e-3
     pruned = prune_transformer(grown, importance, 3)
     with torch.no_grad():
-        assert torch.equal(pruned(*inputs()), source(*inputs()))
+        assert torch.equal(pruned(*tiny_inputs()), source(*tiny_inputs()))
 
 
 def test_the_hooks_are_gone_afterwards():
@@ -57,7 +57,7 @@ def test_the_hooks_are_gone_afterwards():
     meter = measure(model)
     before = meter.importance
     with torch.no_grad():
-        model(*inputs(seed=9))
+        model(*tiny_inputs(seed=9))
     assert meter.importance == before
 
 

@@ -10,7 +10,7 @@ import torch
 from sana_bench.cli.main import execute
 from sana_models.checkpoints import load_transformer, save_transformer
 from sana_models.growth import STRATEGIES, Growth, grow_transformer, take_blocks
-from tests.models.training.helpers import inputs, tiny_transformer
+from tests.small_parts import tiny_inputs, tiny_transformer
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -19,7 +19,7 @@ def test_the_grown_model_computes_what_the_kept_prefix_computes(strategy, keep):
     source = tiny_transformer(3)
     grown = grow_transformer(source, Growth(depth=6, keep=keep, strategy=strategy, seed=4))
     with torch.no_grad():
-        expected, found = take_blocks(source, range(keep))(*inputs()), grown(*inputs())
+        expected, found = take_blocks(source, range(keep))(*tiny_inputs()), grown(*tiny_inputs())
     assert len(grown.transformer_blocks) == 6
     assert expected.std() > 0.3
     # The new blocks add exact zeros; the bound is the promise to users.
@@ -31,7 +31,7 @@ def test_without_identity_start_the_output_changes(strategy):
     source = tiny_transformer(2)
     grown = grow_transformer(source, Growth(depth=4, keep=2, strategy=strategy, identity_start=False))
     with torch.no_grad():
-        assert (grown(*inputs()) - source(*inputs())).abs().max() > 1e-3
+        assert (grown(*tiny_inputs()) - source(*tiny_inputs())).abs().max() > 1e-3
 
 
 def test_strategies_take_the_blocks_that_the_paper_names():
@@ -73,7 +73,7 @@ def test_new_blocks_start_as_the_published_code_starts_them_and_by_seed():
 
 def test_new_blocks_learn_from_the_first_step():
     grown = grow_transformer(tiny_transformer(2), Growth(depth=4, keep=2)).requires_grad_(True)
-    grown(*inputs()).square().mean().backward()
+    grown(*tiny_inputs()).square().mean().backward()
     for block in grown.transformer_blocks[2:]:
         # Zero projections pass no gradient inwards, but they get one themselves.
         assert block.attn1.to_out[0].weight.grad.abs().max() > 0
