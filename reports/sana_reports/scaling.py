@@ -137,7 +137,7 @@ def _notes(shown: Sequence[_Row], scaled: Sequence[_Row], metrics: Mapping[str, 
     notes = [
         "Gain: the number minus that of the variant in the column over, paired by prompt and sample, with its 95 % interval"
         + (f" ({ways})." if ways else "."),
-        "A gain in the score that the judge itself gives is what was searched for.",
+        "Where the judge is also the metric, the gain only shows that the search worked.",
         "FLOPs of generation are counted from the configuration where that is known, those of judging by torch for the first "
         "batch. Compute: both over those of the variant in the column over.",
     ]

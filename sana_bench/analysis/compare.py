@@ -283,7 +283,7 @@ def _compare_latency(
             reason = f"other {what.replace('_', ' ')}: {', '.join(found[0])} and {', '.join(found[1])}"
             return judged("not comparable", reason)
     effect = compare_latency(times[0], times[1], minimum_effect=minimum_effect, seed=seed)
-    note = "images of A and B were not interleaved: a slow phase of the machine counts against one side"
+    note = "images of A and B were not made in turns: if the machine was slow for a while, one side alone suffered"
     verdict = _verdict(effect.difference, effect.p_value, False, alpha)
     return judged(verdict, note, effect, effect.p_value)
 

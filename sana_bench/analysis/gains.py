@@ -24,8 +24,8 @@ Gains = Mapping[tuple[str, str, str], Gain]
 def image_cost(variant: VariantResults, benchmark: str, flops: Mapping[str, int] | None) -> ImageCost | None:
     """What one delivered image of a variant costs on one benchmark, from its images as recorded; None without any.
 
-    `flops` are those of one image by stage, of one candidate for a search. A search encodes its prompt once. Searches of before
-    their cost was stored count as not recorded.
+    `flops` are those of one image by stage, of one candidate for a search. A search encodes its prompt once. The
+    cost of searches made by older versions, which did not store it, counts as not recorded.
     """
     done = {one.sample.place: one.image for one in variant.samples_of(benchmark)}
     if not done:

@@ -114,7 +114,7 @@ def _check(row: MetricComparison, rule: Rule, p_value: float | None, default_alp
         detectable = (effect.high - effect.low) * _DETECTABLE_SHARE
     if not significant and (math.isnan(detectable) or detectable > rule.worse_by):
         least = "nothing" if math.isnan(detectable) else f"{detectable:.4g}"
-        why = f"{shown}; these prompts can show {least} at least, {rule.worse_by:g} matters"
+        why = f"{shown}; with these prompts only a change of {least} or more can be seen, and {rule.worse_by:g} already matters"
         return Check(name, "cannot tell", why, rule.required, row)
     return Check(name, "pass", shown, rule.required, row)
 

@@ -61,8 +61,8 @@ def _latency(label: str, own: Sequence[Measured]) -> Sheet:
     notes = [
         f"One image at a time, prompt to pixels in memory, after {own[0][0].warmups} untimed images; variants in turns. "
         "Text is encoded anew for every image.",
-        "Loading is shared by variants of the same weights. p99 of so few images is little more than the slowest of them.",
-        "Not comparable with other devices, nor on a CPU with other thread counts: the same code takes other times there.",
+        "Loading is shared by variants of the same weights. With so few images, p99 is little more than the slowest one.",
+        "Not comparable with other devices or, on a CPU, with other numbers of threads.",
     ]
     return _sheet(f"Latency on {label}", own, rows, notes)
 
@@ -80,7 +80,7 @@ def _stages(own: Sequence[Measured]) -> Sheet:
     steps = [times.step_ms() for _, times in own]
     if any(step is not None for step in steps):
         rows.append(("one transformer step", *(MISSING if s is None else f"{s:.2f} ms" for s in steps)))
-    note = "Medians an image, and their share of the median latency. Image encoding (PNG) comes after and is not part of it."
+    note = "Median for one image, and its share of the median latency. Writing the PNG comes afterwards and is not included."
     return Sheet(title="Where the time goes", header=_header(own), rows=rows, notes=(note,))
 
 
@@ -174,7 +174,11 @@ def _roofline(own: Sequence[Measured]) -> Sheet:
     peaks = [profile.peaks for profile, _ in own if profile.peaks]
     if peaks:
         notes.append(f"Peaks here: {peaks[0]['source']}.")
-    notes.append("Least times elsewhere: data-sheet peaks, which no program reaches; " + _sources() + ".")
+    notes.append(
+        "Shortest possible times on other devices, from data-sheet peaks, which no program reaches; "
+        + _sources()
+        + "."
+    )
     return Sheet(title="Arithmetic and rooflines", header=header, rows=rows, notes=notes)
 
 

@@ -299,7 +299,7 @@ def incomplete_reasons(
         reasons.append(
             f"{cell} {short.metric} covers {short.n_samples}/{short.n_expected} images"
             if short.n_samples != short.n_expected
-            else f"{cell} was given images that nobody asked for"
+            else f"{cell} was given images that the suite does not ask for"
         )
     return [*reasons, *(f"{cell} {row.metric} has no value" for row in summaries if not isfinite(row.value))]
 

@@ -93,7 +93,9 @@ def refuse_surplus(cells: Sequence[Cell], allowed: bool) -> dict[str, list[str]]
     Raises `IncompleteError` after listing them, unless `allowed`.
     """
     found = surplus_images(cells)
-    for line in listed({f"{name} has images that nobody asked for:": files for name, files in found.items()}):
+    for line in listed(
+        {f"{name} has images that the suite does not ask for:": files for name, files in found.items()}
+    ):
         say(line)
     if found and not allowed:
         count = sum(map(len, found.values()))

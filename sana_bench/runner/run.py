@@ -304,7 +304,8 @@ class _Session:
                 rows += [replace(row, complete=row.complete and not marked) for row in own]
         self._list_missing(plans)
         reasons += [
-            f"{name} has {len(files)} images that nobody asked for" for name, files in self._surplus.items()
+            f"{name} has {len(files)} images that the suite does not ask for"
+            for name, files in self._surplus.items()
         ]
         self._store.put_summaries(self._run_id, {cell.variant.name for cell in self._cells}, rows)
         return reasons

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from sana_bench.assets.download import carry_out, planned_files
+from tests.suite_files import write_suite, write_variant
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -17,16 +18,10 @@ def fetch_files(files, root, say=lambda _: None, mirror=None):
     carry_out(planned_files(files, root, say, mirror), say)
 
 
-def write_suite(folder, weights, benchmarks="{name: geneval, metrics: [geneval]}"):
-    (folder / "variants").mkdir(parents=True)
-    (folder / "variants/mine.yaml").write_text(
-        "schema_version: 1\nname: mine\ntier: full\ngenerator: images\n"
-        f"model: {{weights: {weights}, height: 64, width: 64}}\n"
-    )
-    (folder / "s.yaml").write_text(
-        f"schema_version: 1\nname: s\nbenchmarks:\n  - {benchmarks}\nvariants: {{full: [mine]}}\n"
-    )
-    return folder / "s.yaml"
+def write_mine(folder, benchmark="{name: geneval, metrics: [geneval]}"):
+    """A suite of one benchmark and one variant whose images exist."""
+    write_variant(folder, "mine", "generator: images")
+    return write_suite(folder, benchmark)
 
 
 class Server(ThreadingHTTPServer):

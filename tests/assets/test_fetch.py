@@ -5,14 +5,14 @@ import pytest
 from sana_bench.assets.download import SUMS
 from sana_bench.assets.table import files_for
 from sana_bench.cli.main import execute
-from tests.assets.conftest import write_suite
+from tests.assets.conftest import write_mine
 
 CONTENT = bytes(range(256)) * 4096
 
 
 def test_the_command_fetches_a_suites_evaluators_from_a_copy(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path / "elsewhere"))
-    suite = write_suite(tmp_path / "suites", "./images")
+    suite = write_mine(tmp_path / "suites")
     root, copy = tmp_path / "root", tmp_path / "copy"
     code = execute(["fetch", str(suite), "--data-dir", str(root), "--from", str(copy)])
     error = capsys.readouterr().err
@@ -48,7 +48,7 @@ def test_the_command_fetches_a_suites_evaluators_from_a_copy(tmp_path, monkeypat
     ],
 )
 def test_prompts_and_evaluators_of_a_suite_are_fetched(server, tmp_path, capsys, benchmarks, assets):
-    suite = write_suite(tmp_path / "suites", "./images", benchmarks)
+    suite = write_mine(tmp_path / "suites", benchmarks)
     root, files = tmp_path / "root", files_for(assets)
     server.files = {file.path: CONTENT for file in files}
     assert execute(["fetch", str(suite), "--data-dir", str(root), "--from", server.url]) == 0

@@ -10,7 +10,7 @@ from sana_bench.assets.table import files_for, find_asset, judge_ids, metric_nee
 from sana_bench.metrics.fid.features import CHAINS
 from sana_bench.suites.load import load_suite
 from tests import ROOT
-from tests.assets.conftest import write_suite
+from tests.assets.conftest import write_mine
 
 SUITES = ROOT / "suites"
 
@@ -95,7 +95,7 @@ def test_the_shipped_suites_list_their_files(name):
 def test_every_image_chain_has_its_network_and_reference(tmp_path, protocol):
     metric, _, recipe = protocol.partition("/")
     choice = f"{{name: {metric}, protocol: {protocol}}}" if recipe else metric
-    suite = write_suite(tmp_path, "./images", f"{{name: mjhq30k, metrics: [{choice}]}}")
+    suite = write_mine(tmp_path, f"{{name: mjhq30k, metrics: [{choice}]}}")
     assets, unlisted = metric_needs(load_suite(suite, "full"))
     weights = CHAINS[{"kid": "kid/clean@1", "fid": "fid/sana@1"}.get(protocol, protocol)].weights
     assert (assets, unlisted) == (["mjhq30k_prompts", weights, "mjhq30k_images"], [])
@@ -105,11 +105,11 @@ def test_metrics_that_nobody_lists_are_named(tmp_path, monkeypatch):
     table = tmp_path / "assets.yaml"
     table.write_text("schema_version: 1\nassets: {}\nneeds: {clip_score: []}\njudges: {}\nprompts: {}\n")
     monkeypatch.setattr(homes, "_TABLE", table)
-    suite = write_suite(tmp_path, "./images", "{name: geneval, metrics: [geneval, clip_score]}")
+    suite = write_mine(tmp_path, "{name: geneval, metrics: [geneval, clip_score]}")
     assert metric_needs(load_suite(suite, "full")) == ([], ["geneval"])
 
 
 def test_a_judge_on_the_hub_is_fetched_from_there(tmp_path):
     benchmarks = "{name: dpg_bench, metrics: [{name: dpg, parameters: {judge: hf://owner/judge-1b}}]}"
-    suite = load_suite(write_suite(tmp_path, "./images", benchmarks), "full")
+    suite = load_suite(write_mine(tmp_path, benchmarks), "full")
     assert judge_ids(suite, tmp_path) == ["owner/judge-1b"]

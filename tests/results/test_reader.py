@@ -160,7 +160,7 @@ SPREAD = summary(metric="spread")
         (6, 0, [summary(key="circles"), SPREAD], {}, ["c has no redness"]),
         (6, 0, [summary(n_samples=4, complete=False), SPREAD], {}, ["c redness covers 4/6 images"]),
         (6, 0, [summary(n_samples=12), SPREAD], {}, ["c redness covers 12/6 images"]),
-        (6, 0, [summary(complete=False), SPREAD], {}, ["c was given images that nobody asked for"]),
+        (6, 0, [summary(complete=False), SPREAD], {}, ["c was given images that the suite does not ask for"]),
         (6, 0, [summary(value=float("inf")), SPREAD], {}, ["c redness has no value"]),
     ],
 )  # fmt: skip

@@ -172,9 +172,9 @@ def test_allowed_they_enter_no_number_and_mark_the_variant(folder, surplus, caps
     rows = numbers.summaries(folder.world.output)
     assert {(row.metric, row.key): row.value for row in rows} == clean
     assert not any(row.complete for row in rows)
-    assert "mine has 1 images that nobody asked for" in capsys.readouterr().out
+    assert "mine has 1 images that the suite does not ask for" in capsys.readouterr().out
     (run,) = (folder.world.output / "runs").iterdir()
-    assert "was given images that nobody asked for" in (run / "report" / "report.md").read_text()
+    assert "was given images that the suite does not ask for" in (run / "report" / "report.md").read_text()
 
 
 def test_an_image_named_twice_is_refused_even_when_allowed(folder):

@@ -22,15 +22,6 @@ VOCABULARY = [
     *dict.fromkeys(WORDS),
 ]
 
-QUESTIONS = (
-    "Is there a cat?",
-    "Is the cat on the table, and are the two dogs' balls red?",
-    "How many CATS are there in the photo",
-    "what's the café's color?? zzz",
-    "is the red car left of the blue tree and is the man in the house holding a ball on the black table "
-    "and is there one white cat",
-)
-
 IMAGE_SEED = 7
 
 _BERT = {
