@@ -9,10 +9,13 @@ import pytest
 import scipy.stats
 
 from sana_bench.core.fingerprint import fingerprint, short
+from sana_bench.core.samples import Sample
 from sana_bench.metrics.fid.compare import NotMeasuredError, compare_sets
 from sana_bench.metrics.fid.frechet import Moments
 from sana_bench.metrics.fid.metric import InceptionFid, InceptionKid
 from sana_bench.metrics.fid.reference import InceptionReference
+from sana_bench.results.reader import SampleResult
+from sana_bench.results.schema import ImageRow
 from tests.metrics.fid.colour_sets import Colours, write_mjhq, write_samples
 
 
@@ -29,6 +32,11 @@ def samples(mjhq, tmp_path_factory):
 @pytest.fixture
 def reference(mjhq, tmp_path):
     return InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path)
+
+
+def stored_sample(sample: Sample, sha256: str) -> SampleResult:
+    place = (*sample.place, sample.prompt.sha256)
+    return SampleResult(sample, ImageRow(*place, "ok", "x.png", sha256, 1, 0.1, 1, "cpu"))
 
 
 @pytest.fixture
@@ -54,13 +62,7 @@ def compared(reference, samples, tmp_path, monkeypatch):
 
         monkeypatch.setattr("sana_bench.metrics.fid.compare.load_features", load)
         pairs = [
-            tuple(
-                SimpleNamespace(
-                    prompt_id=s.prompt.id, tag=s.prompt.tag, index=s.index, image_sha256=f"{name}{place}"
-                )
-                for name in "ab"
-            )
-            for place, s in enumerate(samples)
+            (stored_sample(s, f"a{place}"), stored_sample(s, f"b{place}")) for place, s in enumerate(samples)
         ]
         found = [
             metric.summarise_features(samples, [(samples, part)], len(samples), seed=0)[0] for part in rows
