@@ -80,7 +80,7 @@ class Gain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantInfo:
-    """One column of the report.
+    """A variant as reports and leaderboards show it: one column of the report.
 
     `settings` is the fully resolved configuration; nested mappings are shown with dotted keys.
     `kind` is a key of `KINDS`, `derived_from` the variant that this one was made from, if any. `parameters` and `depth` are of
@@ -105,7 +105,7 @@ class VariantInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummaryCell:
-    """One number: a metric of one variant, over everything (`key == "overall"`) or over one task.
+    """One number as a report shows it: a metric of one variant, over everything (`key == "overall"`) or over one task.
 
     `low` and `high` bound the 95 % interval. A value that could not be computed is NaN.
     `unit` is free text; `"fraction"` values lie in [0, 1] and get a fixed axis. `gain` compares with what the variant was made
@@ -136,7 +136,7 @@ class SummaryCell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleCell:
-    """One image with what was found in it.
+    """One image as a report shows it, with what was found in it.
 
     `correct` is None where the benchmark gives no verdict. `detections` are mappings with `label`, `score`,
     `box` ([x1, y1, x2, y2] in image pixels) and, where known, `color`. `scores` are the per-image values of

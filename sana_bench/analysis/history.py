@@ -6,8 +6,9 @@ from pathlib import Path
 
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.samples import OVERALL
-from sana_bench.results.run_folder import open_store
+from sana_bench.results.run_folder import RunFiles, open_store
 from sana_bench.results.statistics.steps import Step, detect_steps
+from sana_bench.results.stored_suite import StoredSuite
 
 __all__ = ["History", "Point", "collect_histories", "history_lines"]
 
@@ -42,8 +43,9 @@ def collect_histories(
 ) -> list[History]:
     """Return the histories of complete overall numbers over the runs of one or more output folders.
 
-    Runs belong together when variant fingerprint, benchmark, number of images, metric and its identity are the same. One store
-    holds a run of one fingerprint once; repeats over time lie in output folders of their own.
+    Runs belong together when variant fingerprint, benchmark, prompts, number of images, metric and its identity are the same;
+    the prompts of a run whose directory is lost are unknown. One store holds a run of one fingerprint once; repeats over time
+    lie in output folders of their own.
 
     Raises `UsageError` for a folder without a store and for a variant or metric that no run has.
     """
@@ -53,12 +55,19 @@ def collect_histories(
         with open_store(output) as store:
             for run_id in store.run_ids():
                 run = store.run(run_id) or {}
+                prompts = _prompts(output, run_id)
                 for row in store.summaries(run_id):
                     if row.key != OVERALL or not row.complete:
                         continue
                     names["variant"].add(row.variant)
                     names["metric"].add(row.metric)
-                    key = (row.image_key, row.metric_key, row.n_expected, run["tier"])
+                    key = (
+                        row.image_key,
+                        row.metric_key,
+                        row.n_expected,
+                        prompts.get(row.benchmark),
+                        run["tier"],
+                    )
                     head = (row.variant, row.benchmark, row.metric, row.protocol, run["tier"], row.unit)
                     point = Point(run_id, run["created"], row.value, row.low, row.high)
                     series.setdefault(key, []).append((point, head))
@@ -75,6 +84,14 @@ def collect_histories(
                 History(*head, points, detect_steps([point.value for point in points], level=level))
             )
     return sorted(histories, key=lambda h: (h.benchmark, h.metric, h.variant, h.points[0].created))
+
+
+def _prompts(output: Path, run_id: str) -> dict[str, str]:
+    """What identifies the prompts of a run's benchmarks; empty where its directory is lost."""
+    path = RunFiles(output / "runs" / run_id).suite
+    if not path.is_file():
+        return {}
+    return {benchmark.name: benchmark.prompts_sha256 for benchmark in StoredSuite.read(path).benchmarks}
 
 
 def history_lines(histories: Iterable[History]) -> list[str]:

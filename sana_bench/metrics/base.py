@@ -52,7 +52,7 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """One aggregate number with its interval, sample counts and protocol.
+    """One aggregate number as a metric gives it: with its interval, sample counts and protocol.
 
     `key` is `overall` or a task tag; `n_samples < n_expected` means the number covers too little.
     """

@@ -81,7 +81,7 @@ class SampleResult:
 
 @dataclass(frozen=True)
 class VariantResults:
-    """One variant of a run.
+    """One variant of a stored run, with everything that the store has of it.
 
     `recorded` has by benchmark every sample that the suite asks for and the store has, finished or failed; `samples` are the
     finished ones with their scores. `reasons` say by benchmark why it is incomplete, and `identities` are those of metrics by

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from collections.abc import Generator as Steps
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -146,26 +146,33 @@ def _writer(
     output: Path, run_directory: Path, seconds: float, batch_size: int, device: str
 ) -> Callable[[Sample, _Image], ImageRow]:
     def write(sample: Sample, image: _Image) -> ImageRow:
-        identity = (*sample.place, sample.prompt.sha256)
+        failed = ImageRow(
+            prompt_id=sample.prompt.id,
+            index=sample.index,
+            prompt_sha256=sample.prompt.sha256,
+            status="failed",
+            path=None,
+            sha256=None,
+            length=None,
+            seconds=None,
+            batch_size=batch_size,
+            device=device,
+            error=image.error or "no image",
+        )
         if image.pixels is None:
-            return ImageRow(
-                *identity, "failed", None, None, None, None, batch_size, device, image.error or "no image"
-            )
+            return failed
         content = png_bytes(image.pixels, image.source_format)
         path = run_directory / sample.image_path
         atomic.write_bytes(path, content)
-        relative = path.relative_to(output).as_posix()
-        return ImageRow(
-            *identity,
-            "ok",
-            relative,
-            sha256_bytes(content),
-            len(content),
-            seconds,
-            batch_size,
-            device,
-            None,
-            image.search,
+        return replace(
+            failed,
+            status="ok",
+            path=path.relative_to(output).as_posix(),
+            sha256=sha256_bytes(content),
+            length=len(content),
+            seconds=seconds,
+            error=None,
+            search=image.search,
         )
 
     return write

@@ -158,7 +158,7 @@ class ModelSpec(_Spec):
 
 
 class Variant(_Spec):
-    """One way to turn prompts into images: a row of the leaderboard.
+    """One way to turn prompts into images, as its file says: a row of the leaderboard.
 
     `sampler` is missing where images exist already. `kind` and `derived_from` tell what the variant was made from; they
     group reports and change no image.

@@ -1,5 +1,6 @@
 """`sana-bench history` over nightly stores of one fingerprint."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from sana_bench.analysis.history import collect_histories
 from sana_bench.cli.main import execute
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.store import Store
+from tests.runner import fakes
 
 
 def nightly(folder: Path, night: int, value: float, *, complete: bool = True, image_key: str = "k") -> Path:
@@ -48,6 +50,24 @@ def test_only_comparable_and_complete_numbers_are_of_one_history(nights, tmp_pat
     short = nightly(tmp_path, 30, 0.1, complete=False)
     found = collect_histories([*nights, short])
     assert sorted(len(history.points) for history in found) == [1, 24]
+
+
+def test_numbers_of_other_prompts_are_of_another_history(world, monkeypatch) -> None:
+    """As many prompts of other texts make other images under the same key; a step between the two would mean nothing."""
+    stores = []
+    for word in ("", " again", " again"):
+        world.output = world.folder / f"results-{len(stores)}"
+        with monkeypatch.context() as patch:
+            plain = fakes.Shapes.prompts
+            patch.setattr(
+                fakes.Shapes,
+                "prompts",
+                lambda self, tier, word=word: [replace(p, text=p.text + word) for p in plain(self, tier)],
+            )
+            assert world.run(variants=("fake-4",)) == 0
+        stores.append(world.output)
+    found = collect_histories(stores, metric="redness")
+    assert sorted(len(history.points) for history in found) == [1, 2]
 
 
 def test_wrong_use_is_one_line(nights, tmp_path, capsys) -> None:

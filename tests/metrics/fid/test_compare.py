@@ -9,10 +9,18 @@ import pytest
 import scipy.stats
 
 from sana_bench.core.fingerprint import fingerprint, short
+from sana_bench.core.samples import Sample
 from sana_bench.metrics.fid.compare import NotMeasuredError, compare_sets
 from sana_bench.metrics.fid.frechet import Moments
 from sana_bench.metrics.fid.metric import InceptionFid, InceptionKid
+from sana_bench.results.reader import SampleResult
+from sana_bench.results.schema import ImageRow
 from tests.metrics.fid.colour_sets import Colours
+
+
+def stored_sample(sample: Sample, sha256: str) -> SampleResult:
+    place = (*sample.place, sample.prompt.sha256)
+    return SampleResult(sample, ImageRow(*place, "ok", "x.png", sha256, 1, 0.1, 1, "cpu"))
 
 
 @pytest.fixture
@@ -23,7 +31,7 @@ def compared(reference, generated, tmp_path, monkeypatch):
     shutil.copy(reference.path, tmp_path / "cache")
 
     def run(kind, shift, change=()):
-        rows = [Colours().of_samples(generated) + offset for offset in (0, shift)]
+        rows = [Colours().of_samples(samples) + offset for offset in (0, shift)]
         metric = kind(f"{kind.name}/clean@1", reference._features, reference)
         stored = {
             f"{name}{place}": row
@@ -38,17 +46,11 @@ def compared(reference, generated, tmp_path, monkeypatch):
 
         monkeypatch.setattr("sana_bench.metrics.fid.compare.load_features", load)
         pairs = [
-            tuple(
-                SimpleNamespace(
-                    prompt_id=s.prompt.id, tag=s.prompt.tag, index=s.index, image_sha256=f"{name}{place}"
-                )
-                for name in "ab"
-            )
+            (stored_sample(s, f"a{place}"), stored_sample(s, f"b{place}"))
             for place, s in enumerate(generated)
         ]
         found = [
-            metric.summarise_features(generated, [(generated, part)], len(generated), seed=0)[0]
-            for part in rows
+            metric.summarise_features(samples, [(samples, part)], len(samples), seed=0)[0] for part in rows
         ]
         runs = tuple(SimpleNamespace(output=tmp_path) for _ in "ab")
         identity = {**metric.identity(), **dict(change)}
@@ -60,9 +62,9 @@ def compared(reference, generated, tmp_path, monkeypatch):
     return run
 
 
-def test_fid_of_two_variants_is_compared_by_leaving_prompts_out(compared, reference, generated):
+def test_fid_of_two_variants_is_compared_by_leaving_prompts_out(compared, reference, samples):
     effect, rows = compared(InceptionFid, 25.0)
-    order = np.argsort([f"{s.prompt.tag}/{s.prompt.id}" for s in generated])
+    order = np.argsort([f"{s.prompt.tag}/{s.prompt.id}" for s in samples])
     differences = []
     for group in range(20):
         kept = np.array([place for turn, place in enumerate(order) if turn % 20 != group])
