@@ -1,6 +1,7 @@
 """Fixtures of all rooms, and how many processes run the tests."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,16 +11,24 @@ import pytest
 if TYPE_CHECKING:
     from tests.runner import fakes
 
+#: Each takes about 1 GB, and no more files than this take long.
+MOST_WORKERS = 16
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Read when torch is imported. Workers are as many as cores: more threads would take turns on them.
     os.environ["OMP_NUM_THREADS"] = "1"
+
+# The tests start dozens of processes. Where modules are not kept compiled, as images of containers often have it, each of
+# them compiles torch and matplotlib again: two trainings by processes of their own took 53 s of processor time, and 22 s so.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One worker a core where folders are tested; none for single files, whose imports take longer than a worker saves."""
     folders = all(Path(argument).is_dir() for argument in config.args)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores if folders and cores > 1 else 0
+    return min(cores, MOST_WORKERS) if folders and cores > 1 else 0
 
 
 @pytest.fixture(scope="session")
