@@ -31,7 +31,7 @@ def compared(reference, generated, tmp_path, monkeypatch):
     shutil.copy(reference.path, tmp_path / "cache")
 
     def run(kind, shift, change=()):
-        rows = [Colours().of_samples(samples) + offset for offset in (0, shift)]
+        rows = [Colours().of_samples(generated) + offset for offset in (0, shift)]
         metric = kind(f"{kind.name}/clean@1", reference._features, reference)
         stored = {
             f"{name}{place}": row
@@ -50,7 +50,8 @@ def compared(reference, generated, tmp_path, monkeypatch):
             for place, s in enumerate(generated)
         ]
         found = [
-            metric.summarise_features(samples, [(samples, part)], len(samples), seed=0)[0] for part in rows
+            metric.summarise_features(generated, [(generated, part)], len(generated), seed=0)[0]
+            for part in rows
         ]
         runs = tuple(SimpleNamespace(output=tmp_path) for _ in "ab")
         identity = {**metric.identity(), **dict(change)}
@@ -62,9 +63,9 @@ def compared(reference, generated, tmp_path, monkeypatch):
     return run
 
 
-def test_fid_of_two_variants_is_compared_by_leaving_prompts_out(compared, reference, samples):
+def test_fid_of_two_variants_is_compared_by_leaving_prompts_out(compared, reference, generated):
     effect, rows = compared(InceptionFid, 25.0)
-    order = np.argsort([f"{s.prompt.tag}/{s.prompt.id}" for s in samples])
+    order = np.argsort([f"{s.prompt.tag}/{s.prompt.id}" for s in generated])
     differences = []
     for group in range(20):
         kept = np.array([place for turn, place in enumerate(order) if turn % 20 != group])
