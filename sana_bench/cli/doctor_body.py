@@ -7,6 +7,7 @@ from pathlib import Path
 
 import sana_bench
 from sana_bench.assets.checks import check_pipeline_directory
+from sana_bench.assets.download import read_sums
 from sana_bench.assets.locate import (
     ALLOCATOR_VARIABLES,
     allocator_settings,
@@ -125,14 +126,9 @@ def _micro() -> tuple[list[str], bool]:
 
 def changed_files(root: Path) -> list[str]:
     """Return the files listed in `SHA256SUMS` (as sha256sum writes it) that are missing or changed."""
-    sums = root / "SHA256SUMS"
-    if not sums.is_file():
-        return []
-    entries = [line.split(maxsplit=1) for line in sums.read_text().splitlines() if line.strip()]
-    names = {name.lstrip("*").removeprefix("./"): digest for digest, name in entries}
     return [
         name
-        for name, digest in names.items()
+        for name, digest in read_sums(root).items()
         if not (root / name).is_file() or file_sha256(root / name) != digest
     ]
 

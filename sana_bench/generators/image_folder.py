@@ -17,6 +17,7 @@ import numpy as np
 from sana_bench.assets.locate import resolve_folder
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
 from sana_bench.core.images import ImageError, load_image, source_format
+from sana_bench.core.text import lines, read_text
 from sana_bench.generators.base import Request, refuse_sana_settings
 from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.schema import Variant
@@ -194,10 +195,10 @@ def _stands_for_another(path: Path, indices: set[int]) -> bool:
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise AssetError(f"{path}: unreadable ({error})") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines(text), start=1):
         if not line.strip():
             continue
         try:

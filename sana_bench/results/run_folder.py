@@ -4,11 +4,15 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from sana_bench.core import atomic
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.fingerprint import short
 from sana_bench.core.samples import Prompt
+from sana_bench.core.text import lines, read_text
 from sana_bench.results.database import STORE_NAME
 from sana_bench.results.store import Store
 
@@ -44,18 +48,32 @@ class RunFiles:
         """Folder of the report."""
         return self.directory / "report"
 
+    def read_suite(self) -> dict[str, Any]:
+        """Return the resolved suite; raises `UsageError` for a missing or damaged file."""
+        try:
+            found = yaml.safe_load(read_text(self.suite))
+            for described in (*found["benchmarks"], *found["variants"]):
+                described["name"]
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            raise _damaged(self.suite, error) from None
+        return dict(found)
+
     def write_prompts(self, benchmark: str, prompts: Iterable[Prompt]) -> None:
         """Keep the prompts of a benchmark beside its images."""
-        lines = [
+        records = [
             json.dumps({"id": p.id, "text": p.text, "tag": p.tag, "metadata": p.metadata}, ensure_ascii=False)
             for p in prompts
         ]
-        atomic.write_text(self._prompts(benchmark), "\n".join(lines) + "\n")
+        atomic.write_text(self._prompts(benchmark), "\n".join(records) + "\n")
 
     def read_prompts(self, benchmark: str) -> dict[str, Prompt]:
-        """Return the prompts of a benchmark by id."""
-        lines = self._prompts(benchmark).read_text(encoding="utf-8").splitlines()
-        return {record["id"]: Prompt(**record) for record in map(json.loads, lines)}
+        """Return the prompts of a benchmark by id; raises `UsageError` for a missing or damaged file."""
+        path = self._prompts(benchmark)
+        try:
+            records = map(json.loads, lines(read_text(path)))
+            return {record["id"]: Prompt(**record) for record in records}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _damaged(path, error) from None
 
     def has_prompts(self, benchmark: str) -> bool:
         """Say whether the prompts of a benchmark are there."""
@@ -63,6 +81,10 @@ class RunFiles:
 
     def _prompts(self, benchmark: str) -> Path:
         return self.directory / "prompts" / f"{benchmark}.jsonl"
+
+
+def _damaged(path: Path, error: Exception) -> UsageError:
+    return UsageError(f"{path}: damaged ({type(error).__name__}: {' '.join(str(error).split())})")
 
 
 def find_run(run: str, output: Path) -> RunFiles:

@@ -57,6 +57,27 @@ def test_every_format_gives_back_what_went_in(tmp_path, format_) -> None:
     assert read_export(tmp_path / "out") == (tables, "now")
 
 
+def test_a_damaged_run_is_left_out_of_all_runs_and_named(results, tmp_path, capsys) -> None:
+    damaged, other = sorted((results / "runs").iterdir())
+    (damaged / "prompts/shapes.jsonl").write_text("{")
+    assert export(results, tmp_path / "all", "json") == 3
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert f"left out {damaged.name}: " in captured.err
+    assert "shapes.jsonl: damaged" in captured.err
+    assert "images: " in captured.out
+    tables, _ = read_export(tmp_path / "all")
+    assert {row["run_id"] for rows in tables.values() for row in rows} == {other.name}
+    assert export(results, tmp_path / "one", "json", str(damaged)) == 2
+    capsys.readouterr()
+    assert execute(["import", str(results), "-o", str(tmp_path / "new")]) == 3
+    assert f"left out {damaged.name}: " in one_line(capsys)
+    assert [run.name for run in (tmp_path / "new/runs").iterdir()] == [other.name]
+    (other / "suite.resolved.yaml").write_text("benchmarks: [")
+    assert export(results, tmp_path / "none", "json") == 2
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_formats_agree_on_a_run(results, tmp_path) -> None:
     read = []
     for format_ in FORMATS:

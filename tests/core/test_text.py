@@ -1,0 +1,82 @@
+"""Text as lines: a line ends at a line feed, whatever else the text holds."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sana_bench.assets.download import SUMS, read_sums
+from sana_bench.cli.doctor_body import changed_files
+from sana_bench.cli.reshape_body import calibration_prompts
+from sana_bench.core.samples import Prompt
+from sana_bench.core.text import lines, read_text
+from sana_bench.generators.image_folder import MANIFEST, ImageName, read_folder
+from sana_bench.results.run_folder import RunFiles
+
+# What str.splitlines takes for the end of a line, beside line feed.
+SEPARATORS = "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        ("\n", [""]),
+        ("a", ["a"]),
+        ("a\nb\n", ["a", "b"]),
+        ("a\r\nb\r\n", ["a", "b"]),
+        ("a\n\nb", ["a", "", "b"]),
+        (f"a{SEPARATORS}b\n", [f"a{SEPARATORS}b"]),
+        ("a\r\r\n", ["a\r"]),
+    ],
+)
+def test_lines_end_at_line_feeds_alone(text: str, expected: list[str]) -> None:
+    assert lines(text) == expected
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]))))
+def test_lines_that_were_written_come_back(found: list[str]) -> None:
+    kept = [line for line in found if not line.endswith("\r")]
+    assert lines("".join(f"{line}\n" for line in kept)) == kept
+
+
+def test_a_file_is_read_as_it_is_but_for_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes("\ufeffone\r\ntwo\rthree\ufeff".encode())
+    assert read_text(tmp_path / "a") == "one\r\ntwo\rthree\ufeff"
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_prompts_of_a_run_come_back(tmp_path: Path, separator: str) -> None:
+    prompt = Prompt("0", f"a cat{separator}on a mat", f"t{separator}", {"key": [separator]})
+    RunFiles(tmp_path).write_prompts("b", [prompt])
+    assert RunFiles(tmp_path).read_prompts("b") == {"0": prompt}
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_both_layouts_of_an_image_folder(tmp_path: Path, separator: str) -> None:
+    text = f"a cat{separator}on a mat"
+    folder = tmp_path / "layout" / "00000"
+    (folder / "samples").mkdir(parents=True)
+    (folder / "samples" / "00000.png").touch()
+    record = json.dumps({"prompt": text}, ensure_ascii=False)
+    (folder / "metadata.jsonl").write_bytes(f"\ufeff{record}\r\n".encode())
+    assert list(read_folder(tmp_path / "layout")) == [ImageName("00000", text, 0)]
+    record = json.dumps({"prompt": text, "file": "a.png"}, ensure_ascii=False)
+    (tmp_path / MANIFEST).write_bytes(f"\ufeff{record}\r\n".encode())
+    assert list(read_folder(tmp_path)) == [ImageName(None, text, 0)]
+
+
+def test_sums_of_files_with_unusual_names(tmp_path: Path) -> None:
+    name = "a\u2028b\x85c"
+    (tmp_path / name).write_bytes(b"")
+    for file in (SUMS, "SHA256SUMS"):
+        (tmp_path / file).write_text(f"{'0' * 64}  {name}\n", encoding="utf-8")
+    assert read_sums(tmp_path) == {name: "0" * 64}
+    assert changed_files(tmp_path) == [name]
+
+
+def test_calibration_prompts_are_lines(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_bytes("\ufeffa\u2028b\r\nc\x85d\n".encode())
+    assert calibration_prompts(tmp_path, tmp_path / "prompts.txt", 9) == ["a\u2028b", "c\x85d"]
