@@ -181,7 +181,9 @@ class ImageTextData:
         if self._cache is None:
             return None
         status = record.path.stat()
-        facts = (self._identity, record.key, record.span, bucket, status.st_size, status.st_mtime_ns)
+        # As for remembered hashes: size and modification time stay when a file is replaced by rsync -t or tar.
+        times = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+        facts = (self._identity, record.key, record.span, bucket, *times)
         name = hashlib.sha256(repr(facts).encode()).hexdigest()
         return self._cache / name[:2] / f"{name}.npy"
 

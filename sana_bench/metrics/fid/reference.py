@@ -34,8 +34,8 @@ class InceptionReference:
 
     The file `inception-<chain>-<key>.npz` holds features, moments and a description: chain, parameters, weights, n, the
     hash of `meta_data.json`, the names and sizes of the images, the hash of their bytes, and one of the numbers. A
-    file that differs in any of them is refused, never used and never overwritten. With `hashes`, only images whose size
-    or modification time changed since are read for their hash.
+    file that differs in any of them is refused, never used and never overwritten. With `hashes`, only images that are
+    not in there as they are now are read for their hash.
     """
 
     def __init__(

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sana_models.aspect_ratios import bucket_size, training_bucket
 from sana_models.config import DCAEConfig
@@ -173,6 +176,23 @@ def test_cached_latents_are_the_encoded_ones_and_are_not_made_again(tmp_path: Pa
     other = make_data(folder, autoencoder, cache=tmp_path / "cache", cache_identity="b")
     with pytest.raises(AssertionError, match="encoded again"):
         draw(other, 0)
+
+
+def test_an_image_replaced_in_place_is_encoded_again(tmp_path: Path, autoencoder):
+    """At equal size and time, as rsync -t and tar leave it."""
+    folder = write_folder(tmp_path / "dots", 1)
+    (path,) = folder.glob("*.png")
+    pixels = np.asarray(Image.open(path))
+    versions = []
+    for content in (pixels, 255 - pixels):
+        Image.fromarray(content).save(tmp_path / "new.bmp")
+        path.write_bytes((tmp_path / "new.bmp").read_bytes())
+        os.utime(path, ns=(10**18, 10**18))
+        data = make_data(folder, autoencoder, cache=tmp_path / "cache", cache_identity="a")
+        versions.append((path.stat().st_size, draw(data, 0)[0]))
+        time.sleep(0.05)  # a tick of the file system's clock is 10 ms or less
+    assert versions[0][0] == versions[1][0]
+    assert not torch.equal(versions[0][1], versions[1][1])
 
 
 def test_stored_latents_are_used_as_they_are(tmp_path: Path, autoencoder):
