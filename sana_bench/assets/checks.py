@@ -45,6 +45,8 @@ def check_pipeline_directory(directory: Path) -> None:
         for patterns in PIPELINE_FILES
         if not any(path.is_file() for pattern in patterns for path in _matches(directory, pattern, shared))
     ]
+    if len(missing) == len(PIPELINE_FILES):
+        raise AssetError(f"{directory}: missing {missing[0]} and all other files of a pipeline")
     if missing:
         raise AssetError(f"{directory}: missing {', '.join(missing)}")
     check_safetensors_files(directory)

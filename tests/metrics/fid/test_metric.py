@@ -211,6 +211,14 @@ def test_unchanged_images_are_hashed_once(mjhq, tmp_path, settled):
     assert again.learnt == {}
 
 
+def test_hashing_the_reference_is_said_once(mjhq, tmp_path, settled, capsys):
+    hashes = FileHashes()
+    InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path, hashes).check()
+    InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path, FileHashes(hashes.learnt)).check()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("hashing the reference of FID: 42/42 images, ")
+
+
 def test_a_run_remembers_the_hashes_of_the_reference(mjhq, tmp_path, monkeypatch, settled):
     monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
     (tmp_path / "mjhq30k").symlink_to(mjhq)
