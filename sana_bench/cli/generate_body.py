@@ -11,6 +11,7 @@ from sana_bench.assets.locate import resolve_weights
 from sana_bench.core import atomic
 from sana_bench.core.errors import BenchError, UsageError, nearest
 from sana_bench.core.progress import Progress
+from sana_bench.core.text import lone_surrogate
 from sana_bench.suites.load import list_variants, load_variant, suites_dir
 from sana_bench.suites.schema import Variant
 
@@ -46,6 +47,9 @@ def generate_files(options: GenerateOptions) -> list[Path]:
     Image i of a prompt has seed `options.seed + i`. Every file carries its prompt, seed and settings as PNG text.
     Raises `UsageError` or `AssetError` before anything is written, and `BenchError` for an image that is not finite.
     """
+    for text in (*options.prompts, options.negative):
+        if (half := lone_surrogate(text)) is not None:
+            raise UsageError(f"the prompt {text!a} holds {half}, half of a character")
     paths = _paths(options)
     device = _device(options.device)
     pipeline, call = _load(options, device)

@@ -11,7 +11,7 @@ from sana_bench.assets.download import SUMS, read_sums
 from sana_bench.cli.doctor_body import changed_files
 from sana_bench.cli.reshape_body import calibration_prompts
 from sana_bench.core.samples import Prompt
-from sana_bench.core.text import lines, read_text
+from sana_bench.core.text import difference, lines, lone_surrogate, look_alike, read_text
 from sana_bench.generators.image_folder import MANIFEST, ImageName, read_folder
 from sana_bench.results.run_folder import RunFiles
 
@@ -80,3 +80,36 @@ def test_sums_of_files_with_unusual_names(tmp_path: Path) -> None:
 def test_calibration_prompts_are_lines(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_bytes("\ufeffa\u2028b\r\nc\x85d\n".encode())
     assert calibration_prompts(tmp_path, tmp_path / "prompts.txt", 9) == ["a\u2028b", "c\x85d"]
+
+
+ALIKE = [
+    ("cafe\u0301", "caf\u00e9", "character 4 is U+0065 U+0301 here and U+00E9 there"),
+    ("a\r\nb", "a\nb", "character 2 is U+000D here and nothing there"),
+    ("a b", "a\u00a0b", "character 2 is U+0020 here and U+00A0 there"),
+    ("\ufeffa", "a", "character 1 is U+FEFF here and nothing there"),
+    ("a", "a ", "character 2 is nothing here and U+0020 there"),
+    ("\uff21b", "Ab", "character 1 is U+FF21 here and U+0041 there"),
+]
+
+
+@pytest.mark.parametrize(("found", "expected", "told"), ALIKE)
+def test_texts_that_look_alike_are_told_apart_by_code_points(found: str, expected: str, told: str) -> None:
+    assert look_alike(found) == look_alike(expected)
+    assert difference(found, expected) == told
+
+
+def test_texts_that_look_different_are_not_taken_for_one() -> None:
+    assert len({look_alike(text) for text in ("a cat", "a cats", "A cat", "a  bat", "")}) == 5
+
+
+@given(st.text(), st.text(min_size=1), st.text(), st.text())
+def test_a_difference_stands_where_the_texts_part(start: str, one: str, other: str, end: str) -> None:
+    if one != other:
+        place = int(difference(start + one + end, start + other + end).split()[1]) - 1
+        assert place >= len(start)
+        assert (start + one + end)[:place] == (start + other + end)[:place]
+
+
+def test_half_of_a_pair_is_found() -> None:
+    assert lone_surrogate("a\udc80b\ud800") == "U+DC80"
+    assert lone_surrogate("a \U0001f431 is a pair in UTF-16 alone") is None

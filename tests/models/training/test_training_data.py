@@ -301,3 +301,34 @@ def test_names_that_leave_the_folder_are_bad(tmp_path: Path):
     bad = BadRecords(max_share=0.5)
     assert len(read_index([folder], [], bad)) == 3
     assert bad.reasons == {"dots/../secret.png": "its name leaves the folder"}
+
+
+def test_a_folder_of_links_is_read_as_one_of_files(tmp_path: Path):
+    """The hub's cache keeps the bytes elsewhere, and links to them under the names."""
+    folder = write_folder(tmp_path / "dots", 3)
+    shards = write_shards(tmp_path / "shards", (2,))
+    for path in [*folder.iterdir(), *shards.iterdir()]:
+        blob = tmp_path / "blobs" / f"{path.parent.name}-{path.name}"
+        blob.parent.mkdir(exist_ok=True)
+        path.replace(blob)
+        path.symlink_to(blob)
+    bad = BadRecords(max_share=0.0)
+    assert len(read_index([folder, shards], [], bad)) == 5
+    assert bad.reasons == {}
+
+
+def test_captions_with_a_byte_order_mark_are_the_same(tmp_path: Path):
+    folder = write_folder(tmp_path / "dots", 2)
+    plain = read_index([folder], ["_vlm"], BadRecords(max_share=0.0))
+    for path in [*folder.glob("*.txt"), *folder.glob("*.json")]:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_index([folder], ["_vlm"], BadRecords(max_share=0.0)) == plain
+
+
+def test_half_of_a_character_is_a_bad_record(tmp_path: Path):
+    folder = write_folder(tmp_path / "dots", 2)
+    (folder / "0001_vlm.json").write_text('{"0001": {"vlm": "a \\ud83d"}}')
+    bad = BadRecords(max_share=0.5, path=tmp_path / "bad.csv")
+    assert [record.key for record in read_index([folder], ["_vlm"], bad)] == ["dots/0000.png"]
+    assert "surrogates not allowed" in bad.reasons["dots/0001"]
+    assert BadRecords(max_share=0.5, path=tmp_path / "bad.csv").reasons == bad.reasons
