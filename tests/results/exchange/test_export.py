@@ -17,7 +17,7 @@ from sana_bench.results.exchange.export import FORMATS, read_export, read_frames
 from sana_bench.results.exchange.tables import EXPORT_VERSION, TABLES, schema_markdown
 from tests import ROOT
 
-AWKWARD = 'comma, "quote",\nline\r\nbreak, tab\t, ü, empty next'
+AWKWARD = 'comma, "quote",\nline\r\nbreak,\rcarriage return, tab\t, ü, \u2028, empty next'
 
 
 def export(results: Path, to: Path, format_: str, *arguments: str) -> int:
@@ -55,6 +55,18 @@ def test_every_format_gives_back_what_went_in(tmp_path, format_) -> None:
     tables = awkward_tables()
     write_export(tables, tmp_path / "out", format_, created="now")
     assert read_export(tmp_path / "out") == (tables, "now")
+
+
+def test_a_row_of_csv_holds_whatever_a_prompt_holds(tmp_path) -> None:
+    """Read by pandas, which ends a row at a bare carriage return, as spreadsheets do."""
+    tables = awkward_tables()
+    text = "a cat\ron a mat"
+    for row in tables["prompts"]:
+        row["text"] = text
+    write_export(tables, tmp_path / "out", "csv", created="now")
+    found = pandas.read_csv(tmp_path / "out/prompts.csv", keep_default_na=False)
+    assert list(found["text"]) == [text, text]
+    assert f'"{text}"' in (tmp_path / "out/prompts.csv").read_bytes().decode()
 
 
 def test_a_damaged_run_is_left_out_of_all_runs_and_named(results, tmp_path, capsys) -> None:
