@@ -4,14 +4,18 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from sana_bench.core.text import lines, read_text
+
 
 def write_sums(weights: Path, folders: Iterable[str]) -> None:
     """Renew the lines of `folders` below `weights`; other lines stay. What explains weights is not summed."""
     path = weights / "SHA256SUMS"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    earlier = lines(read_text(path)) if path.is_file() else []
     folders = tuple(folders)
     kept = [
-        line for line in lines if not line.split(maxsplit=1)[1].startswith(tuple(f"./{f}/" for f in folders))
+        line
+        for line in earlier
+        if not line.split(maxsplit=1)[1].startswith(tuple(f"./{f}/" for f in folders))
     ]
     files = [file for folder in folders for file in (weights / folder).rglob("*") if _is_summed(file)]
     kept += [

@@ -7,7 +7,7 @@ for the part's files: everything else, hashes included, is as if they lay in the
 import json
 from pathlib import Path
 
-__all__ = ["SHARED_PARTS", "part_folder", "pipeline_files", "shared_parts"]
+__all__ = ["SHARED_PARTS", "files_below", "part_folder", "pipeline_files", "shared_parts"]
 
 SHARED_PARTS = "shared_parts.json"
 #: Transformer, text encoder and scheduler make a pipeline what it is; the autoencoder is the family's.
@@ -52,10 +52,24 @@ def pipeline_files(folder: Path) -> dict[str, Path]:
     """
     roots = {"": folder} | {f"{part}/": place for part, place in shared_parts(folder).items()}
     found = {
-        prefix + path.relative_to(root).as_posix(): path
-        for prefix, root in roots.items()
-        for path in root.rglob("*")
-        if path.is_file()
+        prefix + name: path for prefix, root in roots.items() for name, path in files_below(root).items()
     }
     found.pop(SHARED_PARTS, None)
+    return dict(sorted(found.items()))
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """Return all files below a folder by relative name, those in linked folders too, as the hub's cache and others make them.
+
+    A link to a folder that it lies in is not followed.
+    """
+    found = {}
+    open_ = [(folder, frozenset({folder.resolve()}))]
+    while open_:
+        place, above = open_.pop()
+        for path in place.iterdir():
+            if path.is_file():
+                found[path.relative_to(folder).as_posix()] = path
+            elif path.is_dir() and (real := path.resolve()) not in above:
+                open_.append((path, above | {real}))
     return dict(sorted(found.items()))

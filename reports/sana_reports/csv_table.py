@@ -1,13 +1,12 @@
 """The report's numbers as CSV: one line per variant, metric and task."""
 
-import csv
-import io
 import math
+from collections.abc import Iterable
 
 from sana_reports.data import ImageCost, ReportData, SummaryCell
 from sana_reports.tables import leaderboard_table
 
-__all__ = ["COLUMNS", "COST_COLUMNS", "cost_fields", "escape_field", "render_csv"]
+__all__ = ["COLUMNS", "COST_COLUMNS", "cost_fields", "csv_text", "render_csv", "without_formulas"]
 
 # What a delivered image costs, and the gain over the variant that this one was made from.
 COST_COLUMNS = (
@@ -54,9 +53,7 @@ def render_csv(data: ReportData) -> str:
     """All summaries in long form, values at full precision, empty where a number does not exist."""
     ranked = {row["variant"] for row in leaderboard_table(data) if row["rank"] is not None}
     variants = {variant.name: variant for variant in data.variants}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows = []
     for cell in data.summaries:
         info = variants[cell.variant]
         values = (
@@ -85,8 +82,22 @@ def render_csv(data: ReportData) -> str:
             "" if info.depth is None else info.depth,
             *cost_fields(info.costs.get(cell.benchmark), cell),
         )
-        writer.writerow([escape_field(value) for value in values])
-    return text.getvalue()
+        rows.append(values)
+    return csv_text(COLUMNS, without_formulas(rows))
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Rows under a header as CSV with `\\n` line ends: every text quoted, so that no character in it ends a cell or a row.
+
+    Numbers stand at full precision, truth values as `true` and `false`, None and empty text as nothing.
+    """
+    body = "".join(",".join(map(_cell, row)) + "\n" for row in rows)
+    return ",".join(columns) + "\n" + body
+
+
+def without_formulas(rows: Iterable[Iterable[object]]) -> list[list[object]]:
+    """Rows for people: no number where one is not finite, and no text that a spreadsheet would run."""
+    return [[_plain(value) for value in row] for row in rows]
 
 
 def cost_fields(cost: ImageCost | None, cell: SummaryCell) -> tuple[object, ...]:
@@ -99,14 +110,21 @@ def cost_fields(cost: ImageCost | None, cell: SummaryCell) -> tuple[object, ...]
     return (*spent, *(("",) * 4 if gain is None else (gain.over, gain.difference, gain.low, gain.high)))
 
 
-def escape_field(value: object) -> str:
-    """One value as CSV text: full precision, empty if not finite, never a spreadsheet formula."""
+def _plain(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    # Spreadsheets run text that starts with one of these as a formula.
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return repr(value) if math.isfinite(value) else ""
+        return repr(float(value))
     if isinstance(value, int):
-        return str(value)
-    text = str(value)
-    # Spreadsheets run text that starts with one of these as a formula.
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+        return str(int(value))
+    return '"' + str(value).replace('"', '""') + '"'

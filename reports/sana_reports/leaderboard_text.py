@@ -1,10 +1,8 @@
 """The leaderboard as Markdown, CSV and LaTeX."""
 
-import csv
-import io
 from collections.abc import Sequence
 
-from sana_reports.csv_table import COST_COLUMNS, cost_fields, escape_field
+from sana_reports.csv_table import COST_COLUMNS, cost_fields, csv_text, without_formulas
 from sana_reports.data import KINDS, OVERALL, SummaryCell
 from sana_reports.labels import (
     MICRO_NOTICE,
@@ -167,13 +165,7 @@ def _number(cell: SummaryCell) -> str:
 
 def render_csv(board: Leaderboard) -> str:
     """One line per variant and metric at full precision; quoted numbers have the paper as their source."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for table in board.tables:
-        for row in _csv_rows(table):
-            writer.writerow([escape_field(value) for value in row])
-    return text.getvalue()
+    return csv_text(CSV_COLUMNS, without_formulas(row for table in board.tables for row in _csv_rows(table)))
 
 
 def _csv_rows(table: Table) -> list[Sequence[object]]:

@@ -13,7 +13,7 @@ from sana_bench.analysis import model_size as model_facts
 from sana_bench.analysis.gains import Scores, metric_scores, paired_gain
 from sana_bench.analysis.report import build_report_data
 from sana_bench.assets.locate import resolve_weights
-from sana_bench.core.errors import AssetError, UsageError, nearest
+from sana_bench.core.errors import AssetError, BenchError, UsageError, nearest
 from sana_bench.core.fingerprint import NOT_WEIGHTS, FileHashes, HashCache, directory_sha256, fingerprint
 from sana_bench.core.samples import OVERALL
 from sana_bench.profiling.identity import PROTOCOLS, comparable
@@ -65,9 +65,16 @@ def collect_leaderboard(
                 continue
             directory = output / "runs" / run_id
             if not RunFiles(directory).suite.is_file():
-                incomplete += _lost(store, run_id, run["tier"])
+                reason = "its run directory is missing from this output folder"
+                incomplete += _unreadable(store, run_id, run["tier"], reason)
                 continue
-            done, short = _read_run(store, RunFiles(directory), link_from, hashes)
+            try:
+                done, short = _read_run(store, RunFiles(directory), link_from, hashes)
+            except (BenchError, OSError, LookupError, TypeError, ValueError) as error:
+                # One damaged run must not take the others down.
+                reason = str(error) if isinstance(error, BenchError) else f"{directory}: damaged ({error!r})"
+                incomplete += _unreadable(store, run_id, run["tier"], reason)
+                continue
             known |= {row.benchmark for row in done}
             timed += [
                 row.entry for row in done if row.benchmark == "latency" and row.entry.latency is not None
@@ -82,9 +89,8 @@ def collect_leaderboard(
     return Leaderboard(tables=_tables(results), incomplete=incomplete)
 
 
-def _lost(store: Store, run_id: str, tier: str) -> list[Incomplete]:
-    """What the store knows of a run whose directory has lost its suite file, or is gone."""
-    reason = "its run directory is missing from this output folder"
+def _unreadable(store: Store, run_id: str, tier: str, reason: str) -> list[Incomplete]:
+    """What the store knows of a run whose directory is gone or damaged."""
     rows = dict.fromkeys((row.variant, row.benchmark) for row in store.summaries(run_id))
     return [
         Incomplete(variant=variant, tier=tier, benchmark=benchmark, run=run_id, reasons=[reason])

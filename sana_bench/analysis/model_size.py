@@ -36,7 +36,7 @@ def model_facts(variant: ResolvedVariant) -> dict[str, Any]:
 
 def count_parameters(pipeline: Path) -> int | None:
     """Weights of a pipeline folder's denoising network by its safetensors headers; None for a folder of another layout."""
-    files = sorted((pipeline / "transformer").glob("*.safetensors"))
+    files = sorted((pipeline / "transformer").glob("[!.]*.safetensors"))
     return sum(prod(shape) for path in files for shape in safetensors_shapes(path)) or None
 
 

@@ -45,6 +45,8 @@ def check_pipeline_directory(directory: Path) -> None:
         for patterns in PIPELINE_FILES
         if not any(path.is_file() for pattern in patterns for path in _matches(directory, pattern, shared))
     ]
+    if len(missing) == len(PIPELINE_FILES):
+        raise AssetError(f"{directory}: missing {missing[0]} and all other files of a pipeline")
     if missing:
         raise AssetError(f"{directory}: missing {', '.join(missing)}")
     check_safetensors_files(directory)
@@ -60,19 +62,19 @@ def check_safetensors_files(directory: Path) -> None:
         missing = sorted(_shards(folder) - {path.name for path in folder.iterdir() if path.is_file()})
         if missing:
             raise AssetError(f"{folder}: missing {', '.join(missing)}")
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in sorted(folder.glob("[!.]*.safetensors")):
             safetensors_shapes(path)
 
 
 def _shards(folder: Path) -> set[str]:
     """Names of the files that a folder's indices of shards, and the numbers in its shards' own names, ask for."""
     names = set()
-    for index in folder.glob("*.safetensors.index.json"):
+    for index in folder.glob("[!.]*.safetensors.index.json"):
         try:
             names |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError):
             raise AssetError(f"{index}: not an index of weight files") from None
-    for path in folder.glob("*.safetensors"):
+    for path in folder.glob("[!.]*.safetensors"):
         if match := _SHARD.fullmatch(path.name):
             start, count, rest = match.groups()
             names |= {f"{start}-{place:05d}-of-{count}{rest}" for place in range(1, int(count) + 1)}

@@ -22,6 +22,7 @@ from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import file_sha256
 from sana_bench.core.progress import megabytes
+from sana_bench.core.text import lines, read_text
 
 __all__ = [
     "SUMS",
@@ -207,10 +208,9 @@ def _listing(archive: Path) -> Path:
 
 
 def read_sums(root: Path) -> dict[str, str]:
-    """Recorded SHA-256 by path below the data root."""
+    """Recorded SHA-256 by path below a folder, from its `SHA256SUMS`; empty where it has none."""
     path = root / SUMS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    entries = [line.split(maxsplit=1) for line in lines if line.strip()]
+    entries = [line.split(maxsplit=1) for line in lines(read_text(path))] if path.is_file() else []
     return {entry[1].lstrip("*").removeprefix("./"): entry[0] for entry in entries if len(entry) == 2}
 
 

@@ -11,7 +11,7 @@ import os
 import re
 from pathlib import Path
 
-from sana_bench.assets.checks import PIPELINE_FILES, check_pipeline_directory
+from sana_bench.assets.checks import check_pipeline_directory
 from sana_bench.core.errors import AssetError, nearest
 
 __all__ = [
@@ -104,7 +104,7 @@ def resolve_folder(weights: str, relative_to: Path, files: str | None = None) ->
     `weights` is `micro://NAME`, a path (absolute, `~`, or starting with `.`: relative to `relative_to`), or a
     hub id `owner/name[@revision]`, optionally with `hf://` in front, looked up under the data root and in the
     hub cache.
-    Raises `AssetError` that names the missing files (`files`; those of a pipeline unless it is given) and how to get them.
+    Raises `AssetError` that says what is missing (`files`, where given) and how to get it.
     """
     if weights.startswith(MICRO_SCHEME):
         directory = _micro_directory(weights.removeprefix(MICRO_SCHEME))
@@ -139,9 +139,9 @@ def _hub_directory(hub_id: str, files: str | None) -> Path:
     snapshot = _hub_snapshot(name, revision or "main")
     if snapshot is not None:
         return snapshot
-    files = files or ", ".join(" or ".join(patterns) for patterns in PIPELINE_FILES)
+    what = f": {files}" if files else ""
     raise AssetError(
-        f"weights {hub_id!r} are missing (neither in {local} nor in {hub_cache()}): {files}; "
+        f"weights {hub_id!r} are not here (neither in {local} nor in {hub_cache()}){what}; "
         f"{_how_to_get(hub_id)}, or put the files into {local}"
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sana_bench.core.errors import AssetError
+from sana_bench.core.text import read_text
 
 __all__ = ["Mjhq30k", "MjhqImage", "images_are_there"]
 
@@ -30,7 +31,7 @@ class Mjhq30k:
         """Read `meta_data.json`; raises `AssetError` for a missing, damaged or oddly shaped file."""
         self.meta_data = meta_data
         try:
-            entries = json.loads(meta_data.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+            entries = json.loads(read_text(meta_data), object_pairs_hook=_unique)
         except FileNotFoundError:
             raise AssetError(
                 f"{meta_data} is missing, the prompts of MJHQ-30K: `sana-bench fetch mjhq30k` brings it {_SOURCE}"

@@ -1,13 +1,14 @@
 """DPG-Bench: long prompts, judged by yes-or-no questions that depend on one another (Hu et al., 2024)."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sana_bench.assets.locate import data_root
 from sana_bench.core.errors import AssetError
 from sana_bench.core.samples import Prompt
+from sana_bench.core.text import read_text
 from sana_bench.core.tiers import unknown_tier
 
 __all__ = ["FIRST_ROW", "DPGBench", "official_prompts", "read_csv", "read_parquet", "read_prompt_files"]
@@ -48,7 +49,9 @@ def read_csv(path: Path) -> list[Item]:
         item_id = str(row["item_id"])
         if item_id in items and item_id != last:
             raise AssetError(f"{path}: row {number}: the rows of item {item_id!r} are not adjacent")
-        item = items.setdefault(item_id, {"item_id": item_id, "text": row["text"], "questions": []})
+        item = items.setdefault(
+            item_id, {"item_id": item_id, "text": _with_plain_ends(row["text"]), "questions": []}
+        )
         question = _question(
             f"{path}: row {number}",
             row["proposition_id"],
@@ -84,7 +87,7 @@ def read_parquet(path: Path) -> list[Item]:
         item_id, where = str(row["item_id"]), f"{path}: row {number}"
         if item_id in items:
             raise AssetError(f"{where}: item {item_id!r} appears twice")
-        item = items[item_id] = {"item_id": item_id, "text": row["prompt"], "questions": []}
+        item = items[item_id] = {"item_id": item_id, "text": _with_plain_ends(row["prompt"]), "questions": []}
         for place, record in enumerate(row["questions"]):
             _check_columns(f"{where}, question {place + 1}", record, _PARQUET_FIELDS)
             name = f"{record['category_broad']} - {record['category_detailed'] or ''}".strip()
@@ -96,14 +99,23 @@ def read_parquet(path: Path) -> list[Item]:
 
 
 def read_prompt_files(folder: Path) -> dict[str, str]:
-    """Prompt texts by item id from `<item_id>.txt`, byte for byte as UTF-8; raises `AssetError`."""
-    files = sorted(folder.glob("*.txt")) if folder.is_dir() else []
+    """Prompt texts by item id from `<item_id>.txt`, lines ended as everywhere and otherwise as they are; raises `AssetError`."""
+    files = _seen(folder.glob("*.txt")) if folder.is_dir() else []
     if not files:
         raise AssetError(f"{folder}: no prompt files")
     try:
-        return {file.name.removesuffix(".txt"): file.read_bytes().decode("utf-8") for file in files}
+        return {file.name.removesuffix(".txt"): _with_plain_ends(read_text(file)) for file in files}
     except (OSError, UnicodeDecodeError) as error:
         raise AssetError(f"{folder}: cannot be read ({error})") from None
+
+
+def _seen(paths: Iterable[Path]) -> list[Path]:
+    """Without the hidden files that systems leave beside others (`._8.txt`)."""
+    return sorted(path for path in paths if not path.name.startswith("."))
+
+
+def _with_plain_ends(text: str) -> str:
+    return text.replace("\r\n", "\n")
 
 
 def _question(where: str, proposition: Any, dependency: Any, category: str, text: str) -> Item:
@@ -189,7 +201,7 @@ def official_prompts(folder: Path) -> list[Prompt]:
         AssetError: nothing there, a file is damaged, or prompt files and questions have different items.
     """
 
-    tables = sorted(folder.rglob("*.parquet"))
+    tables = _seen(folder.rglob("*.parquet"))
     if (folder / _CSV).is_file():
         items = read_csv(folder / _CSV)
     elif len(tables) == 1:

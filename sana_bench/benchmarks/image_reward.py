@@ -8,6 +8,7 @@ from typing import Any
 from sana_bench.assets.required import asset_file
 from sana_bench.core.errors import AssetError
 from sana_bench.core.samples import Prompt
+from sana_bench.core.text import read_text
 from sana_bench.core.tiers import unknown_tier
 
 __all__ = ["ImageRewardBenchmark", "read_prompts"]
@@ -47,7 +48,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     Raises `AssetError` for anything but 100 distinct ids with a prompt each.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_pairs)
+        content = json.loads(read_text(path), object_pairs_hook=_pairs)
     except (OSError, ValueError) as error:
         raise AssetError(f"{path}: cannot be read: {error}") from None
     found = _entries(content)

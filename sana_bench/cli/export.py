@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sana_bench.cli.options import RunOutputOption, choose
-from sana_bench.core.errors import UsageError
+from sana_bench.core.errors import IncompleteError, UsageError
 
 __all__ = ["register"]
 
@@ -60,12 +60,14 @@ def _export(
         raise UsageError("export needs --to FOLDER")
     if bool(runs) == all_:
         raise UsageError("export needs the names of runs, or --all")
-    from sana_bench.results.exchange.collect import export_runs
+    from sana_bench.results.exchange.collect import export_runs, left_out
 
-    counts = export_runs(None if all_ else list(runs or ()), output, to, chosen)
+    counts, damaged = export_runs(None if all_ else list(runs or ()), output, to, chosen)
     for name, count in counts.items():
         print(f"{name}: {count} rows")
     print(f"export: {to}")
+    if damaged:
+        raise IncompleteError(left_out(damaged))
     return 0
 
 

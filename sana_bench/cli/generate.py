@@ -84,7 +84,11 @@ def _generate_files(options: _Options) -> list[Path]:
     """
     from sana_bench.core import atomic
     from sana_bench.core.progress import Progress
+    from sana_bench.core.text import lone_surrogate
 
+    for text in (*options.prompt, options.negative):
+        if (half := lone_surrogate(text)) is not None:
+            raise UsageError(f"the prompt {text!a} holds {half}, half of a character")
     paths = _paths(options)
     device = _device(options.device)
     pipeline, call = _load(options, device)

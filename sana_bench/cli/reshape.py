@@ -19,6 +19,7 @@ from sana_bench.cli.options import (
 )
 from sana_bench.core.errors import AssetError, UsageError
 from sana_bench.core.progress import Progress, say
+from sana_bench.core.text import lines, read_text
 
 if TYPE_CHECKING:
     from sana_models.transformer import SanaTransformer
@@ -174,7 +175,7 @@ def calibration_prompts(source: Path, path: Path | None, count: int) -> list[str
     if path is not None:
         if not path.is_file():
             raise UsageError(f"--prompts {path}: no such file")
-        prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        prompts = [line.strip() for line in lines(read_text(path)) if line.strip()]
         if not prompts:
             raise UsageError(f"--prompts {path}: holds no prompt")
         return prompts[:count]

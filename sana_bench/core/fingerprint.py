@@ -6,15 +6,17 @@ the machine, or the order in which work was done.
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from sana_models.shared_parts import pipeline_files
 
 __all__ = [
     "NOT_WEIGHTS",
     "FileHashes",
+    "FileKey",
     "HashCache",
     "canonical_json",
     "directory_sha256",
@@ -25,7 +27,8 @@ __all__ = [
     "short",
 ]
 
-_READ_SIZE = 1 << 20
+# File systems tell times apart to 2 s or better.
+_SETTLED_NS = 2 * 10**9
 
 
 def canonical_json(value: Any) -> str:
@@ -53,42 +56,63 @@ def sha256_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+class FileKey(NamedTuple):
+    """What tells a file from the same file with other content: also one replaced in place at equal size and time (`rsync -t`).
+
+    A program can set the modification time as it likes, the time of the last change (`ctime_ns`) only the system.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """The key of a file as it is now; raises `OSError`."""
+        status = path.stat()
+        return cls(str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
 class HashCache(Protocol):
-    """Remembers the hash of a file for as long as its size and modification time stay the same."""
+    """Remembers the hash of a file for as long as its key stays the same."""
 
-    def get(self, path: str, size: int, mtime_ns: int) -> str | None: ...
+    def get(self, key: FileKey) -> str | None: ...
 
-    def put(self, path: str, size: int, mtime_ns: int, sha256: str) -> None: ...
+    def put(self, key: FileKey, sha256: str) -> None: ...
 
 
 class FileHashes:
     """In-memory `HashCache`, optionally filled from an earlier one, that knows what it learnt."""
 
-    def __init__(self, known: Mapping[tuple[str, int, int], str] | None = None) -> None:
+    def __init__(self, known: Mapping[FileKey, str] | None = None) -> None:
         self._known = dict(known or {})
-        self.learnt: dict[tuple[str, int, int], str] = {}
+        self.learnt: dict[FileKey, str] = {}
 
-    def get(self, path: str, size: int, mtime_ns: int) -> str | None:
-        return self._known.get((path, size, mtime_ns))
+    def get(self, key: FileKey) -> str | None:
+        return self._known.get(key)
 
-    def put(self, path: str, size: int, mtime_ns: int, sha256: str) -> None:
-        self._known[(path, size, mtime_ns)] = sha256
-        self.learnt[(path, size, mtime_ns)] = sha256
+    def put(self, key: FileKey, sha256: str) -> None:
+        self._known[key] = sha256
+        self.learnt[key] = sha256
 
 
 def file_sha256(path: Path, cache: HashCache | None = None) -> str:
-    """Return the SHA-256 of a file's content, from `cache` when size and modification time are unchanged."""
-    status = path.stat()
-    key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
-    if cache is not None and (known := cache.get(*key)) is not None:
+    """Return the SHA-256 of a file's content, from `cache` when the file's key is unchanged."""
+    key = FileKey.of(path)
+    if cache is not None and (known := cache.get(key)) is not None:
         return known
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(_READ_SIZE):
-            digest.update(block)
-    if cache is not None:
-        cache.put(*key, digest.hexdigest())
-    return digest.hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    # A file that changed within a tick of the file system's clock can change again without another key.
+    if cache is not None and FileKey.of(path) == key and key.ctime_ns + _SETTLED_NS <= _now_ns():
+        cache.put(key, digest)
+    return digest
+
+
+def _now_ns() -> int:
+    return time.time_ns()
 
 
 #: Files of a weights folder that explain the weights and change no image and no score.

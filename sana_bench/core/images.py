@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from sana_bench.core.errors import BenchError, SampleError
+from sana_models.image_files import ModeError, as_rgb
 
 __all__ = ["IMAGE_SUFFIXES", "png_bytes"]
 
@@ -39,10 +40,10 @@ class ImageError(BenchError):
 def load_image(path: Path) -> NDArray[np.uint8]:
     """Read an image as 8-bit RGB, shape (height, width, 3).
 
-    Checksums are verified and every row is decoded, the EXIF orientation is applied, transparency is dropped.
+    Checksums are verified and every row is decoded; modes, orientation, transparency and animations by `sana_models.image_files`.
 
     Raises:
-        ImageError: the file is missing, truncated, damaged or not an image.
+        ImageError: the file is missing, truncated, damaged, not an image, or of a mode that is not read.
     """
     try:
         content = path.read_bytes()
@@ -54,10 +55,11 @@ def load_image(path: Path) -> NDArray[np.uint8]:
         # Pillow's decoder skips checksums and everything after the last row; verify() reads them.
         Image.open(BytesIO(content)).verify()
         with Image.open(BytesIO(content)) as image:
-            image.load()
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            return np.asarray(as_rgb(image))
     except UnidentifiedImageError:
         raise ImageError(path, "not an image or damaged at its start") from None
+    except ModeError as error:
+        raise ImageError(path, str(error)) from None
     except _DAMAGE as error:
         raise ImageError(path, f"damaged image ({error})") from None
 

@@ -259,7 +259,7 @@ GENERATORS = Registry(
     Entry(
         "images",
         "sana_bench.generators.image_folder:ImageFolder",
-        "images@2",
+        "images@3",
         "sana_bench.generators.image_folder:find_folder",
     ),
     Entry("sana", "sana_bench.generators.sana:SanaGenerator", "sana@2", "sana_bench.generators:find_sana"),

@@ -10,18 +10,31 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from sana_bench.assets.locate import resolve_folder
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
+from sana_bench.core.fingerprint import HashCache, file_sha256, fingerprint
 from sana_bench.core.images import IMAGE_SUFFIXES, ImageError, load_image, source_format
+from sana_bench.core.text import lines, lone_surrogate, read_text
 from sana_bench.generators.base import Request, refuse_sana_settings
 from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.schema import Variant
+from sana_models.shared_parts import files_below
 
-__all__ = ["MANIFEST", "ImageFolder", "ImageName", "bounded", "find_folder", "find_name", "read_folder"]
+__all__ = [
+    "MANIFEST",
+    "ImageFolder",
+    "ImageName",
+    "bounded",
+    "find_folder",
+    "find_name",
+    "images_sha256",
+    "other_files",
+    "read_folder",
+]
 
 MANIFEST = "manifest.jsonl"
 # What the official evaluator takes for an image and for the folder of a prompt.
@@ -79,6 +92,36 @@ def find_name(files: Mapping[ImageName, Path], prompt_id: str, text: str, index:
     return next((name for name in names if name in files), None)
 
 
+def images_sha256(folder: Path, hashes: HashCache | None = None) -> str:
+    """Return one SHA-256 over the images that a folder names and which samples they are; no other file takes part.
+
+    Raises `AssetError` as `read_folder` does.
+    """
+    return fingerprint(
+        [
+            [name.prompt_id, name.text, name.index, file_sha256(path, hashes) if path.is_file() else None]
+            for name, path in sorted(read_folder(folder).items(), key=lambda item: _order(item[0]))
+        ]
+    )
+
+
+def other_files(folder: Path) -> list[str]:
+    """Return the relative names of the files in a folder of images that are no image of it and do not name one."""
+    used = set(read_folder(folder).values())
+    names_images = folder / MANIFEST
+    return [
+        name
+        for name, path in files_below(folder).items()
+        if path not in used
+        and path != names_images
+        and not (_FOLDER.fullmatch(path.parent.name) and path.name == "metadata.jsonl")
+    ]
+
+
+def _order(name: ImageName) -> tuple[str, str, int]:
+    return name.prompt_id or "", name.text, name.index
+
+
 def bounded(problems: Sequence[str]) -> str:
     """Problems in one line, long lists cut."""
     rest = [f"and {len(problems) - _NAMED} more"] if len(problems) > _NAMED else []
@@ -126,10 +169,11 @@ class ImageFolder:
 def _refuse_repeats(entries: Sequence[_Entry]) -> None:
     """Refuse images and files that appear twice: either would count for more than it is."""
     names: set[ImageName] = set()
+    # By the path as it is written: in the hub's cache equal images are links to one file.
     files: dict[Path, ImageName] = {}
     problems, advice = [], ""
     for where, name, path in entries:
-        first = files.setdefault(path.resolve(), name)
+        first = files.setdefault(path, name)
         if name in names:
             problems.append(f"{where}: {name} appears twice")
             if name.prompt_id is None:
@@ -142,7 +186,7 @@ def _refuse_repeats(entries: Sequence[_Entry]) -> None:
 
 
 def _manifest(folder: Path) -> Iterator[_Entry]:
-    manifest, root = folder / MANIFEST, folder.resolve()
+    manifest = folder / MANIFEST
     for number, data in _json_lines(manifest):
         where = f"{manifest}:{number}"
         prompt, file = data.get("prompt"), data.get("file")
@@ -155,10 +199,11 @@ def _manifest(folder: Path) -> Iterator[_Entry]:
         # JSON's true is a Python int.
         if isinstance(index, bool) or not isinstance(index, int) or index < 0:
             raise AssetError(f"{where}: expected index as a whole number from 0")
-        path = folder / file
-        if "\0" in file or not path.resolve().is_relative_to(root):
+        written = PurePosixPath(file)
+        if "\0" in file or written.is_absolute() or ".." in written.parts:
             raise AssetError(f"{where}: {file!r} lies outside the folder")
-        yield where, ImageName(prompt_id if isinstance(prompt_id, str) else None, prompt, index), path
+        name = ImageName(prompt_id if isinstance(prompt_id, str) else None, prompt, index)
+        yield where, name, folder / written
 
 
 def _geneval_layout(folder: Path) -> Iterator[_Entry]:
@@ -193,10 +238,10 @@ def _stands_for_another(path: Path, indices: set[int]) -> bool:
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise AssetError(f"{path}: unreadable ({error})") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines(text), start=1):
         if not line.strip():
             continue
         try:
@@ -205,4 +250,8 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
             raise AssetError(f"{path}:{number}: not valid JSON") from None
         if not isinstance(data, dict):
             raise AssetError(f"{path}:{number}: expected an object")
+        for key, value in data.items():
+            if isinstance(value, str) and (half := lone_surrogate(value)) is not None:
+                prompt = f" of prompt {data['id']!a}" if key != "id" and "id" in data else ""
+                raise AssetError(f"{path}:{number}: {key}{prompt} holds {half}, half of a character")
         yield number, data

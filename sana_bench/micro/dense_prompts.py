@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sana_bench.core.text import lines
 from sana_bench.micro.captions import scene_for
 from sana_bench.micro.claims import Claim, question_record
 from sana_bench.micro.templates import NUMBER_WORDS, RELATIONS, article, plural
@@ -159,7 +160,7 @@ def _stored() -> str:
 
 def dense_prompts() -> list[dict[str, Any]]:
     """The stored records: `item_id`, `text` and `questions` as DPG-Bench's files give them."""
-    return [json.loads(line) for line in _stored().splitlines()]
+    return [json.loads(line) for line in lines(_stored())]
 
 
 @cache

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sana_bench.core.text import lines
 from sana_bench.micro import templates
 from sana_bench.micro.world import COLORS, SHAPES
 
@@ -49,7 +50,7 @@ def _stored() -> str:
 
 def geneval_prompts() -> list[dict[str, Any]]:
     """Return the stored evaluation records; the line number is the prompt index."""
-    return [json.loads(line) for line in _stored().splitlines()]
+    return [json.loads(line) for line in lines(_stored())]
 
 
 @cache

@@ -89,8 +89,27 @@ def _add_search(connection: sqlite3.Connection) -> None:
     _execute_all(connection, "ALTER TABLE images ADD COLUMN search TEXT")
 
 
+def _distrust_file_hashes(connection: sqlite3.Connection) -> None:
+    """Forget hashes that were kept by size and modification time alone, and keep one a path, by inode and change time too."""
+    _execute_all(
+        connection,
+        """
+        DROP TABLE file_hashes;
+        CREATE TABLE file_hashes (
+            path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+            inode INTEGER NOT NULL, sha256 TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        """,
+    )
+
+
 # Entry i leads from version i to version i + 1. Entries are never changed, only added.
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables, _add_origin, _add_search)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _create_tables,
+    _add_origin,
+    _add_search,
+    _distrust_file_hashes,
+)
 
 if len(MIGRATIONS) != SCHEMA_VERSION:
     raise AssertionError("every schema version needs the step that leads to it")

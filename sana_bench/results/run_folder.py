@@ -9,6 +9,7 @@ from sana_bench.core import atomic
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.fingerprint import short
 from sana_bench.core.samples import Prompt
+from sana_bench.core.text import lines, read_text
 from sana_bench.results.database import STORE_NAME
 from sana_bench.results.store import Store
 
@@ -46,18 +47,18 @@ class RunFiles:
 
     def write_prompts(self, benchmark: str, prompts: Iterable[Prompt]) -> None:
         """Keep the prompts of a benchmark beside its images."""
-        lines = [
+        records = [
             json.dumps({"id": p.id, "text": p.text, "tag": p.tag, "metadata": p.metadata}, ensure_ascii=False)
             for p in prompts
         ]
-        atomic.write_text(self._prompts(benchmark), "\n".join(lines) + "\n")
+        atomic.write_text(self._prompts(benchmark), "\n".join(records) + "\n")
 
     def read_prompts(self, benchmark: str) -> dict[str, Prompt]:
         """Return the prompts of a benchmark by id; raises `UsageError`, in one line, for a damaged file or none."""
         path = self._prompts(benchmark)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            return {record["id"]: Prompt(**record) for record in map(json.loads, lines)}
+            records = map(json.loads, lines(read_text(path)))
+            return {record["id"]: Prompt(**record) for record in records}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path}: damaged prompts: {error}") from None
 

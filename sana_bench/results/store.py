@@ -5,12 +5,12 @@ writes is one transaction and durable when it returns.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, fields, replace
 from typing import Any
 
 from sana_bench.core.errors import BenchError
-from sana_bench.core.fingerprint import canonical_json
+from sana_bench.core.fingerprint import FileKey, canonical_json
 from sana_bench.results.database import STORE_NAME, Database, disk_errors, writer_lock
 from sana_bench.results.schema import Chunk, FeatureRow, ImageRow, ScoreRecord, SummaryRecord
 
@@ -240,16 +240,18 @@ class Store(Database):
         flags = ("higher_is_better", "complete")
         return [SummaryRecord(**{**row, **{flag: bool(row[flag]) for flag in flags}}) for row in found]
 
-    def file_hashes(self) -> dict[tuple[str, int, int], str]:
-        """Return every remembered file hash by (path, size, mtime in ns)."""
-        rows = self._connection.execute("SELECT path, size, mtime_ns, sha256 FROM file_hashes")
-        return {(path, size, mtime): sha256 for path, size, mtime, sha256 in rows}
+    def file_hashes(self) -> dict[FileKey, str]:
+        """Return every remembered file hash."""
+        rows = self._connection.execute(
+            "SELECT path, size, mtime_ns, ctime_ns, inode, sha256 FROM file_hashes"
+        )
+        return {FileKey(*row[:-1]): row[-1] for row in rows}
 
-    def put_file_hashes(self, hashes: dict[tuple[str, int, int], str]) -> None:
-        """Remember file hashes."""
+    def put_file_hashes(self, hashes: Mapping[FileKey, str]) -> None:
+        """Remember file hashes, each in place of earlier ones of its path."""
         with self.transaction() as connection:
             connection.executemany(
-                "INSERT OR REPLACE INTO file_hashes VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO file_hashes VALUES (?, ?, ?, ?, ?, ?)",
                 [(*key, value) for key, value in hashes.items()],
             )
 

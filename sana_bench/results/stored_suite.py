@@ -8,6 +8,7 @@ from typing import Any, Self
 import yaml
 
 from sana_bench.core.errors import UsageError
+from sana_bench.core.text import read_text
 
 __all__ = ["StoredBenchmark", "StoredSuite", "StoredVariant"]
 
@@ -104,7 +105,7 @@ class StoredSuite:
     def read(cls, path: Path) -> Self:
         """Read `suite.resolved.yaml`; raises `UsageError`, in one line, for a file that is damaged or gone."""
         try:
-            document = yaml.safe_load(path.read_text(encoding="utf-8"))
+            document = yaml.safe_load(read_text(path))
             return cls(
                 str(document["name"]),
                 str(document["tier"]),

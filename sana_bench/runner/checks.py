@@ -13,7 +13,8 @@ from sana_bench.core.errors import AssetError, IncompleteError, UsageError
 from sana_bench.core.fingerprint import HashCache, canonical_json
 from sana_bench.core.progress import listed, say
 from sana_bench.core.registry import MEASURED
-from sana_bench.generators.image_folder import ImageName, bounded, find_name, read_folder
+from sana_bench.core.text import difference, look_alike
+from sana_bench.generators.image_folder import ImageName, bounded, find_name, other_files, read_folder
 from sana_bench.metrics.base import FeatureMetric, Metric, metric_key
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import Cell, ResolvedBenchmark, ResolvedSuite
@@ -69,13 +70,15 @@ def _asked_for(cell: Cell, files: Mapping[ImageName, Path]) -> set[ImageName]:
 
 
 def _why_surplus(name: ImageName, prompts: set[tuple[str, str]]) -> str:
-    if name.prompt_id is None:
-        known = any(name.text == text for _, text in prompts)
-        return f"{name} is one too many" if known else f"no prompt {name.text!r}"
-    if (name.prompt_id, name.text) in prompts:
+    same_id = {text for prompt_id, text in prompts if name.prompt_id in (None, prompt_id)}
+    if name.text in same_id:
         return f"{name} is one too many"
-    if any(name.prompt_id == prompt_id for prompt_id, _ in prompts):
-        return f"prompt {name.prompt_id} has another text in the suite than {name.text!r}"
+    alike = next((text for text in sorted(same_id) if look_alike(text) == look_alike(name.text)), None)
+    but = "" if alike is None else f", which only looks like the suite's: {difference(name.text, alike)}"
+    if name.prompt_id is None:
+        return f"no prompt {name.text!r}{but}"
+    if same_id:
+        return f"prompt {name.prompt_id} has another text in the suite than {name.text!r}{but}"
     return f"no prompt {name.prompt_id}"
 
 
@@ -90,8 +93,11 @@ def missing_images(plan: CellPlan) -> list[str]:
 def refuse_surplus(cells: Sequence[Cell], allowed: bool) -> dict[str, list[str]]:
     """Return images of existing folders that nobody asked for, by variant.
 
-    Raises `IncompleteError` after listing them, unless `allowed`.
+    Raises `IncompleteError` after listing them, unless `allowed`. Files that are no images of a folder are named in a line.
     """
+    for variant in {cell.variant.name: cell.variant for cell in cells}.values():
+        if variant.variant.generator == "images" and (others := other_files(variant.spec.weights_path)):
+            say(f"{variant.name}: other files in its folder count for nothing: {bounded(others)}")
     found = surplus_images(cells)
     for line in listed(
         {f"{name} has images that the suite does not ask for:": files for name, files in found.items()}

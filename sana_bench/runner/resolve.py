@@ -1,5 +1,6 @@
 """A validated suite with its prompts and weights found: every identity that decides what can be reused."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,9 @@ from sana_bench.core.fingerprint import (
 )
 from sana_bench.core.registry import BENCHMARKS, GENERATORS
 from sana_bench.core.samples import Prompt
+from sana_bench.core.text import lone_surrogate
 from sana_bench.generators.best_of_n.search import judge_identity
+from sana_bench.generators.image_folder import images_sha256
 from sana_bench.suites.cells import (
     NO_WEIGHTS,
     GeneratorSpec,
@@ -72,7 +75,9 @@ def _find_weights(variant: Variant, variants_dir: Path, hashes: HashCache) -> Ge
     if variant.model.weights == NO_WEIGHTS and GENERATORS.entry(variant.generator).is_plugin:
         return GeneratorSpec(variant, variants_dir, fingerprint({}))
     path = generators.find(variant, variants_dir)
-    sha256 = directory_sha256(path, hashes, ignore=NOT_WEIGHTS)
+    # Of a folder of images only what is scored counts.
+    is_images = variant.generator == "images"
+    sha256 = images_sha256(path, hashes) if is_images else directory_sha256(path, hashes, ignore=NOT_WEIGHTS)
     return GeneratorSpec(variant, path, sha256, variants_dir=variants_dir)
 
 
@@ -98,6 +103,10 @@ def _check_names(benchmark: str, prompts: Sequence[Prompt]) -> None:
             raise SuiteError(
                 f"benchmark {benchmark!r}: the prompt id {prompt.id!r} cannot be the name of a folder"
             )
+    for prompt in prompts:
+        half = lone_surrogate(json.dumps([prompt.text, prompt.tag, prompt.metadata], ensure_ascii=False))
+        if half is not None:
+            raise SuiteError(f"benchmark {benchmark!r}: prompt {prompt.id} holds {half}, half of a character")
     repeated = [name for name, count in Counter(prompt.id for prompt in prompts).items() if count > 1]
     if repeated:
         raise SuiteError(f"benchmark {benchmark!r}: the prompt id {repeated[0]!r} appears twice")

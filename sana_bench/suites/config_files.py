@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sana_bench.core.errors import SuiteError, nearest
+from sana_bench.core.text import lone_surrogate
 
 __all__ = ["Document", "KeyPath", "parse_override", "parse_value", "read_yaml", "validate"]
 
@@ -112,6 +113,8 @@ def _record_origins(
     if id(node) in open_:
         raise SuiteError(f"{document.path}:{node.start_mark.line + 1}: a value that contains itself")
     document.origins[location] = f"{document.path}:{node.start_mark.line + 1}"
+    if isinstance(node, yaml.ScalarNode) and (half := lone_surrogate(node.value)) is not None:
+        raise SuiteError(f"{document.origins[location]}: a text holds {half}, half of a character")
     open_.add(id(node))
     if isinstance(node, yaml.MappingNode):
         _record_mapping(node, location, document, count, open_)

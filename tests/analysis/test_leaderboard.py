@@ -70,6 +70,35 @@ def test_a_run_whose_directory_is_gone_is_listed_with_the_reason(world, capsys) 
     assert f"({lost.name}): its run directory is missing from this output folder" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "reason"),
+    [
+        ("prompts/shapes.jsonl", '{"id": "00000", "te', "shapes.jsonl: damaged"),
+        ("prompts/shapes.jsonl", None, "shapes.jsonl: damaged"),
+        ("suite.resolved.yaml", "benchmarks: [", "suite.resolved.yaml: damaged"),
+        ("suite.resolved.yaml", "just text", "suite.resolved.yaml: damaged"),
+    ],
+)
+def test_a_damaged_run_is_listed_with_the_reason_and_the_others_are_ranked(
+    world, file, text, reason, capsys
+) -> None:
+    world.run()
+    world.run(overrides=("name=again",))
+    damaged = next((world.output / "runs").glob("again-*"))
+    (damaged / file).unlink() if text is None else (damaged / file).write_text(text)
+    found = collect_leaderboard(world.output)
+    (table,) = found.tables
+    assert len(table.entries) == 2
+    assert damaged.name not in {entry.run for entry in table.entries}
+    assert {row.run for row in found.incomplete} == {damaged.name}
+    assert execute(["leaderboard", "-o", str(world.output)]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if reason in line]
+    assert len(told) == len(found.incomplete) == 2
+    assert all("damaged" in line for line in told)
+    assert execute(["history", str(world.output)]) == 0
+    assert world.run() == 0
+
+
 def test_other_workloads_get_their_own_table(world) -> None:
     world.run()
     world.run(overrides=("benchmarks.0.images_per_prompt=2",))

@@ -296,3 +296,18 @@ def test_a_shipped_variant_has_a_home(hub, tmp_path, capsys):
     root = ROOT
     assert execute(["fetch", str(root / "suites/variants/sana-1.6b-1024.yaml")]) == 2
     assert "Efficient-Large-Model/Sana_1600M_1024px_diffusers" in capsys.readouterr().err
+
+
+def test_weights_that_are_not_here_are_said_in_short(tmp_path, monkeypatch):
+    """Not with the name of every file that a pipeline has."""
+    monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    for place in (None, tmp_path / "data/models/owner/name"):
+        if place is not None:
+            place.mkdir(parents=True)
+        with pytest.raises(AssetError, match="owner/name") as refused:
+            resolve_weights("owner/name", tmp_path)
+        message = str(refused.value)
+        assert "hf download owner/name" in message
+        assert "text_encoder" not in message
+    assert "missing model_index.json and all other files of a pipeline; " in message

@@ -112,9 +112,9 @@ def test_prompt_files_give_the_texts(folder):
     prompts.mkdir()
     (prompts / "partiprompts7.txt").write_bytes("  Zwei Kätzchen.\r\n".encode())
     (prompts / "12.txt").write_text("A café", encoding="utf-8")
-    assert read_prompt_files(prompts)["partiprompts7"] == "  Zwei Kätzchen.\r\n"
+    assert read_prompt_files(prompts)["partiprompts7"] == "  Zwei Kätzchen.\n"
     first, second = official_prompts(folder)
-    assert (first.id, first.text, first.tag) == ("partiprompts7", "  Zwei Kätzchen.\r\n", "partiprompts")
+    assert (first.id, first.text, first.tag) == ("partiprompts7", "  Zwei Kätzchen.\n", "partiprompts")
     assert (second.id, second.tag) == ("12", "numbered")
     (prompts / "12.txt").unlink()
     with pytest.raises(AssetError, match=r"no text for 1 items, e\.g\. 12\.txt"):
@@ -139,3 +139,21 @@ def test_families_of_the_published_prompts():
     assert len(ids) == 1065
     assert (found["numbered"], found["partiprompts"], found["localized"]) == (299, 324, 22)
     assert sum(count == 40 for count in found.values()) == 8
+
+
+def test_files_of_other_systems_give_the_same_prompts(folder, tmp_path):
+    """A byte order mark, other ends of lines, and the files that systems leave beside others."""
+    texts = {"partiprompts7": " Two cats,\none mat.\n", "12": "A café\n"}
+    (folder / "prompts").mkdir()
+    for name, text in texts.items():
+        (folder / "prompts" / f"{name}.txt").write_text(text, encoding="utf-8", newline="\n")
+    plain = official_prompts(folder)
+    assert [prompt.text for prompt in plain] == list(texts.values())
+    table = (folder / "dpg_bench.csv").read_text(encoding="utf-8")
+    (folder / "dpg_bench.csv").write_bytes(("\ufeff" + table.replace("\n", "\r\n")).encode())
+    for name, text in texts.items():
+        (folder / "prompts" / f"{name}.txt").write_bytes(("\ufeff" + text.replace("\n", "\r\n")).encode())
+        (folder / "prompts" / f"._{name}.txt").write_bytes(b"\0\5\x16\x07")
+    (folder / "._other.parquet").write_bytes(b"\0\5\x16\x07")
+    assert official_prompts(folder) == plain
+    assert read_csv(folder / "dpg_bench.csv")[0]["text"] == " Two cats, one mat.\nSecond line"

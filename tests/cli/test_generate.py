@@ -63,6 +63,7 @@ def test_a_folder_and_sizes(generate, tiny_pipeline_dir, tmp_path):
         ((), {"model": "sana-mikro"}, "--model sana-mikro: no such variant (did you mean 'sana-micro'?)"),
         ((), {"model": "tests"}, "--model tests/model_index.json: no such file"),
         ((), {"output": "out.jpg"}, "the name must end with .png"),
+        (("--negative", "a \udcff"), {}, "the prompt 'a \\udcff' holds U+DCFF, half of a character"),
         ((), {"output": "no/out.png"}, "there is no folder"),
         (("--height", "63"), {}, "image size 64x63 is not a multiple of 8 pixels"),
         (("--tile", "100"), {}, "--tile 100: must be a multiple of 8 pixels"),

@@ -53,7 +53,7 @@ def test_every_changed_byte_is_refused(picture):
 
 def test_other_modes_become_rgb(tmp_path):
     Image.new("RGBA", (4, 3), (10, 20, 30, 0)).save(tmp_path / "clear.png")
-    np.testing.assert_array_equal(load_image(tmp_path / "clear.png")[0, 0], (10, 20, 30))
+    np.testing.assert_array_equal(load_image(tmp_path / "clear.png")[0, 0], (255, 255, 255))
     Image.new("L", (4, 3), 7).save(tmp_path / "grey.png")
     np.testing.assert_array_equal(load_image(tmp_path / "grey.png")[0, 0], (7, 7, 7))
 

@@ -1,6 +1,9 @@
 """Existing images as a variant: both layouts, broken manifests, and real scenes that score as they should."""
 
+import hashlib
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,15 @@ from sana_bench.benchmarks.geneval import GenEval
 from sana_bench.cli.main import execute
 from sana_bench.core.errors import AssetError
 from sana_bench.generators.base import Request
-from sana_bench.generators.image_folder import MANIFEST, ImageFolder, ImageName, find_name, read_folder
+from sana_bench.generators.image_folder import (
+    MANIFEST,
+    ImageFolder,
+    ImageName,
+    find_name,
+    images_sha256,
+    other_files,
+    read_folder,
+)
 from sana_bench.micro.captions import scene_for
 from sana_bench.micro.renderer import render
 from sana_bench.results.store import Store
@@ -252,3 +263,112 @@ def test_an_image_that_would_count_for_two_prompts_is_refused(suite, tmp_path, c
     assert "told apart by the key id of the manifest" in error
     assert f"image 0 of {repeated!r} would count for the prompts 000" in error
     assert not (tmp_path / "results").exists()
+
+
+def link_into(blobs: Path, folder: Path) -> None:
+    """Put the files of a folder where the hub's cache has them: equal ones once, with links in their place."""
+    blobs.mkdir(parents=True)
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        blob = blobs / hashlib.sha256(path.read_bytes()).hexdigest()
+        path.replace(blob)
+        path.symlink_to(os.path.relpath(blob, path.parent))
+
+
+def test_a_folder_of_links_is_read_as_one_of_files(tmp_path):
+    folder = tmp_path / "hub/snapshots/abc"
+    write_layout(folder / "layout", "00000.png", "00001.png")
+    entries = [{"prompt": text, "file": f"{text}.png"} for text in "ab"]
+    (folder / MANIFEST).write_text("\n".join(map(json.dumps, entries)))
+    for text in "ab":
+        Image.new("RGB", (4, 4)).save(folder / f"{text}.png")
+    before = [images_sha256(place) for place in (folder, folder / "layout")]
+    link_into(tmp_path / "hub/blobs", folder)
+    assert [path.name for path in read_folder(folder).values()] == ["a.png", "b.png"]
+    assert [path.name for path in read_folder(folder / "layout").values()] == ["00000.png", "00001.png"]
+    assert [images_sha256(place) for place in (folder, folder / "layout")] == before
+    # A whole folder may be a link too, and a link into itself is no endless road.
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/00000").symlink_to(folder / "layout/00000")
+    (tmp_path / "linked/again").symlink_to(tmp_path / "linked")
+    assert images_sha256(tmp_path / "linked") == before[1]
+    assert other_files(tmp_path / "linked") == []
+
+
+@pytest.mark.parametrize("file", ["/tmp/x.png", "a/../../x.png", ".."])
+def test_a_path_that_leads_out_as_it_is_written_is_refused(tmp_path, file):
+    (tmp_path / MANIFEST).write_text(json.dumps({"prompt": "a", "file": file}))
+    with pytest.raises(AssetError, match="lies outside the folder"):
+        read_folder(tmp_path)
+
+
+STRAYS = ("Thumbs.db", "desktop.ini", "grid.png", "results.jsonl", "._0.png", "sub/.DS_Store")
+
+
+@pytest.mark.parametrize("layout", ["manifest", "geneval"])
+def test_other_files_do_not_make_another_variant_and_are_named_once(suite, tmp_path, capsys, layout):
+    write_prompted(tmp_path / "images", 2)
+    if layout == "geneval":
+        for entry in map(json.loads, (tmp_path / "images" / MANIFEST).read_text().splitlines()):
+            name = entry["id"]
+            samples = write_layout(tmp_path / "other", prompt=entry["prompt"], name=name)
+            (tmp_path / "images" / entry["file"]).rename(samples / "00000.png")
+        shutil.rmtree(tmp_path / "images")
+        (tmp_path / "other").rename(tmp_path / "images")
+    before = images_sha256(tmp_path / "images")
+    assert run(suite, "--limit", "2") == 3
+    assert "count for nothing" not in capsys.readouterr().out
+    for name in STRAYS:
+        (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "images" / name).write_text("{}")
+    assert images_sha256(tmp_path / "images") == before
+    assert run(suite, "--limit", "2") == 3
+    out = capsys.readouterr().out
+    assert "0 images to generate, 2 there already" in out
+    (line,) = [line for line in out.splitlines() if "count for nothing" in line]
+    assert all(name in line for name in STRAYS)
+    assert len(list((tmp_path / "results/runs").iterdir())) == 1
+
+
+def test_what_is_scored_makes_the_variant(tmp_path):
+    def identity(*entries: dict) -> str:
+        (tmp_path / MANIFEST).write_text("\n".join(map(json.dumps, entries)))
+        return images_sha256(tmp_path)
+
+    for name, colour in (("x", "red"), ("y", "blue"), ("z", "red")):
+        Image.new("RGB", (4, 4), colour).save(tmp_path / f"{name}.png")
+    one = {"id": "0", "prompt": "a", "index": 0, "file": "x.png"}
+    base = identity(one)
+    assert identity(one | {"file": "z.png"}) == base
+    changes = ({"file": "y.png"}, {"index": 1}, {"prompt": "b"}, {"id": "1"}, {"file": "missing.png"})
+    others = [identity(one | change) for change in changes]
+    assert len({base, *others, identity(one, one | {"index": 1, "file": "y.png"})}) == 7
+    two = {"prompt": "b", "file": "y.png"}
+    assert identity(one, two) == identity(two, one)
+
+
+@pytest.mark.parametrize("with_id", [True, False])
+def test_a_text_that_only_looks_like_the_prompt_is_told_by_code_points(suite, tmp_path, capsys, with_id):
+    write_prompted(tmp_path / "images", 1)
+    path = tmp_path / "images" / MANIFEST
+    entry = json.loads(path.read_text())
+    text = entry["prompt"]
+    entry["prompt"] = text.replace(" ", "\u00a0", 1)
+    path.write_text(json.dumps(entry if with_id else {k: v for k, v in entry.items() if k != "id"}))
+    assert run(suite, "--limit", "1") == 3
+    place = text.index(" ") + 1
+    told = f"which only looks like the suite's: character {place} is U+00A0 here and U+0020 there"
+    assert told in capsys.readouterr().out
+
+
+def test_half_of_a_character_is_one_line_with_the_prompts_id(suite, tmp_path, capsys):
+    write_prompted(tmp_path / "images", 1)
+    for line in (
+        '{"id": "00003", "prompt": "a \\ud83d", "file": "0.png"}',
+        '{"id": "00003", "prompt": "a", "file": "\\ud83d"}',
+    ):
+        (tmp_path / "images" / MANIFEST).write_text(line)
+        assert run(suite) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "manifest.jsonl:1: " in error
+        assert "of prompt '00003' holds U+D83D, half of a character" in error

@@ -101,3 +101,16 @@ def refused(folder: Path, match: str) -> None:
         sana_models.load_pipeline(folder)
     with pytest.raises(AssetError, match=match):
         check_pipeline_directory(folder)
+
+
+def test_files_in_linked_folders_are_files_of_the_pipeline(tmp_path):
+    """Weights that are put together of links must not have the hash of a folder without weights."""
+    for name in ("one", "two"):
+        (tmp_path / name / "transformer").mkdir(parents=True)
+        (tmp_path / name / "transformer" / "model.safetensors").write_bytes(name.encode())
+        (tmp_path / f"linked-{name}").mkdir()
+        (tmp_path / f"linked-{name}" / "transformer").symlink_to(tmp_path / name / "transformer")
+        (tmp_path / f"linked-{name}" / "self").symlink_to(tmp_path / f"linked-{name}")
+        assert list(pipeline_files(tmp_path / f"linked-{name}")) == ["transformer/model.safetensors"]
+        assert directory_sha256(tmp_path / f"linked-{name}") == directory_sha256(tmp_path / name)
+    assert directory_sha256(tmp_path / "linked-one") != directory_sha256(tmp_path / "linked-two")

@@ -3,8 +3,12 @@ import io
 import math
 from dataclasses import replace
 
+import pandas
+from hypothesis import given
+from hypothesis import strategies as st
+
 from sana_reports import ReportData, render_terminal
-from sana_reports.csv_table import COLUMNS, render_csv
+from sana_reports.csv_table import COLUMNS, csv_text, render_csv
 from sana_reports.labels import FID_BIASED_BELOW
 from sana_reports.markdown import render_markdown
 
@@ -140,6 +144,35 @@ def test_csv_marks_unranked_variants_and_leaves_missing_values_empty(report: Rep
     assert (rows[0]["value"], rows[0]["low"], rows[0]["high"]) == ("", "", "")
     assert {row["ranked"] for row in rows if row["variant"] == nan.variant} == {"false"}
     assert {row["ranked"] for row in rows if row["variant"] != nan.variant} == {"true"}
+
+
+CELLS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.sampled_from(list("\r\n\v\x85\u2028,\"'")),
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=5))
+def test_csv_gives_back_every_cell(rows: list[tuple[object, ...]]) -> None:
+    text = csv_text(("a", "b", "c"), rows)
+    header, *found = list(csv.reader(io.StringIO(text, newline="")))
+    assert header == ["a", "b", "c"]
+    for row, cells in zip(rows, found, strict=True):
+        for value, cell in zip(row, cells, strict=True):
+            if isinstance(value, bool):
+                assert cell == str(value).lower()
+            elif value is None or isinstance(value, str):
+                assert cell == (value or "")
+            else:
+                assert type(value)(cell) == value
+
+
+def test_a_carriage_return_breaks_no_row_of_the_report(report: ReportData) -> None:
+    cells = [replace(cell, note="one\rtwo") for cell in report.summaries]
+    text = render_csv(replace(report, summaries=cells))
+    found = pandas.read_csv(io.StringIO(text, newline=""), keep_default_na=False)
+    assert list(found["note"]) == ["one\rtwo"] * len(cells)
+    assert text.count('"one\rtwo"') == len(cells)
 
 
 def test_csv_text_is_never_a_spreadsheet_formula(report: ReportData) -> None:

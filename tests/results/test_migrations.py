@@ -83,8 +83,10 @@ def test_opening_for_writing_migrates_and_loses_nothing(tmp_path: Path, version:
     Store.open(tmp_path).close()
     assert version_of(path) == SCHEMA_VERSION
     found = contents(path)
-    for table, rows in ROWS.items():
-        assert [row[: len(rows[0])] for row in found[table]] == rows, table
+    # Hashes of files are only remembered: those kept by size and modification time alone are not trusted.
+    assert found.pop("file_hashes") == []
+    for table, rows in found.items():
+        assert [row[: len(ROWS[table][0])] for row in rows] == ROWS[table], table
     with Store.open(tmp_path) as store:
         run = store.run("r1")
         assert run is not None

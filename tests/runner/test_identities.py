@@ -1,7 +1,9 @@
 """Noise seeds and fingerprints: what they depend on, and that they stay what they are."""
 
 import hashlib
+import os
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sana_bench.cli.doctor import changed_files
+from sana_bench.core import fingerprint as fingerprints
 from sana_bench.core.fingerprint import FileHashes, canonical_json, directory_sha256, file_sha256, fingerprint
 from sana_bench.generators.noise import sample_noise
 from sana_bench.results.schema import ImageRow, SummaryRecord
@@ -73,14 +76,49 @@ def test_directory_hash_sees_names_and_content_and_not_the_place(tmp_path: Path)
     assert directory_sha256(tmp_path / "b", ignore=("README.md",)) != first
 
 
-def test_file_hashes_are_remembered_until_the_file_changes(tmp_path: Path) -> None:
+def test_file_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"one")
+    monkeypatch.setattr(fingerprints, "_SETTLED_NS", 0)
     cache = FileHashes()
     assert file_sha256(path, cache) == hashlib.sha256(b"one").hexdigest()
     assert file_sha256(path, FileHashes(dict.fromkeys(cache.learnt, "remembered"))) == "remembered"
     path.write_bytes(b"three")
     assert file_sha256(path, cache) == hashlib.sha256(b"three").hexdigest()
+
+
+@pytest.mark.parametrize("age_s", [0, 3600])
+def test_a_file_replaced_in_place_at_equal_size_and_time_has_another_hash(
+    tmp_path: Path, monkeypatch, age_s
+) -> None:
+    """As rsync -t, tar and image builds do: also within one tick of the file system's clock."""
+    path, cache = tmp_path / "weights", FileHashes()
+    monkeypatch.setattr(fingerprints, "_now_ns", lambda: time.time_ns() + age_s * 10**9)
+
+    def put(content: bytes) -> str:
+        path.write_bytes(content)
+        os.utime(path, ns=(10**18, 10**18))
+        return file_sha256(path, cache)
+
+    assert put(b"A" * 99) == hashlib.sha256(b"A" * 99).hexdigest()
+    if age_s:
+        time.sleep(0.05)  # a tick of the clock is 10 ms or less
+    assert put(b"B" * 99) == hashlib.sha256(b"B" * 99).hexdigest()
+    other = tmp_path / "other"
+    other.write_bytes(b"C" * 99)
+    os.utime(other, ns=(10**18, 10**18))
+    other.rename(path)
+    assert file_sha256(path, cache) == hashlib.sha256(b"C" * 99).hexdigest()
+
+
+def test_a_hash_is_remembered_once_the_file_can_no_longer_change_unseen(tmp_path: Path, monkeypatch) -> None:
+    path, cache = tmp_path / "file", FileHashes()
+    path.write_bytes(b"one")
+    file_sha256(path, cache)
+    assert cache.learnt == {}
+    monkeypatch.setattr(fingerprints, "_now_ns", lambda: path.stat().st_ctime_ns + 2 * 10**9)
+    assert file_sha256(path, cache) == hashlib.sha256(b"one").hexdigest()
+    assert list(cache.learnt) == [fingerprints.FileKey.of(path)]
 
 
 def test_changed_weights_are_told_from_shipped_ones(tmp_path: Path) -> None:

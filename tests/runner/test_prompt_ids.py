@@ -44,3 +44,20 @@ def test_ids_of_the_published_sets_are_accepted(world, monkeypatch):
     )
     assert world.run() == 0
     assert {path.parent.name for path in world.images()} == set(names)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt("p7", "a \ud83d", "circles"),
+        Prompt("p7", "a", "circles\ud83d"),
+        Prompt("p7", "a", "circles", {"deep": [{"key": "\ud83d"}]}),
+    ],
+)
+def test_half_of_a_character_is_refused_with_the_prompts_id(world, monkeypatch, prompt):
+    monkeypatch.setattr(fakes.Shapes, "prompts", lambda self, tier: [prompt])
+    with pytest.raises(SuiteError) as refused:
+        world.run()
+    assert str(refused.value) == "benchmark 'shapes': prompt p7 holds U+D83D, half of a character"
+    assert refused.value.exit_code == 2
+    assert not world.output.exists()

@@ -338,3 +338,11 @@ def test_any_bytes_are_read_or_refused_in_one_line(
     except SuiteError as error:
         refused = str(error)
     assert refused is None or "\n" not in refused
+
+
+def test_half_of_a_character_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text('name: a\ndescription: "a \\ud83d"\n')
+    with pytest.raises(SuiteError) as refused:
+        read_yaml(path)
+    assert str(refused.value) == f"{path}:2: a text holds U+D83D, half of a character"

@@ -18,6 +18,7 @@ from torch import Tensor
 from sana_models.aspect_ratios import training_bucket
 from sana_models.dc_ae import DCAE
 from sana_models.files import write_whole
+from sana_models.image_files import as_rgb, upright_size
 from sana_models.training.caption_choice import CaptionRule
 from sana_models.training.records import BadRecords, Record
 
@@ -181,7 +182,9 @@ class ImageTextData:
         if self._cache is None:
             return None
         status = record.path.stat()
-        facts = (self._identity, record.key, record.span, bucket, status.st_size, status.st_mtime_ns)
+        # As for remembered hashes: size and modification time stay when a file is replaced by rsync -t or tar.
+        times = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+        facts = (self._identity, record.key, record.span, bucket, *times)
         name = hashlib.sha256(repr(facts).encode()).hexdigest()
         return self._cache / name[:2] / f"{name}.npy"
 
@@ -189,12 +192,13 @@ class ImageTextData:
 def load_image(content: bytes, height: int, width: int) -> Tensor:
     """Decode an image, scale it to cover height x width, crop the centre: fp32 (3, height, width) in [-1, 1].
 
-    Bicubic, Lanczos from 2048 pixels on. Raises OSError, ValueError or SyntaxError for a damaged image.
+    Bicubic, Lanczos from 2048 pixels on; colours as `as_rgb` gives them. Raises OSError, ValueError or SyntaxError for a damaged
+    image, and for a mode that `as_rgb` does not read.
     """
     from PIL import Image
 
     with Image.open(io.BytesIO(content)) as opened:
-        image = opened.convert("RGB")
+        image = as_rgb(opened)
     if height / image.height > width / image.width:
         covering = (max(width, int(image.width * height / image.height)), height)
     else:
@@ -232,7 +236,7 @@ def _stored_size(record: Record) -> tuple[int, int]:
             raise ValueError(f"latent has shape {shape}, expected (C, h, w)")
         return shape[1], shape[2]
     with Image.open(io.BytesIO(record.read())) as image:
-        return image.height, image.width
+        return upright_size(image)
 
 
 def _stored_latent(record: Record, channels: int) -> Tensor:

@@ -13,7 +13,7 @@ import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sana_models.training.caption_choice import DEFAULT_CAPTION
@@ -122,7 +122,7 @@ def _read_folder(folder: Path, suffixes: Sequence[str], bad: BadRecords) -> Iter
             captions, scores = _external(path.with_suffix(""), key, suffixes)
             text = path.with_suffix(".txt")
             if text.is_file():
-                captions = {DEFAULT_CAPTION: text.read_text(encoding="utf-8").strip(), **captions}
+                captions = {DEFAULT_CAPTION: text.read_text(encoding="utf-8-sig").strip(), **captions}
             yield _record(label, path, path.suffix, captions, scores)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             bad.add(label, error)
@@ -134,7 +134,7 @@ def _read_shards(folder: Path, suffixes: Sequence[str], bad: BadRecords) -> Iter
         raise ValueError(f"{folder / 'wids-meta.json'}: shardlist is not a list")
     for entry in shards:
         url = entry.get("url") if isinstance(entry, dict) else None
-        if not isinstance(url, str) or not _is_inside(folder, url):
+        if not isinstance(url, str) or not _is_inside(url):
             raise ValueError(f"{folder / 'wids-meta.json'}: shard {url!r} is not a file in this folder")
         yield from _read_shard(folder / url, entry, suffixes, bad)
 
@@ -202,6 +202,7 @@ def _record(
 ) -> Record:
     if not captions or not all(isinstance(text, str) for text in captions.values()):
         raise ValueError("has no caption")
+    "".join(captions.values()).encode()  # half of a character is no text, which tokenizers crash on
     return Record(label, path, suffix.lower(), captions, scores, size, span)
 
 
@@ -234,7 +235,7 @@ def _shard_captions(
 def _optional(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = json.loads(path.read_text(encoding="utf-8-sig"))
     if not isinstance(data, dict):
         raise ValueError(f"{path.name} is not an object")
     return data
@@ -242,7 +243,7 @@ def _optional(path: Path) -> dict[str, Any]:
 
 def _index(path: Path, kind: str) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(data, dict) or data.get("__kind__") != kind:
@@ -252,7 +253,7 @@ def _index(path: Path, kind: str) -> dict[str, Any]:
 
 
 def _image_path(folder: Path, name: str) -> Path:
-    if not _is_inside(folder, name):
+    if not _is_inside(name):
         raise ValueError("its name leaves the folder")
     if name.lower().endswith(_IMAGE_SUFFIXES):
         candidates = [folder / name]
@@ -264,5 +265,6 @@ def _image_path(folder: Path, name: str) -> Path:
     return path
 
 
-def _is_inside(folder: Path, name: str) -> bool:
-    return (folder / name).resolve().is_relative_to(folder.resolve())
+def _is_inside(name: str) -> bool:
+    """Judged as it is written: in the hub's cache, and elsewhere, files are links to places outside."""
+    return not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts

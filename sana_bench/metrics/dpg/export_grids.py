@@ -1,12 +1,13 @@
 """A run's DPG-Bench images as the grids that SANA's scripts write, for `dpg/sana-grid@1` and for the published script."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sana_bench.core import atomic
 from sana_bench.core.errors import IncompleteError, UsageError
 from sana_bench.core.images import load_image
+from sana_bench.core.progress import listed, say
 from sana_bench.core.samples import Prompt
 from sana_bench.metrics.dpg.grid import sana_grid_jpeg
 from sana_bench.results.reader import RunResults, read_run
@@ -27,7 +28,7 @@ def export_grids(run: str, output: Path | None, to: Path) -> list[Path]:
     Raises:
         UsageError: an unknown run, one without DPG-Bench images or with fewer than four a prompt, images that are not
             square, or a folder that exists.
-        IncompleteError: an image of the run is missing.
+        IncompleteError: images of the run are missing; all of them are printed.
     """
     files, output = locate_run(run, output)
     with open_store(output) as store:
@@ -37,6 +38,7 @@ def export_grids(run: str, output: Path | None, to: Path) -> list[Path]:
         if (to / variant).exists():
             raise UsageError(f"{to / variant}: exists already; choose another folder")
     prompts = found.prompts[_BENCHMARK]
+    _refuse_lacking({variant: _lacking(prompts, images) for variant, images in cells.items()})
     return [_write(to / variant, prompts, images) for variant, images in cells.items()]
 
 
@@ -69,13 +71,29 @@ def _write(folder: Path, prompts: dict[str, Prompt], images: dict[str, list[Path
     return folder
 
 
+def _refuse_lacking(found: Mapping[str, Sequence[str]]) -> None:
+    """Print everything that is missing and raise `IncompleteError`, unless nothing is."""
+    problems = [problem for own in found.values() for problem in own]
+    if not problems:
+        return
+    for line in listed({f"{variant} has no whole grids:": own for variant, own in found.items() if own}):
+        say(line)
+    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+    raise IncompleteError(f"{problems[0]}{more}; run the suite again")
+
+
+def _lacking(prompts: Mapping[str, Prompt], images: Mapping[str, Sequence[Path]]) -> list[str]:
+    """What keeps the grids of a variant from being whole: prompts without four images, and files that are gone."""
+    found = {name: images.get(name, []) for name in prompts}
+    short = [
+        f"prompt {name!r} has {len(paths)} of {_IN_GRID} images"
+        for name, paths in found.items()
+        if len(paths) != _IN_GRID
+    ]
+    return short + [f"{path} is gone" for paths in found.values() for path in paths if not path.is_file()]
+
+
 def _grid(prompt: str, paths: Sequence[Path]) -> bytes:
-    lacking = [str(path) for path in paths if not path.is_file()]
-    if lacking or len(paths) != _IN_GRID:
-        what = (
-            f"{lacking[0]} is gone" if lacking else f"prompt {prompt!r} has {len(paths)} of {_IN_GRID} images"
-        )
-        raise IncompleteError(f"{what}; run the suite again")
     try:
         return sana_grid_jpeg([load_image(path) for path in paths])
     except ValueError as error:

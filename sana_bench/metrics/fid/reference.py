@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sana_bench.assets.mjhq30k import Mjhq30k
 from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
-from sana_bench.core.fingerprint import HashCache, canonical_json, file_sha256, fingerprint, short
+from sana_bench.core.fingerprint import FileKey, HashCache, canonical_json, file_sha256, fingerprint, short
+from sana_bench.core.progress import Progress
 from sana_bench.core.samples import OVERALL
 from sana_bench.metrics.fid.features import InceptionFeatures
 from sana_bench.metrics.fid.frechet import FrechetTo, Moments, merge_moments, moments_of_blocks
@@ -34,8 +35,8 @@ class InceptionReference:
 
     The file `inception-<chain>-<key>.npz` holds features, moments and a description: chain, parameters, weights, n, the
     hash of `meta_data.json`, the names and sizes of the images, the hash of their bytes, and one of the numbers. A
-    file that differs in any of them is refused, never used and never overwritten. With `hashes`, only images whose size
-    or modification time changed since are read for their hash.
+    file that differs in any of them is refused, never used and never overwritten. With `hashes`, only images that are
+    not in there as they are now are read for their hash.
     """
 
     def __init__(
@@ -79,10 +80,15 @@ class InceptionReference:
 
     @cached_property
     def _images_sha256(self) -> str:
-        digest = hashlib.sha256()
-        for image in self._data.images:
-            digest.update(bytes.fromhex(file_sha256(image.path, self._hashes)))
-        return digest.hexdigest()
+        paths = [image.path for image in self._data.images]
+        known = {path: None if self._hashes is None else self._hashes.get(FileKey.of(path)) for path in paths}
+        unknown = [path for path, found in known.items() if found is None]
+        if unknown:
+            with Progress("hashing the reference of FID", len(unknown), "images") as progress:
+                for path in unknown:
+                    known[path] = file_sha256(path, self._hashes)
+                    progress.advance(1)
+        return hashlib.sha256(b"".join(bytes.fromhex(str(known[path])) for path in paths)).hexdigest()
 
     @cached_property
     def categories(self) -> frozenset[str]:

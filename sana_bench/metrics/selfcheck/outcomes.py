@@ -20,7 +20,7 @@ from sana_bench.core.provenance import cpu_model, describe_machine, now, package
 from sana_bench.metrics.selfcheck.check import USER_JUDGE, Check, Result, stored_name
 from sana_bench.metrics.selfcheck.registry import checks_for
 
-__all__ = ["Verdict", "load_results", "machine", "outcome_path", "save_results", "verdicts"]
+__all__ = ["Verdict", "code_files", "load_results", "machine", "outcome_path", "save_results", "verdicts"]
 
 State = Literal["passed", "failed", "skipped", "not run", "no cases"]
 
@@ -28,6 +28,7 @@ _VERSION = 1
 _NO_CASES_OF_JUDGE = (
     "its judge is a model of your choice and has no stored cases; its rules, dpg/strict@1's, pass here"
 )
+_ROOMS = ("core", "judges", "metrics", "micro", "results")
 _MICRO_NETWORKS = ("clip", "vqa", "reward")
 
 
@@ -117,15 +118,19 @@ def _told(result: Result) -> str:
 @cache
 def _code_sha256() -> str:
     """One hash of every source file whose change can change a score."""
+    return fingerprint({name: file_sha256(path) for name, path in code_files().items()})
+
+
+def code_files() -> dict[str, Path]:
+    """The source files whose change can change a score, and the stored cases, by name."""
     root = Path(sana_bench.__file__).resolve().parent
-    folders = ("metrics", "micro", "results", "selfcheck")
-    paths = [path for folder in folders for path in sorted((root / folder).rglob("*")) if path.is_file()]
+    paths = [path for room in _ROOMS for path in sorted((root / room).rglob("*")) if path.is_file()]
     kept = [
         path
         for path in paths
         if path.suffix in (".py", ".npz", ".json", ".gz") and "weights" not in path.parts
     ]
-    return fingerprint({path.relative_to(root).as_posix(): file_sha256(path) for path in kept})
+    return {path.relative_to(root).as_posix(): path for path in kept}
 
 
 _HASHES = FileHashes()

@@ -1,6 +1,6 @@
 """Runs of a result store as the flat tables of an export."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,34 @@ from sana_bench.results.reader import VariantResults, read_run
 from sana_bench.results.run_folder import DEFAULT_OUTPUT, RunFiles, image_path, locate_run, open_store
 from sana_bench.results.store import Store
 
-__all__ = ["collect_runs", "export_runs", "image_target"]
+__all__ = ["collect_runs", "export_runs", "image_target", "left_out"]
 
 
-def collect_runs(store: Store, run_ids: Sequence[str]) -> Tables:
+def collect_runs(store: Store, run_ids: Sequence[str], damaged: dict[str, str] | None = None) -> Tables:
     """Return every row of these runs, as one moment of the store has them.
 
-    Raises `UsageError` for a run that the store does not know or whose directory has lost its suite file.
+    Raises `UsageError` for a run that the store does not know or whose directory is damaged; with `damaged` such runs are left
+    out, and it gets the reasons by run.
     """
     tables: Tables = {name: [] for name in TABLES}
     with store.snapshot():
         for run_id in run_ids:
-            _Collector(store, run_id, tables).collect()
+            found: Tables = {name: [] for name in TABLES}
+            try:
+                _Collector(store, run_id, found).collect()
+            except UsageError as error:
+                if damaged is None:
+                    raise
+                damaged[run_id] = str(error)
+                continue
+            for name, rows in found.items():
+                tables[name] += rows
     return tables
+
+
+def left_out(damaged: Mapping[str, str]) -> str:
+    """One line about the runs that could not be read."""
+    return "; ".join(f"left out {run}: {reason}" for run, reason in damaged.items())
 
 
 def image_target(run_directory: Path, variant: dict[str, Any], row: dict[str, Any]) -> Path:
@@ -108,11 +123,14 @@ class _Collector:
             self._add("events", **row)
 
 
-def export_runs(runs: Sequence[str] | None, output: Path | None, to: Path, format_: Format) -> dict[str, int]:
+def export_runs(
+    runs: Sequence[str] | None, output: Path | None, to: Path, format_: Format
+) -> tuple[dict[str, int], dict[str, str]]:
     """Write these runs (None: all) of the store in `output` to `to`; return the number of rows by table.
 
-    `output` None stands for the folder that the run directories lie in. Raises `UsageError` for an unknown run, for runs of
-    several output folders, and for a folder that holds anything but an earlier export.
+    The second value says why runs were left out: of all runs, those that are damaged. `output` None stands for the folder that
+    the run directories lie in. Raises `UsageError` for an unknown run, for runs of several output folders, for a damaged one
+    that was named, and for a folder that holds anything but an earlier export.
     """
     found = [locate_run(run, output) for run in runs or ()]
     folders = list(dict.fromkeys(folder for _, folder in found)) or [output or DEFAULT_OUTPUT]
@@ -124,5 +142,8 @@ def export_runs(runs: Sequence[str] | None, output: Path | None, to: Path, forma
         run_ids = store.run_ids() if runs is None else list(named)
         if not run_ids:
             raise UsageError(f"--output {output}: the store has no runs")
-        tables = collect_runs(store, run_ids)
-    return write_export(tables, to, format_, created=now())
+        damaged: dict[str, str] = {}
+        tables = collect_runs(store, run_ids, damaged if runs is None else None)
+    if len(damaged) == len(run_ids):
+        raise UsageError(f"--output {output}: no run can be exported: {left_out(damaged)}")
+    return write_export(tables, to, format_, created=now()), damaged

@@ -220,25 +220,16 @@ def _decode_parquet(table: Table, content: bytes) -> list[dict[str, Any]]:
 
 
 def _encode_csv(table: Table, rows: Sequence[dict[str, Any]]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([column.name for column in table.columns])
-    for row in rows:
-        writer.writerow([_csv_cell(column, row[column.name]) for column in table.columns])
-    return text.getvalue().encode("utf-8")
+    from sana_reports.csv_table import csv_text
+
+    cells = ([_csv_value_of(column, row[column.name]) for column in table.columns] for row in rows)
+    return csv_text([column.name for column in table.columns], cells).encode("utf-8")
 
 
-def _csv_cell(column: Column, value: Any) -> str:
-    if value is None:
-        return ""
-    match column.type:
-        case "json":
-            return str(_as_text(value))
-        case "boolean":
-            return "true" if value else "false"
-        case "real":
-            return repr(float(value))
-    return str(value)
+def _csv_value_of(column: Column, value: Any) -> Any:
+    if column.type == "json":
+        return _as_text(value)
+    return float(value) if column.type == "real" and value is not None else value
 
 
 def _decode_csv(table: Table, content: bytes) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from sana_bench.core.fingerprint import image_key, sha256_bytes
 from sana_bench.core.provenance import now
 from sana_bench.core.samples import Prompt
 from sana_bench.results.database import STORE_NAME, disk_errors, writer_lock
-from sana_bench.results.exchange.collect import collect_runs, image_target
+from sana_bench.results.exchange.collect import collect_runs, image_target, left_out
 from sana_bench.results.exchange.export import read_export
 from sana_bench.results.exchange.merge import RunMerge, add_features, apply_merge, plan_merge
 from sana_bench.results.exchange.tables import Tables
@@ -56,10 +56,11 @@ def import_runs(source: Path, output: Path, report: Callable[[ImportedRun], obje
     Raises:
         UsageError: `source` is none of these, is damaged, or is `output` itself.
         IncomparableError: a run contradicts what the store has; runs before it are imported.
-        IncompleteError: interrupted; the same command continues.
+        IncompleteError: interrupted, the same command continues; or damaged runs of a results folder were left out.
         BenchError: the disk is full; the same command continues.
     """
-    tables, files_root = _read_source(source, output)
+    damaged: dict[str, str] = {}
+    tables, files_root = _read_source(source, output, damaged)
     runs = [_only(tables, row["run_id"]) for row in tables["runs"]]
     for run in runs:
         _check_run(run)
@@ -71,11 +72,13 @@ def import_runs(source: Path, output: Path, report: Callable[[ImportedRun], obje
                     report(_import_run(store, run, source, files_root))
     except KeyboardInterrupt:
         raise IncompleteError("interrupted; what was copied is kept, run the same command again") from None
+    if damaged:
+        raise IncompleteError(left_out(damaged))
     return len(runs)
 
 
-def _read_source(source: Path, output: Path) -> tuple[Tables, Path | None]:
-    """Return the tables of the source and, for a results folder, where its files are."""
+def _read_source(source: Path, output: Path, damaged: dict[str, str]) -> tuple[Tables, Path | None]:
+    """Return the tables of the source and, for a results folder, where its files are; `damaged` gets runs left out."""
     folder, only = source, None
     if RunFiles(source).suite.is_file():
         folder, only = source.resolve().parents[1], source.resolve().name
@@ -87,7 +90,9 @@ def _read_source(source: Path, output: Path) -> tuple[Tables, Path | None]:
     if store is None:
         raise UsageError(f"{source}: the result store in {folder} is empty")
     with store:
-        return collect_runs(store, [only] if only is not None else store.run_ids()), folder
+        if only is not None:
+            return collect_runs(store, [only]), folder
+        return collect_runs(store, store.run_ids(), damaged), folder
 
 
 def _only(tables: Tables, run_id: str) -> Tables:

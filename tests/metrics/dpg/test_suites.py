@@ -210,12 +210,19 @@ def test_grids_that_cannot_be_made_are_one_line(data, tmp_path, capsys):
     export = ["export", run, "-o", str(output), "--dpg-grids"]
     assert execute([*export[:1], *export[2:], str(tmp_path / "a")]) == 2
     assert "needs the name of one run" in capsys.readouterr().err
-    next(output.rglob("*3.png")).unlink()
+    gone = sorted(output.rglob("0000[13].png"))
+    assert len(gone) == 4
+    for path in gone:
+        path.unlink()
     assert execute([*export, str(tmp_path / "b")]) == 3
-    assert "is gone; run the suite again" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "00001.png is gone, and 3 more; run the suite again" in told.err
+    assert [line.removesuffix(" is gone").strip() for line in told.out.splitlines()[1:]] == list(
+        map(str, gone)
+    )
     # A failure leaves nothing behind.
-    assert list((tmp_path / "b").iterdir()) == []
-    (tmp_path / "b/mine").mkdir()
+    assert not (tmp_path / "b").exists()
+    (tmp_path / "b/mine").mkdir(parents=True)
     assert execute([*export, str(tmp_path / "b")]) == 2
     assert "exists already" in capsys.readouterr().err
 

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sana_bench.core import fingerprint as fingerprints
 from sana_bench.core.errors import AssetError, IncompleteError, SuiteError
 from sana_bench.core.fingerprint import FileHashes
 from sana_bench.metrics import build
@@ -161,7 +162,13 @@ def test_other_images_are_another_reference(mjhq, tmp_path):
         path.write_bytes(content)
 
 
-def test_an_image_changed_in_place_is_another_reference(mjhq, tmp_path):
+@pytest.fixture
+def settled(monkeypatch):
+    """Hashes of files are remembered however young the files are."""
+    monkeypatch.setattr(fingerprints, "_SETTLED_NS", 0)
+
+
+def test_an_image_changed_in_place_is_another_reference(mjhq, tmp_path, settled):
     hashes = FileHashes()
     before = InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path, hashes)
     before.features()
@@ -180,7 +187,7 @@ def test_an_image_changed_in_place_is_another_reference(mjhq, tmp_path):
         path.write_bytes(content)
 
 
-def test_unchanged_images_are_hashed_once(mjhq, tmp_path):
+def test_unchanged_images_are_hashed_once(mjhq, tmp_path, settled):
     hashes = FileHashes()
     InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path, hashes).features()
     assert len(hashes.learnt) == 42
@@ -189,7 +196,15 @@ def test_unchanged_images_are_hashed_once(mjhq, tmp_path):
     assert again.learnt == {}
 
 
-def test_a_run_remembers_the_hashes_of_the_reference(mjhq, tmp_path, monkeypatch):
+def test_hashing_the_reference_is_said_once(mjhq, tmp_path, settled, capsys):
+    hashes = FileHashes()
+    InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path, hashes).check()
+    InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path, FileHashes(hashes.learnt)).check()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("hashing the reference of FID: 42/42 images, ")
+
+
+def test_a_run_remembers_the_hashes_of_the_reference(mjhq, tmp_path, monkeypatch, settled):
     monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
     (tmp_path / "mjhq30k").symlink_to(mjhq)
     (tmp_path / "inception").mkdir()

@@ -1,6 +1,7 @@
 """How checks run, how their outcomes are kept, and what they say of a protocol and of a run."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -112,6 +113,27 @@ def test_another_machine_has_another_outcome(tmp_path, monkeypatch, change):
     elif change == "code":
         monkeypatch.setattr(outcomes, "_code_sha256", lambda: "another")
     assert outcomes.outcome_path(tmp_path, "cuda" if change == "device" else "cpu") != before
+
+
+def test_weights_replaced_in_place_have_another_outcome(tmp_path, monkeypatch):
+    """At equal size and time, as rsync -t and tar leave them."""
+    monkeypatch.setenv("SANA_BENCH_MICRO_WEIGHTS", str(tmp_path))
+    path = tmp_path / "clip" / "model.safetensors"
+    path.parent.mkdir()
+    found = set()
+    for content in (b"A" * 99, b"B" * 99):
+        path.write_bytes(content)
+        os.utime(path, ns=(10**18, 10**18))
+        found.add(outcomes.outcome_path(tmp_path, "cpu"))
+    assert len(found) == 2
+
+
+def test_an_outcome_is_of_all_code_that_scores():
+    names = outcomes.code_files()
+    assert {"core/preprocess.py", "judges/mplug/network.py", "metrics/clip/metric.py"} <= set(names)
+    assert {"micro/detector.py", "results/statistics/intervals.py"} <= set(names)
+    assert any(name.startswith("metrics/selfcheck/golden/") for name in names)
+    assert {name.partition("/")[0] for name in names} == set(outcomes._ROOMS)
 
 
 def judged(names):

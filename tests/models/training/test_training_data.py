@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sana_models.aspect_ratios import bucket_size, training_bucket
 from sana_models.dc_ae import DCAE
@@ -162,6 +165,23 @@ def test_cached_latents_are_the_encoded_ones_and_are_not_made_again(tmp_path: Pa
         draw(other, 0)
 
 
+def test_an_image_replaced_in_place_is_encoded_again(tmp_path: Path, autoencoder):
+    """At equal size and time, as rsync -t and tar leave it."""
+    folder = write_folder(tmp_path / "dots", 1)
+    (path,) = folder.glob("*.png")
+    pixels = np.asarray(Image.open(path))
+    versions = []
+    for content in (pixels, 255 - pixels):
+        Image.fromarray(content).save(tmp_path / "new.bmp")
+        path.write_bytes((tmp_path / "new.bmp").read_bytes())
+        os.utime(path, ns=(10**18, 10**18))
+        data = make_data(folder, autoencoder, cache=tmp_path / "cache", cache_identity="a")
+        versions.append((path.stat().st_size, draw(data, 0)[0]))
+        time.sleep(0.05)  # a tick of the file system's clock is 10 ms or less
+    assert versions[0][0] == versions[1][0]
+    assert not torch.equal(versions[0][1], versions[1][1])
+
+
 def test_stored_latents_are_used_as_they_are(tmp_path: Path, autoencoder):
     data = make_data(write_shards(tmp_path / "shards", (4,), latents=True), autoencoder)
     latents, captions = draw(data, 0)
@@ -268,3 +288,34 @@ def test_names_that_leave_the_folder_are_bad(tmp_path: Path):
     bad = BadRecords(max_share=0.5)
     assert len(read_index([folder], [], bad)) == 3
     assert bad.reasons == {"dots/../secret.png": "its name leaves the folder"}
+
+
+def test_a_folder_of_links_is_read_as_one_of_files(tmp_path: Path):
+    """The hub's cache keeps the bytes elsewhere, and links to them under the names."""
+    folder = write_folder(tmp_path / "dots", 3)
+    shards = write_shards(tmp_path / "shards", (2,))
+    for path in [*folder.iterdir(), *shards.iterdir()]:
+        blob = tmp_path / "blobs" / f"{path.parent.name}-{path.name}"
+        blob.parent.mkdir(exist_ok=True)
+        path.replace(blob)
+        path.symlink_to(blob)
+    bad = BadRecords(max_share=0.0)
+    assert len(read_index([folder, shards], [], bad)) == 5
+    assert bad.reasons == {}
+
+
+def test_captions_with_a_byte_order_mark_are_the_same(tmp_path: Path):
+    folder = write_folder(tmp_path / "dots", 2)
+    plain = read_index([folder], ["_vlm"], BadRecords(max_share=0.0))
+    for path in [*folder.glob("*.txt"), *folder.glob("*.json")]:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_index([folder], ["_vlm"], BadRecords(max_share=0.0)) == plain
+
+
+def test_half_of_a_character_is_a_bad_record(tmp_path: Path):
+    folder = write_folder(tmp_path / "dots", 2)
+    (folder / "0001_vlm.json").write_text('{"0001": {"vlm": "a \\ud83d"}}')
+    bad = BadRecords(max_share=0.5, path=tmp_path / "bad.csv")
+    assert [record.key for record in read_index([folder], ["_vlm"], bad)] == ["dots/0000.png"]
+    assert "surrogates not allowed" in bad.reasons["dots/0001"]
+    assert BadRecords(max_share=0.5, path=tmp_path / "bad.csv").reasons == bad.reasons

@@ -17,7 +17,7 @@ from sana_bench.results.exchange.export import FORMATS, read_export, read_frames
 from sana_bench.results.exchange.tables import EXPORT_VERSION, TABLES, schema_markdown
 from tests import ROOT
 
-AWKWARD = 'comma, "quote",\nline\r\nbreak, tab\t, ü, empty next'
+AWKWARD = 'comma, "quote",\nline\r\nbreak,\rcarriage return, tab\t, ü, \u2028, empty next'
 
 
 def export(results: Path, to: Path, format_: str, *arguments: str) -> int:
@@ -55,6 +55,39 @@ def test_every_format_gives_back_what_went_in(tmp_path, format_) -> None:
     tables = awkward_tables()
     write_export(tables, tmp_path / "out", format_, created="now")
     assert read_export(tmp_path / "out") == (tables, "now")
+
+
+def test_a_row_of_csv_holds_whatever_a_prompt_holds(tmp_path) -> None:
+    """Read by pandas, which ends a row at a bare carriage return, as spreadsheets do."""
+    tables = awkward_tables()
+    text = "a cat\ron a mat"
+    for row in tables["prompts"]:
+        row["text"] = text
+    write_export(tables, tmp_path / "out", "csv", created="now")
+    found = pandas.read_csv(tmp_path / "out/prompts.csv", keep_default_na=False)
+    assert list(found["text"]) == [text, text]
+    assert f'"{text}"' in (tmp_path / "out/prompts.csv").read_bytes().decode()
+
+
+def test_a_damaged_run_is_left_out_of_all_runs_and_named(results, tmp_path, capsys) -> None:
+    damaged, other = sorted((results / "runs").iterdir())
+    (damaged / "prompts/shapes.jsonl").write_text("{")
+    assert export(results, tmp_path / "all", "json") == 3
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert f"left out {damaged.name}: " in captured.err
+    assert "shapes.jsonl: damaged" in captured.err
+    assert "images: " in captured.out
+    tables, _ = read_export(tmp_path / "all")
+    assert {row["run_id"] for rows in tables.values() for row in rows} == {other.name}
+    assert export(results, tmp_path / "one", "json", str(damaged)) == 2
+    capsys.readouterr()
+    assert execute(["import", str(results), "-o", str(tmp_path / "new")]) == 3
+    assert f"left out {damaged.name}: " in one_line(capsys)
+    assert [run.name for run in (tmp_path / "new/runs").iterdir()] == [other.name]
+    (other / "suite.resolved.yaml").write_text("benchmarks: [")
+    assert export(results, tmp_path / "none", "json") == 2
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_formats_agree_on_a_run(results, tmp_path) -> None:

@@ -1,0 +1,58 @@
+"""Text files, the same on every system: UTF-8, and lines that end at a line feed."""
+
+import unicodedata
+from pathlib import Path
+
+__all__ = ["difference", "lines", "lone_surrogate", "look_alike", "read_text"]
+
+# Code points of a difference that a message names.
+_SHOWN = 8
+
+
+def read_text(path: Path) -> str:
+    """Return a UTF-8 file's text, without the byte order mark that some editors write and otherwise as it is.
+
+    Raises `OSError`, and `UnicodeDecodeError` for other bytes.
+    """
+    return path.read_bytes().decode("utf-8-sig")
+
+
+def lines(text: str) -> list[str]:
+    """Return the lines of a text, which end at a line feed or at carriage return and line feed.
+
+    `str.splitlines` also ends them at U+2028, U+0085 and others, which JSON leaves as they are inside a string.
+    """
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+def lone_surrogate(text: str) -> str | None:
+    """Return the first character of a text that is half of a pair, as `U+D800`; no file can keep such a text."""
+    found = next((character for character in text if 0xD800 <= ord(character) <= 0xDFFF), None)
+    return None if found is None else _code_points(found)
+
+
+def look_alike(text: str) -> str:
+    """Return what texts that look the same share: forms of characters, spaces and invisible characters do not count."""
+    composed = unicodedata.normalize("NFKC", text)
+    visible = "".join(character for character in composed if unicodedata.category(character) != "Cf")
+    return " ".join(visible.split())
+
+
+def difference(found: str, expected: str) -> str:
+    """Say where a text that looks like another differs from it, by code points."""
+    place = _agreeing(found, expected)
+    tail = _agreeing(found[place:][::-1], expected[place:][::-1])
+    ends = len(found) - tail, len(expected) - tail
+    here, there = (_code_points(text[place:end]) for text, end in zip((found, expected), ends, strict=True))
+    return f"character {place + 1} is {here} here and {there} there"
+
+
+def _agreeing(one: str, other: str) -> int:
+    """Length of the beginning that two texts share."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _code_points(text: str) -> str:
+    shown = [f"U+{ord(character):04X}" for character in text[:_SHOWN]]
+    return " ".join([*shown, ".."] if len(text) > _SHOWN else shown) or "nothing"
