@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sana_bench.cli.doctor_body import changed_files
-from sana_bench.cli.reshape_body import calibration_prompts
+from sana_bench.cli.doctor import changed_files
+from sana_bench.cli.reshape import calibration_prompts
 
 from sana_bench.assets.download import SUMS, read_sums
 from sana_bench.core.samples import Prompt
