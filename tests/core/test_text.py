@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sana_bench.cli.doctor import changed_files
-from sana_bench.cli.reshape import calibration_prompts
 
 from sana_bench.assets.download import SUMS, read_sums
+from sana_bench.cli.doctor import changed_files
+from sana_bench.cli.reshape import calibration_prompts
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import difference, lines, lone_surrogate, look_alike, read_text
 from sana_bench.generators.image_folder import MANIFEST, ImageName, read_folder
