@@ -1,5 +1,6 @@
 """Numbers of a store's runs in order of time, with the steps in them."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,11 +88,17 @@ def collect_histories(
 
 
 def _prompts(output: Path, run_id: str) -> dict[str, str]:
-    """What identifies the prompts of a run's benchmarks; empty where its directory is lost."""
+    """What identifies the prompts of a run's benchmarks; empty where its directory is lost, or damaged, which is told."""
     path = RunFiles(output / "runs" / run_id).suite
     if not path.is_file():
         return {}
-    return {benchmark.name: benchmark.prompts_sha256 for benchmark in StoredSuite.read(path).benchmarks}
+    try:
+        suite = StoredSuite.read(path)
+    except UsageError as error:
+        # One damaged run must not take the others down; on standard error, because the histories may be JSON.
+        print(f"{error}; which prompts this run had is unknown", file=sys.stderr)
+        return {}
+    return {benchmark.name: benchmark.prompts_sha256 for benchmark in suite.benchmarks}
 
 
 def history_lines(histories: Iterable[History]) -> list[str]:

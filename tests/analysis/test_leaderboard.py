@@ -96,6 +96,10 @@ def test_a_damaged_run_is_listed_with_the_reason_and_the_others_are_ranked(
     assert len(told) == len(found.incomplete) == 2
     assert all("damaged" in line for line in told)
     assert execute(["history", str(world.output)]) == 0
+    told = capsys.readouterr().err
+    assert ("which prompts this run had is unknown" in told) == (
+        file == "suite.resolved.yaml" and text is not None
+    )
     assert world.run() == 0
 
 

@@ -237,7 +237,6 @@ def spoil(path: Path, how: str) -> None:
 COMMANDS = (
     ["report", "RUN", "-o", "OUT"],
     ["compare", "fake-4", "fake-2", "--run", "RUN", "-o", "OUT"],
-    ["leaderboard", "-o", "OUT"],
     ["export", "RUN", "--format", "csv", "--to", "OUT/x", "-o", "OUT"],
     ["export", "RUN", "--geneval", "OUT/x", "-o", "OUT"],
     ["export", "RUN", "--dpg-grids", "OUT/x", "-o", "OUT"],
