@@ -11,11 +11,15 @@ __all__ = ["PROTOCOLS", "comparable", "measured_identity", "measured_key"]
 
 PROTOCOLS = {"latency": "latency/warm-interleaved@1", "throughput": "throughput/batch-sweep@1"}
 
+_REQUESTS = "requests"
+
 
 def measured_identity(metric: str, cell: Cell, hardware: Hardware) -> dict[str, Any]:
     """Device and settings of a measurement, with the variant: two variants may make the same image in different times."""
     batch = {"batch_size": 1} if metric == "latency" else {}
-    return {"metric": metric, **hardware.identity, **batch, "variant": cell.variant.fingerprint}
+    # Throughput of a search was once measured on requests that the search remembered; such numbers are not used again.
+    fresh = {_REQUESTS: "fresh"} if metric == "throughput" and cell.variant.search is not None else {}
+    return {"metric": metric, **hardware.identity, **batch, **fresh, "variant": cell.variant.fingerprint}
 
 
 def measured_key(metric: str, identity: Mapping[str, Any]) -> str:
@@ -27,4 +31,4 @@ def comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a metric's identity that two variants must share for their numbers to be compared."""
     if identity.get("metric") not in PROTOCOLS:
         return dict(identity)
-    return {key: value for key, value in identity.items() if key != "variant"}
+    return {key: value for key, value in identity.items() if key not in ("variant", _REQUESTS)}

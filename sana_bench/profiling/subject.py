@@ -1,12 +1,13 @@
 """One variant under the clock."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sana_bench import generators
+from sana_bench.core.fingerprint import fingerprint
 from sana_bench.core.images import png_bytes
 from sana_bench.core.samples import Sample
 from sana_bench.generators.base import Generator, HasStages, OutOfMemoryError, Request, request_for
@@ -41,6 +42,7 @@ class Subject:
         self.load_s = time.perf_counter() - began
         stages = self.generator.stages() if isinstance(self.generator, HasStages) else ()
         self._clock = StageClock(stages, timer)
+        self._batches = 0
         self.cold_ms = self._run([self.request(0)])[1]
         self.compile_s = compile_seconds() - compiled
 
@@ -77,12 +79,23 @@ class Subject:
         return Timed(milliseconds, details)
 
     def batch(self, size: int, memory: MemoryMeter | None = None) -> tuple[float, MemoryUse | None]:
-        """Make a batch; return its seconds and, with a meter, its memory. Raises `OutOfMemoryError`."""
-        requests = [self.request(position) for position in range(size)]
+        """Make a batch; return its seconds and, with a meter, its memory. Raises `OutOfMemoryError`.
+
+        Its requests are fresh: nothing that was made before answers them.
+        """
+        self._batches += 1
+        requests = [self._fresh(position) for position in range(size)]
         if memory is not None:
             memory.start()
         _, milliseconds = self._run(requests)
         return milliseconds / 1000, memory.stop() if memory is not None else None
+
+    def _fresh(self, position: int) -> Request:
+        """As `request`, from noise that no batch had before; images of one search still share theirs."""
+        request = self.request(position)
+        turn = position // len(self.plan.cell.samples)
+        seed = int(fingerprint([request.noise_seed, self._batches, turn])[:15], 16)
+        return replace(request, noise_seed=seed)
 
     def _run(self, requests: list[Request]) -> tuple[np.ndarray, float]:
         if isinstance(self.generator, HasStages):

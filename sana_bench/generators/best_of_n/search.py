@@ -18,9 +18,11 @@ from sana_bench.core.fingerprint import fingerprint
 from sana_bench.core.registry import GENERATORS
 from sana_bench.generators.base import (
     Generator,
+    HasStages,
     OutOfMemoryError,
     PreparesPrompts,
     Request,
+    Stage,
     TellsFormat,
 )
 from sana_bench.generators.best_of_n.files import Cost, Search, load_search, save_search
@@ -100,6 +102,17 @@ class BestOfN:
         """Let the wrapped generator encode a prompt."""
         if isinstance(self._inner, PreparesPrompts):
             self._inner.prepare(prompt)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The parts of the wrapped generator, for all candidates, and the judging of them."""
+        inner = self._inner.stages() if isinstance(self._inner, HasStages) else ()
+        return (*inner, Stage("judging", self._judge, "judge"))
+
+    def forget(self) -> None:
+        """Drop the searches of the last call and what the wrapped generator kept, so that the next image pays for its search."""
+        self._recent = {}
+        if isinstance(self._inner, HasStages):
+            self._inner.forget()
 
     def generate(self, requests: list[Request]) -> np.ndarray:
         """Return the winners' uint8 images, in order.
