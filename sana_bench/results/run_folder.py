@@ -40,6 +40,11 @@ class RunFiles:
         return self.directory / "provenance.json"
 
     @property
+    def log(self) -> Path:
+        """What libraries printed while the run was worked on; there when they printed something."""
+        return self.directory / "log.txt"
+
+    @property
     def report(self) -> Path:
         """Folder of the report."""
         return self.directory / "report"
