@@ -12,10 +12,22 @@ from sana_bench.core.samples import Prompt
 from sana_bench.results.database import STORE_NAME
 from sana_bench.results.store import Store
 
-__all__ = ["DEFAULT_OUTPUT", "RunFiles", "find_run", "image_path", "locate_run", "open_store"]
+__all__ = ["DEFAULT_OUTPUT", "RunFiles", "find_run", "image_path", "is_path_name", "locate_run", "open_store"]
 
 #: The output folder where none is given.
 DEFAULT_OUTPUT = Path("results")
+# Bytes of a name that becomes part of a path; file systems take 255.
+_LONGEST_NAME = 200
+
+
+def is_path_name(name: object) -> bool:
+    """Whether a name can be part of a path in a run directory: no separators, no dot first, at most 200 bytes.
+
+    What is not printable, which is refused too, is NUL, line ends and lone surrogates among others.
+    """
+    if not isinstance(name, str) or not name or name.startswith(".") or not name.isprintable():
+        return False
+    return not {"/", "\\"} & set(name) and len(name.encode("utf-8")) <= _LONGEST_NAME
 
 
 def image_path(variant: str, variant_fingerprint: str, benchmark: str, prompt_id: str, index: int) -> Path:

@@ -15,6 +15,7 @@ from sana_bench.core.fingerprint import (
 from sana_bench.core.registry import BENCHMARKS, GENERATORS
 from sana_bench.core.samples import Prompt
 from sana_bench.generators.best_of_n.search import judge_identity
+from sana_bench.results.run_folder import is_path_name
 from sana_bench.suites.cells import (
     NO_WEIGHTS,
     GeneratorSpec,
@@ -27,10 +28,6 @@ from sana_bench.suites.tiers import TierChoice
 from sana_kernels import Backend, KernelError, resolve_backend
 
 __all__ = ["resolve_suite"]
-
-
-# Bytes of a name that becomes part of a path; file systems take 255.
-_LONGEST_NAME = 200
 
 
 def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> ResolvedSuite:
@@ -91,20 +88,13 @@ def _resolve_benchmark(spec: BenchmarkSpec, tier: str) -> ResolvedBenchmark:
 
 def _check_names(benchmark: str, prompts: Sequence[Prompt]) -> None:
     """Raise `SuiteError` for a name that would lead out of the run directory, or that two prompts share."""
-    if not _is_path_name(benchmark):
+    if not is_path_name(benchmark):
         raise SuiteError(f"the benchmark name {benchmark!r} cannot be the name of a folder")
     for prompt in prompts:
-        if not _is_path_name(prompt.id):
+        if not is_path_name(prompt.id):
             raise SuiteError(
                 f"benchmark {benchmark!r}: the prompt id {prompt.id!r} cannot be the name of a folder"
             )
     repeated = [name for name, count in Counter(prompt.id for prompt in prompts).items() if count > 1]
     if repeated:
         raise SuiteError(f"benchmark {benchmark!r}: the prompt id {repeated[0]!r} appears twice")
-
-
-def _is_path_name(name: object) -> bool:
-    """One name without separators or a dot first; what is not printable is NUL, line ends and lone surrogates among others."""
-    if not isinstance(name, str) or not name or name.startswith(".") or not name.isprintable():
-        return False
-    return not {"/", "\\"} & set(name) and len(name.encode("utf-8")) <= _LONGEST_NAME

@@ -20,7 +20,7 @@ from sana_bench.results.exchange.collect import collect_runs, image_target
 from sana_bench.results.exchange.export import read_export
 from sana_bench.results.exchange.merge import RunMerge, add_features, apply_merge, plan_merge
 from sana_bench.results.exchange.tables import Tables
-from sana_bench.results.run_folder import RunFiles
+from sana_bench.results.run_folder import RunFiles, is_path_name
 from sana_bench.results.store import Store
 
 __all__ = ["ImportedRun", "import_runs"]
@@ -101,7 +101,7 @@ def _check_run(run: Tables) -> None:
     names += [name for image in run["images"] for name in (image["variant"], image["benchmark"])]
     names += [prompt["benchmark"] for prompt in run["prompts"]]
     for name in set(names):
-        if not _SAFE_NAME.fullmatch(name) or ".." in name:
+        if not is_path_name(name):
             raise UsageError(f"run {row['run_id']!r}: {name!r} cannot be the name of a file")
     variants = {variant["variant"]: variant["fingerprint"] for variant in run["variants"]}
     keys = {(image["variant"], image["benchmark"], image["image_key"]) for image in run["images"]}

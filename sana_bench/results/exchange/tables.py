@@ -72,7 +72,12 @@ _ALL = (
             Column("precision", "text", "number format of the computation"),
             Column("weights_sha256", "text", "SHA-256 over the files of the weights"),
             Column("model", "json", "weights, image size in pixels, instruction"),
-            Column("sampler", "json", "solver, steps, guidance, shift"),
+            Column(
+                "sampler",
+                "json",
+                "solver, steps, guidance, shift; empty where images exist already",
+                nullable=True,
+            ),
         ),
     ),
     Table(
