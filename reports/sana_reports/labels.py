@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from sana_reports.data import OVERALL, ReportData, SummaryCell
+from sana_reports.data import OVERALL, Latency, ReportData, SummaryCell
 
 __all__ = [
     "FID_BIASED_BELOW",
@@ -15,6 +15,7 @@ __all__ = [
     "flops_unit",
     "format_count",
     "format_interval",
+    "format_latency_interval",
     "format_value",
     "metric_label",
     "notices",
@@ -102,6 +103,13 @@ def format_interval(cell: SummaryCell) -> str:
     if not (math.isfinite(cell.low) and math.isfinite(cell.high)):
         return ""
     return f"[{format_value(cell.low, cell.unit)}, {format_value(cell.high, cell.unit)}]"
+
+
+def format_latency_interval(latency: Latency) -> str:
+    """The interval of a time in brackets, or an empty string when it has none."""
+    if not (math.isfinite(latency.low_ms) and math.isfinite(latency.high_ms)):
+        return ""
+    return f"[{latency.low_ms:.1f}, {latency.high_ms:.1f}]"
 
 
 def format_count(cell: SummaryCell) -> str:

@@ -163,7 +163,7 @@ def _table(plain: dict[str, Any]) -> Table:
 
 def _entry(plain: dict[str, Any]) -> Entry:
     numbers = {name: _cell(cell) for name, cell in plain["numbers"].items()}
-    latency = plain["latency"] and Latency(**plain["latency"])
+    latency = plain["latency"] and Latency(**_nan(plain["latency"], ("low_ms", "high_ms")))
     cost = plain.get("cost") and ImageCost(**plain["cost"])
     return Entry(**plain | {"numbers": numbers, "latency": latency, "cost": cost})
 

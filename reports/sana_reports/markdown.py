@@ -9,6 +9,7 @@ from sana_reports.labels import (
     direction,
     format_count,
     format_interval,
+    format_latency_interval,
     format_value,
     metric_label,
     notices,
@@ -99,8 +100,8 @@ def _kind(variant: VariantInfo) -> str:
 def _latency(latency: Latency | None) -> str:
     if latency is None:
         return MISSING
-    interval = f"\\[{latency.low_ms:.1f}, {latency.high_ms:.1f}]"
-    return f"{latency.value_ms:.1f} {interval} ms n={latency.n_images} ({escape_markdown(latency.device)})"
+    figures = f"{latency.value_ms:.1f} {format_latency_interval(latency)}".strip().replace("[", r"\[")
+    return f"{figures} ms n={latency.n_images} ({escape_markdown(latency.device)})"
 
 
 def _number(cell: SummaryCell | None) -> str:

@@ -110,23 +110,24 @@ def _measured_latency(variant: VariantResults) -> Latency | None:
 def _latency(variant: VariantResults, provenance: Mapping[str, Any]) -> Latency | None:
     """Median time per image with the 20th and 80th percentile, over the batches as they were generated.
 
-    None for images of several devices: their times have no common median.
+    None where nothing was generated, and for images of several devices: their times have no common median.
     """
     rows = [sample.image for sample in variant.samples if sample.image.seconds]
     devices = {row.device for row in rows}
     if len(rows) < 2 or len(devices) > 1:
         return None
     (device,) = devices
-    timed = sorted(row.seconds * 1000 for row in rows if row.seconds)
-    fifths = statistics.quantiles(timed, n=5, method="inclusive")
+    batches = variant.batch_ms
+    fifths = statistics.quantiles(batches, n=5, method="inclusive") if len(batches) > 1 else [math.nan] * 4
+    spread = "p20 to p80" if len(batches) > 1 else "of one batch, so without a spread"
     sizes = sorted({row.batch_size for row in rows if row.batch_size})
     return Latency(
-        value_ms=statistics.median(timed),
+        value_ms=statistics.median(batches),
         low_ms=fifths[0],
         high_ms=fifths[3],
-        n_images=len(timed),
+        n_images=len(rows),
         device=str(provenance.get("device_name", "") if device == provenance.get("device") else device),
-        note=f"batch time / batch size, p20 to p80; batches of {', '.join(map(str, sizes))}",
+        note=f"batch time / batch size, {spread}; batches of {', '.join(map(str, sizes))}",
     )
 
 

@@ -5,7 +5,7 @@ that its suite asks for: a prompt of the suite with the same text, and an index 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
@@ -115,6 +115,16 @@ class VariantResults:
             row.metric: row for row in self.summaries if row.benchmark == benchmark and row.key == OVERALL
         }
 
+    @property
+    def batch_ms(self) -> list[float]:
+        """Milliseconds an image, once for each batch that was timed: the images of a batch share one measurement.
+
+        No other code decides what the time per image of a variant is that the latency benchmark did not measure.
+        """
+        return [
+            s * 1000 for s in dict.fromkeys(one.image.seconds for one in self.samples if one.image.seconds)
+        ]
+
     def device(self, row: SummaryRecord) -> str:
         """The device that a measured number belongs to, as people call it."""
         identity = self.identities.get(row.metric_key, {})
@@ -204,6 +214,10 @@ def _variant(
         name = benchmark.name
         key = image_key(described.fingerprint, name)
         rows = asked_images(store, key, prompts[name], benchmark.images_per_prompt)
+        if not described.generates:  # stores of earlier versions have the time that reading the files took
+            rows = {
+                place: replace(row, seconds=None, batch_size=None, device=None) for place, row in rows.items()
+            }
         own = [row for row in summaries if row.benchmark == name]
         done = _finished(store, files, described, name, prompts[name], rows)
         recorded[name] = rows

@@ -70,6 +70,18 @@ class _Made:
     seconds: float
 
 
+@dataclass(frozen=True)
+class _Timing:
+    """Seconds an image of its batch took, the batch's size, and where; all None for images that were there before."""
+
+    seconds: float | None
+    batch_size: int | None
+    device: str | None
+
+
+_UNTIMED = _Timing(None, None, None)
+
+
 def generate_missing(
     plan: CellPlan, generator: Generator, *, output: Path, run_directory: Path, batch_size: int, device: str
 ) -> Steps[Finished | Halved, None, None]:
@@ -102,7 +114,10 @@ def generate_missing(
                     continue
                 made = _Made([_Image(None, f"out of memory with one image: {error}")], 0.0)
             position += len(batch)
-            write = _writer(output, run_directory, made.seconds, len(batch), device)
+            # Reading a file is no generation: its time would be taken for a model's.
+            generates = plan.cell.variant.variant.generates
+            timing = _Timing(made.seconds, len(batch), device) if generates else _UNTIMED
+            write = _writer(output, run_directory, timing)
             jobs = zip(batch, made.images, strict=True)
             waiting.append([pool.submit(write, *job) for job in jobs if job[0].place in missing])
             while len(waiting) > _BATCHES_IN_FLIGHT or (waiting and all(job.done() for job in waiting[0])):
@@ -142,15 +157,12 @@ def _checked(images: np.ndarray, cell: Cell, count: int) -> np.ndarray:
     return images
 
 
-def _writer(
-    output: Path, run_directory: Path, seconds: float, batch_size: int, device: str
-) -> Callable[[Sample, _Image], ImageRow]:
+def _writer(output: Path, run_directory: Path, timing: _Timing) -> Callable[[Sample, _Image], ImageRow]:
     def write(sample: Sample, image: _Image) -> ImageRow:
         identity = (*sample.place, sample.prompt.sha256)
         if image.pixels is None:
-            return ImageRow(
-                *identity, "failed", None, None, None, None, batch_size, device, image.error or "no image"
-            )
+            place = timing.batch_size, timing.device
+            return ImageRow(*identity, "failed", None, None, None, None, *place, image.error or "no image")
         content = png_bytes(image.pixels, image.source_format)
         path = run_directory / sample.image_path
         atomic.write_bytes(path, content)
@@ -161,9 +173,9 @@ def _writer(
             relative,
             sha256_bytes(content),
             len(content),
-            seconds,
-            batch_size,
-            device,
+            timing.seconds,
+            timing.batch_size,
+            timing.device,
             None,
             image.search,
         )

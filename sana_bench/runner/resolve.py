@@ -12,7 +12,7 @@ from sana_bench.core.fingerprint import (
     directory_sha256,
     fingerprint,
 )
-from sana_bench.core.registry import BENCHMARKS, GENERATORS
+from sana_bench.core.registry import BENCHMARKS, GENERATORS, MEASURED
 from sana_bench.core.samples import Prompt
 from sana_bench.generators.best_of_n.search import judge_identity
 from sana_bench.results.run_folder import is_path_name
@@ -33,7 +33,7 @@ __all__ = ["resolve_suite"]
 def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> ResolvedSuite:
     """Load prompts, find and hash weights.
 
-    Raises `AssetError` naming every variant whose weights are missing or damaged.
+    Raises `AssetError` naming every variant whose weights are missing or damaged, `SuiteError` for what does not go together.
     """
     found, problems = [], []
     for variant in suite.variants:
@@ -47,10 +47,22 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
         raise AssetError("; ".join(problems))
     seed = suite.file.seed
     resolved = tuple(_resolve_benchmark(spec, suite.tier) for spec in suite.file.benchmarks)
+    _refuse_to_time_files(suite.variants, resolved)
     variants = tuple(
         ResolvedVariant(spec, seed, _kernels(spec.variant, tier.device), search) for spec, search in found
     )
     return ResolvedSuite(suite, tier, resolved, variants)
+
+
+def _refuse_to_time_files(variants: Sequence[Variant], benchmarks: Sequence[ResolvedBenchmark]) -> None:
+    """Raise `SuiteError` where images that exist already would be measured: the time of reading files is no model's."""
+    existing = [variant.name for variant in variants if not variant.generates]
+    timed = [benchmark.name for benchmark in benchmarks if set(benchmark.metrics) & set(MEASURED)]
+    if existing and timed:
+        raise SuiteError(
+            f"benchmark {timed[0]!r} measures how images are generated, which variant {existing[0]!r} does not do "
+            "(generator images); give one of them a suite of its own"
+        )
 
 
 def _kernels(variant: Variant, device: str) -> Backend:

@@ -178,6 +178,11 @@ class Variant(_Spec):
     kernels: Literal["auto", "triton", "torch"] = "auto"
     best_of_n: BestOfNSpec | None = None
 
+    @property
+    def generates(self) -> bool:
+        """Whether images are made for the run; otherwise they exist already."""
+        return self.generator != "images"
+
     @model_validator(mode="after")
     def _searches(self) -> Self:
         if (self.generator == "best_of_n") != (self.best_of_n is not None):
