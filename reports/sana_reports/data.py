@@ -129,6 +129,13 @@ class SummaryCell:
     gain: Gain | None = None
 
     @property
+    def no_interval(self) -> str:
+        """Why the number has no interval; empty where it has one, and where there is no number."""
+        if not math.isfinite(self.value) or (math.isfinite(self.low) and math.isfinite(self.high)):
+            return ""
+        return f"no interval: {'one prompt' if self.n_prompts == 1 else 'too few prompts'}"
+
+    @property
     def is_complete(self) -> bool:
         """Whether every expected sample is in the number, and the number exists."""
         return self.n_samples == self.n_expected and self.n_samples > 0 and math.isfinite(self.value)

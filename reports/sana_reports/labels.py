@@ -99,9 +99,9 @@ def format_value(value: float, unit: str) -> str:
 
 
 def format_interval(cell: SummaryCell) -> str:
-    """The cell's 95 % interval in brackets, or an empty string when it has none."""
+    """The cell's 95 % interval in brackets, or why it has none; an empty string where there is no number."""
     if not (math.isfinite(cell.low) and math.isfinite(cell.high)):
-        return ""
+        return f"({cell.no_interval})" if cell.no_interval else ""
     return f"[{format_value(cell.low, cell.unit)}, {format_value(cell.high, cell.unit)}]"
 
 

@@ -45,6 +45,14 @@ class MetricComparison:
     effect: Effect | None = None
     p_value: float | None = None
     detectable: float | None = None
+    no_interval: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        """Say why a difference has no interval."""
+        if self.effect is not None and not self.effect.has_interval:
+            unit = "measurement" if self.metric == "latency" else "prompt"
+            few = f"one {unit}" if self.effect.n_clusters == 1 else f"a task of one {unit}"
+            object.__setattr__(self, "no_interval", f"no interval: {few}")
 
 
 @dataclass(frozen=True)
