@@ -70,10 +70,11 @@ def task_label(key: str) -> str:
     return _TASKS.get(key) or key.replace("_", " ").strip().capitalize()
 
 
-def origin_label(kind: str, derived_from: str | None) -> str:
-    """`pruned from NAME`; an empty string for a full-size variant that was made from no other."""
+def origin_label(kind: str, derived_from: str | None, *, rewritten: bool = False) -> str:
+    """`pruned from NAME, rewritten prompts`; empty for a full-size variant made from no other and given the prompts."""
     made = _MADE.get(kind, kind)
-    return f"{made or 'made'} from {derived_from}" if derived_from else made
+    origin = f"{made or 'made'} from {derived_from}" if derived_from else made
+    return ", ".join(part for part in (origin, "rewritten prompts" if rewritten else "") if part)
 
 
 def direction(higher_is_better: bool) -> str:

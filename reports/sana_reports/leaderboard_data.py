@@ -53,6 +53,7 @@ class Entry:
     depth: int | None = None
     cut_from: str = ""
     cut_from_depth: int | None = None
+    rewritten: bool = False
     cost: ImageCost | None = None
     latency: Latency | None = None
     numbers: Mapping[str, SummaryCell]

@@ -75,7 +75,7 @@ def _facts(data: ReportData) -> str:
 def _summary(data: ReportData) -> str:
     header = ["Metric", "Task", "Protocol", *(escape_markdown(variant.name) for variant in data.variants)]
     rows = []
-    if len(data.groups) > 1:
+    if len(data.groups) > 1 or any(variant.rewritten for variant in data.variants):
         rows.append(["**Kind**", "", "", *(escape_markdown(_kind(variant)) for variant in data.variants)])
     for block in metric_blocks(data):
         name = f"{escape_markdown(block.benchmark)}: {escape_markdown(metric_label(block.metric))}"
@@ -93,7 +93,7 @@ def _summary(data: ReportData) -> str:
 
 
 def _kind(variant: VariantInfo) -> str:
-    origin = origin_label(variant.kind, variant.derived_from)
+    origin = origin_label(variant.kind, variant.derived_from, rewritten=variant.rewritten)
     return KINDS[variant.kind] + (f", {origin}" if origin else "")
 
 

@@ -102,7 +102,10 @@ def compare_variants(
         if compared[0].effect is not None:
             flips += _flips(_pairs(a[1], b[1], benchmark), metric)
     rows.append(_compare_latency(a[1], b[1], alpha, seed, minimum_latency_effect))
-    labels = [f"{run.run_id}:{variant.name}" for run, variant in (a, b)]
+    marks = [" (rewritten prompts)" if variant.described.rewritten else "" for _, variant in (a, b)]
+    labels = [
+        f"{run.run_id}:{variant.name}{mark}" for (run, variant), mark in zip((a, b), marks, strict=True)
+    ]
     flips.sort(key=lambda flip: (not flip.lost, flip.benchmark, flip.prompt_id, flip.index))
     return Comparison(
         labels[0],

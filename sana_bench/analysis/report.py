@@ -20,7 +20,15 @@ __all__ = ["build_report_data", "regenerate_report", "write_run_report"]
 
 # A heading names so many variants; more are counted.
 _NAMED = 4
-_SETTINGS = ("generator", "model", "sampler", "precision", "quantization", "weights_sha256")
+_SETTINGS = (
+    "generator",
+    "model",
+    "sampler",
+    "precision",
+    "quantization",
+    "prompt_rewrites",
+    "weights_sha256",
+)
 
 
 def regenerate_report(files: RunFiles) -> tuple[str, ReportPaths]:
@@ -59,7 +67,9 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         incomplete_reasons=reasons,
         variants=[_variant_info(variant, provenance) for variant in run.variants.values()],
         summaries=[_summary_cell(row, gains) for row in run.summaries],
-        samples=[_sample_cell(sample) for variant in run.variants.values() for sample in variant.samples],
+        samples=[
+            _sample_cell(sample, variant) for variant in run.variants.values() for sample in variant.samples
+        ],
         provenance=provenance,
         selfcheck=str(provenance.get("selfcheck", {}).get("summary", "")),
         sheets=latency_sheets(store, run),
@@ -85,6 +95,7 @@ def _variant_info(variant: VariantResults, provenance: Mapping[str, Any]) -> Var
         latency=_measured_latency(variant) or _latency(variant, provenance),
         parameters=facts.get("parameters"),
         depth=facts.get("depth"),
+        rewritten=described.rewritten,
         cut_from=facts.get("cut_from", ""),
         cut_from_depth=facts.get("cut_from_depth"),
         costs={name: cost for name, cost in costs.items() if cost is not None},
@@ -131,7 +142,7 @@ def _latency(variant: VariantResults, provenance: Mapping[str, Any]) -> Latency 
     )
 
 
-def _sample_cell(one: SampleResult) -> SampleCell:
+def _sample_cell(one: SampleResult, variant: VariantResults) -> SampleCell:
     verdict = next((record for record in one.scores.values() if "correct" in record.details), None)
     details = verdict.details if verdict is not None else {}
     return SampleCell(
@@ -140,6 +151,7 @@ def _sample_cell(one: SampleResult) -> SampleCell:
         prompt_id=one.prompt.id,
         index=one.index,
         prompt=one.prompt.text,
+        given=variant.rewrites.get(one.benchmark, {}).get(one.prompt.id, ""),
         tag=one.prompt.tag,
         image_path=one.sample.image_path,
         correct=details.get("correct"),

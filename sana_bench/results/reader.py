@@ -83,6 +83,7 @@ class SampleResult:
 class VariantResults:
     """One variant of a run.
 
+    `rewrites` has by benchmark and prompt id the text that the model was given where that was not the prompt.
     `recorded` has by benchmark every sample that the suite asks for and the store has, finished or failed; `samples` are the
     finished ones with their scores. `reasons` say by benchmark why it is incomplete, and `identities` are those of metrics by
     key.
@@ -94,6 +95,7 @@ class VariantResults:
     summaries: list[SummaryRecord]
     reasons: Mapping[str, list[str]]
     identities: dict[str, dict[str, Any]]
+    rewrites: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -224,7 +226,9 @@ def _variant(
         samples += _scored(store, done, {row.metric: row.metric_key for row in own})
         reasons[name] = incomplete_reasons(name, benchmark, len(done), len(rows) - len(done), own)
     identities = {row.metric_key: store.metric_identity(row.metric_key) for row in summaries}
-    return VariantResults(described, recorded, samples, summaries, reasons, identities)
+    names = [benchmark.name for benchmark in suite.benchmarks] if described.rewritten else []
+    rewrites = {name: files.read_rewrites(described.name, name) for name in names}
+    return VariantResults(described, recorded, samples, summaries, reasons, identities, rewrites)
 
 
 def _finished(

@@ -1,7 +1,7 @@
 """The files of a run directory."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,9 +78,30 @@ class RunFiles:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path}: damaged prompts: {error}") from None
 
+    def write_rewrites(self, variant: str, benchmark: str, texts: Mapping[str, str]) -> None:
+        """Keep the texts by prompt id that the model of a variant is given instead of the prompts."""
+        atomic.write_text(
+            self._rewrites(variant, benchmark), json.dumps(texts, ensure_ascii=False, indent=0) + "\n"
+        )
+
+    def read_rewrites(self, variant: str, benchmark: str) -> dict[str, str]:
+        """Return those texts, empty where there are none; raises `UsageError`, in one line, for a damaged file."""
+        path = self._rewrites(variant, benchmark)
+        try:
+            return {
+                str(name): str(text) for name, text in json.loads(path.read_text(encoding="utf-8")).items()
+            }
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError) as error:
+            raise UsageError(f"{path}: damaged rewritten prompts: {error}") from None
+
     def has_prompts(self, benchmark: str) -> bool:
         """Say whether the prompts of a benchmark are there."""
         return self._prompts(benchmark).is_file()
+
+    def _rewrites(self, variant: str, benchmark: str) -> Path:
+        return self.directory / "prompts" / "rewritten" / variant / f"{benchmark}.json"
 
     def _prompts(self, benchmark: str) -> Path:
         return self.directory / "prompts" / f"{benchmark}.jsonl"

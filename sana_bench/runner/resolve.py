@@ -23,6 +23,7 @@ from sana_bench.suites.cells import (
     ResolvedSuite,
     ResolvedVariant,
 )
+from sana_bench.suites.rewrites import PromptRewrites, read_rewrites
 from sana_bench.suites.schema import BenchmarkSpec, Suite, Variant
 from sana_bench.suites.tiers import TierChoice
 from sana_kernels import Backend, KernelError, resolve_backend
@@ -48,8 +49,10 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
     seed = suite.file.seed
     resolved = tuple(_resolve_benchmark(spec, suite.tier) for spec in suite.file.benchmarks)
     _refuse_to_time_files(suite.variants, resolved)
+    rewrites = {variant.name: _rewrites(variant, suite.variants_dir, resolved) for variant in suite.variants}
     variants = tuple(
-        ResolvedVariant(spec, seed, _kernels(spec.variant, tier.device), search) for spec, search in found
+        ResolvedVariant(spec, seed, _kernels(spec.variant, tier.device), search, rewrites[spec.variant.name])
+        for spec, search in found
     )
     return ResolvedSuite(suite, tier, resolved, variants)
 
@@ -63,6 +66,26 @@ def _refuse_to_time_files(variants: Sequence[Variant], benchmarks: Sequence[Reso
             f"benchmark {timed[0]!r} measures how images are generated, which variant {existing[0]!r} does not do "
             "(generator images); give one of them a suite of its own"
         )
+
+
+def _rewrites(
+    variant: Variant, variants_dir: Path, benchmarks: Sequence[ResolvedBenchmark]
+) -> PromptRewrites | None:
+    """The rewritten prompts of a variant; raises `SuiteError` unless each prompt that images are scored on has one."""
+    if variant.prompt_rewrites is None:
+        return None
+    path = variants_dir / Path(variant.prompt_rewrites).expanduser()
+    try:
+        found = read_rewrites(path)
+    except SuiteError as error:
+        raise SuiteError(f"variant {variant.name!r}: {error}") from None
+    scored = [benchmark for benchmark in benchmarks if not set(benchmark.metrics) <= set(MEASURED)]
+    lacking = [found.lacking(one.name, (prompt.id for prompt in one.prompts)) for one in scored]
+    if any(lacking):
+        raise SuiteError(
+            f"variant {variant.name!r}: {path} has no text for {'; '.join(filter(None, lacking))}"
+        )
+    return found
 
 
 def _kernels(variant: Variant, device: str) -> Backend:

@@ -201,6 +201,10 @@ class _Session:
         atomic.write_text(self._files.suite, text)
         for benchmark in self._resolved.benchmarks:
             self._files.write_prompts(benchmark.name, benchmark.prompts)
+        for cell in self._resolved.cells():
+            if cell.variant.rewrites is not None:
+                texts = {prompt.id: cell.given_text(prompt) for prompt in cell.benchmark.prompts}
+                self._files.write_rewrites(cell.variant.name, cell.benchmark.name, texts)
 
     def _check(self) -> None:
         """Say before hours of work when this machine's numbers are known to be wrong."""
@@ -253,7 +257,7 @@ class _Session:
         note_flops(self._store, self._run_id, cell, generator)
         if isinstance(generator, PreparesPrompts):
             # Ahead of the images, so that the seconds of an image do not depend on which variant came first.
-            prompts = list(dict.fromkeys(sample.prompt.text for sample in plan.missing))
+            prompts = list(dict.fromkeys(cell.given_text(sample.prompt) for sample in plan.missing))
             with Progress(f"{label}: text", len(prompts), "prompts") as progress:
                 for prompt in prompts:
                     generator.prepare(prompt)

@@ -78,6 +78,12 @@ _ALL = (
                 "solver, steps, guidance, shift; empty where images exist already",
                 nullable=True,
             ),
+            Column(
+                "prompt_rewrites",
+                "json",
+                "texts by benchmark and prompt id that the model was given; empty where they were the prompts",
+                nullable=True,
+            ),
         ),
     ),
     Table(
