@@ -17,6 +17,7 @@ from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, DCAEConfig, SanaConfi
 from sana_models.dc_ae import DCAE
 from sana_models.hub import locate
 from sana_models.key_maps import autoencoder_pieces, transformer_pieces
+from sana_models.libraries import without_torchao
 from sana_models.text import TextEncoder
 from sana_models.transformer import SanaTransformer
 from sana_models.weight_files import (
@@ -120,7 +121,9 @@ def load_text_encoder(
     CheckpointError.
     """
     from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoTokenizer, Gemma2Config, Gemma2Model
+
+    with without_torchao():
+        from transformers import AutoTokenizer, Gemma2Config, Gemma2Model
 
     root = locate(root)
     folder = root / "text_encoder"

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sana_models.libraries import without_torchao
+
 __all__ = ["Conditioning", "TextEncoder", "complex_human_instruction", "make_word_tokenizer"]
 
 #: Whose habits to follow where the two public pipelines differ.
@@ -24,7 +26,8 @@ def complex_human_instruction(conditioning: Conditioning = "diffusers") -> str:
     """
     import inspect
 
-    from diffusers import SanaPipeline
+    with without_torchao():
+        from diffusers import SanaPipeline
 
     lines = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
     if conditioning == "official":
@@ -37,7 +40,9 @@ def make_word_tokenizer(words: Iterable[str], *, model_max_length: int) -> Any:
     Gemma pads.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+
+    with without_torchao():
+        from transformers import PreTrainedTokenizerFast
 
     special = ("<pad>", "<eos>", "<bos>", "<unk>")
     vocabulary = {word: index for index, word in enumerate((*special, *dict.fromkeys(words)))}

@@ -77,7 +77,11 @@ def render_csv(data: ReportData) -> str:
             cell.n_prompts,
             cell.unit,
             cell.higher_is_better,
-            cell.note,
+            "; ".join(
+                text
+                for text in (cell.note, cell.no_interval, "rewritten prompts" if info.rewritten else "")
+                if text
+            ),
             "" if info.parameters is None else info.parameters,
             "" if info.depth is None else info.depth,
             *cost_fields(info.costs.get(cell.benchmark), cell),

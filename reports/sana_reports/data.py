@@ -85,6 +85,7 @@ class VariantInfo:
     `settings` is the fully resolved configuration; nested mappings are shown with dotted keys.
     `kind` is a key of `KINDS`, `derived_from` the variant that this one was made from, if any. `parameters` and `depth` are of
     the denoising network; `cut_from` is what a pruned one was cut from, with its depth. `costs` are by benchmark.
+    `rewritten` says that the model was given other texts than the prompts.
     A variant with `incomplete_reasons` is shown but never ranked.
     """
 
@@ -99,6 +100,7 @@ class VariantInfo:
     depth: int | None = None
     cut_from: str = ""
     cut_from_depth: int | None = None
+    rewritten: bool = False
     costs: Mapping[str, ImageCost] = field(default_factory=dict)
     incomplete_reasons: Sequence[str] = ()
 
@@ -129,6 +131,13 @@ class SummaryCell:
     gain: Gain | None = None
 
     @property
+    def no_interval(self) -> str:
+        """Why the number has no interval; empty where it has one, and where there is no number."""
+        if not math.isfinite(self.value) or (math.isfinite(self.low) and math.isfinite(self.high)):
+            return ""
+        return f"no interval: {'one prompt' if self.n_prompts == 1 else 'too few prompts'}"
+
+    @property
     def is_complete(self) -> bool:
         """Whether every expected sample is in the number, and the number exists."""
         return self.n_samples == self.n_expected and self.n_samples > 0 and math.isfinite(self.value)
@@ -142,6 +151,7 @@ class SampleCell:
     `box` ([x1, y1, x2, y2] in image pixels) and, where known, `color`. `scores` are the per-image values of
     the other metrics by name. `answers` are what a visual question answering metric was told: mappings with
     `question`, `answer` and `score`. `rewards` are what reward models gave, by metric.
+    `given` is the text that the model was given where that was not the prompt.
     A sample whose `image_path` does not exist is shown as missing.
     """
 
@@ -158,6 +168,7 @@ class SampleCell:
     scores: Mapping[str, float] = field(default_factory=dict)
     answers: Sequence[Mapping[str, Any]] = ()
     rewards: Mapping[str, float] = field(default_factory=dict)
+    given: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

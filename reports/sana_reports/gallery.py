@@ -54,6 +54,7 @@ def gallery_json(data: ReportData, out_dir: Path, *, inline: bool) -> Markup:
 def _cell(sample: SampleCell, out_dir: Path, *, inline: bool) -> dict[str, Any]:
     return {
         "src": _source(sample.image_path, out_dir, inline=inline),
+        "given": sample.given if sample.given != sample.prompt else "",
         "correct": sample.correct,
         "reasons": list(sample.reasons),
         "detections": [_detection(sample, found) for found in sample.detections],

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from sana_reports.data import OVERALL, ReportData, SummaryCell
+from sana_reports.data import OVERALL, Latency, ReportData, SummaryCell
 
 __all__ = [
     "FID_BIASED_BELOW",
@@ -15,6 +15,7 @@ __all__ = [
     "flops_unit",
     "format_count",
     "format_interval",
+    "format_latency_interval",
     "format_value",
     "metric_label",
     "notices",
@@ -69,10 +70,11 @@ def task_label(key: str) -> str:
     return _TASKS.get(key) or key.replace("_", " ").strip().capitalize()
 
 
-def origin_label(kind: str, derived_from: str | None) -> str:
-    """`pruned from NAME`; an empty string for a full-size variant that was made from no other."""
+def origin_label(kind: str, derived_from: str | None, *, rewritten: bool = False) -> str:
+    """`pruned from NAME, rewritten prompts`; empty for a full-size variant made from no other and given the prompts."""
     made = _MADE.get(kind, kind)
-    return f"{made or 'made'} from {derived_from}" if derived_from else made
+    origin = f"{made or 'made'} from {derived_from}" if derived_from else made
+    return ", ".join(part for part in (origin, "rewritten prompts" if rewritten else "") if part)
 
 
 def direction(higher_is_better: bool) -> str:
@@ -98,10 +100,17 @@ def format_value(value: float, unit: str) -> str:
 
 
 def format_interval(cell: SummaryCell) -> str:
-    """The cell's 95 % interval in brackets, or an empty string when it has none."""
+    """The cell's 95 % interval in brackets, or why it has none; an empty string where there is no number."""
     if not (math.isfinite(cell.low) and math.isfinite(cell.high)):
-        return ""
+        return f"({cell.no_interval})" if cell.no_interval else ""
     return f"[{format_value(cell.low, cell.unit)}, {format_value(cell.high, cell.unit)}]"
+
+
+def format_latency_interval(latency: Latency) -> str:
+    """The interval of a time in brackets, or an empty string when it has none."""
+    if not (math.isfinite(latency.low_ms) and math.isfinite(latency.high_ms)):
+        return ""
+    return f"[{latency.low_ms:.1f}, {latency.high_ms:.1f}]"
 
 
 def format_count(cell: SummaryCell) -> str:

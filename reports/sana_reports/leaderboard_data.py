@@ -53,6 +53,7 @@ class Entry:
     depth: int | None = None
     cut_from: str = ""
     cut_from_depth: int | None = None
+    rewritten: bool = False
     cost: ImageCost | None = None
     latency: Latency | None = None
     numbers: Mapping[str, SummaryCell]
@@ -163,7 +164,7 @@ def _table(plain: dict[str, Any]) -> Table:
 
 def _entry(plain: dict[str, Any]) -> Entry:
     numbers = {name: _cell(cell) for name, cell in plain["numbers"].items()}
-    latency = plain["latency"] and Latency(**plain["latency"])
+    latency = plain["latency"] and Latency(**_nan(plain["latency"], ("low_ms", "high_ms")))
     cost = plain.get("cost") and ImageCost(**plain["cost"])
     return Entry(**plain | {"numbers": numbers, "latency": latency, "cost": cost})
 

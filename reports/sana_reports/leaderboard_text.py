@@ -118,7 +118,7 @@ def _markdown_table(table: Table) -> str:
 
 
 def _markdown_name(entry: Entry) -> str:
-    origin = origin_label(entry.kind, entry.derived_from)
+    origin = origin_label(entry.kind, entry.derived_from, rewritten=entry.rewritten)
     return escape_markdown(entry.variant) + (f" ({escape_markdown(origin)})" if origin else "")
 
 
@@ -303,7 +303,7 @@ def _latex_quoted(table: Table, quoted: PublishedTable, width: int) -> list[str]
 
 
 def _latex_row(table: Table, entry: Entry, ranks: Sequence[RankRange]) -> str:
-    origin = origin_label(entry.kind, entry.derived_from)
+    origin = origin_label(entry.kind, entry.derived_from, rewritten=entry.rewritten)
     row = [escape_latex(entry.variant + (f" ({origin})" if origin else ""))]
     for column, rank in zip(table.columns, ranks, strict=True):
         row += [escape_latex(_number(entry.numbers[column.metric])), escape_latex(str(rank))]

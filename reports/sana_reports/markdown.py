@@ -9,6 +9,7 @@ from sana_reports.labels import (
     direction,
     format_count,
     format_interval,
+    format_latency_interval,
     format_value,
     metric_label,
     notices,
@@ -74,7 +75,7 @@ def _facts(data: ReportData) -> str:
 def _summary(data: ReportData) -> str:
     header = ["Metric", "Task", "Protocol", *(escape_markdown(variant.name) for variant in data.variants)]
     rows = []
-    if len(data.groups) > 1:
+    if len(data.groups) > 1 or any(variant.rewritten for variant in data.variants):
         rows.append(["**Kind**", "", "", *(escape_markdown(_kind(variant)) for variant in data.variants)])
     for block in metric_blocks(data):
         name = f"{escape_markdown(block.benchmark)}: {escape_markdown(metric_label(block.metric))}"
@@ -92,15 +93,15 @@ def _summary(data: ReportData) -> str:
 
 
 def _kind(variant: VariantInfo) -> str:
-    origin = origin_label(variant.kind, variant.derived_from)
+    origin = origin_label(variant.kind, variant.derived_from, rewritten=variant.rewritten)
     return KINDS[variant.kind] + (f", {origin}" if origin else "")
 
 
 def _latency(latency: Latency | None) -> str:
     if latency is None:
         return MISSING
-    interval = f"\\[{latency.low_ms:.1f}, {latency.high_ms:.1f}]"
-    return f"{latency.value_ms:.1f} {interval} ms n={latency.n_images} ({escape_markdown(latency.device)})"
+    figures = f"{latency.value_ms:.1f} {format_latency_interval(latency)}".strip().replace("[", r"\[")
+    return f"{figures} ms n={latency.n_images} ({escape_markdown(latency.device)})"
 
 
 def _number(cell: SummaryCell | None) -> str:

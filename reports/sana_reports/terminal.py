@@ -32,8 +32,11 @@ def render_terminal(data: ReportData) -> str:
     columns: list[_Column] = list(table[0]["numbers"]) if table else []
     shared_n = all(len(_counts(row)) <= 1 for row in table)
     grid = [*_header(table, columns, shared_n), *(_line(row, columns, shared_n) for row in table)]
-    if len(data.groups) > 1:
-        kinds = {variant.name: origin_label(variant.kind, variant.derived_from) for variant in data.variants}
+    if len(data.groups) > 1 or any(variant.rewritten for variant in data.variants):
+        kinds = {
+            variant.name: origin_label(variant.kind, variant.derived_from, rewritten=variant.rewritten)
+            for variant in data.variants
+        }
         origins = ["made", "", *(one_line(kinds[row["variant"]]) or "full-size" for row in table)]
         grid = [[*line[:2], origin, *line[2:]] for line, origin in zip(grid, origins, strict=True)]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]

@@ -45,6 +45,14 @@ class MetricComparison:
     effect: Effect | None = None
     p_value: float | None = None
     detectable: float | None = None
+    no_interval: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        """Say why a difference has no interval."""
+        if self.effect is not None and not self.effect.has_interval:
+            unit = "measurement" if self.metric == "latency" else "prompt"
+            few = f"one {unit}" if self.effect.n_clusters == 1 else f"a task of one {unit}"
+            object.__setattr__(self, "no_interval", f"no interval: {few}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,10 @@ def compare_variants(
         if compared[0].effect is not None:
             flips += _flips(_pairs(a[1], b[1], benchmark), metric)
     rows.append(_compare_latency(a[1], b[1], alpha, seed, minimum_latency_effect))
-    labels = [f"{run.run_id}:{variant.name}" for run, variant in (a, b)]
+    marks = [" (rewritten prompts)" if variant.described.rewritten else "" for _, variant in (a, b)]
+    labels = [
+        f"{run.run_id}:{variant.name}{mark}" for (run, variant), mark in zip((a, b), marks, strict=True)
+    ]
     flips.sort(key=lambda flip: (not flip.lost, flip.benchmark, flip.prompt_id, flip.index))
     return Comparison(
         labels[0],
@@ -272,11 +283,13 @@ def _compare_latency(
     first, second = _measured(a), _measured(b)
     if first is not None and second is not None:
         return _compare_measured((a, first), (b, second), alpha, seed, minimum_effect)
-    times = [_times(variant) for variant in (a, b)]
+    times = [variant.batch_ms for variant in (a, b)]
     medians = [float(np.median(found)) if found else None for found in times]
     judged = partial(MetricComparison, "", "latency", OVERALL, medians[0], medians[1], False)
     if not times[0] or not times[1]:
-        return judged("not measured", "no times per image")
+        existing = [name for name, v in (("A", a), ("B", b)) if not v.described.generates]
+        why = f"the images of {' and '.join(existing)} existed already" if existing else "no times per image"
+        return judged("not measured", why)
     for what in ("device", "batch_size"):
         found = [sorted({str(getattr(s.image, what)) for s in v.samples if s.image.seconds}) for v in (a, b)]
         if found[0] != found[1]:
@@ -319,11 +332,6 @@ def _compare_measured(
     effect = compare_latency(times[0], times[1], minimum_effect=minimum_effect, seed=seed)
     verdict = _verdict(effect.difference, effect.p_value, False, alpha)
     return judged(verdict, "one image at a time, warm", effect, effect.p_value)
-
-
-def _times(variant: VariantResults) -> list[float]:
-    """Milliseconds per image, once for each batch: the images of a batch share one measurement."""
-    return [t * 1000 for t in dict.fromkeys(s.image.seconds for s in variant.samples if s.image.seconds)]
 
 
 def _flips(pairs: list[tuple[SampleResult, SampleResult]], metric: str) -> list[Flip]:

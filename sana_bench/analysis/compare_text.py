@@ -27,7 +27,10 @@ def metric_line(row: MetricComparison) -> list[str]:
     if row.effect is not None and row.p_value is not None:
         scale, unit = (100, " %") if row.metric == "latency" else (1, "")
         values = [f"{scale * v:+.4g}" for v in (row.effect.difference, row.effect.low, row.effect.high)]
-        difference = f"{values[0]} [{values[1]}, {values[2]}]{unit}"
+        interval = f"[{values[1]}, {values[2]}]{unit}"
+        difference = (
+            f"{values[0]}{unit} ({row.no_interval})" if row.no_interval else f"{values[0]} {interval}"
+        )
         p_value = f"{row.p_value:.3g}"
     verdict = row.verdict + (f": {row.reason}" if row.reason else "")
     return [name, _number(row.value_a), _number(row.value_b), difference, p_value, verdict]

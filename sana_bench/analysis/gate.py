@@ -113,8 +113,10 @@ def _check(row: MetricComparison, rule: Rule, p_value: float | None, default_alp
     if detectable is None:
         detectable = (effect.high - effect.low) * _DETECTABLE_SHARE
     if not significant and (math.isnan(detectable) or detectable > rule.worse_by):
-        least = "nothing" if math.isnan(detectable) else f"{detectable:.4g}"
-        why = f"{shown}; with these prompts only a change of {least} or more can be seen, and {rule.worse_by:g} already matters"
+        seen = f"with these prompts only a change of {detectable:.4g} or more can be seen"
+        if math.isnan(detectable):
+            seen = f"these prompts are too few to see any change ({row.no_interval})"
+        why = f"{shown}; {seen}, and {rule.worse_by:g} already matters"
         return Check(name, "cannot tell", why, rule.required, row)
     return Check(name, "pass", shown, rule.required, row)
 

@@ -226,6 +226,8 @@ def _header(own: Sequence[Measured]) -> tuple[str, ...]:
 
 def _quantile(times: Times, quantile: float) -> str:
     found = quantile_interval(times.milliseconds, quantile, seed=0)
+    if len(times.records) == 1:
+        return f"{found.value:.1f} (no interval: one image)"
     return f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]"
 
 

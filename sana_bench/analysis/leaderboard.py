@@ -174,6 +174,7 @@ def _entry(
         depth=info.depth,
         cut_from=info.cut_from,
         cut_from_depth=info.cut_from_depth,
+        rewritten=info.rewritten,
         cost=info.costs.get(benchmark),
         latency=info.latency,
         numbers=cells,

@@ -20,7 +20,15 @@ __all__ = ["build_report_data", "regenerate_report", "write_run_report"]
 
 # A heading names so many variants; more are counted.
 _NAMED = 4
-_SETTINGS = ("generator", "model", "sampler", "precision", "quantization", "weights_sha256")
+_SETTINGS = (
+    "generator",
+    "model",
+    "sampler",
+    "precision",
+    "quantization",
+    "prompt_rewrites",
+    "weights_sha256",
+)
 
 
 def regenerate_report(files: RunFiles) -> tuple[str, ReportPaths]:
@@ -59,7 +67,9 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         incomplete_reasons=reasons,
         variants=[_variant_info(variant, provenance) for variant in run.variants.values()],
         summaries=[_summary_cell(row, gains) for row in run.summaries],
-        samples=[_sample_cell(sample) for variant in run.variants.values() for sample in variant.samples],
+        samples=[
+            _sample_cell(sample, variant) for variant in run.variants.values() for sample in variant.samples
+        ],
         provenance=provenance,
         selfcheck=str(provenance.get("selfcheck", {}).get("summary", "")),
         sheets=latency_sheets(store, run),
@@ -85,6 +95,7 @@ def _variant_info(variant: VariantResults, provenance: Mapping[str, Any]) -> Var
         latency=_measured_latency(variant) or _latency(variant, provenance),
         parameters=facts.get("parameters"),
         depth=facts.get("depth"),
+        rewritten=described.rewritten,
         cut_from=facts.get("cut_from", ""),
         cut_from_depth=facts.get("cut_from_depth"),
         costs={name: cost for name, cost in costs.items() if cost is not None},
@@ -110,27 +121,28 @@ def _measured_latency(variant: VariantResults) -> Latency | None:
 def _latency(variant: VariantResults, provenance: Mapping[str, Any]) -> Latency | None:
     """Median time per image with the 20th and 80th percentile, over the batches as they were generated.
 
-    None for images of several devices: their times have no common median.
+    None where nothing was generated, and for images of several devices: their times have no common median.
     """
     rows = [sample.image for sample in variant.samples if sample.image.seconds]
     devices = {row.device for row in rows}
     if len(rows) < 2 or len(devices) > 1:
         return None
     (device,) = devices
-    timed = sorted(row.seconds * 1000 for row in rows if row.seconds)
-    fifths = statistics.quantiles(timed, n=5, method="inclusive")
+    batches = variant.batch_ms
+    fifths = statistics.quantiles(batches, n=5, method="inclusive") if len(batches) > 1 else [math.nan] * 4
+    spread = "p20 to p80" if len(batches) > 1 else "of one batch, so without a spread"
     sizes = sorted({row.batch_size for row in rows if row.batch_size})
     return Latency(
-        value_ms=statistics.median(timed),
+        value_ms=statistics.median(batches),
         low_ms=fifths[0],
         high_ms=fifths[3],
-        n_images=len(timed),
+        n_images=len(rows),
         device=str(provenance.get("device_name", "") if device == provenance.get("device") else device),
-        note=f"batch time / batch size, p20 to p80; batches of {', '.join(map(str, sizes))}",
+        note=f"batch time / batch size, {spread}; batches of {', '.join(map(str, sizes))}",
     )
 
 
-def _sample_cell(one: SampleResult) -> SampleCell:
+def _sample_cell(one: SampleResult, variant: VariantResults) -> SampleCell:
     verdict = next((record for record in one.scores.values() if "correct" in record.details), None)
     details = verdict.details if verdict is not None else {}
     return SampleCell(
@@ -139,6 +151,7 @@ def _sample_cell(one: SampleResult) -> SampleCell:
         prompt_id=one.prompt.id,
         index=one.index,
         prompt=one.prompt.text,
+        given=variant.rewrites.get(one.benchmark, {}).get(one.prompt.id, ""),
         tag=one.prompt.tag,
         image_path=one.sample.image_path,
         correct=details.get("correct"),

@@ -68,7 +68,13 @@ def _lines(section: str) -> list[str]:
 def _variant(variant: "Variant") -> str:
     from sana_reports.labels import origin_label
 
-    facts = filter(None, (variant.tier, origin_label(variant.kind, variant.derived_from)))
+    facts = filter(
+        None,
+        (
+            variant.tier,
+            origin_label(variant.kind, variant.derived_from, rewritten=variant.prompt_rewrites is not None),
+        ),
+    )
     return f"{variant.name} ({', '.join(facts)}): {variant.description}"
 
 

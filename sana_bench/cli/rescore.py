@@ -1,5 +1,6 @@
 """`sana-bench rescore`: other thresholds or another protocol on the stored detections of a run."""
 
+import math
 from typing import Annotated
 
 import typer
@@ -54,6 +55,8 @@ def _rescore(
     for one in done:
         for summary in one.summaries:
             interval = f"{summary.low:.3f} to {summary.high:.3f}"
+            if math.isnan(summary.low) or math.isnan(summary.high):
+                interval = "no interval: too few prompts"
             counts = "" if summary.complete else f", incomplete: {summary.n_samples}/{summary.n_expected}"
             print(f"{one.variant}  {one.protocol}  {summary.key}: {summary.value:.4f} ({interval}{counts})")
         if not one.complete:

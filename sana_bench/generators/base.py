@@ -44,17 +44,27 @@ class Request:
     """One image to make, as a generator is told: the prompt, the seed of its initial noise, and which of the prompt's images.
 
     `prompt_id` is the benchmark's name of the prompt, which tells prompts of equal text apart; empty where there is none.
+    `original` is the prompt before it was rewritten, where it was: what a judge judges against.
     """
 
     prompt: str
     noise_seed: int
     index: int = 0
     prompt_id: str = ""
+    original: str | None = None
+
+    @property
+    def judged_prompt(self) -> str:
+        """The text that the image is to show."""
+        return self.prompt if self.original is None else self.original
 
 
 def request_for(cell: Cell, sample: Sample) -> Request:
-    """What a generator is told of a sample."""
-    return Request(sample.prompt.text, cell.noise_seed(sample), sample.index, sample.prompt.id)
+    """What a generator is told of a sample. Images that exist are found by the prompt, whatever their model was given."""
+    own = sample.prompt.text
+    given = cell.given_text(sample.prompt) if cell.variant.variant.generates else own
+    original = own if given != own else None
+    return Request(given, cell.noise_seed(sample), sample.index, sample.prompt.id, original)
 
 
 class Generator(Protocol):

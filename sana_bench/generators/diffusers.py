@@ -16,6 +16,7 @@ from sana_bench.generators.base import Request, Stage, refuse_sana_settings
 from sana_bench.generators.torch_device import memory_errors_told
 from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.schema import Variant
+from sana_models.libraries import without_torchao
 
 __all__ = ["DiffusersGenerator", "find_pipeline", "forget_loaded"]
 
@@ -120,7 +121,8 @@ def _check_parts(folder: Path) -> None:
 @lru_cache(maxsize=1)
 def _load(path: str, sha256: str, device: str, precision: str) -> Any:
     try:
-        from diffusers import DiffusionPipeline
+        with without_torchao():
+            from diffusers import DiffusionPipeline
     except ImportError:
         raise AssetError("generator diffusers needs the diffusers package: pip install diffusers") from None
     try:

@@ -15,6 +15,7 @@ from sana_bench.core.fingerprint import directory_sha256
 from sana_bench.core.precision import torch_dtype
 from sana_bench.judges.base import Answer, YesNo
 from sana_bench.suites.schema import JudgeSpec
+from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +66,8 @@ class VisionLanguageModel(ABC):
     @cached_property
     def processor(self) -> Any:
         """The model's own processor; raises `AssetError` when there is none."""
-        from transformers import AutoProcessor
+        with without_torchao():
+            from transformers import AutoProcessor
 
         processor = self._read(AutoProcessor)
         # Answers are read at the last position.
@@ -75,7 +77,8 @@ class VisionLanguageModel(ABC):
     @cached_property
     def network(self) -> Any:
         """The loaded model; raises `AssetError` when it cannot be read or tensors are missing or left over."""
-        from transformers import AutoModelForImageTextToText
+        with without_torchao():
+            from transformers import AutoModelForImageTextToText
 
         dtype = torch_dtype(self._precision)
         network, info = self._read(AutoModelForImageTextToText, dtype=dtype, output_loading_info=True)

@@ -5,7 +5,7 @@ that its suite asks for: a prompt of the suite with the same text, and an index 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
@@ -83,6 +83,7 @@ class SampleResult:
 class VariantResults:
     """One variant of a stored run, with everything that the store has of it.
 
+    `rewrites` has by benchmark and prompt id the text that the model was given where that was not the prompt.
     `recorded` has by benchmark every sample that the suite asks for and the store has, finished or failed; `samples` are the
     finished ones with their scores. `reasons` say by benchmark why it is incomplete, and `identities` are those of metrics by
     key.
@@ -94,6 +95,7 @@ class VariantResults:
     summaries: list[SummaryRecord]
     reasons: Mapping[str, list[str]]
     identities: dict[str, dict[str, Any]]
+    rewrites: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -114,6 +116,16 @@ class VariantResults:
         return {
             row.metric: row for row in self.summaries if row.benchmark == benchmark and row.key == OVERALL
         }
+
+    @property
+    def batch_ms(self) -> list[float]:
+        """Milliseconds an image, once for each batch that was timed: the images of a batch share one measurement.
+
+        No other code decides what the time per image of a variant is that the latency benchmark did not measure.
+        """
+        return [
+            s * 1000 for s in dict.fromkeys(one.image.seconds for one in self.samples if one.image.seconds)
+        ]
 
     def device(self, row: SummaryRecord) -> str:
         """The device that a measured number belongs to, as people call it."""
@@ -204,13 +216,19 @@ def _variant(
         name = benchmark.name
         key = image_key(described.fingerprint, name)
         rows = asked_images(store, key, prompts[name], benchmark.images_per_prompt)
+        if not described.generates:  # stores of earlier versions have the time that reading the files took
+            rows = {
+                place: replace(row, seconds=None, batch_size=None, device=None) for place, row in rows.items()
+            }
         own = [row for row in summaries if row.benchmark == name]
         done = _finished(store, files, described, name, prompts[name], rows)
         recorded[name] = rows
         samples += _scored(store, done, {row.metric: row.metric_key for row in own})
         reasons[name] = incomplete_reasons(name, benchmark, len(done), len(rows) - len(done), own)
     identities = {row.metric_key: store.metric_identity(row.metric_key) for row in summaries}
-    return VariantResults(described, recorded, samples, summaries, reasons, identities)
+    names = [benchmark.name for benchmark in suite.benchmarks] if described.rewritten else []
+    rewrites = {name: files.read_rewrites(described.name, name) for name in names}
+    return VariantResults(described, recorded, samples, summaries, reasons, identities, rewrites)
 
 
 def _finished(

@@ -1,7 +1,7 @@
 """The files of a run directory."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,22 @@ from sana_bench.core.text import lines, read_text
 from sana_bench.results.database import STORE_NAME
 from sana_bench.results.store import Store
 
-__all__ = ["DEFAULT_OUTPUT", "RunFiles", "find_run", "image_path", "locate_run", "open_store"]
+__all__ = ["DEFAULT_OUTPUT", "RunFiles", "find_run", "image_path", "is_path_name", "locate_run", "open_store"]
 
 #: The output folder where none is given.
 DEFAULT_OUTPUT = Path("results")
+# Bytes of a name that becomes part of a path; file systems take 255.
+_LONGEST_NAME = 200
+
+
+def is_path_name(name: object) -> bool:
+    """Whether a name can be part of a path in a run directory: no separators, no dot first, at most 200 bytes.
+
+    What is not printable, which is refused too, is NUL, line ends and lone surrogates among others.
+    """
+    if not isinstance(name, str) or not name or name.startswith(".") or not name.isprintable():
+        return False
+    return not {"/", "\\"} & set(name) and len(name.encode("utf-8")) <= _LONGEST_NAME
 
 
 def image_path(variant: str, variant_fingerprint: str, benchmark: str, prompt_id: str, index: int) -> Path:
@@ -41,6 +53,11 @@ class RunFiles:
         return self.directory / "provenance.json"
 
     @property
+    def log(self) -> Path:
+        """What libraries printed while the run was worked on; there when they printed something."""
+        return self.directory / "log.txt"
+
+    @property
     def report(self) -> Path:
         """Folder of the report."""
         return self.directory / "report"
@@ -62,9 +79,30 @@ class RunFiles:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path}: damaged prompts: {error}") from None
 
+    def write_rewrites(self, variant: str, benchmark: str, texts: Mapping[str, str]) -> None:
+        """Keep the texts by prompt id that the model of a variant is given instead of the prompts."""
+        atomic.write_text(
+            self._rewrites(variant, benchmark), json.dumps(texts, ensure_ascii=False, indent=0) + "\n"
+        )
+
+    def read_rewrites(self, variant: str, benchmark: str) -> dict[str, str]:
+        """Return those texts, empty where there are none; raises `UsageError`, in one line, for a damaged file."""
+        path = self._rewrites(variant, benchmark)
+        try:
+            return {
+                str(name): str(text) for name, text in json.loads(path.read_text(encoding="utf-8")).items()
+            }
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError) as error:
+            raise UsageError(f"{path}: damaged rewritten prompts: {error}") from None
+
     def has_prompts(self, benchmark: str) -> bool:
         """Say whether the prompts of a benchmark are there."""
         return self._prompts(benchmark).is_file()
+
+    def _rewrites(self, variant: str, benchmark: str) -> Path:
+        return self.directory / "prompts" / "rewritten" / variant / f"{benchmark}.json"
 
     def _prompts(self, benchmark: str) -> Path:
         return self.directory / "prompts" / f"{benchmark}.jsonl"

@@ -73,6 +73,16 @@ class StoredVariant:
         return str(self.settings.get("weights_sha256", ""))
 
     @property
+    def rewritten(self) -> bool:
+        """Whether the model was given other texts than the prompts."""
+        return self.settings.get("prompt_rewrites") is not None
+
+    @property
+    def generates(self) -> bool:
+        """Whether its images were made for the run; otherwise they existed, and reading them took a time of no meaning."""
+        return self.settings.get("generator") != "images"
+
+    @property
     def winners_a_search(self) -> int | None:
         """How many images of one search best-of-N keeps; None for a variant that does not search."""
         search = self.settings.get("best_of_n")

@@ -70,6 +70,18 @@ class _Made:
     seconds: float
 
 
+@dataclass(frozen=True)
+class _Timing:
+    """Seconds an image of its batch took, the batch's size, and where; all None for images that were there before."""
+
+    seconds: float | None
+    batch_size: int | None
+    device: str | None
+
+
+_UNTIMED = _Timing(None, None, None)
+
+
 def generate_missing(
     plan: CellPlan, generator: Generator, *, output: Path, run_directory: Path, batch_size: int, device: str
 ) -> Steps[Finished | Halved, None, None]:
@@ -102,7 +114,10 @@ def generate_missing(
                     continue
                 made = _Made([_Image(None, f"out of memory with one image: {error}")], 0.0)
             position += len(batch)
-            write = _writer(output, run_directory, made.seconds, len(batch), device)
+            # Reading a file is no generation: its time would be taken for a model's.
+            generates = plan.cell.variant.variant.generates
+            timing = _Timing(made.seconds, len(batch), device) if generates else _UNTIMED
+            write = _writer(output, run_directory, timing)
             jobs = zip(batch, made.images, strict=True)
             waiting.append([pool.submit(write, *job) for job in jobs if job[0].place in missing])
             while len(waiting) > _BATCHES_IN_FLIGHT or (waiting and all(job.done() for job in waiting[0])):
@@ -142,9 +157,7 @@ def _checked(images: np.ndarray, cell: Cell, count: int) -> np.ndarray:
     return images
 
 
-def _writer(
-    output: Path, run_directory: Path, seconds: float, batch_size: int, device: str
-) -> Callable[[Sample, _Image], ImageRow]:
+def _writer(output: Path, run_directory: Path, timing: _Timing) -> Callable[[Sample, _Image], ImageRow]:
     def write(sample: Sample, image: _Image) -> ImageRow:
         failed = ImageRow(
             prompt_id=sample.prompt.id,
@@ -155,8 +168,8 @@ def _writer(
             sha256=None,
             length=None,
             seconds=None,
-            batch_size=batch_size,
-            device=device,
+            batch_size=timing.batch_size,
+            device=timing.device,
             error=image.error or "no image",
         )
         if image.pixels is None:
@@ -170,7 +183,7 @@ def _writer(
             path=path.relative_to(output).as_posix(),
             sha256=sha256_bytes(content),
             length=len(content),
-            seconds=seconds,
+            seconds=timing.seconds,
             error=None,
             search=image.search,
         )

@@ -13,11 +13,12 @@ from sana_bench.core.fingerprint import (
     directory_sha256,
     fingerprint,
 )
-from sana_bench.core.registry import BENCHMARKS, GENERATORS
+from sana_bench.core.registry import BENCHMARKS, GENERATORS, MEASURED
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import lone_surrogate
 from sana_bench.generators.best_of_n.search import judge_identity
 from sana_bench.generators.image_folder import images_sha256
+from sana_bench.results.run_folder import is_path_name
 from sana_bench.suites.cells import (
     NO_WEIGHTS,
     GeneratorSpec,
@@ -25,6 +26,7 @@ from sana_bench.suites.cells import (
     ResolvedSuite,
     ResolvedVariant,
 )
+from sana_bench.suites.rewrites import PromptRewrites, read_rewrites
 from sana_bench.suites.schema import BenchmarkSpec, Suite, Variant
 from sana_bench.suites.tiers import TierChoice
 from sana_kernels import Backend, KernelError, resolve_backend
@@ -32,14 +34,10 @@ from sana_kernels import Backend, KernelError, resolve_backend
 __all__ = ["resolve_suite"]
 
 
-# Bytes of a name that becomes part of a path; file systems take 255.
-_LONGEST_NAME = 200
-
-
 def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> ResolvedSuite:
     """Load prompts, find and hash weights.
 
-    Raises `AssetError` naming every variant whose weights are missing or damaged.
+    Raises `AssetError` naming every variant whose weights are missing or damaged, `SuiteError` for what does not go together.
     """
     found, problems = [], []
     for variant in suite.variants:
@@ -53,10 +51,44 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
         raise AssetError("; ".join(problems))
     seed = suite.file.seed
     resolved = tuple(_resolve_benchmark(spec, suite.tier) for spec in suite.file.benchmarks)
+    _refuse_to_time_files(suite.variants, resolved)
+    rewrites = {variant.name: _rewrites(variant, suite.variants_dir, resolved) for variant in suite.variants}
     variants = tuple(
-        ResolvedVariant(spec, seed, _kernels(spec.variant, tier.device), search) for spec, search in found
+        ResolvedVariant(spec, seed, _kernels(spec.variant, tier.device), search, rewrites[spec.variant.name])
+        for spec, search in found
     )
     return ResolvedSuite(suite, tier, resolved, variants)
+
+
+def _refuse_to_time_files(variants: Sequence[Variant], benchmarks: Sequence[ResolvedBenchmark]) -> None:
+    """Raise `SuiteError` where images that exist already would be measured: the time of reading files is no model's."""
+    existing = [variant.name for variant in variants if not variant.generates]
+    timed = [benchmark.name for benchmark in benchmarks if set(benchmark.metrics) & set(MEASURED)]
+    if existing and timed:
+        raise SuiteError(
+            f"benchmark {timed[0]!r} measures how images are generated, which variant {existing[0]!r} does not do "
+            "(generator images); give one of them a suite of its own"
+        )
+
+
+def _rewrites(
+    variant: Variant, variants_dir: Path, benchmarks: Sequence[ResolvedBenchmark]
+) -> PromptRewrites | None:
+    """The rewritten prompts of a variant; raises `SuiteError` unless each prompt that images are scored on has one."""
+    if variant.prompt_rewrites is None:
+        return None
+    path = variants_dir / Path(variant.prompt_rewrites).expanduser()
+    try:
+        found = read_rewrites(path)
+    except SuiteError as error:
+        raise SuiteError(f"variant {variant.name!r}: {error}") from None
+    scored = [benchmark for benchmark in benchmarks if not set(benchmark.metrics) <= set(MEASURED)]
+    lacking = [found.lacking(one.name, (prompt.id for prompt in one.prompts)) for one in scored]
+    if any(lacking):
+        raise SuiteError(
+            f"variant {variant.name!r}: {path} has no text for {'; '.join(filter(None, lacking))}"
+        )
+    return found
 
 
 def _kernels(variant: Variant, device: str) -> Backend:
@@ -96,10 +128,10 @@ def _resolve_benchmark(spec: BenchmarkSpec, tier: str) -> ResolvedBenchmark:
 
 def _check_names(benchmark: str, prompts: Sequence[Prompt]) -> None:
     """Raise `SuiteError` for a name that would lead out of the run directory, or that two prompts share."""
-    if not _is_path_name(benchmark):
+    if not is_path_name(benchmark):
         raise SuiteError(f"the benchmark name {benchmark!r} cannot be the name of a folder")
     for prompt in prompts:
-        if not _is_path_name(prompt.id):
+        if not is_path_name(prompt.id):
             raise SuiteError(
                 f"benchmark {benchmark!r}: the prompt id {prompt.id!r} cannot be the name of a folder"
             )
@@ -110,10 +142,3 @@ def _check_names(benchmark: str, prompts: Sequence[Prompt]) -> None:
     repeated = [name for name, count in Counter(prompt.id for prompt in prompts).items() if count > 1]
     if repeated:
         raise SuiteError(f"benchmark {benchmark!r}: the prompt id {repeated[0]!r} appears twice")
-
-
-def _is_path_name(name: object) -> bool:
-    """One name without separators or a dot first; what is not printable is NUL, line ends and lone surrogates among others."""
-    if not isinstance(name, str) or not name or name.startswith(".") or not name.isprintable():
-        return False
-    return not {"/", "\\"} & set(name) and len(name.encode("utf-8")) <= _LONGEST_NAME

@@ -42,6 +42,7 @@ from sana_bench.runner.checks import (
     stoppable,
 )
 from sana_bench.runner.generation import Halved, generate_missing
+from sana_bench.runner.library_log import LibraryLog
 from sana_bench.runner.loggers import Loggers, check_loggers
 from sana_bench.runner.provenance import record_provenance
 from sana_bench.runner.resolve import resolve_suite
@@ -80,8 +81,13 @@ def run_suite(options: RunOptions, suite: Suite | None = None) -> int:
     """Run a suite and return the exit code: 0 when all that was asked for is there, 3 otherwise.
 
     `suite` stands in for the file that `options` names. Nothing is written before suite, weights, metrics and folders of
-    existing images have been checked. Raises `BenchError`.
+    existing images have been checked. What libraries print meanwhile goes to the run's log file. Raises `BenchError`.
     """
+    with LibraryLog() as log:
+        return _run_suite(options, suite, log)
+
+
+def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> int:
     check_loggers(options.loggers)
     tier = choose_tier(options.tier)
     suite = suite or load_suite(options.suite, tier.tier, options.overrides)
@@ -112,7 +118,7 @@ def run_suite(options: RunOptions, suite: Suite | None = None) -> int:
         stoppable(),
     ):
         store.put_file_hashes(hashes.learnt)
-        session = _Session(store, resolved, options, cells, loaded, surplus)
+        session = _Session(store, resolved, options, cells, loaded, surplus, log)
         return session.execute()
 
 
@@ -127,6 +133,7 @@ class _Session:
         cells: list[Cell],
         loaded: dict[str, Metric | FeatureMetric],
         surplus: dict[str, list[str]],
+        log: LibraryLog,
     ) -> None:
         self._store = store
         self._resolved = resolved
@@ -134,6 +141,7 @@ class _Session:
         self._cells = cells
         self._metrics = loaded
         self._surplus = surplus
+        self._log = log
         self._output = options.output
         self._run_id = resolved.run_id
         self._files = RunFiles(options.output / "runs" / resolved.run_id)
@@ -149,6 +157,7 @@ class _Session:
             "directory": str(self._files.directory),
         }
         self._files.directory.mkdir(parents=True, exist_ok=True)
+        self._log.keep_in(self._files.log)
         loggers = Loggers(self._options.loggers, self._files.directory)
         with loggers.observe(described) as result:
             self._prepare()
@@ -192,6 +201,10 @@ class _Session:
         atomic.write_text(self._files.suite, text)
         for benchmark in self._resolved.benchmarks:
             self._files.write_prompts(benchmark.name, benchmark.prompts)
+        for cell in self._resolved.cells():
+            if cell.variant.rewrites is not None:
+                texts = {prompt.id: cell.given_text(prompt) for prompt in cell.benchmark.prompts}
+                self._files.write_rewrites(cell.variant.name, cell.benchmark.name, texts)
 
     def _check(self) -> None:
         """Say before hours of work when this machine's numbers are known to be wrong."""
@@ -244,7 +257,7 @@ class _Session:
         note_flops(self._store, self._run_id, cell, generator)
         if isinstance(generator, PreparesPrompts):
             # Ahead of the images, so that the seconds of an image do not depend on which variant came first.
-            prompts = list(dict.fromkeys(sample.prompt.text for sample in plan.missing))
+            prompts = list(dict.fromkeys(cell.given_text(sample.prompt) for sample in plan.missing))
             with Progress(f"{label}: text", len(prompts), "prompts") as progress:
                 for prompt in prompts:
                     generator.prepare(prompt)
@@ -346,6 +359,8 @@ class _Session:
         if reasons:
             say(f"incomplete: {'; '.join(reasons)}")
         say(f"report: {paths.html}")
+        if self._log.written is not None:
+            say(f"messages of libraries: {self._log.written}")
 
     def _how_to_resume(self) -> str:
         plans = [self._plan(cell) for cell in self._cells]

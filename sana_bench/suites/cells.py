@@ -12,6 +12,7 @@ from sana_bench.core.fingerprint import fingerprint, image_key, short
 from sana_bench.core.registry import BENCHMARKS, GENERATORS
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.results.run_folder import image_path
+from sana_bench.suites.rewrites import PromptRewrites
 from sana_bench.suites.schema import MetricSpec, Suite, Variant
 from sana_bench.suites.tiers import TierChoice
 from sana_kernels import Backend
@@ -121,12 +122,16 @@ class ResolvedBenchmark:
 
 @dataclass(frozen=True)
 class ResolvedVariant:
-    """A variant whose weights were found and hashed; `search` is what identifies the search of a best-of-N variant."""
+    """A variant whose weights were found and hashed; `search` is what identifies the search of a best-of-N variant.
+
+    `rewrites` are the texts that the model is given where they are not the prompts.
+    """
 
     spec: GeneratorSpec
     suite_seed: int
     kernels: Backend = "torch"
     search: Mapping[str, Any] | None = None
+    rewrites: PromptRewrites | None = None
 
     @property
     def variant(self) -> Variant:
@@ -158,6 +163,7 @@ class ResolvedVariant:
             "suite_seed": self.suite_seed,
             # Only where there is one: other variants keep the identity that they had.
             **({"best_of_n": dict(self.search)} if self.search is not None else {}),
+            **({"prompt_rewrites": self.rewrites.sha256} if self.rewrites is not None else {}),
         }
 
     @cached_property
@@ -187,6 +193,12 @@ class Cell:
     def samples(self) -> tuple[Sample, ...]:
         """All samples in the order of work, each with the path of its image relative to the run directory."""
         return tuple(self._sample(prompt, index) for prompt, index in self.benchmark.places)
+
+    def given_text(self, prompt: Prompt) -> str:
+        """The text that the model is given for a prompt: the prompt's own, or what a rewriter made of it."""
+        rewrites = self.variant.rewrites
+        found = rewrites.text(self.benchmark.name, prompt.id) if rewrites is not None else None
+        return prompt.text if found is None else found
 
     def _sample(self, prompt: Prompt, index: int) -> Sample:
         name, benchmark = self.variant.name, self.benchmark.name

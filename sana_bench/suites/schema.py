@@ -161,7 +161,8 @@ class Variant(_Spec):
     """One way to turn prompts into images, as its file says: a row of the leaderboard.
 
     `sampler` is missing where images exist already. `kind` and `derived_from` tell what the variant was made from; they
-    group reports and change no image.
+    group reports and change no image. `prompt_rewrites` is a file of texts that the model is given instead of the prompts;
+    scores are of the prompts.
     """
 
     schema_version: Literal[1] = 1
@@ -177,6 +178,12 @@ class Variant(_Spec):
     quantization: Literal["none", "int8", "w8a8"] = "none"
     kernels: Literal["auto", "triton", "torch"] = "auto"
     best_of_n: BestOfNSpec | None = None
+    prompt_rewrites: str | None = Field(default=None, min_length=1, max_length=500)
+
+    @property
+    def generates(self) -> bool:
+        """Whether images are made for the run; otherwise they exist already."""
+        return self.generator != "images"
 
     @model_validator(mode="after")
     def _searches(self) -> Self:

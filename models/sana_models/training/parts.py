@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sana_models.checkpoints import load_autoencoder, load_text_encoder, load_transformer
 from sana_models.dc_ae import DCAE
+from sana_models.libraries import without_torchao
 from sana_models.text import TextEncoder, complex_human_instruction, make_word_tokenizer
 from sana_models.text_cache import CachedTextEncoder
 from sana_models.training.autoencoder import Source
@@ -54,7 +55,8 @@ def load_networks(settings: TextToImageSettings, vocabulary: tuple[str, ...]) ->
         tokenizer, text_model = text.tokenizer, text.model
         max_length = min(settings.max_length, int(tokenizer.model_max_length))
     else:
-        from transformers import Gemma2Model
+        with without_torchao():
+            from transformers import Gemma2Model
 
         if settings.model is None:
             raise ValueError("section 'model' is missing")
@@ -163,7 +165,8 @@ def _identity(networks: Networks) -> str:
 
 
 def _gemma_config(settings: TextToImageSettings, vocabulary_size: int, tokenizer: Any) -> Any:
-    from transformers import Gemma2Config
+    with without_torchao():
+        from transformers import Gemma2Config
 
     values = settings.text_encoder | {
         "vocab_size": vocabulary_size,

@@ -33,7 +33,7 @@
     METRICS[option.value.slice("low:scores:".length)] = option.textContent.replace(/^Lowest (.*) first$/, "$1");
   }
   for (const group of report.groups) {
-    const reasons = group.cells.flatMap((cell) => (cell ? cell.reasons : []));
+    const reasons = group.cells.flatMap((cell) => (cell ? [...cell.reasons, cell.given] : []));
     group.text = [group.prompt, group.prompt_id, TASKS[group.tag] ?? group.tag, ...reasons].join("\n").toLowerCase();
   }
 
@@ -166,6 +166,7 @@
   function caption(cell) {
     const parts = make("figcaption");
     if (!cell) return parts;
+    if (cell.given) parts.append(make("p", { class: "scores", dir: "auto" }, `Given to the model: “${cell.given}”`));
     const verdict = verdictText(cell);
     if (verdict) {
       parts.append(make("span", { class: `verdict ${cell.correct ? "right" : "wrong"}` },

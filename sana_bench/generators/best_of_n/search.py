@@ -36,6 +36,8 @@ from sana_kernels import resolve_backend
 __all__ = ["BestOfN", "build_best_of_n", "find_wrapped", "judge_identity", "wrapped_variant"]
 
 _T = TypeVar("_T")
+# Keys of a variant that change no candidate; rewritten texts are part of each request.
+_NOT_OF_THE_SEARCH = {"name", "description", "kind", "derived_from", "prompt_rewrites"}
 # A candidate that could not be made loses to every other: it says no, as surely as possible.
 _LOST = YesNo(-float("inf"), float("inf"))
 
@@ -50,10 +52,11 @@ class _Job:
     search: Search
     images: dict[int, np.ndarray] = field(default_factory=dict)
     prompt_id: str = ""
+    original: str | None = None
 
     def request(self, number: int) -> Request:
         """What the wrapped generator is asked for as a candidate."""
-        return Request(self.prompt, candidate_seed(self.seed, number), number, self.prompt_id)
+        return Request(self.prompt, candidate_seed(self.seed, number), number, self.prompt_id, self.original)
 
 
 class BestOfN:
@@ -95,7 +98,7 @@ class BestOfN:
         search = self._recent.get((request.prompt, request.noise_seed))
         if search is None or not isinstance(self._inner, TellsFormat):
             return None
-        job = _Job(request.prompt, request.noise_seed, None, search, prompt_id=request.prompt_id)
+        job = _job(request, None, search)
         return self._inner.source_format(job.request(search.winners[request.index % self._spec.keep]))
 
     def prepare(self, prompt: str) -> None:
@@ -124,9 +127,9 @@ class BestOfN:
         for request in requests:
             key = (request.prompt, request.noise_seed)
             if key not in jobs:
-                folder = self._search_folder(*key)
+                folder = self._search_folder(request)
                 known = self._recent.get(key) or (load_search(folder) if folder is not None else Search())
-                jobs[key] = _Job(*key, folder, known, prompt_id=request.prompt_id)
+                jobs[key] = _job(request, folder, known)
         self._complete([job for job in jobs.values() if not job.search.winners])
         self._recent = {key: job.search for key, job in jobs.items()}
         images = []
@@ -161,7 +164,7 @@ class BestOfN:
         answers: list[YesNo | None] = [None] * len(pairs)
         if present:
             stacked = np.stack([image for image in images if image is not None])
-            verdicts = self._judged([pairs[index][0].prompt for index in present], stacked)
+            verdicts = self._judged([pairs[index][0].request(0).judged_prompt for index in present], stacked)
             for index, verdict in zip(present, verdicts, strict=True):
                 answers[index] = verdict
         judged = time.perf_counter()
@@ -242,11 +245,19 @@ class BestOfN:
         if job.folder is not None and not lacking:
             save_search(job.folder, job.search)
 
-    def _search_folder(self, prompt: str, seed: int) -> Path | None:
+    def _search_folder(self, request: Request) -> Path | None:
         if self._folder is None:
             return None
-        name = fingerprint([self._identity, prompt, seed])
+        # The original only where there is one: other searches keep the folder that they had.
+        original = [] if request.original is None else [request.original]
+        name = fingerprint([self._identity, request.prompt, request.noise_seed, *original])
         return self._folder / self._identity[:16] / name[:2] / name
+
+
+def _job(request: Request, folder: Path | None, search: Search) -> _Job:
+    return _Job(
+        request.prompt, request.noise_seed, folder, search, prompt_id=request.prompt_id, original=request.original
+    )  # fmt: skip
 
 
 def _with_flops(work: Callable[[], _T]) -> tuple[_T, int]:
@@ -293,7 +304,7 @@ def build_best_of_n(spec: GeneratorSpec, device: str) -> Generator:
     inner = replace(spec, variant=wrapped_variant(spec.variant))
     judge = judges.build(settings.judge, spec.variants_dir or Path(), device)
     judge.load()
-    parts = inner.variant.model_dump(mode="json", exclude={"name", "description", "kind", "derived_from"})
+    parts = inner.variant.model_dump(mode="json", exclude=_NOT_OF_THE_SEARCH)
     parts["kernels"] = resolve_backend(inner.variant.kernels, device)
     identity = fingerprint(
         [

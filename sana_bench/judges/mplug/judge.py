@@ -13,6 +13,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import NOT_WEIGHTS, directory_sha256
 from sana_bench.core.preprocess import CLIP_MEAN, CLIP_STD
 from sana_bench.judges.base import Answer
+from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,7 +120,8 @@ class MPlugJudge:
 
 def bert_tokenizer(vocabulary: Sequence[str]) -> "BertTokenizer":
     """BERT's lower-casing WordPiece over `vocabulary`, line number = id."""
-    from transformers import BertTokenizer
+    with without_torchao():
+        from transformers import BertTokenizer
 
     return BertTokenizer(vocab={word: index for index, word in enumerate(vocabulary)}, do_lower_case=True)
 

@@ -7,11 +7,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedModel, Qwen2ForCausalLM, SiglipVisionModel
 
 from sana_bench.core.errors import AssetError
 from sana_bench.judges.nvila.config import LANGUAGE, PROJECTOR, VISION, NVILAConfig
 from sana_bench.judges.nvila.network import NVILA, Projector
+from sana_models.libraries import without_torchao
+
+with without_torchao():
+    from transformers import AutoTokenizer, PreTrainedModel, Qwen2ForCausalLM, SiglipVisionModel
 
 __all__ = ["IMAGE_TOKEN", "MEDIA_TOKENS", "load_network", "load_tokenizer"]
 

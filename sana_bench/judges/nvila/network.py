@@ -6,7 +6,11 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Qwen2ForCausalLM, SiglipVisionModel
+
+from sana_models.libraries import without_torchao
+
+with without_torchao():
+    from transformers import Qwen2ForCausalLM, SiglipVisionModel
 
 __all__ = ["NVILA", "Projector", "merge_neighbours"]
 

@@ -12,6 +12,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import file_sha256
 from sana_bench.core.preprocess import batches, clip_pixels, load_preset, prefetch
 from sana_bench.core.samples import Sample
+from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,7 +59,8 @@ class OpenClipFeatures:
 
     def of_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Text features (n, d), each distinct text encoded once; what is cut keeps its end-of-text token."""
-        import open_clip
+        with without_torchao():
+            import open_clip
 
         unseen = sorted(set(texts) - set(self._texts))
         tokenizer = open_clip.get_tokenizer(self._model)
@@ -91,8 +93,9 @@ def load_open_clip(weights: Path, model: str = MODEL) -> "nn.Module":
     Raises:
         AssetError: a damaged file, a weight that is missing or left over, or an activation other than QuickGELU.
     """
-    import open_clip
-    from open_clip.transformer import QuickGELU
+    with without_torchao():
+        import open_clip
+        from open_clip.transformer import QuickGELU
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

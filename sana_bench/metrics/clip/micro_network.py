@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from open_clip import CLIP
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
+from sana_models.libraries import without_torchao
+
+with without_torchao():
+    from open_clip import CLIP
 
 __all__ = ["MicroClip", "WordTokenizer", "build_model", "images_to_tensor", "load_clip", "save_clip"]
 

@@ -21,6 +21,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import file_sha256
 from sana_bench.metrics.clip.features import MODEL, image_side, load_open_clip
 from sana_bench.metrics.geneval.decision import PALETTE
+from sana_models.libraries import without_torchao
 
 __all__ = ["MODEL", "TEMPLATES", "ColorClassifier", "ObjectCrop", "check_quick_gelu", "crop_object"]
 
@@ -58,7 +59,8 @@ class ColorClassifier:
 
     @cached_property
     def _network(self) -> tuple[Any, Any, Any]:
-        import open_clip
+        with without_torchao():
+            import open_clip
 
         model = load_open_clip(self._weights, self._model)
         check_quick_gelu(model, self._weights)
@@ -111,7 +113,8 @@ def crop_object(
 
 def check_quick_gelu(model: torch.nn.Module, weights: Path) -> None:
     """Raise `AssetError` unless every feed-forward layer of both towers uses QuickGELU."""
-    from open_clip.transformer import QuickGELU
+    with without_torchao():
+        from open_clip.transformer import QuickGELU
 
     activations = [module for name, module in model.named_modules() if name.endswith("mlp.gelu")]
     wrong = [module for module in activations if not isinstance(module, QuickGELU)]

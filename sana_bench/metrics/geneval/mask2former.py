@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sana_bench.assets.checks import DAMAGED
 from sana_bench.core.errors import AssetError
+from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
@@ -122,7 +123,8 @@ _BAD_CONFIG = (
 
 def official_config() -> "Mask2FormerConfig":
     """Swin-S with 100 queries and COCO's 80 classes, as GenEval's detector was configured."""
-    from transformers import Mask2FormerConfig, SwinConfig
+    with without_torchao():
+        from transformers import Mask2FormerConfig, SwinConfig
 
     backbone = SwinConfig(
         embed_dim=96, depths=[2, 2, 18, 2], num_heads=[3, 6, 12, 24], window_size=7, image_size=224,
@@ -183,7 +185,8 @@ def load_hub(folder: Path) -> "Mask2FormerForUniversalSegmentation":
         AssetError: one of them is missing or damaged, the classes are not COCO's, or parameters are missing, unknown or
         of other shapes.
     """
-    from transformers import Mask2FormerConfig
+    with without_torchao():
+        from transformers import Mask2FormerConfig
 
     path = folder / "config.json"
     try:
@@ -215,7 +218,8 @@ def _network(
     config: "Mask2FormerConfig", state: Mapping[str, Tensor], path: Path
 ) -> "Mask2FormerForUniversalSegmentation":
     """The network of `config` with exactly the weights of `state`; errors name `path`."""
-    from transformers import Mask2FormerForUniversalSegmentation
+    with without_torchao():
+        from transformers import Mask2FormerForUniversalSegmentation
 
     try:
         with torch.device("meta"):

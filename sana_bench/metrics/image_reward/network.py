@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
 from sana_bench.assets.checks import DAMAGED
 from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
+from sana_models.libraries import without_torchao
+
+with without_torchao():
+    from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
 __all__ = [
     "MAX_TOKENS",

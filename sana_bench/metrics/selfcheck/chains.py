@@ -10,6 +10,7 @@ from sana_bench.metrics.selfcheck import golden_files
 from sana_bench.metrics.selfcheck.check import Bench, Check, Tolerance
 from sana_bench.metrics.selfcheck.recipes import image_reward, mask2former
 from sana_bench.metrics.selfcheck.recipes.plain import picture
+from sana_models.libraries import without_torchao
 
 __all__ = ["CHECKS", "SANA_SIZE", "SIZE", "thin"]
 
@@ -65,7 +66,8 @@ def _clip(_: Bench) -> float:
 
 def _color_crops(_: Bench) -> float:
     """open_clip's own transform, which the colour classifier uses, on the same images."""
-    from open_clip.transform import image_transform
+    with without_torchao():
+        from open_clip.transform import image_transform
     from PIL import Image
 
     stored = golden_files.image_reward()["pixels"]

@@ -10,6 +10,7 @@ from sana_bench.metrics.selfcheck import golden_files
 from sana_bench.metrics.selfcheck.check import Bench, Check, Tolerance
 from sana_bench.metrics.selfcheck.decision_cases import CASES
 from sana_bench.metrics.selfcheck.recipes import mask2former as recipe
+from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,8 @@ _FULL = (*_OFFICIAL, _HUB)
 
 def small_config() -> Any:
     """The detector's small configuration, of which mmdet's values are stored."""
-    from transformers import Mask2FormerConfig, SwinConfig
+    with without_torchao():
+        from transformers import Mask2FormerConfig, SwinConfig
 
     stages = ["stage1", "stage2", "stage3", "stage4"]
     backbone = SwinConfig(
@@ -70,7 +72,8 @@ def _network(folder: Path, device: str) -> Any:
 
 def save_hub(network: Any, folder: Path) -> Path:
     """Write the network into `folder` as transformers lays out its own repositories, with COCO's classes; returns it."""
-    from transformers.utils import logging
+    with without_torchao():
+        from transformers.utils import logging
 
     from sana_bench.metrics.geneval.classes import CLASSES
 

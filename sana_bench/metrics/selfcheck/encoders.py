@@ -20,6 +20,7 @@ from sana_bench.metrics.selfcheck.recipes.plain import (
     inception_weight,
     uniform,
 )
+from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +59,9 @@ def _inception(bench: Bench) -> float:
 def clip_network() -> "torch.nn.Module":
     """open_clip's network of the recipe, evaluation mode."""
     import torch
-    from open_clip import CLIP as Network
+
+    with without_torchao():
+        from open_clip import CLIP as Network
 
     network = Network(CLIP["embed_dim"], CLIP["vision_cfg"], CLIP["text_cfg"], quick_gelu=True)
     state = {
@@ -83,7 +86,8 @@ def _clip(bench: Bench) -> float:
 
 
 def _quick_gelu(_: Bench) -> float:
-    import open_clip
+    with without_torchao():
+        import open_clip
 
     from sana_bench.metrics.clip.features import MODEL
     from sana_bench.metrics.clip.features import MODEL as OF_COLORS
@@ -93,7 +97,8 @@ def _quick_gelu(_: Bench) -> float:
 
 
 def _tokens(_: Bench) -> float:
-    import open_clip
+    with without_torchao():
+        import open_clip
 
     from sana_bench.metrics.clip.features import MODEL
 

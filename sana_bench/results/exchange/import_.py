@@ -20,7 +20,7 @@ from sana_bench.results.exchange.collect import collect_runs, image_target, left
 from sana_bench.results.exchange.export import read_export
 from sana_bench.results.exchange.merge import RunMerge, add_features, apply_merge, plan_merge
 from sana_bench.results.exchange.tables import Tables
-from sana_bench.results.run_folder import RunFiles
+from sana_bench.results.run_folder import RunFiles, is_path_name
 from sana_bench.results.store import Store
 
 __all__ = ["ImportedRun", "import_runs"]
@@ -105,8 +105,13 @@ def _check_run(run: Tables) -> None:
     names = [row["run_id"], *(image["prompt_id"] for image in run["images"])]
     names += [name for image in run["images"] for name in (image["variant"], image["benchmark"])]
     names += [prompt["benchmark"] for prompt in run["prompts"]]
+    names += [
+        name
+        for variant in run["variants"]
+        for name in (variant["variant"], *(variant["prompt_rewrites"] or ()))
+    ]
     for name in set(names):
-        if not _SAFE_NAME.fullmatch(name) or ".." in name:
+        if not is_path_name(name):
             raise UsageError(f"run {row['run_id']!r}: {name!r} cannot be the name of a file")
     variants = {variant["variant"]: variant["fingerprint"] for variant in run["variants"]}
     keys = {(image["variant"], image["benchmark"], image["image_key"]) for image in run["images"]}
@@ -145,6 +150,9 @@ def _write_run_files(files: RunFiles, run: Tables) -> None:
         if not files.has_prompts(benchmark["name"]):
             prompts = [Prompt(row["prompt_id"], row["text"], row["tag"], row["metadata"]) for row in rows]
             files.write_prompts(benchmark["name"], prompts)
+    for variant in run["variants"]:
+        for name, texts in (variant["prompt_rewrites"] or {}).items():
+            files.write_rewrites(variant["variant"], name, texts)
     document: dict[str, Any] = next((row["document"] for row in run["provenance"]), {})
     if document and not files.provenance.is_file():
         atomic.write_text(files.provenance, json.dumps(document, indent=2, ensure_ascii=False) + "\n")

@@ -72,7 +72,18 @@ _ALL = (
             Column("precision", "text", "number format of the computation"),
             Column("weights_sha256", "text", "SHA-256 over the files of the weights"),
             Column("model", "json", "weights, image size in pixels, instruction"),
-            Column("sampler", "json", "solver, steps, guidance, shift"),
+            Column(
+                "sampler",
+                "json",
+                "solver, steps, guidance, shift; empty where images exist already",
+                nullable=True,
+            ),
+            Column(
+                "prompt_rewrites",
+                "json",
+                "texts by benchmark and prompt id that the model was given; empty where they were the prompts",
+                nullable=True,
+            ),
         ),
     ),
     Table(

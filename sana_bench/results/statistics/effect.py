@@ -1,6 +1,7 @@
 """What every comparison of two variants returns."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 
 @dataclass(frozen=True)
@@ -27,5 +28,11 @@ class Effect:
     effect_size: float
     test: str
 
+    @property
+    def has_interval(self) -> bool:
+        """Whether both bounds are there."""
+        return isfinite(self.low) and isfinite(self.high)
+
     def __str__(self) -> str:
-        return f"{self.difference:+.4g} [{self.low:+.4g}, {self.high:+.4g}], p = {self.p_value:.3g} ({self.test})"
+        bounds = f"[{self.low:+.4g}, {self.high:+.4g}]" if self.has_interval else "(no interval)"
+        return f"{self.difference:+.4g} {bounds}, p = {self.p_value:.3g} ({self.test})"
