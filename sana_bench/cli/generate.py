@@ -147,16 +147,17 @@ def _device(name: str) -> str:
 
 def _load(options: _Options, device: str) -> tuple[Any, dict[str, Any]]:
     """Return the pipeline and the arguments of its call."""
-    from sana_bench.suites.load import list_variants, load_variant, suites_dir
+    from sana_bench.suites.find import variant_files
+    from sana_bench.suites.load import load_variant
 
-    variants = suites_dir() / "variants"
-    if options.model in list_variants(variants):
-        variant = load_variant(variants / f"{options.model}.yaml")
-        pipeline, call = _load_variant(variant, variants, device)
+    known = variant_files()
+    if options.model in known:
+        path = known[options.model]
+        pipeline, call = _load_variant(load_variant(path), path.parent, device)
     elif Path(options.model).exists() or _HUB_ID.fullmatch(options.model):
         pipeline, call = _load_checkpoint(options.model, device), {"steps": 20, "guidance": _guidance(4.5)}
     else:
-        hint = nearest(options.model, list_variants(variants))
+        hint = nearest(options.model, known)
         raise UsageError(f"--model {options.model}: no such variant{hint}, pipeline folder or hub id")
     if options.steps is not None:
         call["steps"] = options.steps

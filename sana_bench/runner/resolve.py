@@ -41,8 +41,9 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
     found, problems = [], []
     for variant in suite.variants:
         try:
-            spec = _find_weights(variant, suite.variants_dir, hashes)
-            search = judge_identity(variant, suite.variants_dir) if variant.best_of_n is not None else None
+            folder = suite.folder(variant)
+            spec = _find_weights(variant, folder, hashes)
+            search = judge_identity(variant, folder) if variant.best_of_n is not None else None
             found.append((spec, search))
         except AssetError as error:
             problems.append(f"variant {variant.name!r}: {error}")
