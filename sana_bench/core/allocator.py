@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Keep freed memory for the next network layer instead of handing it back to the system; return whether that could be set.
 
     On the CPU, layers free and ask for blocks of some MB again and again. By default glibc returns such blocks to the system, and
-    each of their pages costs a fault when it is asked for again: kept, images of the micro tier take a quarter less processor
+    each of their pages costs a fault when it is asked for again: kept, images of the micro tier take a fifth less processor
     time, and the process is no larger at its peak. Other C libraries are left alone.
     """
     try:
