@@ -5,12 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Page faults dominate CPU inference and training when the allocator hands memory back after every layer:
-# keep it. Measured factor: 5 to 10.
-export MALLOC_MMAP_THRESHOLD_ := 8589934592
-export MALLOC_TRIM_THRESHOLD_ := 17179869184
-export MALLOC_TOP_PAD_ := 268435456
-
 .PHONY: setup demo test lint train train-story leaderboard lock clean
 
 setup: $(STAMP)

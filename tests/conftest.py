@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sana_bench.core.allocator import keep_freed_memory
+
 if TYPE_CHECKING:
     from tests.runner import fakes
 
 #: Each takes about 1 GB, and no more files than this take long.
 MOST_WORKERS = 16
 
+# As the command line does at its start.
+keep_freed_memory()
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Read when torch is imported. Workers are as many as cores: more threads would take turns on them.
     os.environ["OMP_NUM_THREADS"] = "1"

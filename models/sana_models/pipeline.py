@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sana_kernels import Kernels
@@ -29,6 +30,23 @@ from sana_models.tiling import Tiling, decode_tiled
 from sana_models.transformer import SanaTransformer
 
 __all__ = ["SanaPipeline", "load_pipeline"]
+
+
+class _Settings(TypedDict, total=False):
+    """What a call of a pipeline may say, beside what it returns."""
+
+    seeds: Sequence[int] | None
+    height: int | None
+    width: int | None
+    noise: Tensor | None
+    steps: int
+    guidance_scale: float
+    guidance: Guidance | None
+    negative_prompt: str
+    shift: float | None
+    sampler: str
+    tiling: Tiling | None
+    on_step: Callable[[int, int], None] | None
 
 
 class SanaPipeline:
@@ -82,6 +100,16 @@ class SanaPipeline:
             [torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds]
         )
 
+    @overload
+    def __call__(
+        self, prompts: Sequence[str], *, output: Literal["tensor"] = "tensor", **settings: Unpack[_Settings]
+    ) -> Tensor: ...
+
+    @overload
+    def __call__(
+        self, prompts: Sequence[str], *, output: Literal["pil"], **settings: Unpack[_Settings]
+    ) -> list[Image.Image]: ...
+
     @torch.inference_mode()
     def __call__(
         self,
@@ -99,8 +127,9 @@ class SanaPipeline:
         sampler: str = "flow_dpm_solver",
         tiling: Tiling | None = None,
         on_step: Callable[[int, int], None] | None = None,
-    ) -> Tensor:
-        """Return uint8 images (B, height, width, 3) on the CPU.
+        output: Literal["tensor", "pil"] = "tensor",
+    ) -> Tensor | list[Image.Image]:
+        """Return uint8 images (B, height, width, 3) on the CPU, or with `output="pil"` one PIL image a prompt.
 
         Give `seeds`, one a prompt, or `noise`, standard normal fp32 (B, C, h, w) (see `latent_shape`), which then
         decides the size. With seeds the size defaults to the one the checkpoint was trained at; a checkpoint of a
@@ -109,11 +138,13 @@ class SanaPipeline:
 
         `guidance_scale` 1 or less turns classifier-free guidance off; `guidance` replaces it and adds an interval and
         perturbed attention. `shift` defaults to the checkpoint's own. `tiling` decodes in tiles. Raises ValueError on
-        an unknown sampler, a size or noise that does not fit or absurd settings, and FloatingPointError when
+        an unknown sampler or output, a size or noise that does not fit or absurd settings, and FloatingPointError when
         sampling produced values that are not finite.
         """
         if sampler not in SOLVERS:
             raise ValueError(f"sampler is {sampler!r}; allowed: {', '.join(SOLVERS)}")
+        if output not in ("tensor", "pil"):
+            raise ValueError(f"output is {output!r}; allowed: tensor, pil")
         noise, crop_to = self._start(prompts, seeds, height, width, noise)
         levels, integrate = SOLVERS[sampler]
         sigmas = levels(steps, self.flow_shift if shift is None else shift)
@@ -127,7 +158,8 @@ class SanaPipeline:
         latents = integrate(velocity, noise.to(self.transformer.proj_out.weight.device), sigmas, **options)
         if not torch.isfinite(latents).all():
             raise FloatingPointError("sampling produced values that are not finite")
-        return self.decode(latents, tiling=tiling, crop_to=crop_to)
+        images = self.decode(latents, tiling=tiling, crop_to=crop_to)
+        return images if output == "tensor" else [Image.fromarray(image) for image in images.numpy()]
 
     def _start(
         self,

@@ -10,6 +10,8 @@ from sana_bench.assets.locate import resolve_weights
 from sana_bench.core.errors import AssetError
 from sana_bench.suites.cells import ResolvedVariant
 from sana_bench.suites.config_files import read_yaml
+from sana_bench.suites.find import variant_files
+from sana_bench.suites.overridden import base_name
 from sana_bench.suites.schema import Variant
 
 __all__ = ["count_parameters", "model_facts", "transformer_depth"]
@@ -46,18 +48,19 @@ def transformer_depth(pipeline: Path) -> int | None:
 
 
 def _cut_from(variant: Variant, folder: Path, variants_dir: Path | None) -> dict[str, Any]:
-    """The first variant up the line that is not pruned itself, by the files beside the variant's own."""
-    name, data = variant.derived_from, None
-    while name is not None and variants_dir is not None:
-        path = variants_dir / f"{name}.yaml"
-        data = read_yaml(path).data if path.is_file() else None
+    """The first variant up the line that is not pruned itself, by the files beside the variant's own and the shipped ones."""
+    name, path, data = variant.derived_from, None, None
+    known = variant_files(variants_dir)
+    while name is not None:
+        path = known.get(base_name(name))
+        data = read_yaml(path).data if path is not None else None
         if data is None or data.get("kind") != "pruned":
             break
         name = data["derived_from"]
     depth = None
-    if data is not None and variants_dir is not None:
+    if name is not None and path is not None and data is not None:
         try:
-            depth = transformer_depth(resolve_weights(data["model"]["weights"], variants_dir))
+            depth = transformer_depth(resolve_weights(data["model"]["weights"], path.parent))
         except AssetError:
             depth = None
     if depth is None and variant.derived_from == name:

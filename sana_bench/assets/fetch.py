@@ -17,16 +17,20 @@ from sana_bench.assets.table import (
 )
 from sana_bench.core.errors import AssetError, SuiteError, nearest
 from sana_bench.suites.config_files import read_yaml
-from sana_bench.suites.load import list_variants, load_suite, load_variant
+from sana_bench.suites.find import suite_files, variant_files
+from sana_bench.suites.load import load_suite, load_variant
 from sana_bench.suites.schema import Suite, Variant
 
 __all__ = ["fetch", "fetch_suite"]
 
 _MICRO = "the micro tier fetches nothing"
 
+#: A variant and the folder that its relative paths start from.
+_Place = tuple[Variant, Path]
+
 
 def fetch(what: str, say: Say, mirror: str | None = None) -> None:
-    """Fetch what a suite file, a variant file or a variant of `suites/variants` needs on the full tier.
+    """Fetch what a suite or a variant, named or as a file, needs on the full tier.
 
     All sizes are said, and the free space is checked, before anything is fetched.
 
@@ -42,8 +46,9 @@ def fetch(what: str, say: Say, mirror: str | None = None) -> None:
     if variant.tier != "full":
         say(_MICRO)
         return
-    _fetch(judge_needs([variant]), [], [variant], path.parent, say, mirror)
-    if unpublished := _missing_folders([variant], path.parent):
+    places = [(variant, path.parent)]
+    _fetch(judge_needs([variant]), [], places, say, mirror)
+    if unpublished := _missing_folders(places):
         raise AssetError(unpublished[0])
 
 
@@ -55,40 +60,49 @@ def fetch_suite(suite: Suite, say: Say, mirror: str | None = None) -> None:
     names, unlisted = metric_needs(suite)
     if unlisted:
         say(f"not fetched: what {', '.join(unlisted)} may need; docs/ has a page for each metric")
-    for line in _missing_folders(suite.variants, suite.variants_dir):
+    places = [(variant, suite.folder(variant)) for variant in suite.variants]
+    for line in _missing_folders(places):
         say(f"not fetched: {line}")
     judges = [Repository(name) for name in judge_ids(suite, data_root())]
     needs = [*names, *judge_needs(suite.variants)]
-    _fetch(needs, judges, suite.variants, suite.variants_dir, say, mirror)
+    _fetch(needs, judges, places, say, mirror)
 
 
 def _fetch(
     assets: Sequence[str],
     judges: Sequence[Repository],
-    variants: Sequence[Variant],
-    variants_dir: Path,
+    places: Sequence[_Place],
     say: Say,
     mirror: str | None,
 ) -> None:
     root = data_root()
+    published: dict[str, tuple[Repository, Path]] = {}
+    for variant, folder in places:
+        for repository in repositories_of([variant], folder):
+            published.setdefault(repository.name, (repository, folder))
     carry_out(
         [
             *planned_files(files_for(assets), root, say, mirror),
             *planned_repositories(judges, root, say),
-            *planned_repositories(repositories_of(variants, variants_dir), variants_dir, say),
+            *(
+                download
+                for repository, folder in published.values()
+                for download in planned_repositories([repository], folder, say)
+            ),
         ],
         say,
     )
 
 
-def _missing_folders(variants: Sequence[Variant], variants_dir: Path) -> list[str]:
+def _missing_folders(places: Sequence[_Place]) -> list[str]:
     """A line for each variant whose weights are a folder that nobody publishes, and are not there."""
     lines = []
-    for name, weights in local_weights(variants, variants_dir).items():
-        try:
-            resolve_folder(weights, variants_dir)
-        except AssetError as error:
-            lines.append(f"variant {name}: {error}; nothing publishes it, its file says how it is made")
+    for variant, folder in places:
+        for name, weights in local_weights([variant], folder).items():
+            try:
+                resolve_folder(weights, folder)
+            except AssetError as error:
+                lines.append(f"variant {name}: {error}; nothing publishes it, its file says how it is made")
     return lines
 
 
@@ -96,11 +110,7 @@ def _find(what: str) -> Path:
     path = Path(what)
     if path.is_file():
         return path
-    from sana_bench.suites.load import suites_dir
-
-    suites = suites_dir()
-    for candidate in (suites / f"{what}.yaml", suites / "variants" / f"{what}.yaml"):
-        if candidate.is_file():
-            return candidate
-    names = [*(suite.stem for suite in suites.glob("*.yaml")), *list_variants(suites / "variants")]
-    raise SuiteError(f"{what}: no such suite or variant{nearest(what, names)}")
+    known = {**variant_files(), **suite_files()}
+    if what not in known:
+        raise SuiteError(f"{what}: no such suite or variant{nearest(what, known)}")
+    return known[what]

@@ -15,7 +15,6 @@ from sana_bench.assets.checks import check_pipeline_directory
 from sana_bench.core.errors import AssetError, nearest
 
 __all__ = [
-    "allocator_settings",
     "choose_data_root",
     "data_root",
     "hub_cache",
@@ -34,12 +33,6 @@ HUB_SCHEME = "hf://"
 
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
-
-ALLOCATOR_VARIABLES = {
-    "MALLOC_MMAP_THRESHOLD_": "8589934592",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "268435456",
-}
 
 
 def data_root() -> Path:
@@ -76,11 +69,6 @@ def micro_weights_root() -> Path:
     if configured := os.environ.get("SANA_BENCH_MICRO_WEIGHTS"):
         return Path(configured).expanduser()
     return Path(__file__).resolve().parents[1] / "micro" / "weights"
-
-
-def allocator_settings() -> dict[str, bool]:
-    """Say for each glibc allocator variable that speeds up CPU work whether it is set."""
-    return {name: name in os.environ for name in ALLOCATOR_VARIABLES}
 
 
 def resolve_weights(weights: str, relative_to: Path) -> Path:

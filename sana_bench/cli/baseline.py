@@ -15,7 +15,7 @@ _Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the baseline
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     baselines = typer.Typer(help="Name results to compare with.", rich_markup_mode=None)
-    baselines.command("set", epilog="Example: sana-bench baseline set release RUN:sana-micro")(set_)
+    baselines.command("set", epilog="Example: sana-bench baseline set release latest:sana-micro")(set_)
     baselines.command("list")(list_)
     baselines.command("remove")(remove)
     app.add_typer(baselines, name="baseline")

@@ -13,9 +13,7 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(
-        epilog="Example: sana-bench compare sana-micro sana-micro-8-steps --run geneval-micro-0123456789ab"
-    )(compare)
+    app.command(epilog="Example: sana-bench compare sana-micro sana-micro-8-steps --run latest")(compare)
 
 
 def compare(

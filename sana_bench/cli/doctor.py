@@ -11,6 +11,8 @@ import typer
 from sana_bench.core.errors import AssetError, BenchError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sana_bench.assets.table import Asset
 
 __all__ = ["changed_files", "diagnose", "register"]
@@ -23,15 +25,15 @@ def register(app: typer.Typer) -> None:
 
 def doctor() -> int:
     """Show environment, devices, weights, and what is lacking."""
-    from sana_bench.suites.load import suites_dir
+    from sana_bench.suites.find import variant_files
 
-    lines, works = diagnose(suites_dir())
+    lines, works = diagnose(variant_files())
     print("\n".join(lines))
     return 0 if works else UsageError.exit_code
 
 
-def diagnose(suites: Path) -> tuple[list[str], bool]:
-    """Return the lines to print, and whether the micro tier can run here."""
+def diagnose(variants: "Mapping[str, Path]") -> tuple[list[str], bool]:
+    """Return the lines to print, about these variant files by name too, and whether the micro tier can run here."""
     micro_lines, micro_works = _micro()
     lines = [
         *_environment(),
@@ -39,7 +41,7 @@ def diagnose(suites: Path) -> tuple[list[str], bool]:
         *_devices(),
         *_storage(),
         *micro_lines,
-        *_full(suites / "variants"),
+        *_full(variants),
     ]
     verdict = "ready" if micro_works else "not ready: see the lines marked with !"
     return [*lines, f"micro tier: {verdict}"], micro_works
@@ -77,7 +79,6 @@ def _plugins() -> list[str]:
 def _devices() -> list[str]:
     import torch
 
-    from sana_bench.assets.locate import ALLOCATOR_VARIABLES, allocator_settings
     from sana_bench.core.provenance import cpu_model
 
     lines = [f"cpu: {cpu_model()}, {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"]
@@ -87,12 +88,6 @@ def _devices() -> list[str]:
             lines.append(f"cuda:{index}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
     else:
         lines.append("cuda: no device found; --tier auto chooses micro")
-        unset = [name for name, is_set in allocator_settings().items() if not is_set]
-        if unset:
-            values = " ".join(f"{name}={ALLOCATOR_VARIABLES[name]}" for name in unset)
-            lines.append(
-                f"hint: on the CPU, training is several times faster with {values} in the environment"
-            )
     return lines
 
 
@@ -130,7 +125,7 @@ def _micro() -> tuple[list[str], bool]:
             works = False
         else:
             lines.append(f"micro weights {name}: {directory}, sha256 {short(directory_sha256(directory))}")
-    for name, suite in (("vqa", "suites/dpg_bench.yaml"), ("reward", "suites/image_reward.yaml")):
+    for name, suite in (("vqa", "dpg_bench"), ("reward", "image_reward")):
         found = (
             f"{root / name}, sha256 {short(directory_sha256(root / name))}" if (root / name).is_dir() else ""
         )
@@ -152,18 +147,18 @@ def changed_files(root: Path) -> list[str]:
     ]
 
 
-def _full(variants: Path) -> list[str]:
+def _full(variants: "Mapping[str, Path]") -> list[str]:
     from sana_bench.assets.locate import resolve_weights
     from sana_bench.assets.table import read_assets
     from sana_bench.suites.cells import NO_WEIGHTS
-    from sana_bench.suites.load import list_variants, load_variant
+    from sana_bench.suites.load import load_variant
 
     lines = []
-    for name in list_variants(variants):
+    for name, path in variants.items():
         try:
-            variant = load_variant(variants / f"{name}.yaml")
+            variant = load_variant(path)
             if variant.tier == "full" and variant.model.weights != NO_WEIGHTS:
-                resolve_weights(variant.model.weights, variants)
+                resolve_weights(variant.model.weights, path.parent)
                 lines.append(f"full tier, variant {name}: weights are there")
         except BenchError as error:
             lines.append(f"full tier lacks variant {name}: {error}")

@@ -19,7 +19,10 @@ def register(app: typer.Typer) -> None:
 
 def _export(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="RUN", help="Run directories, or names below DIR/runs.")
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN", help="Runs: latest, names or how they begin, suites, hashes, or directories."
+        ),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every run of the store.")] = False,
     format_: Annotated[

@@ -11,14 +11,12 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("fetch", epilog="Example: sana-bench fetch suites/geneval.yaml --data-dir /data/sana-bench")(
-        _fetch
-    )
+    app.command("fetch", epilog="Example: sana-bench fetch geneval --data-dir /data/sana-bench")(_fetch)
 
 
 def _fetch(
     what: Annotated[
-        str, typer.Argument(metavar="SUITE|VARIANT", help="Suite or variant file, or the name of a variant.")
+        str, typer.Argument(metavar="SUITE|VARIANT", help="Name or file of a suite or a variant.")
     ],
     data_dir: DataDirOption = None,
     from_: Annotated[

@@ -12,7 +12,7 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: sana-bench gate RUN:sana-micro --baseline release --junit gate.xml")(gate)
+    app.command(epilog="Example: sana-bench gate latest:sana-micro --baseline release --junit gate.xml")(gate)
 
 
 def gate(
@@ -22,9 +22,7 @@ def gate(
     baseline: Annotated[
         str, typer.Option(metavar="NAME", help="Name of a baseline (sana-bench baseline list).")
     ],
-    policy: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Policy; default: suites/policies/default.yaml.")
-    ] = None,
+    policy: Annotated[Path, typer.Option(metavar="NAME|FILE", help="Effects that matter.")] = Path("default"),
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a Markdown summary.")] = None,
     output: OutputOption = Path("results"),
@@ -36,9 +34,9 @@ def gate(
     from sana_bench.analysis import gate as gating
     from sana_bench.analysis.baselines import resolve
     from sana_bench.core import atomic
-    from sana_bench.suites.load import suites_dir
+    from sana_bench.suites.find import find_policy
 
-    rules = gating.load_policy(policy or suites_dir() / "policies" / "default.yaml")
+    rules = gating.load_policy(find_policy(policy))
     named = baseline if baseline.startswith("baseline:") else f"baseline:{baseline}"
     result = gating.evaluate(resolve(output, named), resolve(output, candidate), rules)
     if junit is not None:

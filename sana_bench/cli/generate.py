@@ -90,8 +90,7 @@ def _generate_files(options: _Options) -> list[Path]:
         if (half := lone_surrogate(text)) is not None:
             raise UsageError(f"the prompt {text!a} holds {half}, half of a character")
     paths = _paths(options)
-    device = _device(options.device)
-    pipeline, call = _load(options, device)
+    pipeline, call = _load(options)
     jobs = [
         (prompt, seed, path)
         for (prompt, seed), path in zip(
@@ -149,19 +148,21 @@ def _device(name: str) -> str:
     return "cuda" if found and name != "cpu" else "cpu"
 
 
-def _load(options: _Options, device: str) -> tuple[Any, dict[str, Any]]:
-    """Return the pipeline and the arguments of its call."""
-    from sana_bench.suites.load import list_variants, load_variant, suites_dir
+def _load(options: _Options) -> tuple[Any, dict[str, Any]]:
+    """Return the pipeline and the arguments of its call; a name that is none is refused before torch is imported."""
+    from sana_bench.suites.find import variant_files
+    from sana_bench.suites.load import load_variant
 
-    variants = suites_dir() / "variants"
-    if options.model in list_variants(variants):
-        variant = load_variant(variants / f"{options.model}.yaml")
-        pipeline, call = _load_variant(variant, variants, device)
-    elif Path(options.model).exists() or _HUB_ID.fullmatch(options.model):
-        pipeline, call = _load_checkpoint(options.model, device), {"steps": 20, "guidance": _guidance(4.5)}
-    else:
-        hint = nearest(options.model, list_variants(variants))
+    known = variant_files()
+    path = known.get(options.model)
+    if path is None and not Path(options.model).exists() and not _HUB_ID.fullmatch(options.model):
+        hint = nearest(options.model, known)
         raise UsageError(f"--model {options.model}: no such variant{hint}, pipeline folder or hub id")
+    device = _device(options.device)
+    if path is not None:
+        pipeline, call = _load_variant(load_variant(path), path.parent, device)
+    else:
+        pipeline, call = _load_checkpoint(options.model, device), {"steps": 20, "guidance": _guidance(4.5)}
     if options.steps is not None:
         call["steps"] = options.steps
     if options.guidance is not None:

@@ -55,13 +55,12 @@ def _lines(section: str) -> list[str]:
     if section in REGISTRIES:
         return [_named(REGISTRIES[section], name) for name in REGISTRIES[section].names()]
     from sana_bench.suites.config_files import read_yaml
-    from sana_bench.suites.load import list_variants, load_variant, suites_dir
+    from sana_bench.suites.find import suite_files, variant_files
+    from sana_bench.suites.load import load_variant
 
-    directory = suites_dir()
     if section == "suites":
-        return [_described(str(path), read_yaml(path).data) for path in sorted(directory.glob("*.yaml"))]
-    names = list_variants(directory / "variants")
-    variants = [load_variant(directory / "variants" / f"{name}.yaml") for name in names]
+        return [_described(name, read_yaml(path).data) for name, path in suite_files().items()]
+    variants = [load_variant(path) for path in variant_files().values()]
     return [_variant(v) for v in sorted(variants, key=lambda v: v.tier, reverse=True)]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sana_bench import __version__
+from sana_bench.core.allocator import keep_freed_memory
 from sana_bench.core.errors import BenchError, UsageError
 
 __all__ = ["execute", "main"]
@@ -38,6 +39,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line and exit with the code of what happened."""
+    keep_freed_memory()
     sys.exit(execute(sys.argv[1:]))
 
 

@@ -90,42 +90,39 @@ def starting(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
 def complete_runs(context: typer.Context, incomplete: str) -> list[str]:
     """Names of runs below the output folder that `--output` names, if it stands before."""
     output = Path(context.params.get("output") or "results")
-    return sorted(
-        path.name
-        for path in (output / "runs").glob("*")
-        if path.is_dir() and path.name.startswith(incomplete)
-    )
+    names = sorted(path.name for path in (output / "runs").glob("*") if path.is_dir())
+    return [name for name in (*names, *(["latest"] if names else [])) if name.startswith(incomplete)]
 
 
 def complete_variants(incomplete: str) -> list[str]:
     """Variant names for the last of names separated by commas."""
     before, comma, last = incomplete.rpartition(",")
-    names = sorted(path.stem for path in _suites().glob("variants/*.yaml"))
+    from sana_bench.suites.find import variant_files
+
+    names = variant_files()
     return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
 
 
-def _suite_files() -> list[str]:
-    return sorted(map(str, _suites().glob("*.yaml")))
+def _suites() -> list[str]:
+    from sana_bench.suites.find import suite_files
 
-
-def _suites() -> Path:
-    from sana_bench.suites.load import suites_dir
-
-    return suites_dir()
+    return [*suite_files(), *sorted(map(str, Path("suites").glob("*.yaml")))]
 
 
 SuiteArgument = Annotated[
     Path,
     typer.Argument(
         metavar="SUITE",
-        help="Suite file, such as suites/geneval.yaml.",
-        autocompletion=starting(_suite_files),
+        help="Name of a suite, such as geneval (sana-bench list suites), or its file.",
+        autocompletion=starting(_suites),
     ),
 ]
 RunArgument = Annotated[
     str,
     typer.Argument(
-        metavar="RUN", help="Run directory, or its name below DIR/runs.", autocompletion=complete_runs
+        metavar="RUN",
+        help="latest, a run's name or how it begins, its suite, its hash, or its directory.",
+        autocompletion=complete_runs,
     ),
 ]
 SetOption = Annotated[

@@ -49,10 +49,9 @@ def register(app: typer.Typer) -> None:
 
 def profile(options: _Options) -> int:
     """Measure latency, throughput, memory and energy by stage."""
-    from sana_bench.suites.load import suites_dir
     from sana_bench.suites.schema import BenchmarkSpec, Suite, SuiteFile
 
-    variants = _find_variants(options)
+    variants, files = _find_variants(options)
     tier = variants[0].tier
     file = SuiteFile(
         name="profile",
@@ -60,7 +59,7 @@ def profile(options: _Options) -> int:
         benchmarks=(BenchmarkSpec(name="latency", images_per_prompt=options.images),),
         variants={tier: tuple(variant.name for variant in variants)},
     )
-    suite = Suite(file, suites_dir() / "profile.yaml", tier, variants)
+    suite = Suite(file, Path("profile.yaml"), tier, variants, files)
     from sana_bench.profiling.session import ProfileOptions
     from sana_bench.runner.run import RunOptions, run_suite
 
@@ -69,21 +68,22 @@ def profile(options: _Options) -> int:
     return run_suite(RunOptions(suite=suite.path, output=options.output, tier=tier, profile=measuring), suite)
 
 
-def _find_variants(options: _Options) -> "tuple[Variant, ...]":
-    """The variants, all of one tier, which they decide themselves when it is auto; raises `UsageError`."""
-    from sana_bench.suites.load import list_variants, load_variant, suites_dir
+def _find_variants(options: _Options) -> "tuple[tuple[Variant, ...], tuple[Path, ...]]":
+    """The variants and their files, all of one tier, which they decide themselves when it is auto; raises `UsageError`."""
+    from sana_bench.suites.find import variant_files
+    from sana_bench.suites.load import load_variant
 
-    directory = suites_dir() / "variants"
-    known = list_variants(directory)
+    known = variant_files()
     for name in options.variants:
         if name not in known:
             raise UsageError(
                 f"no variant {name!r}{nearest(name, known)}; sana-bench list variants shows them"
             )
-    variants = tuple(load_variant(directory / f"{name}.yaml") for name in dict.fromkeys(options.variants))
+    files = tuple(known[name] for name in dict.fromkeys(options.variants))
+    variants = tuple(map(load_variant, files))
     tiers = sorted({variant.tier for variant in variants})
     if len(tiers) > 1 or options.tier not in ("auto", tiers[0]):
         raise UsageError(
             f"{', '.join(options.variants)}: of the {' and '.join(tiers)} tier; profile one tier at a time"
         )
-    return variants
+    return variants, files

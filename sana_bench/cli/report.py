@@ -11,7 +11,7 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: sana-bench report geneval-micro-0123456789ab")(report)
+    app.command(epilog="Example: sana-bench report latest")(report)
 
 
 def report(run: RunArgument, output: OutputOption = Path("results")) -> None:

@@ -13,9 +13,7 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command(
-        "rescore", epilog="Example: sana-bench rescore geneval-full-0123456789ab --protocol geneval/sana@1"
-    )(_rescore)
+    app.command("rescore", epilog="Example: sana-bench rescore latest --protocol geneval/sana@1")(_rescore)
 
 
 def _rescore(

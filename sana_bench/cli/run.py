@@ -23,7 +23,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
-        epilog="Example: sana-bench run suites/geneval.yaml --limit 20 --set variants.sana-micro.sampler.steps=14"
+        epilog="Example: sana-bench run geneval --limit 20 --set variants.sana-micro.sampler.steps=14"
     )(run)
 
 

@@ -17,7 +17,7 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: sana-bench validate suites/geneval.yaml")(validate)
+    app.command(epilog="Example: sana-bench validate geneval")(validate)
 
 
 def validate(suite: SuiteArgument, set_: SetOption = None) -> None:
@@ -30,8 +30,8 @@ def validate(suite: SuiteArgument, set_: SetOption = None) -> None:
     notes = [list(_absent_weights(loaded)) for loaded in tiers]
     for loaded, lines in zip(tiers, notes, strict=True):
         names = ", ".join(variant.name for variant in loaded.variants)
-        print(f"{suite}: {loaded.tier} tier is valid: {names}")
-        for line in lines:
+        print(f"{loaded.path}: {loaded.tier} tier is valid: {names}")
+        for line in loaded.borrowed + lines:
             print(line)
 
 
@@ -66,7 +66,7 @@ def _absent_weights(suite: "Suite") -> Iterator[str]:
         if variant.model.weights == NO_WEIGHTS:
             continue
         try:
-            generators.find(variant, suite.variants_dir)
+            generators.find(variant, suite.folder(variant))
         except AssetError:
             yield (
                 f"note: the weights of {variant.name}, {variant.model.weights}, are not on this machine; "

@@ -46,7 +46,12 @@ class SampleError(Exception):
     """The generator could not make one sample; the sample is recorded as failed and the run as incomplete."""
 
 
+def nearest_names(name: str, choices: Iterable[str]) -> list[str]:
+    """Return the closest of `choices`, or nothing when none is close."""
+    return get_close_matches(name, list(choices), n=1, cutoff=0.5)
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the closest of `choices`, or an empty string when none is close."""
-    matches = get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    matches = nearest_names(name, choices)
     return f" (did you mean {matches[0]!r}?)" if matches else ""

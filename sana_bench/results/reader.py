@@ -168,8 +168,11 @@ class RunResults:
         return [row for variant in self.variants.values() for row in variant.summaries]
 
     def variant(self, name: str) -> VariantResults:
-        """Return a variant by name; raises `UsageError` with the nearest name."""
+        """Return a variant by name, or the only one that `--set` made of it; raises `UsageError` with the nearest name."""
         if name not in self.variants:
+            changed = [variant for variant in self.variants if variant.startswith(f"{name}[")]
+            if len(changed) == 1:
+                return self.variants[changed[0]]
             raise UsageError(f"{self.run_id}: no variant {name!r}{nearest(name, self.variants)}")
         return self.variants[name]
 

@@ -1,7 +1,7 @@
 """The files of a run directory."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,16 @@ from sana_bench.core.text import lines, read_text
 from sana_bench.results.database import STORE_NAME
 from sana_bench.results.store import Store
 
-__all__ = ["DEFAULT_OUTPUT", "RunFiles", "find_run", "image_path", "is_path_name", "locate_run", "open_store"]
+__all__ = [
+    "DEFAULT_OUTPUT",
+    "LATEST",
+    "RunFiles",
+    "find_run",
+    "image_path",
+    "is_path_name",
+    "locate_run",
+    "open_store",
+]
 
 #: The output folder where none is given.
 DEFAULT_OUTPUT = Path("results")
@@ -108,17 +117,58 @@ class RunFiles:
         return self.directory / "prompts" / f"{benchmark}.jsonl"
 
 
-def find_run(run: str, output: Path) -> RunFiles:
-    """Return the run that `run` names: a run directory, or the name of one below `output`.
+#: The name of the run that was worked on last.
+LATEST = "latest"
+# A hash is known by as many of its letters as git asks for.
+_SHORTEST_HASH = 4
+_CANDIDATES_SHOWN = 5
 
-    Raises `UsageError` with the nearest name.
+
+def find_run(run: str, output: Path) -> RunFiles:
+    """Return the run that `run` names: a run directory, or below `output` the one that it stands for.
+
+    That is `latest`, a run's whole name, the name of its suite, how its name begins, or how its hash begins, the first of these
+    that fits any. Raises `UsageError` with the candidates where several fit, the last one worked on first, and with the nearest
+    name where none does.
     """
-    for directory in (Path(run), output / "runs" / run):
-        if RunFiles(directory).suite.is_file():
-            return RunFiles(directory)
+    if RunFiles(Path(run)).suite.is_file():
+        return RunFiles(Path(run))
     runs = output / "runs"
-    known = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
+    # A run writes its suite again whenever it goes on.
+    found = sorted(
+        (files for path in runs.glob("*") if (files := RunFiles(path)).suite.is_file()),
+        key=lambda files: (files.suite.stat().st_mtime_ns, files.directory.name),
+        reverse=True,
+    )
+    by_name = {files.directory.name: files for files in found}
+    if run in by_name or (run == LATEST and found):
+        return by_name.get(run, found[0])
+    fitting = next(
+        filter(None, ([by_name[name] for name in by_name if fits(name)] for fits in _ways(run))), []
+    )
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = [files.directory.name for files in fitting]
+        more = f" and {len(names) - _CANDIDATES_SHOWN} more" if len(names) > _CANDIDATES_SHOWN else ""
+        listed = ", ".join(names[:_CANDIDATES_SHOWN])
+        raise UsageError(f"{run}: {len(names)} runs in {runs} fit, the latest first: {listed}{more}")
+    known = [*by_name, *(_suite_of(name) for name in by_name), *([LATEST] if found else [])]
     raise UsageError(f"{run}: not a run directory, and {runs} has no such run{nearest(run, known)}")
+
+
+def _ways(run: str) -> Sequence[Callable[[str], bool]]:
+    """How `run` may stand for the name of a run, the plainest way first."""
+    return (
+        lambda name: run in (_suite_of(name), name.rpartition("-")[0]),
+        lambda name: bool(run) and name.startswith(run),
+        lambda name: len(run) >= _SHORTEST_HASH and name.rpartition("-")[2].startswith(run),
+    )
+
+
+def _suite_of(name: str) -> str:
+    """The suite of a run by the run's name, SUITE-TIER-HASH."""
+    return name.rsplit("-", 2)[0]
 
 
 def locate_run(run: str, output: Path | None) -> tuple[RunFiles, Path]:

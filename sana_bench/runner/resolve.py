@@ -42,8 +42,9 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
     found, problems = [], []
     for variant in suite.variants:
         try:
-            spec = _find_weights(variant, suite.variants_dir, hashes)
-            search = judge_identity(variant, suite.variants_dir) if variant.best_of_n is not None else None
+            folder = suite.folder(variant)
+            spec = _find_weights(variant, folder, hashes)
+            search = judge_identity(variant, folder) if variant.best_of_n is not None else None
             found.append((spec, search))
         except AssetError as error:
             problems.append(f"variant {variant.name!r}: {error}")
@@ -52,7 +53,9 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
     seed = suite.file.seed
     resolved = tuple(_resolve_benchmark(spec, suite.tier) for spec in suite.file.benchmarks)
     _refuse_to_time_files(suite.variants, resolved)
-    rewrites = {variant.name: _rewrites(variant, suite.variants_dir, resolved) for variant in suite.variants}
+    rewrites = {
+        variant.name: _rewrites(variant, suite.folder(variant), resolved) for variant in suite.variants
+    }
     variants = tuple(
         ResolvedVariant(spec, seed, _kernels(spec.variant, tier.device), search, rewrites[spec.variant.name])
         for spec, search in found

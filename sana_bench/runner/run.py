@@ -104,7 +104,7 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> int
             plan_cell(cell, store, options.output, directory, options.limit, verify=False) for cell in cells
         ]
         if options.dry_run:
-            for line in plan_lines(resolved, plans, store, options.output):
+            for line in suite.borrowed + plan_lines(resolved, plans, store, options.output):
                 say(line)
             return 0
     surplus = refuse_surplus(cells, options.allow_incomplete)

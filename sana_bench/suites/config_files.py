@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from sana_bench.core.errors import SuiteError, nearest
+from sana_bench.core.errors import SuiteError, nearest, nearest_names
 from sana_bench.core.text import lone_surrogate
 
 __all__ = ["Document", "KeyPath", "parse_override", "parse_value", "read_yaml", "validate"]
@@ -18,9 +18,8 @@ __all__ = ["Document", "KeyPath", "parse_override", "parse_value", "read_yaml", 
 KeyPath = tuple[str | int, ...]
 
 _MAX_BYTES = 1 << 20
-
-
 _MAX_NODES = 50_000
+_MOST_TOLD = 10
 
 
 class _Loader(yaml.SafeLoader):
@@ -152,22 +151,50 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def validate(model: type[_Model], document: Document) -> _Model:
-    """Return `document` as `model`; raises `SuiteError` that tells the first problem."""
+    """Return `document` as `model`; raises `SuiteError` that tells every problem, up to ten, in one line."""
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        # A misspelt key also leaves its right spelling missing: the misspelling is what to tell.
-        problems = sorted(
-            error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden"
-        )
-        line = _describe(problems[0], model, document)
-        others = len(problems) - 1
-        rest = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
-        raise SuiteError(line + rest) from None
+        told = [_describe(*problem, model, document) for problem in _problems(error, model, document)]
+        more = len(told) - _MOST_TOLD
+        rest = [f"and {more} more problem{'s' if more > 1 else ''}"] if more > 0 else []
+        raise SuiteError("; ".join([*told[:_MOST_TOLD], *rest])) from None
 
 
-def _describe(problem: ErrorDetails, model: type[BaseModel], document: Document) -> str:
-    location: KeyPath = tuple(part for part in problem["loc"] if part != "[key]")
+def _problems(
+    error: ValidationError, model: type[BaseModel], document: Document
+) -> list[tuple[KeyPath, ErrorDetails]]:
+    """The problems that are told, by where they are: one a place, and none that only follows from another."""
+    found: dict[KeyPath, ErrorDetails] = {}
+    for problem in error.errors(include_url=False):
+        found.setdefault(_location(problem, document), problem)
+    # What holds something wrong may be no other kind of thing either, and too short without it.
+    around = {location[:length] for location in found for length in range(len(location))}
+    # A misspelt key leaves its right spelling missing.
+    misspelt = {
+        (*location[:-1], meant)
+        for location, problem in found.items()
+        if problem["type"] == "extra_forbidden"
+        for meant in nearest_names(str(location[-1]), _known_keys(model, location[:-1]))
+    }
+    return [
+        (location, problem)
+        for location, problem in found.items()
+        if location not in around and not (problem["type"] == "missing" and location in misspelt)
+    ]
+
+
+def _location(problem: ErrorDetails, document: Document) -> KeyPath:
+    """Where a problem is in the document; pydantic also names the kinds of value that it tried."""
+    location: KeyPath = ()
+    value: Any = document.data
+    for part in problem["loc"]:
+        if part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int):
+            location, value = (*location, part), value[part]
+    return (*location, problem["loc"][-1]) if problem["type"] == "missing" else location
+
+
+def _describe(location: KeyPath, problem: ErrorDetails, model: type[BaseModel], document: Document) -> str:
     where = document.origin(location)
     key = ".".join(str(part) for part in location)
     kind = problem["type"]

@@ -1,6 +1,6 @@
 """From suite and variant files to `Suite`, with overrides; every problem is one line with file, line and key."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +8,17 @@ from sana_bench.core.errors import SuiteError, nearest
 from sana_bench.core.registry import BENCHMARKS, GENERATORS, JUDGES, METRICS, Registry
 from sana_bench.core.tiers import TIERS, Tier
 from sana_bench.suites.config_files import Document, KeyPath, parse_override, read_yaml, validate
-from sana_bench.suites.schema import (
-    NAME_PATTERN,
-    SCHEMA_VERSION,
-    Suite,
-    SuiteFile,
-    Variant,
-)
+from sana_bench.suites.find import find_suite, variant_files
+from sana_bench.suites.overridden import named_apart
+from sana_bench.suites.schema import SCHEMA_VERSION, Suite, SuiteFile, Variant
 
 __all__ = [
     "FULL",
     "check_origin",
     "check_suite_file",
-    "list_variants",
     "load_all_tiers",
     "load_suite",
     "load_variant",
-    "suites_dir",
 ]
 
 # The kind of a variant that was made from no other.
@@ -32,7 +26,8 @@ FULL = "full"
 
 
 def check_origin(document: Document) -> None:
-    """Check `kind` and `derived_from` of a validated variant document against the files beside it.
+    """Check `kind` and `derived_from` of a validated variant document against the files beside it and the
+    shipped ones.
 
     Raises `SuiteError` when one is there without the other, and when the origin is unknown, of another tier, or derived
     from this variant itself.
@@ -50,19 +45,18 @@ def check_origin(document: Document) -> None:
         raise SuiteError(
             f"{where}: derived_from needs kind pruned, grown or inference_scaled; kind is {FULL}"
         )
-    line, current, folder = [data["name"]], origin, document.path.parent
+    line, current, known = [data["name"]], origin, variant_files(document.path.parent)
     while current is not None:
         if current in line:
             raise SuiteError(f"{where}: {' from '.join([*line, current])}: a variant cannot come from itself")
         line.append(current)
-        current = _origin_of(current, folder, data["tier"], where)
+        current = _origin_of(current, known, data["tier"], where)
 
 
-def _origin_of(name: str, folder: Path, tier: str, where: str) -> str | None:
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
+def _origin_of(name: str, known: Mapping[str, Path], tier: str, where: str) -> str | None:
     if name not in known:
         raise SuiteError(f"{where}: derived_from names the unknown variant {name!r}{nearest(name, known)}")
-    found = read_yaml(folder / f"{name}.yaml").data
+    found = read_yaml(known[name]).data
     if found.get("tier") != tier:
         raise SuiteError(
             f"{where}: {name!r} is of the {found.get('tier')} tier, this variant of the {tier} tier"
@@ -78,8 +72,8 @@ _Override = tuple[str, Any, str]
 def load_suite(path: Path, tier: Tier, overrides: tuple[str, ...] = ()) -> Suite:
     """Read and validate a suite, its benchmarks' names, and every variant file of `tier`.
 
-    `overrides` are `--set` options: keys of the suite file, or `variants.NAME.KEY` for a key of a variant
-    file.
+    `path` may be the name of a suite, and the variants are those beside it, then the shipped ones. `overrides` are `--set`
+    options: keys of the suite file, or `variants.NAME.KEY` for a key of a variant file.
     Raises `SuiteError`, one line with file, line and key.
     """
     file, document, variant_options = _load_file(path, overrides)
@@ -107,11 +101,6 @@ def load_all_tiers(path: Path, overrides: tuple[str, ...] = ()) -> list[Suite]:
     return [_load_tier(file, document, tier, variant_options) for tier in file.variants]
 
 
-def list_variants(directory: Path) -> list[str]:
-    """Return the names of the variant files in `directory`, sorted."""
-    return sorted(path.stem for path in directory.glob("*.yaml"))
-
-
 def _load_file(path: Path, overrides: tuple[str, ...]) -> tuple[SuiteFile, Document, list[_Override]]:
     document = _read_suite_document(path)
     suite_options, variant_options = _split_overrides(overrides)
@@ -125,25 +114,33 @@ def _load_file(path: Path, overrides: tuple[str, ...]) -> tuple[SuiteFile, Docum
 def _load_tier(file: SuiteFile, document: Document, tier: Tier, overrides: Sequence[_Override]) -> Suite:
     names = file.variants[tier]
     _check_unique(names, document, ("variants", tier))
-    directory = document.path.parent / "variants"
+    own = document.path.parent / "variants"
+    known = variant_files(own)
     variants = []
     for index, name in enumerate(names):
         origin = document.origin(("variants", tier, index))
-        _check_listed_variant(directory, name, origin)
-        variant = load_variant(directory / f"{name}.yaml", overrides)
+        if name not in known:
+            raise SuiteError(
+                f"{origin}: unknown variant {name!r}{nearest(name, known)}; neither {own} nor sana-bench has it"
+            )
+        variant = load_variant(known[name], overrides)
         if variant.tier != tier:
             raise SuiteError(f"{origin}: variant {name!r} is of the {variant.tier} tier, listed under {tier}")
         variants.append(variant)
-    return Suite(file, document.path, tier, tuple(variants))
+    names_apart: dict[str | None, str] = {
+        name: variant.name for name, variant in zip(names, variants, strict=True)
+    }
+    related = tuple(
+        variant.model_copy(
+            update={"derived_from": names_apart.get(variant.derived_from, variant.derived_from)}
+        )
+        for variant in variants
+    )
+    return Suite(file, document.path, tier, related, tuple(known[name] for name in names))
 
 
 def _read_suite_document(path: Path) -> Document:
-    if not path.is_file():
-        # A name without a suffix may be meant for a shipped suite.
-        folders = {path.parent} if path.suffix else {path.parent, suites_dir()}
-        neighbours = [str(other) for folder in folders for other in folder.glob("*.yaml")]
-        raise SuiteError(f"{path}: no such suite file{nearest(str(path), neighbours)}")
-    document = read_yaml(path)
+    document = read_yaml(find_suite(path))
     _check_schema_version(document)
     return document
 
@@ -232,34 +229,31 @@ def _check_unique(names: tuple[str, ...] | list[str], document: Document, locati
             raise SuiteError(f"{document.origin((*location, index))}: {name!r} appears twice")
 
 
-def _check_listed_variant(directory: Path, name: str, origin: str) -> None:
-    if not NAME_PATTERN.fullmatch(name) or not (directory / f"{name}.yaml").is_file():
-        known = list_variants(directory)
-        raise SuiteError(
-            f"{origin}: unknown variant {name!r}{nearest(name, known)}; "
-            f"there is no {directory / f'{name}.yaml'}"
-        )
-
-
 def load_variant(path: Path, overrides: Sequence[_Override] = ()) -> Variant:
-    """Read and validate one variant file; raises `SuiteError`."""
+    """Read and validate one variant file; what `overrides` change is in the variant's name. Raises `SuiteError`."""
     document = read_yaml(path)
     _check_schema_version(document)
     name = path.stem
-    for key, value, option in overrides:
-        if key.startswith(f"{name}."):
-            _apply_override(document, key.removeprefix(f"{name}."), value, option)
-    variant = validate(Variant, document)
-    if variant.name != name:
-        raise SuiteError(
-            f"{document.origin(('name',))}: name is {variant.name!r}, the file name says {name!r}"
-        )
+    before = _named_variant(document)
+    own = [override for override in overrides if override[0].startswith(f"{name}.")]
+    for key, value, option in own:
+        _apply_override(document, key.removeprefix(f"{name}."), value, option)
+    variant = _named_variant(document) if own else before
     check_origin(document)
     _check_known(document, ("generator",), GENERATORS, variant.generator)
     if variant.best_of_n is not None:
         search = variant.best_of_n
         _check_known(document, ("best_of_n", "generator"), GENERATORS, search.generator)
         _check_known(document, ("best_of_n", "judge", "name"), JUDGES, search.judge.name)
+    return named_apart(variant, before)
+
+
+def _named_variant(document: Document) -> Variant:
+    variant, name = validate(Variant, document), document.path.stem
+    if variant.name != name:
+        raise SuiteError(
+            f"{document.origin(('name',))}: name is {variant.name!r}, the file name says {name!r}"
+        )
     return variant
 
 
@@ -273,9 +267,3 @@ def _check_overridden_variants(overrides: Sequence[_Override], names: Sequence[s
         if not any(key.startswith(f"{name}.") and len(key) > len(name) + 1 for name in names):
             asked = key.split(".")[0]
             raise SuiteError(f"{option}: the suite has no {kind}variant for {key!r}{nearest(asked, names)}")
-
-
-def suites_dir() -> Path:
-    """Return `suites` of the working directory, or the one beside the package when there is none."""
-    here = Path("suites")
-    return here if here.is_dir() else Path(__file__).resolve().parents[2] / "suites"

@@ -76,11 +76,11 @@ class BestOfNSpec(BaseModel):
 SCHEMA_VERSION = 1
 
 
-NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def _check_name(name: str) -> str:
-    if not NAME_PATTERN.fullmatch(name) or ".." in name:
+    if not _NAME_PATTERN.fullmatch(name) or ".." in name:
         raise ValueError(
             "use lower-case letters, digits, '-', '_' and single '.', at most 64, a letter or digit first"
         )
@@ -271,22 +271,33 @@ class SuiteFile(_Spec):
 
 @dataclass(frozen=True)
 class Suite:
-    """A validated suite with the variants of one tier, in the order of the file."""
+    """A validated suite with the variants of one tier, in the order of the file; `files` is where each was read."""
 
     file: SuiteFile
     path: Path
     tier: Tier
     variants: tuple[Variant, ...]
+    files: tuple[Path, ...]
+
+    def folder(self, variant: Variant) -> Path:
+        """The folder that a variant was read from, where its relative weight paths start."""
+        return self.files[self.variants.index(variant)].parent
 
     @property
-    def variants_dir(self) -> Path:
-        """The folder that holds the variant files; relative weight paths start there."""
-        return self.path.parent / "variants"
+    def borrowed(self) -> list[str]:
+        """A line for each variant that does not lie beside the suite, with where it lies."""
+        own = (self.path.parent / "variants").resolve()
+        pairs = zip(self.variants, self.files, strict=True)
+        return [
+            f"variant {variant.name}: the shipped one, {file}"
+            for variant, file in pairs
+            if file.parent.resolve() != own
+        ]
 
     def variant(self, name: str) -> Variant:
-        """Return the variant called `name`; raises `SuiteError` with the nearest name when there is none."""
-        for variant in self.variants:
-            if variant.name == name:
+        """Return the variant called `name`, or whose file is; raises `SuiteError` with the nearest name otherwise."""
+        for variant, file in zip(self.variants, self.files, strict=True):
+            if name in (variant.name, file.stem):
                 return variant
         names = [variant.name for variant in self.variants]
         raise SuiteError(

@@ -18,11 +18,9 @@ def root(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def line_of(tmp_path, root):
-    (tmp_path / "suites/variants").mkdir(parents=True)
-
+def line_of(root):
     def found(start):
-        lines, _ = diagnose(tmp_path / "suites")
+        lines, _ = diagnose({})
         (line,) = [line for line in lines if line.startswith(start)]
         return line
 

@@ -8,7 +8,7 @@ def test_every_kind_is_listed(capsys) -> None:
     assert execute(["list"]) == 0
     out = capsys.readouterr().out
     for word in (
-        "suites/geneval.yaml",
+        "geneval: GenEval with CLIP score and FID on the same images",
         "sana-1.5-4.8b-1024 (full, grown from sana-1.6b-1024)",
         "sana-1.5-2.4b-1024 (full, pruned from sana-1.5-4.8b-1024)",
         "geneval:",

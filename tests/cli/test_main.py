@@ -64,7 +64,7 @@ def test_no_command_shows_help_and_is_a_usage_error(capsys) -> None:
             "suites/genevl.yaml: no such suite file (did you mean 'suites/geneval.yaml'?)",
         ),
         (["run", "suites", "--tier", "micro"], "suites: no such suite file"),
-        (["run", "geneval"], "geneval: no such suite file (did you mean 'suites/geneval.yaml'?)"),
+        (["run", "genevl"], "genevl: no such suite file (did you mean 'geneval'?)"),
         (
             ["run", "suites/geneval.yaml", "--tier", "micro", "--set", "sed=1"],
             "--set sed=1: unknown key 'sed'",
@@ -132,6 +132,7 @@ def test_the_package_runs_as_a_module() -> None:
     ("words", "found"),
     [
         ("re", ["report", "rescore"]),
+        ("run gene", ["geneval"]),
         ("run suites/gene", ["suites/geneval.yaml"]),
         ("run suites/geneval.yaml --tier mi", ["micro"]),
         (
@@ -139,6 +140,7 @@ def test_the_package_runs_as_a_module() -> None:
             ["sana-1.6b-512,sana-micro-8-steps"],
         ),
         ("report --output {output} a", ["a-run"]),
+        ("report --output {output} l", ["latest"]),
     ],
 )
 def test_completion(words, found, tmp_path, monkeypatch, capsys) -> None:

@@ -98,7 +98,8 @@ def test_a_suite_that_asks_for_triton_on_a_processor_stops_with_one_line(tmp_pat
     root = ROOT
     done = subprocess.run([*command, *setting], cwd=root, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "variant 'sana-micro': kernels 'triton' needs a CUDA device, found 'cpu'" in " ".join(
-        done.stderr.split()
+    assert (
+        "variant 'sana-micro[kernels=triton]': kernels 'triton' needs a CUDA device, found 'cpu'"
+        in " ".join(done.stderr.split())
     )
     assert "Traceback" not in done.stderr

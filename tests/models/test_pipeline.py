@@ -31,6 +31,16 @@ def test_shapes_and_sizes(pipeline):
     assert images.device.type == "cpu"
 
 
+def test_pil_images_on_demand(pipeline):
+    prompts, noise = ["a red circle", "a blue square"], draw(2)[..., :4, :6]
+    tensors = pipeline(prompts, noise=noise, steps=2)
+    images = pipeline(prompts, noise=noise, steps=2, output="pil")
+    assert [image.size for image in images] == [(48, 32)] * 2
+    assert all(np.array_equal(np.asarray(image), tensor.numpy()) for image, tensor in zip(images, tensors))
+    with pytest.raises(ValueError, match="output is 'png'; allowed: tensor, pil"):
+        pipeline(prompts, noise=noise, steps=2, output="png")
+
+
 @pytest.mark.parametrize("size", [(0, 64), (60, 64), (64, 4), (-64, 64)])
 def test_sizes_that_do_not_fit_are_refused(pipeline, size):
     with pytest.raises(ValueError, match="multiple of 8 pixels"):

@@ -73,6 +73,18 @@ def test_fewer_images_a_prompt_count_the_images_that_are_asked_for(world) -> Non
         assert variant.costs["shapes"].n_delivered == N_PROMPTS
 
 
+def test_a_variant_that_was_changed_is_known_by_both_names(world) -> None:
+    assert world.run(overrides=("variants.fake-4.sampler.steps=3",)) == 0
+    loaded = load_run(world.output, "latest")
+    assert list(loaded.variants) == ["fake-4[steps=3]", "fake-2"]
+    changed = loaded.variants["fake-4[steps=3]"]
+    assert changed.complete
+    assert changed.described.description == "fake-4 with sampler.steps 3 instead of 4"
+    assert loaded.variant("fake-4") is loaded.variant("fake-4[steps=3]") is changed
+    with pytest.raises(UsageError, match=r"no variant 'fake-3' \(did you mean"):
+        loaded.variant("fake-3")
+
+
 def test_the_run_with_fewer_images_says_what_it_says_alone(world, tmp_path_factory) -> None:
     world.run(overrides=images(2))
     world.run(overrides=images(1))

@@ -74,11 +74,11 @@ def whole(tiny_weights_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_every_metric_of_the_demo_suite(whole: Whole) -> None:
-    assert f"incomplete: geneval / sana-micro has {LIMIT}/{N_IMAGES} images" in whole.said
+    assert f"incomplete: geneval / sana-micro[steps=3] has {LIMIT}/{N_IMAGES} images" in whole.said
     found = numbers.summaries(whole.output)
     assert {(row.variant, row.metric) for row in found} == {
         (variant, metric)
-        for variant in ("sana-micro", "sana-micro-8-steps")
+        for variant in ("sana-micro[steps=3]", "sana-micro-8-steps[steps=2]")
         for metric in ("geneval", "clip_score", "fid")
     }
     assert all(row.n_expected == N_IMAGES and row.n_samples == LIMIT for row in found if row.key == "overall")
@@ -134,7 +134,7 @@ def test_timings_and_provenance_are_stored(sana_bench, tmp_path) -> None:
         assert run is not None
         provenance = run["provenance"]
     assert provenance["metrics"]["fid"] != {}
-    assert provenance["weights"]["sana-micro"]["precision"] == "fp32"
+    assert provenance["weights"]["sana-micro[steps=3]"]["precision"] == "fp32"
     assert provenance["devices_of_images"] == ["cpu"]
 
 

@@ -2,24 +2,26 @@
 
 from tests import ROOT
 
+FOLDER = ROOT / "suites" / "variants"
+
 
 def test_every_variant_file_is_valid() -> None:
-    from sana_bench.suites.load import list_variants, load_variant
+    from sana_bench.suites.find import variant_files
+    from sana_bench.suites.load import load_variant
 
-    folder = ROOT / "suites" / "variants"
-    names = list_variants(folder)
-    assert {"sana-micro", "sana-micro-8-steps", "sana-1.6b-1024"} <= set(names)
-    for name in names:
-        assert load_variant(folder / f"{name}.yaml").name == name
+    files = variant_files(FOLDER)
+    assert {"sana-micro", "sana-micro-8-steps", "sana-1.6b-1024"} <= set(files)
+    for name, path in files.items():
+        assert load_variant(path).name == name
 
 
 def test_variants_made_from_the_published_models_differ_from_their_origin_as_they_say() -> None:
     from sana_bench.assets.table import repositories_of
-    from sana_bench.suites.load import list_variants, load_variant
+    from sana_bench.suites.find import variant_files
+    from sana_bench.suites.load import load_variant
     from sana_models import SANA_CONFIGS
 
-    folder = ROOT / "suites" / "variants"
-    found = {name: load_variant(folder / f"{name}.yaml") for name in list_variants(folder)}
+    found = {name: load_variant(path) for name, path in variant_files(FOLDER).items()}
     whole = found["sana-1.5-4.8b-1024"]
     same = {"model", "sampler", "precision", "quantization"}
     for candidates in (32, 2048):
@@ -28,7 +30,7 @@ def test_variants_made_from_the_published_models_differ_from_their_origin_as_the
         assert best.model_dump(include=same) == whole.model_dump(include=same)
         assert (best.best_of_n.candidates, best.best_of_n.keep) == (candidates, 4)
         assert (best.best_of_n.generator, best.best_of_n.judge.name) == ("sana", "vila")
-    names = [repository.name for repository in repositories_of([best], folder)]
+    names = [repository.name for repository in repositories_of([best], FOLDER)]
     assert names == [whole.model.weights, "Efficient-Large-Model/NVILA-Lite-2B-Verifier"]
     for size in ("2.4b", "3.2b"):
         pruned = found[f"sana-1.5-{size}-1024"]

@@ -306,6 +306,25 @@ def test_overrides_reach_suite_and_variants(suite: Path) -> None:
     assert loaded.variant("small").sampler.shift == 2.5
 
 
+def test_every_problem_is_told(suite: Path) -> None:
+    """And none that follows from another: a list with a wrong item, the right spelling of a misspelt key."""
+    text = SUITE.replace("seed: 0", "seed: -1").replace("images_per_prompt", "images_per_promt")
+    suite.write_text(text.replace("variants:", "variant:").replace("clip_score]", "{name: fid, protocl: 1}]"))
+    assert refusal(suite) == (
+        "demo.yaml:3: seed is -1, must be at least 0; "
+        "demo.yaml:7: unknown key 'benchmarks.0.metrics.1.protocl' (did you mean 'protocol'?); "
+        "demo.yaml:6: unknown key 'benchmarks.0.images_per_promt' (did you mean 'images_per_prompt'?); "
+        "demo.yaml:8: unknown key 'variant' (did you mean 'variants'?)"
+    )
+
+
+def test_ten_problems_are_told_and_the_rest_counted(suite: Path) -> None:
+    suite.write_text(SUITE + "".join(f"k{number}: 0\n" for number in range(12)))
+    told = refusal(suite).split("; ")
+    assert sum("unknown key" in one for one in told) == 10
+    assert told[-1] == "and 2 more problems"
+
+
 def test_a_missing_file_names_its_neighbour(suite: Path) -> None:
     asked = suite.with_name("dem.yaml")
     assert refusal(asked).startswith("dem.yaml: no such suite file (did you mean '")

@@ -25,7 +25,7 @@ from sana_bench.results.store import Store
 
 __all__ = ["ImportedRun", "import_runs"]
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=,+\[\]-]{0,200}")
 
 
 @dataclass(frozen=True)
