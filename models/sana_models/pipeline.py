@@ -204,6 +204,12 @@ class SanaPipeline:
         scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round()
         return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
 
+    def cut_prompts(self, prompts: Sequence[str]) -> list[bool]:
+        """Say of each prompt whether the text encoder is given it without its end."""
+        return self.text_encoder.cut(
+            prompts, max_length=self.max_length, instruction=self.instruction, conditioning=self.conditioning
+        )
+
     def encode_text(self, prompts: Sequence[str]) -> None:
         """Encode prompts ahead of time; of use with a text encoder that remembers."""
         for prompt in prompts:

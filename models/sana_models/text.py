@@ -94,10 +94,8 @@ class TextEncoder:
         the first token and the last `max_length - 1` are kept. The unconditional text is the empty prompt
         without instruction.
         """
-        texts = [_clean(prompt, conditioning) for prompt in prompts]
+        texts = _whole_texts(prompts, instruction, conditioning)
         length = self.padded_length(max_length=max_length, instruction=instruction)
-        if instruction:
-            texts = [instruction + text for text in texts]
         encoded = self.tokenizer(
             texts,
             padding="max_length",
@@ -113,12 +111,30 @@ class TextEncoder:
         hidden, mask = hidden[:, keep], mask[:, keep]
         return (hidden if keep_padding else hidden * mask[..., None].to(hidden.dtype)), mask
 
+    def cut(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_length: int = 300,
+        instruction: str | None = None,
+        conditioning: Conditioning = "diffusers",
+    ) -> list[bool]:
+        """Say of each prompt whether `encode` with the same options drops its end."""
+        length = self.padded_length(max_length=max_length, instruction=instruction)
+        texts = _whole_texts(prompts, instruction, conditioning)
+        encoded = self.tokenizer(texts, add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
+        return [len(ids) > length for ids in encoded]
+
     def padded_length(self, *, max_length: int = 300, instruction: str | None = None) -> int:
         """Tokens that the model reads for each prompt, whatever its own length."""
         if not instruction:
             return max_length
         # Two less: the start token and the instruction's trailing space, which merges with the prompt's first word.
         return len(self.tokenizer.encode(instruction)) + max_length - 2
+
+
+def _whole_texts(prompts: Sequence[str], instruction: str | None, conditioning: Conditioning) -> list[str]:
+    return [(instruction or "") + _clean(prompt, conditioning) for prompt in prompts]
 
 
 def _clean(prompt: str, conditioning: Conditioning) -> str:

@@ -177,7 +177,8 @@ class ReportData:
 
     `created` is text ready to be shown. `banner` is an extra notice above the results; the notice that micro
     numbers do not compare with published ones appears by itself when `tier == "micro"`. `selfcheck` is one line that says
-    whether the machine's numbers were checked. `sheets` are shown as they are.
+    whether the machine's numbers were checked. `cut_texts` are lines on who was given texts
+    without their end. `sheets` are shown as they are.
     Raises `ValueError` for a variant of unknown kind.
     """
 
@@ -195,6 +196,7 @@ class ReportData:
     incomplete_reasons: Sequence[str] = ()
     banner: str | None = None
     selfcheck: str = ""
+    cut_texts: Sequence[str] = ()
     sheets: Sequence[Sheet] = ()
 
     def __post_init__(self) -> None:

@@ -126,7 +126,12 @@ def notices(data: ReportData) -> Sequence[str]:
     repeats_notice = data.tier == "micro" and (data.banner or "").lower().startswith("micro tier")
     if data.banner and not repeats_notice:
         found.append(data.banner)
-    return [*found, *few_images_notice(data.summaries), *approximation_notices(data.summaries)]
+    return [
+        *found,
+        *few_images_notice(data.summaries),
+        *approximation_notices(data.summaries),
+        *data.cut_texts,
+    ]
 
 
 def few_images_notice(cells: Iterable[SummaryCell]) -> list[str]:

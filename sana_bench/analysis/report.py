@@ -8,6 +8,7 @@ from typing import Any
 
 from sana_bench.analysis.gains import Gains, image_cost, run_gains
 from sana_bench.analysis.latency_tables import latency_sheets
+from sana_bench.core.cut_texts import cut_lines
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.samples import OVERALL
 from sana_bench.results.reader import RunResults, SampleResult, VariantResults, read_run
@@ -71,6 +72,7 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
             _sample_cell(sample, variant) for variant in run.variants.values() for sample in variant.samples
         ],
         provenance=provenance,
+        cut_texts=cut_lines(provenance.get("events", ())),
         selfcheck=str(provenance.get("selfcheck", {}).get("summary", "")),
         sheets=latency_sheets(store, run),
     )

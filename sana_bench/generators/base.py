@@ -6,12 +6,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import SuiteError
 from sana_bench.core.samples import Sample
 from sana_bench.suites.cells import Cell
 from sana_bench.suites.schema import Variant
 
 __all__ = [
+    "CutsPrompts",
     "Generator",
     "HasStages",
     "OutOfMemoryError",
@@ -85,6 +87,15 @@ class PreparesPrompts(Protocol):
 
     def prepare(self, prompt: str) -> None:
         """Do what `generate` will not have to do again for this prompt."""
+        ...
+
+
+@runtime_checkable
+class CutsPrompts(Protocol):
+    """A generator whose text encoders take a limited number of tokens."""
+
+    def cut_texts(self, prompts: Sequence[str]) -> list[CutTexts]:
+        """How many of these texts each text encoder is given without their end."""
         ...
 
 

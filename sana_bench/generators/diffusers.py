@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from sana_bench.assets.checks import check_safetensors_files
 from sana_bench.assets.locate import resolve_folder
+from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
 from sana_bench.core.precision import torch_dtype
 from sana_bench.generators.base import Request, Stage, refuse_sana_settings
@@ -19,6 +21,9 @@ from sana_bench.suites.schema import Variant
 from sana_models.libraries import without_torchao
 
 __all__ = ["DiffusersGenerator", "find_pipeline", "forget_loaded"]
+
+# What transformers gives as the length of a tokenizer without a limit is far above.
+_NO_LIMIT = 1_000_000
 
 
 def find_pipeline(variant: Variant, relative_to: Path) -> Path:
@@ -84,6 +89,25 @@ class DiffusersGenerator:
         if not np.isfinite(images).all():
             raise SampleError("the pipeline gave values that are not finite")
         return np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+
+    def cut_texts(self, prompts: Sequence[str]) -> list[CutTexts]:
+        """Prompts longer than each tokenizer of the pipeline takes, as the pipeline is called here.
+
+        CLIP's have a limit of their own; others are cut at the default of the pipeline's `max_sequence_length`, where it has one.
+        """
+        parameters = inspect.signature(type(self._pipeline).__call__).parameters
+        given = parameters["max_sequence_length"].default if "max_sequence_length" in parameters else None
+        found = []
+        for name, tokenizer in sorted(self._pipeline.components.items()):
+            if not name.startswith("tokenizer") or tokenizer is None:
+                continue
+            limit = int(tokenizer.model_max_length)
+            if isinstance(given, int) and "CLIP" not in type(tokenizer).__name__:
+                limit = given
+            if limit < _NO_LIMIT:
+                ids = tokenizer(list(prompts), truncation=False, verbose=False)["input_ids"]
+                found.append(CutTexts.count(f"its {name}", limit, [len(one) > limit for one in ids]))
+        return found
 
     def stages(self) -> tuple[Stage, ...]:
         """Text encoder, each step of the denoising network, decoder, as far as the pipeline has them."""

@@ -1,5 +1,6 @@
 """SANA as a source of images: `sana_models.pipeline` behind the runner's interface."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
 from sana_bench.core.precision import torch_dtype
 from sana_bench.generators.base import Request, Stage
@@ -52,6 +54,11 @@ class SanaGenerator:
         """Encode a prompt, unless the cache on disk has it."""
         if self._spec.text_cache is not None:
             self._pipeline.encode_text([prompt])
+
+    def cut_texts(self, prompts: Sequence[str]) -> list[CutTexts]:
+        """Prompts that Gemma is given without their end; an instruction before them does not count."""
+        limit = self._pipeline.max_length
+        return [CutTexts.count("the text encoder", limit, self._pipeline.cut_prompts(prompts))]
 
     def generate(self, requests: list[Request]) -> np.ndarray:
         """Return uint8 images (batch, height, width, 3)."""

@@ -8,7 +8,7 @@ answers questions by a rule that turns a prompt into questions.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sana_bench.core.errors import SuiteError
 from sana_bench.suites.schema import JudgeSpec
 
-__all__ = ["Answer", "Judge", "PromptJudge", "QuestionJudge", "YesNo", "needs_fp32"]
+__all__ = ["Answer", "CutsQuestions", "Judge", "PromptJudge", "QuestionJudge", "YesNo", "needs_fp32"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,20 @@ class YesNo:
     def says_yes(self) -> bool:
         """Whether the answer is yes; undecided counts as no."""
         return self.yes > self.no
+
+
+@runtime_checkable
+class CutsQuestions(Protocol):
+    """A judge whose tokenizer cuts long questions."""
+
+    @property
+    def question_limit(self) -> int:
+        """Tokens of a question that it reads, the special ones included."""
+        ...
+
+    def cut(self, questions: Sequence[str]) -> list[bool]:
+        """Say of each question whether it is read without its end."""
+        ...
 
 
 class Judge(Protocol):

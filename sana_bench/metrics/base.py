@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench import metrics
+from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, IncompleteError
 from sana_bench.core.fingerprint import HashCache, fingerprint
 from sana_bench.core.samples import OVERALL, Sample
@@ -92,6 +93,15 @@ class Metric(Protocol):
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """Aggregates of `rows`, the overall number first; deterministic in `rows` (any order) and `seed`."""
+        ...
+
+
+@runtime_checkable
+class CutsTexts(Protocol):
+    """A metric whose text encoder takes a limited number of tokens."""
+
+    def cut_texts(self, samples: Sequence[Sample]) -> list[CutTexts]:
+        """How many of the distinct texts of these samples the network is given without their end."""
         ...
 
 

@@ -2,9 +2,10 @@
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,15 @@ from sana_bench import generators
 from sana_bench.analysis.report import write_run_report
 from sana_bench.assets.fetch import fetch_suite
 from sana_bench.core import atomic
+from sana_bench.core.cut_texts import CUT_TEXTS, CutTexts
 from sana_bench.core.errors import IncompleteError
 from sana_bench.core.fingerprint import FileHashes
 from sana_bench.core.progress import Progress, listed, say
 from sana_bench.core.provenance import command_line, now
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.tiers import TierRequest
-from sana_bench.generators.base import PreparesPrompts
-from sana_bench.metrics.base import FeatureMetric, Metric, Summary, metric_key
+from sana_bench.generators.base import CutsPrompts, PreparesPrompts
+from sana_bench.metrics.base import CutsTexts, FeatureMetric, Metric, Summary, metric_key
 from sana_bench.profiling.image_flops import note_flops
 from sana_bench.profiling.session import ProfileOptions, Profiler
 from sana_bench.profiling.times import measured_summary
@@ -254,6 +256,9 @@ class _Session:
             spec = replace(spec, text_cache=self._output / "cache" / "text")
         generator = generators.build(spec, device)
         label = cell.label
+        if isinstance(generator, CutsPrompts):
+            texts = sorted({cell.given_text(prompt) for prompt in cell.benchmark.prompts})
+            self._note_cuts(cell.variant.name, cell.benchmark.name, partial(generator.cut_texts, texts))
         note_flops(self._store, self._run_id, cell, generator)
         if isinstance(generator, PreparesPrompts):
             # Ahead of the images, so that the seconds of an image do not depend on which variant came first.
@@ -283,6 +288,17 @@ class _Session:
                     continue
                 self._store.put_images(cell.image_key, self._run_id, step.rows, now(), self._session_id)
                 progress.advance(len(step.rows))
+
+    def _note_cuts(self, of: str, benchmark: str, count: Callable[[], list[CutTexts]]) -> None:
+        """Record once a run how many texts a model or metric is given without their end."""
+        known = {
+            (e["of"], e["benchmark"]) for e in self._store.events(self._run_id) if e["kind"] == CUT_TEXTS
+        }
+        if (of, benchmark) in known:
+            return
+        for found in count():
+            details = {"of": of, "benchmark": benchmark, **asdict(found)}
+            self._store.add_event(self._session_id, now(), CUT_TEXTS, details)
 
     def _profile_all(self) -> Profiler:
         """Measure what is measured while images are made, all variants in turns."""
@@ -340,6 +356,8 @@ class _Session:
                     rows.append(_record(cell, profiler.key(name, plan), found))
                 continue
             metric = self._metrics[choice_key(cell.benchmark, name)]
+            if isinstance(metric, CutsTexts):
+                self._note_cuts(name, cell.benchmark.name, partial(metric.cut_texts, cell.samples))
             try:
                 rows += [_record(cell, metric_key(metric), one) for one in scorer.score(plan, metric)]
             except IncompleteError as error:

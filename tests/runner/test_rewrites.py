@@ -1,6 +1,7 @@
 """A variant with rewritten prompts: the model is given the rewrite, everything else sees the prompt, and all pages say so."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def test_every_page_marks_the_row_and_the_report_shows_both_texts(rewrites, caps
     assert rewrites.run() == 0
     name = run_name(rewrites)
     (row,) = (line for line in capsys.readouterr().out.splitlines() if "rewritten prompts" in line)
-    assert "  fake-4  rewritten prompts  " in row
+    assert re.search("fake-4 +rewritten prompts ", row)
     report = rewrites.output / "runs" / name / "report"
     assert "rewritten prompts" in (report / "report.md").read_text(encoding="utf-8")
     assert "rewritten prompts" in (report / "report.csv").read_text(encoding="utf-8")

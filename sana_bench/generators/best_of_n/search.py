@@ -5,7 +5,7 @@ are the k winners of one search, the next k those of the next. Source: SANA-1.5 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -13,10 +13,12 @@ from typing import TypeVar
 import numpy as np
 
 from sana_bench import generators, judges
+from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import SampleError, SuiteError
 from sana_bench.core.fingerprint import fingerprint
 from sana_bench.core.registry import GENERATORS
 from sana_bench.generators.base import (
+    CutsPrompts,
     Generator,
     HasStages,
     OutOfMemoryError,
@@ -106,6 +108,7 @@ class BestOfN:
         if isinstance(self._inner, PreparesPrompts):
             self._inner.prepare(prompt)
 
+<<<<<<< HEAD
     def stages(self) -> tuple[Stage, ...]:
         """The parts of the wrapped generator, for all candidates, and the judging of them."""
         inner = self._inner.stages() if isinstance(self._inner, HasStages) else ()
@@ -116,6 +119,11 @@ class BestOfN:
         self._recent = {}
         if isinstance(self._inner, HasStages):
             self._inner.forget()
+=======
+    def cut_texts(self, prompts: Sequence[str]) -> list[CutTexts]:
+        """What the wrapped generator says."""
+        return self._inner.cut_texts(prompts) if isinstance(self._inner, CutsPrompts) else []
+>>>>>>> faults2
 
     def generate(self, requests: list[Request]) -> np.ndarray:
         """Return the winners' uint8 images, in order.

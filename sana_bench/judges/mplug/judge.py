@@ -72,6 +72,14 @@ class MPlugJudge:
 
         return bert_tokenizer(read_vocabulary(self._folder, self.network.config))
 
+    question_limit = MAX_QUESTION_TOKENS
+
+    def cut(self, questions: Sequence[str]) -> list[bool]:
+        """Say of each question whether it is read without its end."""
+        texts = [question.lower() for question in questions]
+        encoded = self.tokenizer(texts, truncation=False, verbose=False)["input_ids"] if texts else []
+        return [len(ids) > MAX_QUESTION_TOKENS for ids in encoded]
+
     def answers(self, image: NDArray[np.uint8], questions: Sequence[str]) -> list[Answer]:
         import torch
 

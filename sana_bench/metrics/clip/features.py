@@ -59,15 +59,27 @@ class OpenClipFeatures:
 
     def of_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Text features (n, d), each distinct text encoded once; what is cut keeps its end-of-text token."""
+        unseen = sorted(set(texts) - set(self._texts))
+        for batch in batches(unseen, _BATCH):
+            encoded = self._padded("encode_text", self._tokenizer(batch).numpy())
+            self._texts.update(zip(batch, encoded, strict=True))
+        return np.stack([self._texts[text] for text in texts])
+
+    @property
+    def text_limit(self) -> int:
+        """Tokens of a text that the network reads, start and end included."""
+        return int(self._tokenizer.context_length)
+
+    def cut(self, texts: Sequence[str]) -> list[bool]:
+        """Say of each text whether it is read without its end."""
+        return [len(self._tokenizer.encode(text)) + 2 > self.text_limit for text in texts]
+
+    @cached_property
+    def _tokenizer(self) -> Any:
         with without_torchao():
             import open_clip
 
-        unseen = sorted(set(texts) - set(self._texts))
-        tokenizer = open_clip.get_tokenizer(self._model)
-        for batch in batches(unseen, _BATCH):
-            encoded = self._padded("encode_text", tokenizer(batch).numpy())
-            self._texts.update(zip(batch, encoded, strict=True))
-        return np.stack([self._texts[text] for text in texts])
+        return open_clip.get_tokenizer(self._model)
 
     def _padded(self, encode: str, inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Unit-length features of one batch, padded to the fixed size."""

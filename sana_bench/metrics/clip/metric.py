@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import IncompleteError
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.metrics.base import (
@@ -49,6 +50,11 @@ class ClipScore:
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
         """One row per sample, straight from the images."""
         return self.score_features(samples, self.features(samples))
+
+    def cut_texts(self, samples: Sequence[Sample]) -> list[CutTexts]:
+        """Prompts that CLIP reads without their end."""
+        texts = sorted({full_prompt(sample) for sample in samples})
+        return [CutTexts.count("CLIP", self._features.text_limit, self._features.cut(texts))]
 
     def score_features(self, samples: Sequence[Sample], features: NDArray[np.float32]) -> list[ScoreRow]:
         """One row per sample; the product is taken in float64."""

@@ -56,6 +56,15 @@ class ClipFeatures:
             raise ImageError(samples[0].image_path, reason)
         return self.network.encode_images(images)
 
+    @property
+    def text_limit(self) -> int:
+        """Tokens of a text that the network reads, start and end included."""
+        return self.network.tokenizer.context_length
+
+    def cut(self, texts: Sequence[str]) -> list[bool]:
+        """Say of each text whether it is read without its end."""
+        return self.network.tokenizer.cut(texts)
+
     def of_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Text features (n, d), each distinct text encoded once."""
         unseen = sorted(set(texts) - set(self._texts))

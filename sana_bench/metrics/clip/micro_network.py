@@ -69,6 +69,10 @@ class WordTokenizer:
             ids[row, : len(tokens)] = torch.tensor(tokens)
         return ids
 
+    def cut(self, texts: Sequence[str]) -> list[bool]:
+        """Say of each text whether its last words are dropped."""
+        return [len(_WORD.findall(text.lower())) + 2 > self.context_length for text in texts]
+
 
 class MicroClip:
     """A trained CLIP with its tokenizer, computing in fp32 on the CPU."""

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from sana_bench.assets.locate import data_root, resolve_folder
+from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, IncompleteError, SuiteError
 from sana_bench.core.images import load_image
 from sana_bench.core.samples import OVERALL, Sample
-from sana_bench.judges.base import Answer, QuestionJudge
+from sana_bench.judges.base import Answer, CutsQuestions, QuestionJudge
 from sana_bench.judges.mplug.judge import MPlugJudge, find_mplug
 from sana_bench.metrics.base import (
     MetricAssets,
@@ -93,6 +94,14 @@ class DPGMetric:
             AssetError: dependencies that the strict rules refuse; the message names the prompt.
         """
         return [self._judge_sample(sample) for sample in samples]
+
+    def cut_texts(self, samples: Sequence[Sample]) -> list[CutTexts]:
+        """Questions that the judge reads without their end, for a judge with a limit."""
+        if not isinstance(self._judge, CutsQuestions):
+            return []
+        questions = sorted({asked["question"] for sample in samples for asked in self._questions(sample)})
+        cut = self._judge.cut(questions)
+        return [CutTexts.count("its judge", self._judge.question_limit, cut, "questions")]
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """Overall (mean of prompt means), then categories (mean over questions), with 95 % intervals by prompt.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import file_sha256
 from sana_bench.core.preprocess import batches, clip_pixels, load_preset, prefetch
@@ -116,6 +117,13 @@ class ImageReward:
 
     def identity(self) -> dict[str, Any]:
         return {"metric": self.name, "protocol": self.protocol, **self._files.identity()}
+
+    def cut_texts(self, samples: Sequence[Sample]) -> list[CutTexts]:
+        """Prompts that the network reads without their end."""
+        from sana_bench.metrics.image_reward.network import MAX_TOKENS
+
+        texts = sorted({sample.prompt.text for sample in samples})
+        return [CutTexts.count("its text encoder", MAX_TOKENS, self._files.tokens.cut(texts))]
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
         """One row per sample, in order; raises `ImageError` for a missing or damaged image."""

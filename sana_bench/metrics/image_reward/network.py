@@ -129,6 +129,10 @@ class WordPieces:
         ids = torch.tensor([one.ids for one in found], dtype=torch.long)
         return ids, torch.tensor([one.attention_mask for one in found], dtype=torch.long)
 
+    def cut(self, texts: Sequence[str]) -> list[bool]:
+        """Say of each text whether its end is dropped."""
+        return [bool(one.overflowing) for one in self._tokenizer.encode_batch(list(texts))]
+
 
 def load_reward_network(weights: Path, med_config: Path, vision: VisionSize | None = None) -> RewardNetwork:
     """The network from `ImageReward.pt` (or a safetensors file) and `med_config.json`, in evaluation mode, float32.
