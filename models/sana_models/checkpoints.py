@@ -17,6 +17,7 @@ from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, DCAEConfig, SanaConfi
 from sana_models.dc_ae import DCAE
 from sana_models.hub import locate
 from sana_models.key_maps import autoencoder_pieces, transformer_pieces
+from sana_models.published import with_published_clip
 from sana_models.text import TextEncoder
 from sana_models.transformer import SanaTransformer
 from sana_models.weight_files import (
@@ -73,8 +74,12 @@ def load_transformer(
     backend = resolve_backend(kernels, device)
     path = locate(path, part="transformer")
     if not _is_official(path):
-        model = _build(lambda: SanaTransformer(SanaConfig.from_dict(read_config(path))), path / "config.json")
-        model = assign_weights(model, open_folder(path, _WEIGHTS, variant), path, device, dtype)
+        data, tensors = read_config(path), open_folder(path, _WEIGHTS, variant)
+        model = _build(
+            lambda: SanaTransformer(with_published_clip(SanaConfig.from_dict(data), data, path, tensors)),
+            path / "config.json",
+        )
+        model = assign_weights(model, tensors, path, device, dtype)
         return _use_kernels(model, backend, device, dtype)
     if config is None:
         raise ValueError(f"{path} needs a config; by name: {', '.join(SANA_CONFIGS)}")

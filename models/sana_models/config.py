@@ -10,6 +10,8 @@ from typing import Any, Self
 
 __all__ = ["DC_AE_F32C32", "SANA_CONFIGS", "DCAEConfig", "SanaConfig"]
 
+#: Largest finite value of fp16.
+FP16_MAX = 65504.0
 QK_NORM = "rms_norm_across_heads"
 
 # Public files carry fields that do not change the network or that only other model families use.
@@ -36,7 +38,8 @@ class SanaConfig:
     """Shape of one SANA transformer.
 
     `sample_size` is the latent side the position table is based on; `interpolation_scale` of None means no position table
-    (512 and 1024 pixel models), a number enables the sine-cosine table (2K: 1.0, 4K: 2.0).
+    (512 and 1024 pixel models), a number enables the sine-cosine table (2K: 1.0, 4K: 2.0). `attention_clip` is the largest
+    magnitude of self-attention's output, in every precision: a model trained in fp16 has never seen more (see `published`).
     Raises ValueError when widths and head counts do not fit together.
     """
 
@@ -55,6 +58,7 @@ class SanaConfig:
     qk_norm: str | None = None
     norm_eps: float = 1e-6
     timestep_scale: float = 1.0
+    attention_clip: float | None = None
 
     def __post_init__(self) -> None:
         cross_width = self.num_cross_attention_heads * self.cross_attention_head_dim
@@ -64,6 +68,8 @@ class SanaConfig:
             raise ValueError(f"qk_norm is {self.qk_norm!r}; allowed: None, {QK_NORM!r}")
         if self.num_layers < 1:
             raise ValueError(f"num_layers is {self.num_layers}; it must be at least 1")
+        if self.attention_clip is not None and not self.attention_clip > 0:
+            raise ValueError(f"attention_clip is {self.attention_clip}; it must be above 0")
 
     @property
     def width(self) -> int:
@@ -80,7 +86,11 @@ class SanaConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of a `config.json` that other loaders of the format also accept."""
-        return asdict(self) | {
+        data = asdict(self)
+        if self.attention_clip is None:
+            # A field of this package's own: other loaders get it only where they would otherwise be wrong in silence.
+            del data["attention_clip"]
+        return data | {
             "_class_name": "SanaTransformer2DModel",
             "attention_bias": False,
             "cross_attention_dim": self.width,
@@ -181,21 +191,27 @@ def _is_required(field: Any) -> bool:
 
 
 _SANA_600M = SanaConfig(
-    num_layers=28, num_attention_heads=36, num_cross_attention_heads=16, cross_attention_head_dim=72
+    num_layers=28,
+    num_attention_heads=36,
+    num_cross_attention_heads=16,
+    cross_attention_head_dim=72,
+    attention_clip=FP16_MAX,
 )
-_SANA_1600M = SanaConfig(
+_SANA_1600M_BF16 = SanaConfig(
     num_layers=20, num_attention_heads=70, num_cross_attention_heads=20, cross_attention_head_dim=112
 )
-_SANA_15 = replace(_SANA_1600M, qk_norm=QK_NORM)
+_SANA_1600M = replace(_SANA_1600M_BF16, attention_clip=FP16_MAX)
+_SANA_15 = replace(_SANA_1600M_BF16, qk_norm=QK_NORM)
 
-#: Every published size, by checkpoint family and resolution.
+#: Every published size, by checkpoint family and resolution; the fp16-trained ones have the clip.
 SANA_CONFIGS: dict[str, SanaConfig] = {
     "sana-0.6b-512": replace(_SANA_600M, sample_size=16),
     "sana-0.6b-1024": _SANA_600M,
     "sana-1.6b-512": replace(_SANA_1600M, sample_size=16),
     "sana-1.6b-1024": _SANA_1600M,
-    "sana-1.6b-2k": replace(_SANA_1600M, sample_size=64, interpolation_scale=1.0),
-    "sana-1.6b-4k": replace(_SANA_1600M, sample_size=128, interpolation_scale=2.0),
+    "sana-1.6b-1024-bf16": _SANA_1600M_BF16,
+    "sana-1.6b-2k": replace(_SANA_1600M_BF16, sample_size=64, interpolation_scale=1.0),
+    "sana-1.6b-4k": replace(_SANA_1600M_BF16, sample_size=128, interpolation_scale=2.0),
     "sana1.5-1.6b-1024": _SANA_15,
     "sana1.5-2.4b-1024": replace(_SANA_15, num_layers=30),
     "sana1.5-3.2b-1024": replace(_SANA_15, num_layers=40),

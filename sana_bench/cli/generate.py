@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sana_bench.cli.options import Precision
+
 __all__ = ["register"]
 
 
@@ -43,6 +45,12 @@ def generate(
     tile: Annotated[
         int | None, typer.Option(min=64, metavar="PIXELS", help="Decode in tiles of this side.")
     ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(
+            help="Number format of the model; the variant's own if left out, else bf16 on CUDA and fp32 on a CPU."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, max=4096, metavar="N")] = 4,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
@@ -64,6 +72,7 @@ def generate(
         guidance=guidance,
         negative=negative,
         tile=tile,
+        precision=precision,
         device=device,
         batch_size=batch_size,
         force=force,

@@ -35,6 +35,7 @@ class GenerateOptions:
     guidance: float | None = None
     negative: str = ""
     tile: int | None = None
+    precision: str | None = None
     device: str = "auto"
     batch_size: int = 4
     force: bool = False
@@ -113,9 +114,11 @@ def _load(options: GenerateOptions, device: str) -> tuple[Any, dict[str, Any]]:
     variants = suites_dir() / "variants"
     if options.model in list_variants(variants):
         variant = load_variant(variants / f"{options.model}.yaml")
+        if options.precision is not None:
+            variant = variant.model_copy(update={"precision": options.precision})
         pipeline, call = _load_variant(variant, variants, device)
     elif Path(options.model).exists() or _HUB_ID.fullmatch(options.model):
-        pipeline, call = _load_checkpoint(options.model, device), {"steps": 20, "guidance": _guidance(4.5)}
+        pipeline, call = _load_checkpoint(options, device), {"steps": 20, "guidance": _guidance(4.5)}
     else:
         hint = nearest(options.model, list_variants(variants))
         raise UsageError(f"--model {options.model}: no such variant{hint}, pipeline folder or hub id")
@@ -151,17 +154,16 @@ def _load_variant(variant: Variant, folder: Path, device: str) -> tuple[Any, dic
     }
 
 
-def _load_checkpoint(source: str, device: str) -> Any:
-    import torch
-
+def _load_checkpoint(options: GenerateOptions, device: str) -> Any:
     import sana_models
     from sana_bench.generators.sana import instruction_text
+    from sana_bench.generators.torch_device import torch_dtype
     from sana_models.aspect_ratios import BASE_SIZES
 
     try:
         # Half precision where it is native; the CPU may emulate it slowly.
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        pipeline = sana_models.load_pipeline(source, device=device, dtype=dtype)
+        precision = options.precision or ("bf16" if device == "cuda" else "fp32")
+        pipeline = sana_models.load_pipeline(options.model, device=device, dtype=torch_dtype(precision))
     except ValueError as error:
         raise UsageError(f"--model {' '.join(str(error).split())}") from None
     if pipeline.transformer.config.sample_size in BASE_SIZES:

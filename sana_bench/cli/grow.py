@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sana_bench.cli.options import Precision
+
 __all__ = ["register"]
 
 
@@ -44,11 +46,15 @@ def grow(
         bool, typer.Option("--qk-norm", help="Add the query-key norm to a source that has none.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the new weights.")] = 0,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="Number format of the new weights; the source's if left out."),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Grow a checkpoint in depth, ready for training."""
     del debug
     from sana_bench.cli.reshape_body import GrowOptions, grow_checkpoint
 
-    grow_checkpoint(GrowOptions(source, output, depth, keep, strategy, identity, qk_norm, seed))
+    grow_checkpoint(GrowOptions(source, output, depth, keep, strategy, identity, qk_norm, seed, precision))
     return 0

@@ -1,8 +1,19 @@
 """Options that several commands have."""
 
+from enum import StrEnum
+
 import typer
 
-__all__ = ["RUN_OUTPUT"]
+__all__ = ["RUN_OUTPUT", "Precision"]
+
+
+class Precision(StrEnum):
+    """Number formats that a model runs in or is stored in, by the names of variant files."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
 
 #: Of commands on runs that may be named by their directory, which lies in the output folder.
 RUN_OUTPUT = typer.Option(

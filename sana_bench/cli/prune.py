@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from sana_bench.cli.options import Precision
+
 __all__ = ["register"]
 
 
@@ -41,6 +43,9 @@ def prune(
         bool, typer.Option("--whole", help="Cosine over the whole activation instead of per token.")
     ] = False,
     device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Where to measure.")] = "cpu",
+    precision: Annotated[
+        Precision, typer.Option(help="Number format to measure in; the weights keep theirs.")
+    ] = Precision.fp32,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Delete the least important blocks of a checkpoint; draws importance by depth."""
@@ -49,7 +54,18 @@ def prune(
 
     prune_checkpoint(
         PruneOptions(
-            source, output, keep, prompts, n_prompts, steps, guidance, seed, batch_size, whole, device
+            source,
+            output,
+            keep,
+            prompts,
+            n_prompts,
+            steps,
+            guidance,
+            seed,
+            batch_size,
+            whole,
+            device,
+            precision,
         )
     )
     return 0

@@ -42,6 +42,7 @@ class GrowOptions:
     identity_start: bool = True
     qk_norm: bool = False
     seed: int = 0
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class PruneOptions:
     batch_size: int = 10
     whole: bool = False
     device: str = "cpu"
+    precision: str = "fp32"
 
 
 def grow_checkpoint(options: GrowOptions) -> Path:
@@ -92,7 +94,11 @@ def grow_checkpoint(options: GrowOptions) -> Path:
         }
 
     return _derive(
-        options.source, options.output, change, "Grown, not yet trained: train it before judging it."
+        options.source,
+        options.output,
+        change,
+        "Grown, not yet trained: train it before judging it.",
+        options.precision,
     )
 
 
@@ -116,6 +122,7 @@ def prune_checkpoint(options: PruneOptions) -> Path:
             "prompts": n_prompts,
             "steps": options.steps,
             "guidance_scale": options.guidance,
+            "precision": options.precision,
             "seed": options.seed,
         }
 
@@ -153,11 +160,14 @@ def calibration_prompts(source: Path, path: Path | None, count: int) -> list[str
 
 def _measure(source: Path, options: PruneOptions) -> tuple[list[float], int]:
     import sana_models
+    from sana_bench.generators.torch_device import torch_dtype
     from sana_models.pruning import ImportanceMeter
 
     prompts = calibration_prompts(source, options.prompts, options.n_prompts)
     try:
-        pipeline = sana_models.load_pipeline(source, device=options.device)
+        pipeline = sana_models.load_pipeline(
+            source, device=options.device, dtype=torch_dtype(options.precision)
+        )
         depth = pipeline.transformer.config.num_layers
         if not 1 <= options.keep < depth:
             raise UsageError(f"--keep {options.keep}: the model has {depth} blocks; keep 1 to {depth - 1}")
@@ -186,9 +196,11 @@ def _derive(
     out: Path,
     change: Callable[["SanaTransformer"], tuple["SanaTransformer", dict[str, Any]]],
     text: str,
+    precision: str | None = None,
 ) -> Path:
     import torch
 
+    from sana_bench.generators.torch_device import torch_dtype
     from sana_models.checkpoints import load_transformer
     from sana_models.derived import stored_dtype, write_derived
 
@@ -196,7 +208,7 @@ def _derive(
     if out.exists() and out.resolve() == folder.resolve():
         raise UsageError(f"--output {out}: is the source itself")
     try:
-        dtype = stored_dtype(folder)
+        dtype = stored_dtype(folder) if precision is None else torch_dtype(precision)
         transformer = load_transformer(folder, dtype=dtype)
         before = transformer.config.num_layers
         changed, facts = change(transformer)

@@ -57,6 +57,18 @@ def test_a_folder_and_sizes(generate, tiny_pipeline_dir, tmp_path):
     assert Image.open(tmp_path / "out.png").size == (96, 32)
 
 
+def test_the_precision_is_the_one_asked_for(generate, tiny_pipeline_dir, tmp_path):
+    import torch
+
+    for model in ("sana-micro", str(tiny_pipeline_dir)):
+        arguments = ("--prompt", PROMPT, "--guidance", "3", "--precision", "bf16", "--force")
+        assert generate(*arguments, model=model) == 0
+        pipeline = load_pipeline(tiny_pipeline_dir, dtype=torch.bfloat16)
+        expected = pipeline([PROMPT], seeds=[0], steps=2, guidance_scale=3.0)
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), expected[0].numpy())
+    assert generate("--prompt", PROMPT, "--precision", "fp8", "--force") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
