@@ -265,13 +265,16 @@ def train(
     ],
     output: Annotated[Path | None, _OUTPUT] = None,
     device: Annotated[str, typer.Option(metavar="cpu|cuda", help="Where to train.")] = "cpu",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew: remove the states that an earlier run left there.")
+    ] = False,
     debug: Annotated[bool, _DEBUG] = False,
 ) -> int:
     """Train weights; the same command again continues."""
     del debug
     from sana_bench.cli.train_body import train_from_config
 
-    return train_from_config(config, output, device)
+    return train_from_config(config, output, device, fresh=fresh)
 
 
 def _tier(name: str) -> Any:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from sana_bench.assets.locate import MICRO_SCHEME, resolve_folder
-from sana_bench.core.errors import SuiteError, UsageError, nearest
+from sana_bench.core.errors import BenchError, SuiteError, UsageError, nearest
 from sana_bench.core.progress import say
 from sana_bench.suites.config_files import read_yaml
 
@@ -13,10 +13,11 @@ __all__ = ["KINDS", "train_from_config"]
 KINDS = ("dc_ae", "sana", "clip", "vqa", "reward")
 
 
-def train_from_config(path: Path, output: Path | None, device: str = "cpu") -> int:
+def train_from_config(path: Path, output: Path | None, device: str = "cpu", *, fresh: bool = False) -> int:
     """Train as the configuration says; return the exit code.
 
-    Raises `SuiteError` for a bad configuration and `UsageError` for a device that is not there.
+    `fresh` starts anew where an earlier run left states. Raises `SuiteError` for a bad configuration or a state of another
+    one, `UsageError` for a device that is not there, and `BenchError` for a training that cannot go on.
     """
     document = read_yaml(path)
     kind = document.data.get("kind")
@@ -32,9 +33,11 @@ def train_from_config(path: Path, output: Path | None, device: str = "cpu") -> i
     except OSError as error:
         raise UsageError(f"--output {folder}: cannot be created: {error.strerror}") from None
     try:
-        _train(kind, document.data, folder, device)
+        _train(kind, document.data, folder, device, fresh=fresh)
     except ValueError as error:
         raise SuiteError(f"{path}: {error}") from error
+    except FloatingPointError as error:
+        raise BenchError(f"{path}: {error}") from error
     except KeyboardInterrupt:
         say(f"interrupted: run the same command again to continue from the last checkpoint in {folder}")
         return 3
@@ -53,7 +56,11 @@ def _check_device(kind: str, device: str) -> None:
             raise UsageError("--device cuda: no CUDA device found")
 
 
-def _train(kind: str, config: dict[str, Any], folder: Path, device: str) -> None:
+def _train(kind: str, config: dict[str, Any], folder: Path, device: str, *, fresh: bool) -> None:
+    if fresh and kind in ("clip", "vqa", "reward"):
+        from sana_models.training.state import StateFolder
+
+        StateFolder(folder, {}).clear()
     if kind == "clip":
         from sana_bench.metrics.clip.training import run_clip_training
 
@@ -76,9 +83,13 @@ def _train(kind: str, config: dict[str, Any], folder: Path, device: str) -> None
         source = config.get(key)
         if isinstance(source, str) and source.startswith(MICRO_SCHEME):
             config = {**config, key: str(resolve_folder(source, Path()))}
-    result = run_training(config, folder, source=sample_training_batch, vocabulary=VOCABULARY, device=device)
+    result = run_training(
+        config, folder, source=sample_training_batch, vocabulary=VOCABULARY, device=device, fresh=fresh
+    )
     if result.bad_records:
         say(f"{result.bad_records} bad training records were left out: {folder / 'bad_records.csv'}")
+    if result.skipped_steps:
+        say(f"{result.skipped_steps} steps were skipped: their loss or gradient was not finite")
     say(
         f"{result.steps} steps in {result.seconds / 60:.1f} min, final loss {result.final_loss:.4f}: {folder}"
     )

@@ -70,6 +70,7 @@ class ImageTextData:
         self.autoencoder = autoencoder
         self.rule, self.bad, self.seed = rule, bad, seed
         self.stages = list(stages)
+        self.last_names: list[str] = []
         self._unit = autoencoder.config.spatial_compression * patch_size
         self._use_buckets = use_buckets
         self._cache, self._identity = cache, cache_identity
@@ -99,9 +100,11 @@ class ImageTextData:
         uniform = torch.rand(size, generator=generator).tolist()
         bucket, wanted = self._plan(step, size)
         latents, captions = [], []
+        self.last_names = []
         for index, draw in zip(wanted[rows], uniform[rows], strict=True):
             record, latent = self._usable(index, bucket)
             latents.append(latent)
+            self.last_names.append(record.key)
             captions.append(self.rule.choose(record.captions, record.scores, draw))
         return torch.stack(latents), captions
 
@@ -181,7 +184,15 @@ class ImageTextData:
         if self._cache is None:
             return None
         status = record.path.stat()
-        facts = (self._identity, record.key, record.span, bucket, status.st_size, status.st_mtime_ns)
+        facts = (
+            self._identity,
+            str(record.path.resolve()),
+            record.key,
+            record.span,
+            bucket,
+            status.st_size,
+            status.st_mtime_ns,
+        )
         name = hashlib.sha256(repr(facts).encode()).hexdigest()
         return self._cache / name[:2] / f"{name}.npy"
 

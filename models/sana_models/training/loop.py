@@ -2,24 +2,33 @@
 
 Every random draw of step `s` comes from a generator seeded by (seed, s), so a checkpoint needs no random state: weights,
 optimizer, moving average and the step number make a resumed run equal to one that was never stopped. Started by `torchrun`, the
-processes share each batch; only the first one writes.
+processes share each batch; only the first one writes. A step whose loss or gradient is not finite changes nothing: it is
+skipped, counted, and its records are named.
 """
 
 import csv
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from sana_models.files import write_whole
-from sana_models.training.distributed import barrier, is_main, local_rows, mean_over_processes, world_size
+from sana_models.training.distributed import (
+    all_true,
+    barrier,
+    gathered,
+    is_main,
+    local_rows,
+    mean_over_processes,
+    world_size,
+)
 from sana_models.training.optimizers import OPTIMIZERS, make_optimizer
-from sana_models.training.progress import training_progress
+from sana_models.training.progress import tell, training_progress
+from sana_models.training.state import StateFolder, identity_of
 
 __all__ = ["LoopConfig", "Task", "TrainingResult", "step_generator", "train"]
 
@@ -32,6 +41,7 @@ class LoopConfig:
 
     `final_lr_fraction` 1 is a constant rate after warm-up, `ema_decay` 0 no moving average. `batch_size` is that of all processes
     together. `scale_learning_rate` multiplies the rate by sqrt(batch_size / 256), as the published code silently does.
+    So many steps in a row without a finite gradient as `stop_after_skipped` says end the training.
     """
 
     steps: int
@@ -50,6 +60,7 @@ class LoopConfig:
     precision: str = "bf16"
     checkpoint_every: int = 100
     log_every: int = 10
+    stop_after_skipped: int = 10
 
     def __post_init__(self) -> None:
         if self.precision not in _AUTOCAST:
@@ -93,12 +104,16 @@ class Task(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """Outcome of a finished run; `seconds` adds up over resumed parts, `bad_records` were left out of the data."""
+    """Outcome of a finished run; `seconds` adds up over resumed parts, `bad_records` were left out of the data.
+
+    `skipped_steps` had a loss or gradient that was not finite, and changed no weight.
+    """
 
     steps: int
     seconds: float
     final_loss: float
     bad_records: int = 0
+    skipped_steps: int = 0
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -106,56 +121,133 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
 
 
-def train(task: Task, config: LoopConfig, out: Path) -> TrainingResult:
-    """Train `task` for `config.steps` steps in all, continuing from `out/state.pt` when it is there.
+def train(
+    task: Task, config: LoopConfig, out: Path, *, identity: Mapping[str, Any] | None = None
+) -> TrainingResult:
+    """Train `task` for `config.steps` steps in all, continuing from the newest state in `out` when there is one.
 
-    Afterwards the modules hold their moving-average weights. Writes `out/state.pt` atomically every `checkpoint_every` steps and
-    `out/curve.csv` beside it. Raises FloatingPointError when the loss is not finite, and ValueError for a batch that the
-    processes cannot share evenly.
+    Afterwards the modules hold their moving-average weights. Writes `out/state.pt` atomically every `checkpoint_every` steps,
+    keeps the two before it, and writes `out/curve.csv`. `identity` is the whole configuration, which a state must belong to,
+    `config` aside. Raises FloatingPointError when `stop_after_skipped` steps in a row have no finite gradient or a weight is not
+    finite, and ValueError for a state of another configuration and a batch that the processes cannot share evenly.
     """
     out.mkdir(parents=True, exist_ok=True)
     local_rows(config.batch_size)
-    optimizer = make_optimizer(
-        config.optimizer,
-        task.parameter_groups(config.peak_rate),
-        learning_rate=config.peak_rate,
-        weight_decay=config.weight_decay,
-        betas=config.betas,
-        eps=config.eps,
-    )
-    base_rates = [group["lr"] for group in optimizer.param_groups]
-    parameters = [p for module in task.modules.values() for p in module.parameters() if p.requires_grad]
-    average = [p.detach().clone() for p in parameters]
-    start, seconds = _restore(out, task, optimizer, average)
+    run = _Run(task, config, StateFolder(out, identity_of({**(identity or {}), "training": asdict(config)})))
+    start = run.restore()
     last_loss = math.nan
     curve = _Curve(out / "curve.csv", start)
-    compute = _loss_function(task)
     with training_progress(config.steps, start) as report:
         mark = time.monotonic()
         for step in range(start, config.steps):
-            for group, base in zip(optimizer.param_groups, base_rates, strict=True):
-                group["lr"] = base * config.rate(step)
-            loss, extra = _one_step(compute, config, step, optimizer, parameters)
-            # A short memory early on keeps the average from remembering the random start.
-            decay = min(config.ema_decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
-            if step % config.log_every == 0 or step + 1 == config.steps:
+            loss, extra, used = run.step(step)
+            if used and (step % config.log_every == 0 or step + 1 == config.steps):
                 last_loss = float(mean_over_processes(loss))
-                if not math.isfinite(last_loss):
-                    raise FloatingPointError(f"loss is {last_loss} at step {step}")
-                elapsed = seconds + time.monotonic() - mark
+                elapsed = run.seconds + time.monotonic() - mark
                 curve.add({"step": step, "loss": last_loss, "seconds": round(elapsed, 1), **extra})
                 report(step + 1, last_loss)
-            if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-                seconds, mark = seconds + time.monotonic() - mark, time.monotonic()
-                if is_main():
-                    curve.flush()
-                    _save(out, task, optimizer, average, step + 1, seconds)
-                barrier()
-    with torch.no_grad():
-        for parameter, value in zip(parameters, average, strict=True):
+            # No state from among skipped steps, so that a run continued after a repair makes them again.
+            due = (step + 1) % config.checkpoint_every == 0 and not run.in_row
+            if due or step + 1 == config.steps:
+                run.seconds, mark = run.seconds + time.monotonic() - mark, time.monotonic()
+                curve.flush()
+                run.save(step + 1)
+    run.take_average()
+    return TrainingResult(config.steps, run.seconds, last_loss, skipped_steps=run.skipped)
+
+
+class _Run:
+    """What one training holds: optimizer, moving average, counts, and where its states lie."""
+
+    def __init__(self, task: Task, config: LoopConfig, states: StateFolder) -> None:
+        self.task, self.config, self.states = task, config, states
+        self.optimizer = make_optimizer(
+            config.optimizer,
+            task.parameter_groups(config.peak_rate),
+            learning_rate=config.peak_rate,
+            weight_decay=config.weight_decay,
+            betas=config.betas,
+            eps=config.eps,
+        )
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.parameters = [
+            p for module in task.modules.values() for p in module.parameters() if p.requires_grad
+        ]
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.seconds = 0.0
+        self.skipped = self.in_row = 0
+        self.compute = _loss_function(task)
+
+    def step(self, step: int) -> tuple[Tensor, dict[str, float], bool]:
+        """Make one step; return its loss, further numbers, and whether it changed the weights."""
+        config = self.config
+        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = base * config.rate(step)
+        dtype = _AUTOCAST[config.precision]
+        with torch.autocast(self.parameters[0].device.type, dtype=dtype, enabled=dtype is not None):
+            loss, extra = self.compute(step, config.batch_size, config.seed)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip)
+        if not all_true(torch.isfinite(norm) & torch.isfinite(loss.detach())):
+            self._skip(step, float(loss.detach()), float(norm))
+            return loss.detach(), extra, False
+        self.in_row = 0
+        self.optimizer.step()
+        # A short memory early on keeps the average from remembering the random start.
+        decay = min(config.ema_decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+        return loss.detach(), extra, True
+
+    def _skip(self, step: int, loss: float, norm: float) -> None:
+        self.skipped += 1
+        self.in_row += 1
+        suspects = getattr(self.task, "suspects", None)
+        names = gathered(suspects() if suspects is not None else [])
+        records = f"; records: {', '.join(names)}" if names else ""
+        tell(f"step {step} skipped: loss {loss:g}, gradient norm {norm:g}{records}")
+        if self.in_row >= self.config.stop_after_skipped:
+            first = step + 1 - self.in_row
+            raise FloatingPointError(
+                f"no finite loss and gradient in {self.in_row} steps in a row, from step {first} on; "
+                f"the states in {self.states.folder} are from before{records}"
+            )
+
+    def save(self, step: int) -> None:
+        """Write the state after `step` steps, by the first process; the others wait. Raises FloatingPointError."""
+        if is_main():
+            modules = {name: module.state_dict() for name, module in self.task.modules.items()}
+            counts = {"step": step, "seconds": self.seconds, "skipped": self.skipped}
+            parts = {"modules": modules, "optimizer": self.optimizer.state_dict(), "average": self.average}
+            self.states.save(counts | parts)
+        barrier()
+
+    def restore(self) -> int:
+        """Continue from the newest state; return the number of steps made. Raises ValueError for one that does not fit."""
+        state = self.states.load()
+        if state is None:
+            return 0
+        try:
+            for name, module in self.task.modules.items():
+                module.load_state_dict(state["modules"][name])
+            self.optimizer.load_state_dict(state["optimizer"])
+            for target, value in zip(self.average, state["average"], strict=True):
+                target.copy_(value)
+        except (KeyError, RuntimeError, ValueError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"{self.states.folder}: its state is of another model ({first}); give --fresh to start anew, "
+                "or another folder"
+            ) from error
+        self.seconds = float(state["seconds"])
+        self.skipped = int(state.get("skipped", 0))
+        return int(state["step"])
+
+    @torch.no_grad()
+    def take_average(self) -> None:
+        """Give the modules their moving-average weights."""
+        for parameter, value in zip(self.parameters, self.average, strict=True):
             parameter.copy_(value)
-    return TrainingResult(config.steps, seconds, last_loss)
 
 
 class _LossModule(nn.Module):
@@ -176,57 +268,6 @@ def _loss_function(task: Task) -> Callable[[int, int, int], tuple[Tensor, dict[s
     return nn.parallel.DistributedDataParallel(module) if world_size() > 1 else module
 
 
-def _one_step(
-    compute: Callable[[int, int, int], tuple[Tensor, dict[str, float]]],
-    config: LoopConfig,
-    step: int,
-    optimizer: torch.optim.Optimizer,
-    parameters: list[nn.Parameter],
-) -> tuple[Tensor, dict[str, float]]:
-    dtype = _AUTOCAST[config.precision]
-    device = parameters[0].device.type
-    with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
-        loss, extra = compute(step, config.batch_size, config.seed)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
-    optimizer.step()
-    return loss.detach(), extra
-
-
-def _save(
-    out: Path,
-    task: Task,
-    optimizer: torch.optim.Optimizer,
-    average: Iterable[Tensor],
-    step: int,
-    seconds: float,
-) -> None:
-    state = {
-        "step": step,
-        "seconds": seconds,
-        "modules": {name: module.state_dict() for name, module in task.modules.items()},
-        "optimizer": optimizer.state_dict(),
-        "average": list(average),
-    }
-    write_whole(out / "state.pt", lambda stream: torch.save(state, stream))
-
-
-def _restore(
-    out: Path, task: Task, optimizer: torch.optim.Optimizer, average: list[Tensor]
-) -> tuple[int, float]:
-    path = out / "state.pt"
-    if not path.exists():
-        return 0, 0.0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for name, module in task.modules.items():
-        module.load_state_dict(state["modules"][name])
-    optimizer.load_state_dict(state["optimizer"])
-    for target, value in zip(average, state["average"], strict=True):
-        target.copy_(value)
-    return int(state["step"]), float(state["seconds"])
-
-
 class _Curve:
     """Rows of the loss curve; on resume, rows after the checkpoint are dropped because they will be made again."""
 
@@ -241,6 +282,8 @@ class _Curve:
         self.rows.append(row)
 
     def flush(self) -> None:
+        if not self.rows or not is_main():
+            return
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, fieldnames=list(self.rows[-1]))

@@ -1,10 +1,13 @@
 """Whole trainings on images: killed and resumed, by two processes, from a checkpoint, with a frozen encoder."""
 
+import io
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -208,6 +211,89 @@ def test_a_pipeline_is_trained_further_with_its_text_encoder_frozen_and_cached(i
         settings["data"]["cache"] = cache
         train_here(settings, tmp_path / name)
         assert_equal(weights(tmp_path / name), weights(tmp_path / "cached"))
+
+
+def test_a_record_that_breaks_the_gradient_is_skipped_and_named(inputs: Path, tmp_path: Path, capsys):
+    folder = write_shards(tmp_path / "latents", (8,), latents=True)
+    scale_latent(folder / "00000.tar", "000005", 1e25)
+    settings = config(inputs, steps=4)
+    settings["data"] |= {"paths": [str(folder)], "stages": [{"image_size": 16}]}
+    result = train_here(settings, tmp_path / "out")
+    # Eight latents make an epoch of two batches; the bad one is in one of each.
+    assert result.skipped_steps == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
+    assert len(lines) == 2
+    assert all(line.endswith(f"records: {folder / '00000.tar'}/000005") for line in lines)
+    state = torch.load(tmp_path / "out" / "state.pt", weights_only=True)
+    assert state["skipped"] == 2
+    assert all(bool(torch.isfinite(value).all()) for value in state["average"])
+    assert all(bool(torch.isfinite(value).all()) for value in weights(tmp_path / "out").values())
+
+
+def scale_latent(path: Path, key: str, factor: float) -> None:
+    """Write a shard again, one of its latents times `factor`, which stays finite."""
+    members = {}
+    with tarfile.open(path) as archive:
+        for member in archive:
+            members[member.name] = archive.extractfile(member).read()
+    latent = np.load(io.BytesIO(members[f"{key}.npy"])).astype(np.float32) * factor
+    assert np.isfinite(latent).all()
+    buffer = io.BytesIO()
+    np.save(buffer, latent)
+    members[f"{key}.npy"] = buffer.getvalue()
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("training", "optimizer", "came"),
+        ("training", "learning_rate", 1e-3),
+        ("model", "num_layers", 3),
+        ("text_encoder", "intermediate_size", 48),
+        ("flow", "shift", 1.0),
+    ],
+)
+def test_another_configuration_does_not_continue(inputs: Path, trained: Path, section, key, value):
+    settings = config(inputs, steps=4)
+    settings[section][key] = value
+    before = (trained / "state.pt").read_bytes()
+    with pytest.raises(ValueError, match=rf"{section}\.{key} \(.+, now {value!r}\); give --fresh") as caught:
+        train_here(settings, trained)
+    assert "\n" not in str(caught.value)
+    assert (trained / "state.pt").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def trained(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two steps of a training; tests must not change it."""
+    out = tmp_path_factory.mktemp("trained")
+    train_here(config(inputs, steps=4), out)
+    return out
+
+
+def test_another_start_does_not_continue(inputs: Path, tmp_path: Path):
+    settings = config(inputs, steps=1) | {"train_text_encoder": False}
+    for section in ("model", "text_encoder", "autoencoder"):
+        del settings[section]
+    settings["data"] |= {"stages": [{"image_size": 64}], "buckets": False}
+    for seed in (0, 1):
+        write_tiny_pipeline(tmp_path / f"start{seed}", seed=seed)
+    train_here(settings | {"start": str(tmp_path / "start0")}, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"belongs to another configuration: start \("):
+        train_here(settings | {"start": str(tmp_path / "start1")}, tmp_path / "out")
+
+
+def test_longer_and_fresh_runs_are_allowed(inputs: Path, tmp_path: Path):
+    train_here(config(inputs, steps=4), tmp_path)
+    assert train_here(config(inputs, steps=6), tmp_path).steps == 6
+    other = config(inputs, steps=4, optimizer="came")
+    run_training(other, tmp_path, source=no_source, vocabulary=WORDS, fresh=True)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 4
 
 
 def test_bad_records_are_told(inputs: Path, tmp_path: Path):
