@@ -22,6 +22,7 @@ from sana_models.dc_ae import DCAE
 from sana_models.guidance import Guidance, TextCondition, guided_velocity
 from sana_models.hub import locate
 from sana_models.quantization import Quantization, quantize
+from sana_models.single_files import SINGLE_FILES
 from sana_models.solvers import SOLVERS
 from sana_models.text import Conditioning, TextEncoder
 from sana_models.text_cache import CachedTextEncoder
@@ -221,10 +222,11 @@ def load_pipeline(
     instruction: str | None = None,
     conditioning: Conditioning = "diffusers",
     text_cache: str | Path | None = None,
+    ema: bool = False,
 ) -> SanaPipeline:
     """Load a pipeline in the diffusers layout, from a folder or a hub id `org/name[@revision]`.
 
-    `transformer` replaces the folder's own: an official `.pth` file with its `config` (see `load_transformer`), which
+    `transformer` replaces the folder's own: a single file with its `config` (see `load_transformer`, also for `ema`), which
     holds nothing else of a pipeline, or another folder or hub id.
 
     `variant` picks weight files such as `*.fp16.safetensors`; `quantization` makes the transformer's blocks INT8;
@@ -234,7 +236,7 @@ def load_pipeline(
     overflow there. Raises CheckpointError, one line, for anything missing, truncated or foreign, and ValueError for an
     unknown `config` or `quantization`.
     """
-    if str(root).endswith((".pth", ".pt")):
+    if str(root).endswith(SINGLE_FILES):
         raise CheckpointError(
             f"{root}: holds a transformer only; give the folder or hub id of a pipeline, and this file as transformer"
         )
@@ -246,7 +248,7 @@ def load_pipeline(
         text_encoder = CachedTextEncoder(text_encoder, text_cache)
     source = root if transformer is None else transformer
     network = load_transformer(
-        source, config=config, device=device, dtype=dtype, variant=variant, kernels=kernels
+        source, config=config, device=device, dtype=dtype, variant=variant, kernels=kernels, ema=ema
     )
     try:
         return SanaPipeline(
