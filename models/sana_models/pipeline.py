@@ -111,7 +111,7 @@ class SanaPipeline:
         `guidance_scale` 1 or less turns classifier-free guidance off; `guidance` replaces it and adds an interval and
         perturbed attention. `shift` defaults to the checkpoint's own. `tiling` decodes in tiles. Raises ValueError on
         an unknown sampler, a size or noise that does not fit or absurd settings, and FloatingPointError when
-        sampling produced values that are not finite.
+        sampling or decoding produced values that are not finite.
         """
         if sampler not in SOLVERS:
             raise ValueError(f"sampler is {sampler!r}; allowed: {', '.join(SOLVERS)}")
@@ -162,12 +162,17 @@ class SanaPipeline:
     ) -> Tensor:
         """Latents of the diffusion model (B, C, h, w) to uint8 images (B, H, W, 3) on the CPU.
 
-        `tiling` keeps the memory of large images small; `crop_to` (height, width) scales and crops.
+        `tiling` keeps the memory of large images small; `crop_to` (height, width) scales and crops. Raises
+        FloatingPointError for an image with a value that is not finite, which would be black as a picture.
         """
         dtype = next(self.autoencoder.decoder.parameters()).dtype
         raw = self.autoencoder.denormalise(latents).to(dtype)
         decoded = decode_tiled(self.autoencoder, raw, tiling) if tiling else self.autoencoder.decode(raw)
         pixels = decoded.float()
+        bad = [row for row, image in enumerate(pixels) if not torch.isfinite(image).all()]
+        if bad:
+            which = "" if len(pixels) == 1 else f" in {len(bad)} of {len(pixels)} images"
+            raise FloatingPointError(f"the decoder gave values that are not finite{which}")
         if crop_to is not None:
             pixels = resize_and_crop(pixels, *crop_to)
         scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round()

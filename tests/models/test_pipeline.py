@@ -6,6 +6,7 @@ import torch
 
 from sana_models import load_pipeline
 from sana_models.guidance import Guidance, TextCondition, guided_velocity
+from sana_models.tiling import Tiling
 from tests.float64 import assert_as_exact, in_float64
 
 
@@ -121,6 +122,23 @@ def test_bad_calls_are_refused(pipeline, prompts, options, message):
 def test_values_that_are_not_finite_are_an_error(pipeline):
     with pytest.raises(FloatingPointError, match="not finite"):
         pipeline(["a"], noise=torch.full((1, 8, 8, 8), float("nan")), steps=1)
+
+
+@pytest.mark.parametrize("tiling", [None, Tiling(tile=32, stride=24)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_pixels_that_are_not_finite_are_an_error_and_not_black(pipeline, tiling, value, monkeypatch):
+    decode = pipeline.autoencoder.decode
+
+    def broken(latents):
+        images = decode(latents)
+        images[-1, 0, 3, 3] = value
+        return images
+
+    monkeypatch.setattr(pipeline.autoencoder, "decode", broken)
+    with pytest.raises(
+        FloatingPointError, match="the decoder gave values that are not finite in 1 of 2 images"
+    ):
+        pipeline(["a", "a red circle"], noise=draw(2), steps=1, tiling=tiling)
 
 
 @torch.no_grad()
