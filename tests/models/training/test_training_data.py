@@ -114,15 +114,15 @@ def test_drawn_captions_follow_the_probabilities():
 
 
 def test_every_batch_is_of_one_bucket_and_an_epoch_shows_every_image(tmp_path: Path, autoencoder):
-    data = make_data(write_folder(tmp_path / "dots", 12), autoencoder)
+    data = make_data(write_folder(tmp_path / "dots", 16), autoencoder)
     shapes, seen = set(), set()
-    # Buckets at 16 pixels: 6 square images in two batches of 4, 3 wide ones and 3 tall ones in one each.
+    # Buckets at 16 pixels: 8 square images in two batches of 4, 4 wide ones and 4 tall ones in one each.
     for step in range(4):
         latents, _ = draw(data, step)
         shapes.add(tuple(latents.shape[2:]))
         seen |= set(data._plan(step, 4)[1])
     assert len(shapes) == 3
-    assert seen == set(range(12))
+    assert seen == set(range(16))
     epochs = [[tuple(data._plan(4 * epoch + step, 4)[1]) for step in range(4)] for epoch in range(2)]
     assert epochs[0] != epochs[1]
 
@@ -176,6 +176,18 @@ def test_cached_latents_are_the_encoded_ones_and_are_not_made_again(tmp_path: Pa
     other = make_data(folder, autoencoder, cache=tmp_path / "cache", cache_identity="b")
     with pytest.raises(AssertionError, match="encoded again"):
         draw(other, 0)
+
+
+def test_cached_latents_of_another_precision_are_not_used(tmp_path: Path, autoencoder):
+    folder = write_folder(tmp_path / "dots", 8)
+    plain = draw(make_data(folder, autoencoder), 0)[0]
+    data = make_data(folder, autoencoder, cache=tmp_path / "cache")
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = draw(data, 0)[0]
+    assert not torch.equal(narrow, plain)
+    assert torch.equal(draw(data, 0)[0], plain)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(draw(data, 0)[0], narrow)
 
 
 def test_stored_latents_are_used_as_they_are(tmp_path: Path, autoencoder):

@@ -211,6 +211,12 @@ def test_a_pipeline_is_trained_further_with_its_text_encoder_frozen_and_cached(i
         settings["data"]["cache"] = cache
         train_here(settings, tmp_path / name)
         assert_equal(weights(tmp_path / name), weights(tmp_path / "cached"))
+    # A cache that fp32 filled changes nothing in bf16.
+    settings["training"]["precision"] = "bf16"
+    for name, cache in (("bf16", str(tmp_path / "cache")), ("bf16 without", None)):
+        settings["data"]["cache"] = cache
+        train_here(settings, tmp_path / name)
+    assert_equal(weights(tmp_path / "bf16"), weights(tmp_path / "bf16 without"))
 
 
 def test_a_record_that_breaks_the_gradient_is_skipped_and_named(inputs: Path, tmp_path: Path, capsys):
