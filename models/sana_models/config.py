@@ -6,6 +6,7 @@ Sources: SANA (arXiv 2410.10629) section 2, SANA-1.5 (arXiv 2501.18427) section 
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any, Self
 
 __all__ = ["DC_AE_F32C32", "SANA_CONFIGS", "DCAEConfig", "SanaConfig"]
@@ -31,6 +32,20 @@ _IGNORED_DCAE_FIELDS = {
     "encoder_out_shortcut": True,
     "decoder_in_shortcut": True,
 }
+
+
+_WHOLE_NUMBERS = (
+    "num_layers",
+    "num_attention_heads",
+    "num_cross_attention_heads",
+    "cross_attention_head_dim",
+    "attention_head_dim",
+    "caption_channels",
+    "in_channels",
+    "out_channels",
+    "patch_size",
+    "sample_size",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +76,15 @@ class SanaConfig:
     attention_clip: float | None = None
 
     def __post_init__(self) -> None:
+        for name in _WHOLE_NUMBERS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1")
         cross_width = self.num_cross_attention_heads * self.cross_attention_head_dim
         if cross_width != self.width:
             raise ValueError(f"cross-attention width {cross_width} differs from the model width {self.width}")
         if self.qk_norm not in (None, QK_NORM):
             raise ValueError(f"qk_norm is {self.qk_norm!r}; allowed: None, {QK_NORM!r}")
-        if self.num_layers < 1:
-            raise ValueError(f"num_layers is {self.num_layers}; it must be at least 1")
         if self.attention_clip is not None and not self.attention_clip > 0:
             raise ValueError(f"attention_clip is {self.attention_clip}; it must be above 0")
 
@@ -177,7 +194,9 @@ def _known_fields(cls: type, data: Mapping[str, Any], ignored: Mapping[str, Any]
             if ignored[name] is not None and value != ignored[name]:
                 raise ValueError(f"{name} is {value!r}; only {ignored[name]!r} is supported")
         elif not name.startswith("_"):
-            raise ValueError(f"unknown field {name!r} in a {cls.__name__}")
+            close = get_close_matches(name, names, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ValueError(f"unknown field {name!r}{hint} in a {cls.__name__}")
     missing = [f.name for f in fields(cls) if f.name not in known and _is_required(f)]
     if missing:
         raise ValueError(f"missing field {missing[0]!r} in a {cls.__name__}")

@@ -8,6 +8,7 @@ import logging
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def _choices(data: Any, part: str, path: Path) -> dict[str, Callable[[], Mapping
     found = {name: data[name] for name in (*_RAW, *_EMA) if _is_weights(data.get(name))}
     if not found and _is_weights(data):
         found = {"state_dict": data}
-    return {name: lambda value=value: value for name, value in found.items()}
+    return {name: partial(dict, value) for name, value in found.items()}
 
 
 def _of_training_state(

@@ -1,7 +1,7 @@
 """What the trainings of the micro world's judges share: their configuration, their pictures, and what they leave."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,7 @@ def read_sections(config: Mapping[str, Any], data_keys: Sequence[str], model_key
     only_keys("data.", found["data"], ("source", *data_keys))
     only_keys("model.", found["model"], model_keys)
     training = found["training"]
-    only_keys("training.", training, tuple(entry.name for entry in fields(LoopConfig)))
-    if "betas" in training:
-        training["betas"] = tuple(training["betas"])
-    try:
-        loop = LoopConfig(**training)
-    except TypeError as error:
-        raise ValueError(f"training: {error}") from None
+    loop = LoopConfig.from_dict(training)
     start = config.get("start")
     if start is not None and not isinstance(start, str):
         raise ValueError(f"start is {start!r}, not a folder's name")

@@ -72,11 +72,17 @@ class ImageTextData:
         ends = [stage.until for stage in stages]
         if not ends or ends != sorted(set(ends)) or ends[0] < 1:
             raise ValueError("stages must have rising 'until' steps")
+        unit = autoencoder.config.spatial_compression * patch_size
+        odd = [stage.image_size for stage in stages if stage.image_size % unit]
+        if odd and not use_buckets:
+            raise ValueError(
+                f"image_size is {odd[0]}; without buckets it must be a multiple of {unit} pixels"
+            )
         self.autoencoder = autoencoder
         self.rule, self.bad, self.seed = rule, bad, seed
         self.stages = list(stages)
         self.last_names: list[str] = []
-        self._unit = autoencoder.config.spatial_compression * patch_size
+        self._unit = unit
         self._use_buckets = use_buckets
         self._cache, self._identity = cache, cache_identity
         self._sizes: dict[str, tuple[int, int]] = {}

@@ -10,9 +10,9 @@ import csv
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,9 @@ from sana_models.training.distributed import (
     mean_over_processes,
     world_size,
 )
-from sana_models.training.optimizers import OPTIMIZERS, make_optimizer
+from sana_models.training.optimizers import OPTIMIZERS, check_optimizer, make_optimizer
 from sana_models.training.progress import tell, training_progress
+from sana_models.training.reading import Section
 from sana_models.training.state import StateFolder, identity_of
 
 __all__ = ["LoopConfig", "Task", "TrainingResult", "step_generator", "train"]
@@ -63,15 +64,43 @@ class LoopConfig:
     stop_after_skipped: int = 10
 
     def __post_init__(self) -> None:
-        if self.precision not in _AUTOCAST:
-            raise ValueError(f"precision is {self.precision!r}; allowed: {', '.join(_AUTOCAST)}")
-        if self.steps < 1 or self.batch_size < 1 or self.learning_rate <= 0:
-            raise ValueError("steps and batch_size must be at least 1 and learning_rate above 0")
+        self._read({entry.name: getattr(self, entry.name) for entry in fields(self)})
 
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer is {self.optimizer!r}; allowed: {', '.join(OPTIMIZERS)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay is {self.ema_decay}; allowed: 0 (off) to below 1")
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build from the section `training` of a configuration; raises ValueError, one line, for what cannot be."""
+        return cls(**cls._read(data))
+
+    @staticmethod
+    def _read(data: Mapping[str, Any]) -> dict[str, Any]:
+        values = Section(data, "training", [entry.name for entry in fields(LoopConfig)])
+        optimizer = values.text("optimizer", "adamw", choices=OPTIMIZERS)
+        betas, eps = values.numbers("betas"), data.get("eps")
+        if eps is not None:
+            eps = values.numbers("eps") if isinstance(eps, list | tuple) else values.number("eps", low=0)
+        check_optimizer(optimizer, betas, eps)
+        decay = values.number("ema_decay", 0.999, low=0)
+        if decay >= 1:
+            raise ValueError(f"training.ema_decay is {decay:g}; allowed: 0 (off) to below 1")
+        return {
+            "steps": values.integer("steps"),
+            "batch_size": values.integer("batch_size"),
+            "learning_rate": values.number("learning_rate", low=0, above=True),
+            "seed": values.integer("seed", 0, low=0),
+            "warmup_steps": values.integer("warmup_steps", 100, low=0),
+            "final_lr_fraction": values.number("final_lr_fraction", 0.0, low=0, high=1),
+            "weight_decay": values.number("weight_decay", 0.01, low=0),
+            "optimizer": optimizer,
+            "betas": betas,
+            "eps": eps,
+            "scale_learning_rate": values.flag("scale_learning_rate", False),
+            "gradient_clip": values.number("gradient_clip", 1.0, low=0, above=True),
+            "ema_decay": decay,
+            "precision": values.text("precision", "bf16", choices=list(_AUTOCAST)),
+            "checkpoint_every": values.integer("checkpoint_every", 100),
+            "log_every": values.integer("log_every", 10),
+            "stop_after_skipped": values.integer("stop_after_skipped", 10),
+        }
 
     @property
     def peak_rate(self) -> float:

@@ -15,7 +15,7 @@ from sana_models.training.autoencoder import AutoencoderTask, Source, latent_sta
 from sana_models.training.cache import LatentCache
 from sana_models.training.curve import plot_curve
 from sana_models.training.data_settings import ImageDataSettings
-from sana_models.training.distributed import barrier, is_main, local_device, process_group
+from sana_models.training.distributed import barrier, is_main, local_device, local_rows, process_group
 from sana_models.training.loop import TrainingResult, train
 from sana_models.training.parts import Networks, image_data, load_networks, rendered_data, tokenize_with
 from sana_models.training.records import BadRecords
@@ -51,8 +51,20 @@ def run_training(
             return _train_autoencoder(settings, config, out, source, local_device(device))
         if kind == "sana":
             text_settings = TextToImageSettings.from_dict(config)
+            _check_batches(text_settings)
             return _train_text_to_image(text_settings, config, out, source, vocabulary, local_device(device))
     raise ValueError(f"kind is {kind!r}; allowed: 'dc_ae', 'sana'")
+
+
+def _check_batches(settings: TextToImageSettings) -> None:
+    """Raise ValueError, before anything is loaded, for a batch of any stage that the processes cannot share evenly."""
+    local_rows(settings.loop.batch_size)
+    stages = settings.data.stages if isinstance(settings.data, ImageDataSettings) else ()
+    for number, stage in enumerate(stages):
+        try:
+            local_rows(stage.batch_size or settings.loop.batch_size)
+        except ValueError as error:
+            raise ValueError(f"data.stages[{number}]: {error}") from None
 
 
 def _forget(out: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from sana_models import load_pipeline
@@ -17,6 +18,8 @@ from sana_models.checkpoints import load_transformer, save_autoencoder
 from sana_models.config import DCAEConfig
 from sana_models.dc_ae import DCAE
 from sana_models.training.run import run_training
+from sana_models.training.settings import AutoencoderSettings, TextToImageSettings
+from tests import ROOT
 from tests.conftest import write_tiny_pipeline
 from tests.models.training.datasets import write_folder, write_shards
 from tests.models.training.worker import WORDS, no_source
@@ -321,16 +324,109 @@ def test_bad_records_are_told(inputs: Path, tmp_path: Path):
         ({"data": {"source": "images"}}, "data.paths is missing"),
         ({"data": {"source": "images", "paths": ["x"]}}, "image_size or data.stages"),
         ({"data": {"source": "images", "paths": ["x"], "image_size": 8, "captions": 1}}, "'data.captions'"),
-        ({"data": {"source": "images", "paths": ["x"], "stages": [{"size": 8}]}}, "'data.stages.size'"),
+        (
+            {"data": {"source": "images", "paths": ["x"], "stages": [{"size": 8}]}},
+            r"'data\.stages\[0\]\.size'",
+        ),
         ({"data": {"source": "test", "cached_sample": 3}}, "'data.cached_sample'"),
         (
             {"training": {"steps": 1, "batch_size": 1, "learning_rate": 1, "optimizer": "lion"}},
             "optimizer is 'lion'",
         ),
         ({"training": {"steps": 1, "batch_size": 1, "learning_rate": 1, "betas": 0.9}}, "betas is 0.9"),
+        (
+            {"training": {"steps": 1, "batch_size": 1, "learning_rate": 1, "betas": [0.9]}},
+            "adamw takes two betas",
+        ),
+        ({"training": {"steps": 1, "batch_size": 1}}, r"training\.learning_rate is missing"),
+        (
+            {"training": {"steps": 2.5, "batch_size": 1, "learning_rate": 1}},
+            r"training\.steps is 2\.5; expected a whole",
+        ),
+        (
+            {"training": {"steps": 1, "batch_size": 1, "learning_rate": "fast"}},
+            "learning_rate is 'fast'; expected a num",
+        ),
+        (
+            {"training": {"steps": 1, "batch_size": 1, "learning_rate": 1, "checkpoint_every": 0}},
+            r"training\.checkpoint_every is 0; expected a whole number, at least 1",
+        ),
+        (
+            {"training": {"steps": 1, "batch_size": 1, "learning_rate": 1, "log_evry": 3}},
+            r"unknown key 'training\.log_evry' \(did you mean 'log_every'\?\)",
+        ),
+        (
+            {"flow": {"shift": 3.0, "caption_dropuot": 0.1}},
+            r"unknown key 'flow\.caption_dropuot' \(did you mean 'caption_dropout'\?\)",
+        ),
+        (
+            {"flow": {"caption_dropout": 1.5}},
+            r"flow\.caption_dropout is 1\.5; expected a number, at least 0, at most 1",
+        ),
+        ({"flow": {"shift": 0}}, r"flow\.shift is 0; expected a number above 0"),
+        ({"train_text_encoder": "no"}, "train_text_encoder is 'no'; expected true or false"),
+        (
+            {"text_encoder": {"hiden_size": 16}},
+            r"'text_encoder\.hiden_size' \(did you mean 'hidden_size'\?\)",
+        ),
+        ({"text_encoder": {"hidden_size": 16}}, r"text_encoder\.num_hidden_layers is missing"),
+        ({"data": {"source": "images", "paths": ["x"], "image_size": 8.5}}, r"data\.image_size is 8\.5"),
+        (
+            {
+                "data": {
+                    "source": "images",
+                    "paths": ["x"],
+                    "stages": [{"until": 3, "image_size": 8}, {"until": 2, "image_size": 8}],
+                }
+            },
+            r"data\.stages\[1\]\.until is 2; 'until' must be rising",
+        ),
+        (
+            {"data": {"source": "images", "paths": ["x"], "stages": [{"image_size": 8}, {"image_size": 8}]}},
+            r"data\.stages\[0\]\.until is missing",
+        ),
     ],
 )
-def test_bad_settings_are_one_clear_line(inputs: Path, tmp_path: Path, changes, message):
+def test_bad_settings_are_told_before_anything_is_loaded(inputs: Path, tmp_path: Path, changes, message):
     with pytest.raises(ValueError, match=message) as caught:
-        train_here(config(inputs) | changes, tmp_path)
+        train_here(config(inputs) | {"autoencoder": "not there"} | changes, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_batches_of_every_stage_must_fit_the_processes_before_anything_is_loaded(
+    inputs: Path, tmp_path: Path, monkeypatch
+):
+    from sana_models.training import distributed
+
+    settings = config(inputs) | {"autoencoder": "not there"}
+    settings["data"]["stages"][1]["batch_size"] = 5
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed.dist, "get_rank", lambda: 0)
+    with pytest.raises(ValueError, match=r"data\.stages\[1\]: batch size 5 cannot be shared by 2 processes"):
+        train_here(settings, tmp_path)
+
+
+def test_sizes_without_buckets_must_fit_the_autoencoder(inputs: Path, tmp_path: Path):
+    settings = config(inputs)
+    settings["data"] |= {"stages": [{"image_size": 15}], "buckets": False}
+    with pytest.raises(
+        ValueError, match="image_size is 15; without buckets it must be a multiple of 2 pixels"
+    ):
+        train_here(settings, tmp_path)
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(inputs: Path):
+    found = TextToImageSettings.from_dict(
+        config(inputs, optimizer="came", learning_rate="2e-3", eps=["1e-30", "1e-16"])
+    )
+    assert (found.loop.learning_rate, found.loop.eps) == (2e-3, (1e-30, 1e-16))
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs" / "train").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_shipped_configurations_are_accepted(path: Path):
+    data = yaml.safe_load(path.read_text())
+    kinds = {"sana": TextToImageSettings, "dc_ae": AutoencoderSettings}
+    if data["kind"] in kinds:
+        assert kinds[data["kind"]].from_dict(data).name == data["name"]
