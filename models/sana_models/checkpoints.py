@@ -26,6 +26,7 @@ from sana_models.weight_files import (
     StoredTensor,
     assign_weights,
     first_line,
+    has_variant,
     open_folder,
     read_config,
     take_pieces,
@@ -38,6 +39,7 @@ __all__ = [
     "load_flow_shift",
     "load_text_encoder",
     "load_transformer",
+    "part_variants",
     "read_config",
     "save_autoencoder",
     "save_pretrained",
@@ -152,6 +154,21 @@ def load_text_encoder(
         found = f"{len(tokenizer)} words for {config.vocab_size} embeddings"
         raise CheckpointError(f"{root / 'tokenizer'}: not the tokenizer of this text encoder, {found}")
     return TextEncoder(tokenizer, model)
+
+
+def part_variants(root: Path, variant: str | None) -> dict[str, str | None]:
+    """Return for each part of a pipeline folder the weight variant to read: `variant`, or None where the part has none of it.
+
+    As diffusers does for mixed folders. Raises CheckpointError when no part has it, naming what there is.
+    """
+    folders = {part: locate(root, part=part) for part in ("transformer", "vae", "text_encoder")}
+    if variant is None:
+        return dict.fromkeys(folders)
+    found = {part: variant if has_variant(folder, variant) else None for part, folder in folders.items()}
+    if not any(found.values()):
+        names = sorted({path.name for folder in folders.values() for path in folder.glob("*.safetensors")})
+        raise CheckpointError(f"{root}: no weights of variant {variant!r} (found {', '.join(names[:4])})")
+    return found
 
 
 def load_flow_shift(root: str | Path) -> float:

@@ -191,7 +191,9 @@ def _known_fields(cls: type, data: Mapping[str, Any], ignored: Mapping[str, Any]
         if name in names:
             known[name] = value
         elif name in ignored:
-            if ignored[name] is not None and value != ignored[name]:
+            # Some files have one value a stage.
+            listed = list(value) if isinstance(value, list | tuple) else [value]
+            if ignored[name] is not None and any(item != ignored[name] for item in listed):
                 raise ValueError(f"{name} is {value!r}; only {ignored[name]!r} is supported")
         elif not name.startswith("_"):
             close = get_close_matches(name, names, n=1)

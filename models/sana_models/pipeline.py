@@ -16,6 +16,7 @@ from sana_models.checkpoints import (
     load_flow_shift,
     load_text_encoder,
     load_transformer,
+    part_variants,
 )
 from sana_models.config import SanaConfig
 from sana_models.dc_ae import DCAE
@@ -86,16 +87,16 @@ class SanaPipeline:
     @torch.inference_mode()
     def __call__(
         self,
-        prompts: Sequence[str],
+        prompts: str | Sequence[str],
         *,
-        seeds: Sequence[int] | None = None,
+        seeds: int | Sequence[int] | None = None,
         height: int | None = None,
         width: int | None = None,
         noise: Tensor | None = None,
         steps: int = 20,
         guidance_scale: float = 4.5,
         guidance: Guidance | None = None,
-        negative_prompt: str = "",
+        negative_prompt: str | Sequence[str] = "",
         shift: float | None = None,
         sampler: str = "flow_dpm_solver",
         tiling: Tiling | None = None,
@@ -103,18 +104,25 @@ class SanaPipeline:
     ) -> Tensor:
         """Return uint8 images (B, height, width, 3) on the CPU.
 
+        One prompt as a text is drawn once for every seed or noise.
+
         Give `seeds`, one a prompt, or `noise`, standard normal fp32 (B, C, h, w) (see `latent_shape`), which then
         decides the size. With seeds the size defaults to the one the checkpoint was trained at; a checkpoint of a
         published size makes the bucket of the nearest aspect ratio, which is scaled to cover the request and cropped at
         the centre, and others make the size itself.
 
         `guidance_scale` 1 or less turns classifier-free guidance off; `guidance` replaces it and adds an interval and
-        perturbed attention. `shift` defaults to the checkpoint's own. `tiling` decodes in tiles. Raises ValueError on
+        perturbed attention. `negative_prompt` is one for all prompts, or one a prompt.
+
+        `shift` defaults to the checkpoint's own. `tiling` decodes in tiles. Raises ValueError on
         an unknown sampler, a size or noise that does not fit or absurd settings, and FloatingPointError when
         sampling or decoding produced values that are not finite.
         """
         if sampler not in SOLVERS:
             raise ValueError(f"sampler is {sampler!r}; allowed: {', '.join(SOLVERS)}")
+        seeds = [seeds] if isinstance(seeds, int) else seeds
+        if isinstance(prompts, str):
+            prompts = [prompts] * len(seeds if seeds is not None else noise if noise is not None else "1")
         noise, crop_to = self._start(prompts, seeds, height, width, noise)
         levels, integrate = SOLVERS[sampler]
         sigmas = levels(steps, self.flow_shift if shift is None else shift)
@@ -184,9 +192,9 @@ class SanaPipeline:
             self._condition([prompt], None)
 
     def _condition(
-        self, prompts: Sequence[str], negative_prompt: str | None
+        self, prompts: Sequence[str], negative_prompt: str | Sequence[str] | None
     ) -> tuple[TextCondition, TextCondition | None]:
-        """Encode each distinct prompt once, and the negative one when guidance needs it."""
+        """Encode each distinct prompt once, and the negative ones when guidance needs them."""
         distinct = list(dict.fromkeys(prompts))
         embeddings, mask = self.text_encoder.encode(
             distinct,
@@ -199,16 +207,24 @@ class SanaPipeline:
         prompt = TextCondition(embeddings[rows], mask[rows])
         if negative_prompt is None:
             return prompt.shortened(prompt.used), None
+        negatives = (
+            [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else list(negative_prompt)
+        )
+        if len(negatives) != len(prompts):
+            raise ValueError(
+                f"{len(prompts)} prompts need one negative prompt or as many; found {len(negatives)}"
+            )
+        distinct = list(dict.fromkeys(negatives))
         # The official sampler hands the prompt's mask to the null branch as well, which so reads padding.
         own_mask = self.conditioning == "diffusers"
         null, null_mask = self.text_encoder.encode(
-            [negative_prompt],
+            distinct,
             max_length=self.max_length,
             conditioning=self.conditioning,
             keep_padding=not own_mask,
         )
-        null_mask = null_mask.expand(len(prompts), -1) if own_mask else prompt.mask
-        null_text = TextCondition(null.expand(len(prompts), -1, -1), null_mask)
+        rows = [distinct.index(negative) for negative in negatives]
+        null_text = TextCondition(null[rows], null_mask[rows] if own_mask else prompt.mask)
         # A prompt fills a tenth of its positions: what no row of the batch reads need not be projected.
         used = max(prompt.used, null_text.used)
         return prompt.shortened(used), null_text.shortened(used)
@@ -234,7 +250,8 @@ def load_pipeline(
     `transformer` replaces the folder's own: a single file with its `config` (see `load_transformer`, also for `ema`), which
     holds nothing else of a pipeline, or another folder or hub id.
 
-    `variant` picks weight files such as `*.fp16.safetensors`; `quantization` makes the transformer's blocks INT8;
+    `variant` picks weight files such as `*.fp16.safetensors`, and the plain ones of parts that have none of it;
+    `quantization` makes the transformer's blocks INT8;
     `kernels` is what the transformer runs on (see `sana_kernels.resolve_backend`);
     `text_cache` is a folder for text embeddings, which all pipelines of one text encoder may share. The text length is the
     tokenizer's own when it is shorter than SANA's 300 tokens. In fp16, text encoder and autoencoder stay in fp32: both
@@ -248,17 +265,18 @@ def load_pipeline(
     root = locate(root)
     check_pipeline_folder(root)
     wide = torch.float32 if dtype == torch.float16 else dtype
-    text_encoder = load_text_encoder(root, device=device, dtype=wide, variant=variant)
+    variants = part_variants(root, variant)
+    text_encoder = load_text_encoder(root, device=device, dtype=wide, variant=variants["text_encoder"])
     if text_cache is not None:
         text_encoder = CachedTextEncoder(text_encoder, text_cache)
-    source = root if transformer is None else transformer
+    source, chosen = (root, variants["transformer"]) if transformer is None else (transformer, variant)
     network = load_transformer(
-        source, config=config, device=device, dtype=dtype, variant=variant, kernels=kernels, ema=ema
+        source, config=config, device=device, dtype=dtype, variant=chosen, kernels=kernels, ema=ema
     )
     try:
         return SanaPipeline(
             quantize(network, quantization),
-            load_autoencoder(root, device=device, dtype=wide, variant=variant),
+            load_autoencoder(root, device=device, dtype=wide, variant=variants["vae"]),
             text_encoder,
             flow_shift=load_flow_shift(root),
             max_length=min(300, int(text_encoder.tokenizer.model_max_length)),

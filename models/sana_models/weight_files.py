@@ -23,6 +23,7 @@ __all__ = [
     "assign_weights",
     "check_keys",
     "first_line",
+    "has_variant",
     "open_folder",
     "open_safetensors",
     "read_config",
@@ -85,6 +86,12 @@ def open_folder(folder: Path, stem: str, variant: str | None = None) -> dict[str
             )
         tensors |= shard
     return tensors
+
+
+def has_variant(folder: Path, variant: str) -> bool:
+    """Return whether a folder has weight files of a variant, such as `*.fp16.safetensors`, whole or in shards."""
+    kinds = (f"*.{variant}.safetensors", f"*.{variant}-*.safetensors", f"*.index.{variant}.json")
+    return any(any(folder.glob(kind)) for kind in kinds)
 
 
 def open_safetensors(path: Path) -> dict[str, StoredTensor]:

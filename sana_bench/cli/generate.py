@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sana_bench.cli.options import Precision
+from sana_bench.cli.options import WEIGHTS_VARIANT, Precision
 
 __all__ = ["register"]
 
@@ -54,6 +54,7 @@ def generate(
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, max=4096, metavar="N")] = 4,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+    weights_variant: Annotated[str | None, WEIGHTS_VARIANT] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Generate images from prompts and write PNG files."""
@@ -73,6 +74,7 @@ def generate(
         negative=negative,
         tile=tile,
         precision=precision,
+        weights_variant=weights_variant,
         device=device,
         batch_size=batch_size,
         force=force,

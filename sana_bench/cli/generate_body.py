@@ -36,6 +36,7 @@ class GenerateOptions:
     negative: str = ""
     tile: int | None = None
     precision: str | None = None
+    weights_variant: str | None = None
     device: str = "auto"
     batch_size: int = 4
     force: bool = False
@@ -116,6 +117,9 @@ def _load(options: GenerateOptions, device: str) -> tuple[Any, dict[str, Any]]:
         variant = load_variant(variants / f"{options.model}.yaml")
         if options.precision is not None:
             variant = variant.model_copy(update={"precision": options.precision})
+        if options.weights_variant is not None:
+            model = variant.model.model_copy(update={"weights_variant": options.weights_variant})
+            variant = variant.model_copy(update={"model": model})
         pipeline, call = _load_variant(variant, variants, device)
     elif Path(options.model).exists() or _HUB_ID.fullmatch(options.model):
         pipeline, call = _load_checkpoint(options, device), {"steps": 20, "guidance": _guidance(4.5)}
@@ -163,7 +167,9 @@ def _load_checkpoint(options: GenerateOptions, device: str) -> Any:
     try:
         # Half precision where it is native; the CPU may emulate it slowly.
         precision = options.precision or ("bf16" if device == "cuda" else "fp32")
-        pipeline = sana_models.load_pipeline(options.model, device=device, dtype=torch_dtype(precision))
+        pipeline = sana_models.load_pipeline(
+            options.model, device=device, dtype=torch_dtype(precision), variant=options.weights_variant
+        )
     except ValueError as error:
         raise UsageError(f"--model {' '.join(str(error).split())}") from None
     if pipeline.transformer.config.sample_size in BASE_SIZES:

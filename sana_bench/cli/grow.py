@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sana_bench.cli.options import Precision
+from sana_bench.cli.options import WEIGHTS_VARIANT, Precision
 
 __all__ = ["register"]
 
@@ -50,11 +50,16 @@ def grow(
         Precision | None,
         typer.Option(help="Number format of the new weights; the source's if left out."),
     ] = None,
+    weights_variant: Annotated[str | None, WEIGHTS_VARIANT] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Grow a checkpoint in depth, ready for training."""
     del debug
     from sana_bench.cli.reshape_body import GrowOptions, grow_checkpoint
 
-    grow_checkpoint(GrowOptions(source, output, depth, keep, strategy, identity, qk_norm, seed, precision))
+    grow_checkpoint(
+        GrowOptions(
+            source, output, depth, keep, strategy, identity, qk_norm, seed, precision, weights_variant
+        )
+    )
     return 0

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import typer
 
-__all__ = ["RUN_OUTPUT", "Precision"]
+__all__ = ["RUN_OUTPUT", "WEIGHTS_VARIANT", "Precision"]
 
 
 class Precision(StrEnum):
@@ -15,6 +15,10 @@ class Precision(StrEnum):
     fp16 = "fp16"
 
 
+#: Of commands that load a checkpoint.
+WEIGHTS_VARIANT = typer.Option(
+    metavar="NAME", help="Weight files to read, such as fp16 for *.fp16.safetensors; plain ones if left out."
+)
 #: Of commands on runs that may be named by their directory, which lies in the output folder.
 RUN_OUTPUT = typer.Option(
     "--output",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sana_bench.cli.options import Precision
+from sana_bench.cli.options import WEIGHTS_VARIANT, Precision
 
 __all__ = ["register"]
 
@@ -46,6 +46,7 @@ def prune(
     precision: Annotated[
         Precision, typer.Option(help="Number format to measure in; the weights keep theirs.")
     ] = Precision.fp32,
+    weights_variant: Annotated[str | None, WEIGHTS_VARIANT] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> int:
     """Delete the least important blocks of a checkpoint; draws importance by depth."""
@@ -66,6 +67,7 @@ def prune(
             whole,
             device,
             precision,
+            weights_variant,
         )
     )
     return 0

@@ -43,6 +43,7 @@ class GrowOptions:
     qk_norm: bool = False
     seed: int = 0
     precision: str | None = None
+    weights_variant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class PruneOptions:
     whole: bool = False
     device: str = "cpu"
     precision: str = "fp32"
+    weights_variant: str | None = None
 
 
 def grow_checkpoint(options: GrowOptions) -> Path:
@@ -99,6 +101,7 @@ def grow_checkpoint(options: GrowOptions) -> Path:
         change,
         "Grown, not yet trained: train it before judging it.",
         options.precision,
+        options.weights_variant,
     )
 
 
@@ -127,7 +130,11 @@ def prune_checkpoint(options: PruneOptions) -> Path:
         }
 
     out = _derive(
-        options.source, options.output, change, "Pruned; a short recovery training restores most of the loss."
+        options.source,
+        options.output,
+        change,
+        "Pruned; a short recovery training restores most of the loss.",
+        weights_variant=options.weights_variant,
     )
     kept = most_important(importance, options.keep)
     title = f"{options.keep} of {len(importance)} blocks kept"
@@ -166,7 +173,10 @@ def _measure(source: Path, options: PruneOptions) -> tuple[list[float], int]:
     prompts = calibration_prompts(source, options.prompts, options.n_prompts)
     try:
         pipeline = sana_models.load_pipeline(
-            source, device=options.device, dtype=torch_dtype(options.precision)
+            source,
+            device=options.device,
+            dtype=torch_dtype(options.precision),
+            variant=options.weights_variant,
         )
         depth = pipeline.transformer.config.num_layers
         if not 1 <= options.keep < depth:
@@ -197,6 +207,7 @@ def _derive(
     change: Callable[["SanaTransformer"], tuple["SanaTransformer", dict[str, Any]]],
     text: str,
     precision: str | None = None,
+    weights_variant: str | None = None,
 ) -> Path:
     import torch
 
@@ -208,8 +219,8 @@ def _derive(
     if out.exists() and out.resolve() == folder.resolve():
         raise UsageError(f"--output {out}: is the source itself")
     try:
-        dtype = stored_dtype(folder) if precision is None else torch_dtype(precision)
-        transformer = load_transformer(folder, dtype=dtype)
+        dtype = stored_dtype(folder, weights_variant) if precision is None else torch_dtype(precision)
+        transformer = load_transformer(folder, dtype=dtype, variant=weights_variant)
         before = transformer.config.num_layers
         changed, facts = change(transformer)
     except ValueError as error:

@@ -150,6 +150,7 @@ def load_sana(
         variant.kernels,
         model.instruction,
         model.conditioning,
+        model.weights_variant,
         text_cache,
     )
 
@@ -166,6 +167,7 @@ def _load(
     kernels: "Kernels",
     instruction: str,
     conditioning: "Conditioning",
+    weights_variant: str | None,
     text_cache: Path | None,
 ) -> Any:
     import sana_models
@@ -176,6 +178,7 @@ def _load(
             Path(path),
             device=device,
             dtype=torch_dtype(precision),
+            variant=weights_variant,
             quantization=quantization,
             kernels=kernels,
             instruction=prefix,

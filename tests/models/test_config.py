@@ -59,6 +59,13 @@ def test_autoencoder_configuration_survives_its_file_form():
     assert DCAEConfig.from_dict(DC_AE_F32C32.to_dict()) == DC_AE_F32C32
 
 
+def test_autoencoder_norms_may_be_listed_by_stage():
+    data = DC_AE_F32C32.to_dict() | {"decoder_norm_types": ["rms_norm"] * 6, "decoder_act_fns": ["silu"] * 6}
+    assert DCAEConfig.from_dict(data) == DC_AE_F32C32
+    with pytest.raises(ValueError, match="decoder_norm_types is "):
+        DCAEConfig.from_dict(data | {"decoder_norm_types": ["rms_norm"] * 5 + ["layer_norm"]})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -135,6 +135,14 @@ def test_steps_without_a_finite_gradient_change_nothing_and_are_counted(tmp_path
     assert capsys.readouterr().err.count("skipped: loss nan") == 3
 
 
+def test_the_curve_has_a_row_for_every_interval_that_had_a_step(tmp_path):
+    train(broken(Regression(), {0, 1, 10, 59}), settings(log_every=10), tmp_path)
+    rows = list(csv.DictReader((tmp_path / "curve.csv").open()))
+    assert [int(row["step"]) for row in rows] == [2, 11, 20, 30, 40, 50]
+    with pytest.raises(FloatingPointError, match="3 steps in a row, from step 0 on"):
+        train(broken(Regression(), {0, 1, 2}), settings(steps=3), tmp_path / "short")
+
+
 def test_the_last_good_state_stays_and_a_repaired_run_continues_from_it(tmp_path):
     with pytest.raises(FloatingPointError, match="4 steps in a row, from step 40 on"):
         train(broken(Regression(), set(range(40, 60))), settings(stop_after_skipped=4), tmp_path)

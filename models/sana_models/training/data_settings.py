@@ -87,7 +87,7 @@ def _stages(data: Mapping[str, Any], values: Section, steps: int) -> tuple[Stage
         raise ValueError("data.image_size and data.stages cannot both be given")
     if not isinstance(listed, list) or not listed or not all(isinstance(entry, Mapping) for entry in listed):
         raise ValueError("data.stages is not a list of mappings")
-    stages = []
+    stages: list[Stage] = []
     for number, entry in enumerate(listed):
         stage = Section(entry, f"data.stages[{number}]", _STAGE_KEYS)
         last = number + 1 == len(listed)

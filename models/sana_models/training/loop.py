@@ -164,13 +164,16 @@ def train(
     local_rows(config.batch_size)
     run = _Run(task, config, StateFolder(out, identity_of({**(identity or {}), "training": asdict(config)})))
     start = run.restore()
-    last_loss = math.nan
+    last_loss, unlogged = math.nan, False
     curve = _Curve(out / "curve.csv", start)
     with training_progress(config.steps, start) as report:
         mark = time.monotonic()
         for step in range(start, config.steps):
             loss, extra, used = run.step(step)
-            if used and (step % config.log_every == 0 or step + 1 == config.steps):
+            # A row that a skipped step leaves out is made by the next one that is not.
+            unlogged = unlogged or step % config.log_every == 0 or step + 1 == config.steps
+            if used and unlogged:
+                unlogged = False
                 last_loss = float(mean_over_processes(loss))
                 elapsed = run.seconds + time.monotonic() - mark
                 curve.add({"step": step, "loss": last_loss, "seconds": round(elapsed, 1), **extra})
@@ -235,7 +238,7 @@ class _Run:
         names = gathered(suspects() if suspects is not None else [])
         records = f"; records: {', '.join(names)}" if names else ""
         tell(f"step {step} skipped: loss {loss:g}, gradient norm {norm:g}{records}")
-        if self.in_row >= self.config.stop_after_skipped:
+        if self.in_row >= min(self.config.stop_after_skipped, self.config.steps):
             first = step + 1 - self.in_row
             raise FloatingPointError(
                 f"no finite loss and gradient in {self.in_row} steps in a row, from step {first} on; "

@@ -71,10 +71,14 @@ class AutoencoderSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextToImageSettings:
-    """`kind: sana`. With `start`, a pipeline, networks and their shapes come from there."""
+    """`kind: sana`. With `start`, a pipeline, networks and their shapes come from there.
+
+    `weights_variant` picks its weight files, such as `*.fp16.safetensors`; parts without such are read from the plain ones.
+    """
 
     name: str
     start: str | None
+    weights_variant: str | None
     autoencoder: str
     text_encoder: dict[str, Any]
     model: SanaConfig | None
@@ -94,6 +98,7 @@ class TextToImageSettings:
         """Raises ValueError on unknown, missing or ill-fitting values."""
         shapes = {"text_encoder", "model"}
         keys = {"start", "autoencoder", "flow", "train_text_encoder", "compile", "gradient_checkpointing"}
+        keys |= {"weights_variant"}
         top = Section(data, "", _TOP | keys | shapes)
         start = None if data.get("start") is None else top.text("start")
         if start is not None and (given := sorted(shapes & data.keys())):
@@ -110,6 +115,7 @@ class TextToImageSettings:
         return cls(
             name=top.text("name"),
             start=start,
+            weights_variant=None if data.get("weights_variant") is None else top.text("weights_variant"),
             autoencoder=top.text("autoencoder", start),
             text_encoder={} if start is not None else _encoder(data),
             model=None if start is not None else SanaConfig.from_dict(_section(data, "model")),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from sana_models import load_pipeline
 from sana_models.checkpoints import load_transformer, save_autoencoder
@@ -295,6 +295,24 @@ def test_another_start_does_not_continue(inputs: Path, tmp_path: Path):
     train_here(settings | {"start": str(tmp_path / "start0")}, tmp_path / "out")
     with pytest.raises(ValueError, match=r"belongs to another configuration: start \("):
         train_here(settings | {"start": str(tmp_path / "start1")}, tmp_path / "out")
+
+
+def test_weight_files_of_a_start_are_chosen_by_variant(inputs: Path, tmp_path: Path):
+    start = write_tiny_pipeline(tmp_path / "start")
+    plain = start / "transformer" / "diffusion_pytorch_model.safetensors"
+    changed = {key: value * 1.5 for key, value in load_file(plain).items()}
+    save_file(changed, plain.with_name("diffusion_pytorch_model.bf16.safetensors"))
+    settings = config(inputs, steps=1, learning_rate=1e-12) | {
+        "start": str(start),
+        "train_text_encoder": False,
+    }
+    for section in ("model", "text_encoder", "autoencoder"):
+        del settings[section]
+    settings["data"] |= {"stages": [{"image_size": 64}], "buckets": False}
+    train_here(settings | {"weights_variant": "bf16"}, tmp_path / "out")
+    found = load_transformer(tmp_path / "out" / "pipeline").proj_out.bias
+    # One step at a vanishing rate.
+    torch.testing.assert_close(found, changed["proj_out.bias"], rtol=0, atol=1e-6)
 
 
 def test_longer_and_fresh_runs_are_allowed(inputs: Path, tmp_path: Path):
