@@ -6,7 +6,6 @@ Every caption brings one hard negative (`hard_negatives`), because random captio
 in a single attribute.
 """
 
-import io
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -24,11 +23,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from sana_bench.core import atomic
 from sana_bench.metrics.clip.card import write_card, write_curve
 from sana_bench.metrics.clip.micro_network import WordTokenizer, build_model, images_to_tensor, save_clip
 from sana_bench.micro.captions import VOCABULARY, sample_training_batch
 from sana_bench.micro.hard_negatives import hard_negative
+from sana_models.training.state import StateFolder, identity_of
 
 __all__ = ["ClipTraining", "contrastive_loss", "run_clip_training", "training_batch"]
 
@@ -119,12 +118,12 @@ def contrastive_loss(
 def run_clip_training(config: Mapping[str, Any], out: Path) -> None:
     """Train what `config` describes and export it to `out/clip`; continues an interrupted run in `out`.
 
-    Leaves `state.pt` (atomic, every `checkpoint_every` steps), and in `out/clip` the weights with
+    Leaves `state.pt` (atomic, every `checkpoint_every` steps) and the two before it, and in `out/clip` the weights with
     `curve.csv`, `curve.png` and a model card. Equal configurations give equal weights, interrupted or not.
 
     Raises:
-        ValueError: unknown, missing or ill-fitting configuration values.
-        FloatingPointError: the loss is not finite.
+        ValueError: unknown, missing or ill-fitting configuration values, or a state of another configuration in `out`.
+        FloatingPointError: the loss or a weight is not finite.
     """
     settings, model_config = _parse(config)
     tokenizer = WordTokenizer(VOCABULARY, int(model_config["text_cfg"]["context_length"]))
@@ -134,12 +133,13 @@ def run_clip_training(config: Mapping[str, Any], out: Path) -> None:
     optimizer = torch.optim.AdamW(
         _parameter_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=settings.betas
     )
-    state = _restore(out / "state.pt", model, optimizer)
+    states = StateFolder(out, identity_of(config))
+    state = _restore(states, model, optimizer)
     if state.step > settings.steps:
         raise ValueError(
             f"{out / 'state.pt'} is at step {state.step}, past the {settings.steps} of the configuration"
         )
-    _train(model, tokenizer, optimizer, settings, state, out)
+    _train(model, tokenizer, optimizer, settings, state, states)
     save_clip(model, tokenizer, model_config, out / "clip")
     write_curve(state.rows, out / "clip", title=str(config["name"]))
     write_card(out / "clip", config=config, steps=state.step, seconds=state.seconds)
@@ -151,7 +151,7 @@ def _train(
     optimizer: torch.optim.Optimizer,
     settings: ClipTraining,
     state: _State,
-    out: Path,
+    states: StateFolder,
 ) -> None:
     began = time.monotonic() - state.seconds
     # One thread renders the next batch while the current one trains: rendering is a sixth of a step.
@@ -178,7 +178,7 @@ def _train(
                 )
             progress.update(bar, completed=state.step, loss=loss)
             if state.step % settings.checkpoint_every == 0 or last:
-                _save(out / "state.pt", model, optimizer, state)
+                _save(states, model, optimizer, state)
                 if not progress.console.is_terminal:
                     progress.console.print(
                         f"step {state.step}/{settings.steps}  loss {loss:.4f}  {state.seconds:.0f} s"
@@ -240,7 +240,7 @@ def _only_keys(prefix: str, section: Mapping[str, Any], allowed: Sequence[str]) 
         raise ValueError(f"unknown key '{prefix}{unknown[0]}'; allowed: {', '.join(allowed)}")
 
 
-def _save(path: Path, model: CLIP, optimizer: torch.optim.Optimizer, state: _State) -> None:
+def _save(states: StateFolder, model: CLIP, optimizer: torch.optim.Optimizer, state: _State) -> None:
     content = {
         "step": state.step,
         "seconds": state.seconds,
@@ -248,13 +248,13 @@ def _save(path: Path, model: CLIP, optimizer: torch.optim.Optimizer, state: _Sta
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    atomic.write_with(path, lambda file: torch.save(content, file))
+    states.save(content)
 
 
-def _restore(path: Path, model: CLIP, optimizer: torch.optim.Optimizer) -> _State:
-    if not path.exists():
+def _restore(states: StateFolder, model: CLIP, optimizer: torch.optim.Optimizer) -> _State:
+    content = states.load()
+    if content is None:
         return _State()
-    content = torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     return _State(content["step"], content["seconds"], content["rows"])

@@ -137,6 +137,13 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
     assert len(curves[0]) == 7
 
 
+def test_a_state_of_another_configuration_is_not_continued(tmp_path):
+    run_clip_training(config(2), tmp_path)
+    with pytest.raises(ValueError, match=r"training\.learning_rate \(0\.001, now 0\.01\); give --fresh"):
+        run_clip_training(config(2, learning_rate=1e-2), tmp_path)
+    assert {path.name for path in tmp_path.glob("state*.pt")} == {"state.pt"}
+
+
 def test_training_leaves_weights_curve_and_card(tmp_path):
     run_clip_training(config(2), tmp_path)
     assert {path.name for path in (tmp_path / "clip").iterdir()} == {

@@ -13,6 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from sana_bench.cli.main import execute
 from sana_models import load_pipeline
 from sana_models.checkpoints import load_transformer, save_autoencoder
 from sana_models.config import DCAEConfig
@@ -295,6 +296,27 @@ def test_another_start_does_not_continue(inputs: Path, tmp_path: Path):
     train_here(settings | {"start": str(tmp_path / "start0")}, tmp_path / "out")
     with pytest.raises(ValueError, match=r"belongs to another configuration: start \("):
         train_here(settings | {"start": str(tmp_path / "start1")}, tmp_path / "out")
+
+
+def test_the_command_refuses_another_configuration_in_one_line_and_starts_fresh(
+    inputs: Path, tmp_path: Path, capsys
+):
+    path, out = tmp_path / "tiny.yaml", tmp_path / "out"
+
+    def typed(settings: dict, *options: str) -> int:
+        path.write_text(yaml.safe_dump(settings))
+        return execute(["train", str(path), "-o", str(out), *options])
+
+    assert typed(config(inputs, steps=4)) == 0
+    capsys.readouterr()
+    assert typed(config(inputs, steps=4, optimizer="came")) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1
+    assert (
+        "training.optimizer ('adamw', now 'came'); give --fresh to start anew, or another folder" in error[0]
+    )
+    assert typed(config(inputs, steps=4, optimizer="came"), "--fresh") == 0
+    assert typed(config(inputs, steps=4, optimizer="cames")) == 2
 
 
 def test_weight_files_of_a_start_are_chosen_by_variant(inputs: Path, tmp_path: Path):
