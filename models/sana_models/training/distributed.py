@@ -30,6 +30,9 @@ def process_group(device: str) -> Iterator[None]:
         yield
         return
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    if device.startswith("cuda"):
+        # Objects are gathered on the current GPU, which would be the first one for all.
+        torch.cuda.set_device(local_device(device))
     try:
         yield
     finally:

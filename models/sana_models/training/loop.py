@@ -234,8 +234,8 @@ class _Run:
     def _skip(self, step: int, loss: float, norm: float) -> None:
         self.skipped += 1
         self.in_row += 1
-        suspects = getattr(self.task, "suspects", None)
-        names = gathered(suspects() if suspects is not None else [])
+        # Those whose own error is not finite, in any process; else, when the gradient alone is not, the whole batch.
+        names = gathered(self._names("suspects")) or gathered(self._names("batch_names"))
         records = f"; records: {', '.join(names)}" if names else ""
         tell(f"step {step} skipped: loss {loss:g}, gradient norm {norm:g}{records}")
         if self.in_row >= min(self.config.stop_after_skipped, self.config.steps):
@@ -244,6 +244,10 @@ class _Run:
                 f"no finite loss and gradient in {self.in_row} steps in a row, from step {first} on; "
                 f"the states in {self.states.folder} are from before{records}"
             )
+
+    def _names(self, method: str) -> list[str]:
+        named = getattr(self.task, method, None)
+        return named() if named is not None else []
 
     def save(self, step: int) -> None:
         """Write the state after `step` steps, by the first process; the others wait. Raises FloatingPointError."""

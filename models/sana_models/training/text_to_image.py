@@ -116,14 +116,17 @@ class TextToImageTask:
         return F.mse_loss(velocity.float(), target.to(device)), {}
 
     def suspects(self) -> list[str]:
-        """Name the records of the last batch whose own error is not finite, or all of it when none stands out."""
-        names = self.data.last_names()
-        if self._last is None or not names:
-            return names
+        """Name the records in this process's rows of the last batch whose own error is not finite."""
+        if self._last is None:
+            return []
         velocity, target = self._last
         errors = (velocity.float() - target.to(velocity.device)).square().flatten(1).mean(1)
         finite = torch.isfinite(errors).tolist()
-        return [name for name, good in zip(names, finite, strict=True) if not good] or names
+        return [name for name, good in zip(self.data.last_names(), finite, strict=True) if not good]
+
+    def batch_names(self) -> list[str]:
+        """Name all records in this process's rows of the last batch."""
+        return self.data.last_names()
 
     def _embed(self, text: Tensor, mask: Tensor) -> Tensor:
         if text.is_floating_point():

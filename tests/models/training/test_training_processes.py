@@ -240,6 +240,21 @@ def test_a_record_that_breaks_the_gradient_is_skipped_and_named(inputs: Path, tm
     assert all(bool(torch.isfinite(value).all()) for value in weights(tmp_path / "out").values())
 
 
+def test_two_processes_skip_the_same_steps_and_name_the_record_once(inputs: Path, tmp_path: Path):
+    folder = write_shards(tmp_path / "latents", (8,), latents=True)
+    scale_latent(folder / "00000.tar", "000005", 1e25)
+    settings = config(inputs, steps=4)
+    settings["data"] |= {"paths": [str(folder)], "stages": [{"image_size": 16}]}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = run_worker(launch, settings, tmp_path, str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line for line in done.stderr.splitlines() if " skipped: " in line]
+    assert len(lines) == 2
+    assert all(line.endswith(f"records: {folder / '00000.tar'}/000005") for line in lines)
+    assert torch.load(tmp_path / "out" / "state.pt", weights_only=True)["skipped"] == 2
+    assert all(bool(torch.isfinite(value).all()) for value in weights(tmp_path / "out").values())
+
+
 def scale_latent(path: Path, key: str, factor: float) -> None:
     """Write a shard again, one of its latents times `factor`, which stays finite."""
     members = {}
