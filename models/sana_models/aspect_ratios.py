@@ -8,7 +8,7 @@ those of 512, 2048 and 4096 pixels are the same, scaled.
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["BASE_SIZES", "bucket_size", "buckets", "resize_and_crop", "training_bucket"]
+__all__ = ["BASE_SIZES", "bucket_size", "buckets", "covering_size", "resize_and_crop", "training_bucket"]
 
 #: Image side in pixels by the side of the latents that the configuration names (`sample_size`).
 BASE_SIZES = {16: 512, 32: 1024, 64: 2048, 128: 4096}
@@ -60,11 +60,19 @@ def resize_and_crop(images: Tensor, height: int, width: int) -> Tensor:
     own_height, own_width = images.shape[-2:]
     if (own_height, own_width) == (height, width):
         return images
-    ratio = max(height / own_height, width / own_width)
-    covering = (int(own_height * ratio), int(own_width * ratio))
+    covering = covering_size((own_height, own_width), (height, width))
     scaled = F.interpolate(images, size=covering, mode="bilinear", align_corners=False)
     top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
     return scaled[:, :, top : top + height, left : left + width]
+
+
+def covering_size(own: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """Return the (height, width) that an image of `own` is scaled to so that it covers `wanted`, never smaller.
+
+    Truncated as diffusers does, which alone would leave the side that decides the ratio a pixel short at some sizes.
+    """
+    ratio = max(wanted[0] / own[0], wanted[1] / own[1])
+    return max(wanted[0], int(own[0] * ratio)), max(wanted[1], int(own[1] * ratio))
 
 
 def _ratio(size: tuple[int, int]) -> float:

@@ -18,6 +18,8 @@ from sana_models.dc_ae import DCAE
 from sana_models.hub import locate
 from sana_models.key_maps import autoencoder_pieces, transformer_pieces
 from sana_models.libraries import without_torchao
+from sana_models.published import with_published_clip
+from sana_models.single_files import SINGLE_FILES, open_single_file
 from sana_models.text import TextEncoder
 from sana_models.transformer import SanaTransformer
 from sana_models.weight_files import (
@@ -25,8 +27,8 @@ from sana_models.weight_files import (
     StoredTensor,
     assign_weights,
     first_line,
+    has_variant,
     open_folder,
-    open_official,
     read_config,
     take_pieces,
 )
@@ -38,6 +40,7 @@ __all__ = [
     "load_flow_shift",
     "load_text_encoder",
     "load_transformer",
+    "part_variants",
     "read_config",
     "save_autoencoder",
     "save_pretrained",
@@ -50,6 +53,7 @@ _PIPELINES = ("SanaPipeline", "SanaPAGPipeline")
 _BUILD_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
 
 
 def load_transformer(
@@ -60,12 +64,14 @@ def load_transformer(
     dtype: torch.dtype = torch.float32,
     variant: str | None = None,
     kernels: Kernels = "auto",
+    ema: bool = False,
 ) -> SanaTransformer:
     """Load a SANA transformer strictly, frozen and in evaluation mode.
 
     `path` is a diffusers folder (of the transformer or of a whole pipeline), whose `config.json` is used, the hub id
-    `org/name[@revision]` of one, or an official `.pth` file, which says nothing
-    about head counts and needs `config` (or its name in `SANA_CONFIGS`). `variant` picks files such as
+    `org/name[@revision]` of one, or a single file (see `single_files`): an official `.pth`, one of a trainer, a `state.pt` of
+    `sana-bench train`, or a `.safetensors` in either naming. A file says nothing about head counts and needs `config` (or its
+    name in `SANA_CONFIGS`), or a `config.json` beside it; `ema` takes its moving average. `variant` picks files such as
     `*.fp16.safetensors` of a folder. Raises CheckpointError naming the file and the first missing, extra or
     misshapen keys, and ValueError for an unknown `config`. `kernels` is resolved for `device` (see
     `sana_kernels.resolve_backend`, which raises KernelError, a ValueError, for kernels that cannot run there); Triton's
@@ -74,15 +80,15 @@ def load_transformer(
     backend = resolve_backend(kernels, device)
     path = locate(path, part="transformer")
     if not _is_official(path):
-        model = _build(lambda: SanaTransformer(SanaConfig.from_dict(read_config(path))), path / "config.json")
-        model = assign_weights(model, open_folder(path, _WEIGHTS, variant), path, device, dtype)
+        data, tensors = read_config(path), open_folder(path, _WEIGHTS, variant)
+        model = _build(
+            lambda: SanaTransformer(with_published_clip(SanaConfig.from_dict(data), data, path, tensors)),
+            path / "config.json",
+        )
+        model = assign_weights(model, tensors, path, device, dtype)
         return _use_kernels(model, backend, device, dtype)
-    if config is None:
-        raise ValueError(f"{path} needs a config; by name: {', '.join(SANA_CONFIGS)}")
-    known = SANA_CONFIGS.get(config) if isinstance(config, str) else config
-    if known is None:
-        raise ValueError(f"config is {config!r}; allowed: {', '.join(SANA_CONFIGS)}")
-    tensors = open_official(path)
+    known = _config_of(path, config)
+    tensors = open_single_file(path, ema=ema)
     model = _build(lambda: SanaTransformer(known), path)
     model = assign_weights(model, take_pieces(tensors, transformer_pieces(tensors)), path, device, dtype)
     return _use_kernels(model, backend, device, dtype)
@@ -99,13 +105,14 @@ def load_autoencoder(
     """Load a DC-AE strictly.
 
     `path` is a diffusers folder or a hub id, of its own or of a whole pipeline, or an official `.pth` file of the
-    given `config`. Raises CheckpointError naming the file and the first missing, extra or misshapen keys.
+    given `config`, or another single file of one. Raises CheckpointError naming the file and the first missing, extra or
+    misshapen keys.
     """
     path = locate(path, part="vae")
     if not _is_official(path):
         model = _build(lambda: DCAE(DCAEConfig.from_dict(read_config(path))), path / "config.json")
         return assign_weights(model, open_folder(path, _WEIGHTS, variant), path, device, dtype)
-    tensors = open_official(path)
+    tensors = open_single_file(path, part="autoencoder")
     model = _build(lambda: DCAE(config), path)
     return assign_weights(model, take_pieces(tensors, autoencoder_pieces(tensors)), path, device, dtype)
 
@@ -150,6 +157,21 @@ def load_text_encoder(
         found = f"{len(tokenizer)} words for {config.vocab_size} embeddings"
         raise CheckpointError(f"{root / 'tokenizer'}: not the tokenizer of this text encoder, {found}")
     return TextEncoder(tokenizer, model)
+
+
+def part_variants(root: Path, variant: str | None) -> dict[str, str | None]:
+    """Return for each part of a pipeline folder the weight variant to read: `variant`, or None where the part has none of it.
+
+    As diffusers does for mixed folders. Raises CheckpointError when no part has it, naming what there is.
+    """
+    folders = {part: locate(root, part=part) for part in ("transformer", "vae", "text_encoder")}
+    if variant is None:
+        return dict.fromkeys(folders)
+    found = {part: variant if has_variant(folder, variant) else None for part, folder in folders.items()}
+    if not any(found.values()):
+        names = sorted({path.name for folder in folders.values() for path in folder.glob("*.safetensors")})
+        raise CheckpointError(f"{root}: no weights of variant {variant!r} (found {', '.join(names[:4])})")
+    return found
 
 
 def load_flow_shift(root: str | Path) -> float:
@@ -244,10 +266,22 @@ def _use_kernels(
 
 
 def _is_official(path: Path) -> bool:
-    return path.suffix in (".pth", ".pt")
+    return path.suffix in SINGLE_FILES
 
 
-def _build(make: Callable[[], M], source: Path) -> M:
+def _config_of(path: Path, config: SanaConfig | str | None) -> SanaConfig:
+    """Return the configuration of a single file: the one given, by name, or that of the `config.json` beside it."""
+    if config is None and (path.parent / "config.json").is_file():
+        return _build(lambda: SanaConfig.from_dict(read_config(path.parent)), path.parent / "config.json")
+    if config is None:
+        raise ValueError(f"{path} needs a config; by name: {', '.join(SANA_CONFIGS)}")
+    known = SANA_CONFIGS.get(config) if isinstance(config, str) else config
+    if known is None:
+        raise ValueError(f"config is {config!r}; allowed: {', '.join(SANA_CONFIGS)}")
+    return known
+
+
+def _build(make: Callable[[], T], source: Path) -> T:
     try:
         with torch.device("meta"):
             return make()

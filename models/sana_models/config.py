@@ -6,10 +6,13 @@ Sources: SANA (arXiv 2410.10629) section 2, SANA-1.5 (arXiv 2501.18427) section 
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any, Self
 
 __all__ = ["DC_AE_F32C32", "SANA_CONFIGS", "DCAEConfig", "SanaConfig"]
 
+#: Largest finite value of fp16.
+FP16_MAX = 65504.0
 QK_NORM = "rms_norm_across_heads"
 
 # Public files carry fields that do not change the network or that only other model families use.
@@ -31,12 +34,27 @@ _IGNORED_DCAE_FIELDS = {
 }
 
 
+_WHOLE_NUMBERS = (
+    "num_layers",
+    "num_attention_heads",
+    "num_cross_attention_heads",
+    "cross_attention_head_dim",
+    "attention_head_dim",
+    "caption_channels",
+    "in_channels",
+    "out_channels",
+    "patch_size",
+    "sample_size",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SanaConfig:
     """Shape of one SANA transformer.
 
     `sample_size` is the latent side the position table is based on; `interpolation_scale` of None means no position table
-    (512 and 1024 pixel models), a number enables the sine-cosine table (2K: 1.0, 4K: 2.0).
+    (512 and 1024 pixel models), a number enables the sine-cosine table (2K: 1.0, 4K: 2.0). `attention_clip` is the largest
+    magnitude of self-attention's output, in every precision: a model trained in fp16 has never seen more (see `published`).
     Raises ValueError when widths and head counts do not fit together.
     """
 
@@ -55,15 +73,20 @@ class SanaConfig:
     qk_norm: str | None = None
     norm_eps: float = 1e-6
     timestep_scale: float = 1.0
+    attention_clip: float | None = None
 
     def __post_init__(self) -> None:
+        for name in _WHOLE_NUMBERS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1")
         cross_width = self.num_cross_attention_heads * self.cross_attention_head_dim
         if cross_width != self.width:
             raise ValueError(f"cross-attention width {cross_width} differs from the model width {self.width}")
         if self.qk_norm not in (None, QK_NORM):
             raise ValueError(f"qk_norm is {self.qk_norm!r}; allowed: None, {QK_NORM!r}")
-        if self.num_layers < 1:
-            raise ValueError(f"num_layers is {self.num_layers}; it must be at least 1")
+        if self.attention_clip is not None and not self.attention_clip > 0:
+            raise ValueError(f"attention_clip is {self.attention_clip}; it must be above 0")
 
     @property
     def width(self) -> int:
@@ -80,7 +103,11 @@ class SanaConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of a `config.json` that other loaders of the format also accept."""
-        return asdict(self) | {
+        data = asdict(self)
+        if self.attention_clip is None:
+            # A field of this package's own: other loaders get it only where they would otherwise be wrong in silence.
+            del data["attention_clip"]
+        return data | {
             "_class_name": "SanaTransformer2DModel",
             "attention_bias": False,
             "cross_attention_dim": self.width,
@@ -164,10 +191,14 @@ def _known_fields(cls: type, data: Mapping[str, Any], ignored: Mapping[str, Any]
         if name in names:
             known[name] = value
         elif name in ignored:
-            if ignored[name] is not None and value != ignored[name]:
+            # Some files have one value a stage.
+            listed = list(value) if isinstance(value, list | tuple) else [value]
+            if ignored[name] is not None and any(item != ignored[name] for item in listed):
                 raise ValueError(f"{name} is {value!r}; only {ignored[name]!r} is supported")
         elif not name.startswith("_"):
-            raise ValueError(f"unknown field {name!r} in a {cls.__name__}")
+            close = get_close_matches(name, names, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ValueError(f"unknown field {name!r}{hint} in a {cls.__name__}")
     missing = [f.name for f in fields(cls) if f.name not in known and _is_required(f)]
     if missing:
         raise ValueError(f"missing field {missing[0]!r} in a {cls.__name__}")
@@ -181,21 +212,27 @@ def _is_required(field: Any) -> bool:
 
 
 _SANA_600M = SanaConfig(
-    num_layers=28, num_attention_heads=36, num_cross_attention_heads=16, cross_attention_head_dim=72
+    num_layers=28,
+    num_attention_heads=36,
+    num_cross_attention_heads=16,
+    cross_attention_head_dim=72,
+    attention_clip=FP16_MAX,
 )
-_SANA_1600M = SanaConfig(
+_SANA_1600M_BF16 = SanaConfig(
     num_layers=20, num_attention_heads=70, num_cross_attention_heads=20, cross_attention_head_dim=112
 )
-_SANA_15 = replace(_SANA_1600M, qk_norm=QK_NORM)
+_SANA_1600M = replace(_SANA_1600M_BF16, attention_clip=FP16_MAX)
+_SANA_15 = replace(_SANA_1600M_BF16, qk_norm=QK_NORM)
 
-#: Every published size, by checkpoint family and resolution.
+#: Every published size, by checkpoint family and resolution; the fp16-trained ones have the clip.
 SANA_CONFIGS: dict[str, SanaConfig] = {
     "sana-0.6b-512": replace(_SANA_600M, sample_size=16),
     "sana-0.6b-1024": _SANA_600M,
     "sana-1.6b-512": replace(_SANA_1600M, sample_size=16),
     "sana-1.6b-1024": _SANA_1600M,
-    "sana-1.6b-2k": replace(_SANA_1600M, sample_size=64, interpolation_scale=1.0),
-    "sana-1.6b-4k": replace(_SANA_1600M, sample_size=128, interpolation_scale=2.0),
+    "sana-1.6b-1024-bf16": _SANA_1600M_BF16,
+    "sana-1.6b-2k": replace(_SANA_1600M_BF16, sample_size=64, interpolation_scale=1.0),
+    "sana-1.6b-4k": replace(_SANA_1600M_BF16, sample_size=128, interpolation_scale=2.0),
     "sana1.5-1.6b-1024": _SANA_15,
     "sana1.5-2.4b-1024": replace(_SANA_15, num_layers=30),
     "sana1.5-3.2b-1024": replace(_SANA_15, num_layers=40),

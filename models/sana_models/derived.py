@@ -19,9 +19,10 @@ PROVENANCE = "provenance.json"
 _PARTS = ("vae", "text_encoder", "tokenizer", "scheduler")
 
 
-def stored_dtype(source: Path) -> torch.dtype:
+def stored_dtype(source: Path, variant: str | None = None) -> torch.dtype:
     """Return the dtype of the transformer weights in a diffusers folder; raises CheckpointError."""
-    return open_folder(_transformer_folder(source), "diffusion_pytorch_model")["proj_out.weight"].read().dtype
+    tensors = open_folder(_transformer_folder(source), "diffusion_pytorch_model", variant)
+    return tensors["proj_out.bias"].read().dtype
 
 
 def write_derived(

@@ -17,12 +17,14 @@ from sana_models.checkpoints import (
     load_flow_shift,
     load_text_encoder,
     load_transformer,
+    part_variants,
 )
 from sana_models.config import SanaConfig
 from sana_models.dc_ae import DCAE
 from sana_models.guidance import Guidance, TextCondition, guided_velocity
 from sana_models.hub import locate
 from sana_models.quantization import Quantization, quantize
+from sana_models.single_files import SINGLE_FILES
 from sana_models.solvers import SOLVERS
 from sana_models.text import Conditioning, TextEncoder
 from sana_models.text_cache import CachedTextEncoder
@@ -113,16 +115,16 @@ class SanaPipeline:
     @torch.inference_mode()
     def __call__(
         self,
-        prompts: Sequence[str],
+        prompts: str | Sequence[str],
         *,
-        seeds: Sequence[int] | None = None,
+        seeds: int | Sequence[int] | None = None,
         height: int | None = None,
         width: int | None = None,
         noise: Tensor | None = None,
         steps: int = 20,
         guidance_scale: float = 4.5,
         guidance: Guidance | None = None,
-        negative_prompt: str = "",
+        negative_prompt: str | Sequence[str] = "",
         shift: float | None = None,
         sampler: str = "flow_dpm_solver",
         tiling: Tiling | None = None,
@@ -131,20 +133,27 @@ class SanaPipeline:
     ) -> Tensor | list[Image.Image]:
         """Return uint8 images (B, height, width, 3) on the CPU, or with `output="pil"` one PIL image a prompt.
 
+        One prompt as a text is drawn once for every seed or noise.
+
         Give `seeds`, one a prompt, or `noise`, standard normal fp32 (B, C, h, w) (see `latent_shape`), which then
         decides the size. With seeds the size defaults to the one the checkpoint was trained at; a checkpoint of a
         published size makes the bucket of the nearest aspect ratio, which is scaled to cover the request and cropped at
         the centre, and others make the size itself.
 
         `guidance_scale` 1 or less turns classifier-free guidance off; `guidance` replaces it and adds an interval and
-        perturbed attention. `shift` defaults to the checkpoint's own. `tiling` decodes in tiles. Raises ValueError on
+        perturbed attention. `negative_prompt` is one for all prompts, or one a prompt.
+
+        `shift` defaults to the checkpoint's own. `tiling` decodes in tiles. Raises ValueError on
         an unknown sampler or output, a size or noise that does not fit or absurd settings, and FloatingPointError when
-        sampling produced values that are not finite.
+        sampling or decoding produced values that are not finite.
         """
         if sampler not in SOLVERS:
             raise ValueError(f"sampler is {sampler!r}; allowed: {', '.join(SOLVERS)}")
         if output not in ("tensor", "pil"):
             raise ValueError(f"output is {output!r}; allowed: tensor, pil")
+        seeds = [seeds] if isinstance(seeds, int) else seeds
+        if isinstance(prompts, str):
+            prompts = [prompts] * len(seeds if seeds is not None else noise if noise is not None else "1")
         noise, crop_to = self._start(prompts, seeds, height, width, noise)
         levels, integrate = SOLVERS[sampler]
         sigmas = levels(steps, self.flow_shift if shift is None else shift)
@@ -193,12 +202,17 @@ class SanaPipeline:
     ) -> Tensor:
         """Latents of the diffusion model (B, C, h, w) to uint8 images (B, H, W, 3) on the CPU.
 
-        `tiling` keeps the memory of large images small; `crop_to` (height, width) scales and crops.
+        `tiling` keeps the memory of large images small; `crop_to` (height, width) scales and crops. Raises
+        FloatingPointError for an image with a value that is not finite, which would be black as a picture.
         """
         dtype = next(self.autoencoder.decoder.parameters()).dtype
         raw = self.autoencoder.denormalise(latents).to(dtype)
         decoded = decode_tiled(self.autoencoder, raw, tiling) if tiling else self.autoencoder.decode(raw)
         pixels = decoded.float()
+        bad = [row for row, image in enumerate(pixels) if not torch.isfinite(image).all()]
+        if bad:
+            which = "" if len(pixels) == 1 else f" in {len(bad)} of {len(pixels)} images"
+            raise FloatingPointError(f"the decoder gave values that are not finite{which}")
         if crop_to is not None:
             pixels = resize_and_crop(pixels, *crop_to)
         scaled = ((pixels.clamp(-1, 1) + 1) * 127.5).round()
@@ -216,9 +230,9 @@ class SanaPipeline:
             self._condition([prompt], None)
 
     def _condition(
-        self, prompts: Sequence[str], negative_prompt: str | None
+        self, prompts: Sequence[str], negative_prompt: str | Sequence[str] | None
     ) -> tuple[TextCondition, TextCondition | None]:
-        """Encode each distinct prompt once, and the negative one when guidance needs it."""
+        """Encode each distinct prompt once, and the negative ones when guidance needs them."""
         distinct = list(dict.fromkeys(prompts))
         embeddings, mask = self.text_encoder.encode(
             distinct,
@@ -231,16 +245,24 @@ class SanaPipeline:
         prompt = TextCondition(embeddings[rows], mask[rows])
         if negative_prompt is None:
             return prompt.shortened(prompt.used), None
+        negatives = (
+            [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else list(negative_prompt)
+        )
+        if len(negatives) != len(prompts):
+            raise ValueError(
+                f"{len(prompts)} prompts need one negative prompt or as many; found {len(negatives)}"
+            )
+        distinct = list(dict.fromkeys(negatives))
         # The official sampler hands the prompt's mask to the null branch as well, which so reads padding.
         own_mask = self.conditioning == "diffusers"
         null, null_mask = self.text_encoder.encode(
-            [negative_prompt],
+            distinct,
             max_length=self.max_length,
             conditioning=self.conditioning,
             keep_padding=not own_mask,
         )
-        null_mask = null_mask.expand(len(prompts), -1) if own_mask else prompt.mask
-        null_text = TextCondition(null.expand(len(prompts), -1, -1), null_mask)
+        rows = [distinct.index(negative) for negative in negatives]
+        null_text = TextCondition(null[rows], null_mask[rows] if own_mask else prompt.mask)
         # A prompt fills a tenth of its positions: what no row of the batch reads need not be projected.
         used = max(prompt.used, null_text.used)
         return prompt.shortened(used), null_text.shortened(used)
@@ -259,37 +281,40 @@ def load_pipeline(
     instruction: str | None = None,
     conditioning: Conditioning = "diffusers",
     text_cache: str | Path | None = None,
+    ema: bool = False,
 ) -> SanaPipeline:
     """Load a pipeline in the diffusers layout, from a folder or a hub id `org/name[@revision]`.
 
-    `transformer` replaces the folder's own: an official `.pth` file with its `config` (see `load_transformer`), which
+    `transformer` replaces the folder's own: a single file with its `config` (see `load_transformer`, also for `ema`), which
     holds nothing else of a pipeline, or another folder or hub id.
 
-    `variant` picks weight files such as `*.fp16.safetensors`; `quantization` makes the transformer's blocks INT8;
+    `variant` picks weight files such as `*.fp16.safetensors`, and the plain ones of parts that have none of it;
+    `quantization` makes the transformer's blocks INT8;
     `kernels` is what the transformer runs on (see `sana_kernels.resolve_backend`);
     `text_cache` is a folder for text embeddings, which all pipelines of one text encoder may share. The text length is the
     tokenizer's own when it is shorter than SANA's 300 tokens. In fp16, text encoder and autoencoder stay in fp32: both
     overflow there. Raises CheckpointError, one line, for anything missing, truncated or foreign, and ValueError for an
     unknown `config` or `quantization`.
     """
-    if str(root).endswith((".pth", ".pt")):
+    if str(root).endswith(SINGLE_FILES):
         raise CheckpointError(
             f"{root}: holds a transformer only; give the folder or hub id of a pipeline, and this file as transformer"
         )
     root = locate(root)
     check_pipeline_folder(root)
     wide = torch.float32 if dtype == torch.float16 else dtype
-    text_encoder = load_text_encoder(root, device=device, dtype=wide, variant=variant)
+    variants = part_variants(root, variant)
+    text_encoder = load_text_encoder(root, device=device, dtype=wide, variant=variants["text_encoder"])
     if text_cache is not None:
         text_encoder = CachedTextEncoder(text_encoder, text_cache)
-    source = root if transformer is None else transformer
+    source, chosen = (root, variants["transformer"]) if transformer is None else (transformer, variant)
     network = load_transformer(
-        source, config=config, device=device, dtype=dtype, variant=variant, kernels=kernels
+        source, config=config, device=device, dtype=dtype, variant=chosen, kernels=kernels, ema=ema
     )
     try:
         return SanaPipeline(
             quantize(network, quantization),
-            load_autoencoder(root, device=device, dtype=wide, variant=variant),
+            load_autoencoder(root, device=device, dtype=wide, variant=variants["vae"]),
             text_encoder,
             flow_shift=load_flow_shift(root),
             max_length=min(300, int(text_encoder.tokenizer.model_max_length)),

@@ -4,6 +4,7 @@ Sources: SANA (arXiv 2410.10629) section 2.3; the official and the diffusers pip
 case.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -12,7 +13,10 @@ from torch import Tensor
 
 from sana_models.libraries import without_torchao
 
-__all__ = ["Conditioning", "TextEncoder", "complex_human_instruction", "make_word_tokenizer"]
+__all__ = ["Conditioning", "TextEncoder", "complex_human_instruction", "make_word_tokenizer", "tell_cut"]
+
+# Characters of a prompt in a message.
+_SHOWN = 60
 
 #: Whose habits to follow where the two public pipelines differ.
 Conditioning = Literal["official", "diffusers"]
@@ -72,6 +76,7 @@ class TextEncoder:
     def __init__(self, tokenizer: Any, model: Any) -> None:
         self.tokenizer = tokenizer
         self.model = model
+        self._told: set[str] = set()
         # The selection rule below counts from the left, so left padding would silently break it.
         self.tokenizer.padding_side = "right"
 
@@ -92,7 +97,7 @@ class TextEncoder:
 
         With an instruction, the prompt is encoded behind it and the instruction's own positions are dropped:
         the first token and the last `max_length - 1` are kept. The unconditional text is the empty prompt
-        without instruction.
+        without instruction. A prompt that is too long is cut, and a log line says so.
         """
         texts = _whole_texts(prompts, instruction, conditioning)
         length = self.padded_length(max_length=max_length, instruction=instruction)
@@ -104,6 +109,7 @@ class TextEncoder:
             add_special_tokens=True,
             return_tensors="pt",
         )
+        tell_cut(self.tokenizer, texts, encoded["attention_mask"], prompts, self._told)
         device = next(self.model.parameters()).device
         mask = encoded["attention_mask"].to(device)
         hidden = self.model(input_ids=encoded["input_ids"].to(device), attention_mask=mask).last_hidden_state
@@ -135,6 +141,23 @@ class TextEncoder:
 
 def _whole_texts(prompts: Sequence[str], instruction: str | None, conditioning: Conditioning) -> list[str]:
     return [(instruction or "") + _clean(prompt, conditioning) for prompt in prompts]
+
+
+def tell_cut(
+    tokenizer: Any, texts: Sequence[str], mask: Tensor, prompts: Sequence[str], told: set[str]
+) -> None:
+    """Log each prompt whose text was cut when it was tokenized to `mask` (B, T), and the tokens lost; once while in `told`."""
+    full = [row for row, used in enumerate(mask.bool().all(1).tolist()) if used and prompts[row] not in told]
+    if not full:
+        return
+    lengths = [len(ids) for ids in tokenizer([texts[row] for row in full], verbose=False)["input_ids"]]
+    for row, length in zip(full, lengths, strict=True):
+        if length > mask.shape[1]:
+            told.add(prompts[row])
+            shown = prompts[row] if len(prompts[row]) <= _SHOWN else f"{prompts[row][:_SHOWN]}..."
+            logging.getLogger(__name__).warning(
+                "prompt cut: its last %d tokens are not read: %r", length - mask.shape[1], shown
+            )
 
 
 def _clean(prompt: str, conditioning: Conditioning) -> str:

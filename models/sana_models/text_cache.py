@@ -14,7 +14,7 @@ from torch import Tensor
 from sana_models.files import write_whole
 from sana_models.text import Conditioning, TextEncoder
 
-__all__ = ["CachedTextEncoder", "encoder_identity"]
+__all__ = ["CachedTextEncoder", "encoder_identity", "working_precision"]
 
 _FORMAT = "text embeddings v1"
 # About 0.5 GB of full-length Gemma-2-2B embeddings in fp32.
@@ -28,6 +28,13 @@ def encoder_identity(encoder: TextEncoder) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def working_precision(weight: Tensor) -> str:
+    """Name the precision that a network computes in at this moment: autocast's on its device, else its weights'."""
+    kind = weight.device.type
+    autocast = torch.is_autocast_enabled(kind)
+    return f"autocast {torch.get_autocast_dtype(kind)}" if autocast else str(weight.dtype)
 
 
 class CachedTextEncoder(TextEncoder):
@@ -94,7 +101,8 @@ class CachedTextEncoder(TextEncoder):
     def _name(self, prompt: str, options: dict[str, Any]) -> str:
         # Without a folder there is one encoder only, whose weights need not be read for a name.
         identity = self.identity if self.folder is not None else ""
-        content = json.dumps([_FORMAT, identity, str(self.model.dtype), prompt, *options.values()])
+        precision = working_precision(next(self.model.parameters()))
+        content = json.dumps([_FORMAT, identity, precision, prompt, *options.values()])
         return hashlib.sha256(content.encode()).hexdigest()
 
 

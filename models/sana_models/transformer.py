@@ -14,12 +14,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from sana_kernels import Backend, check_sizes, operations
-from sana_models.config import SanaConfig
+from sana_models.config import FP16_MAX, SanaConfig
 from sana_models.layers import TORCH_OPERATIONS, GatedConvFeedForward, Linear, RMSNorm
 
 __all__ = ["SanaTransformer", "TextContext", "sincos_position_table", "timestep_features"]
-
-_FP16_MAX = 65504.0
 
 
 class TextContext(NamedTuple):
@@ -109,6 +107,7 @@ class LinearSelfAttention(nn.Module):
         super().__init__()
         width = config.width
         self.head_dim = config.attention_head_dim
+        self.clip = config.attention_clip
         self.to_q = Linear(width, width, bias=False)
         self.to_k = Linear(width, width, bias=False)
         self.to_v = Linear(width, width, bias=False)
@@ -129,7 +128,10 @@ class LinearSelfAttention(nn.Module):
         if identity_rows:
             attended = torch.cat([attended[:-identity_rows], v[-identity_rows:]])
         out = self.to_out[0](attended)
-        return out.clamp(-_FP16_MAX, _FP16_MAX) if out.dtype == torch.float16 else out
+        clip = self.clip
+        if out.dtype == torch.float16:
+            clip = FP16_MAX if clip is None else min(clip, FP16_MAX)
+        return out if clip is None else out.clamp(-clip, clip)
 
 
 class CrossAttention(nn.Module):

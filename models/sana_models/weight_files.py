@@ -1,13 +1,11 @@
 """Weight files as lazily read, named tensors, and their strict assignment to a module.
 
-Only safetensors and `torch.load(weights_only=True)` touch files, so a checkpoint cannot run code. Names and
+Only safetensors (and, for single files, `torch.load(weights_only=True)`) touch files, so a checkpoint cannot run code. Names and
 shapes are checked before the first tensor is read, and tensors are read one at a time: loading needs little
 more memory than the weights.
 """
 
 import json
-import pickle
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,8 +23,9 @@ __all__ = [
     "assign_weights",
     "check_keys",
     "first_line",
+    "has_variant",
     "open_folder",
-    "open_official",
+    "open_safetensors",
     "read_config",
     "take_pieces",
 ]
@@ -70,7 +69,7 @@ def open_folder(folder: Path, stem: str, variant: str | None = None) -> dict[str
     infix = f".{variant}" if variant else ""
     index = folder / f"{stem}.safetensors.index{infix}.json"
     if not index.is_file():
-        return _open_safetensors(folder / f"{stem}{infix}.safetensors")
+        return open_safetensors(folder / f"{stem}{infix}.safetensors")
     homes = read_config(folder, index.name).get("weight_map")
     if not isinstance(homes, dict) or not all(isinstance(file, str) for file in homes.values()):
         raise CheckpointError(f"{index}: no weight_map from keys to files")
@@ -79,7 +78,7 @@ def open_folder(folder: Path, stem: str, variant: str | None = None) -> dict[str
         raise CheckpointError(f"{index}: shard {outside[0]!r} is not a file name in the same folder")
     tensors: dict[str, StoredTensor] = {}
     for file in sorted(set(homes.values())):
-        shard = _open_safetensors(folder / file)
+        shard = open_safetensors(folder / file)
         absent = sorted(key for key, home in homes.items() if home == file and key not in shard)
         if absent:
             raise CheckpointError(
@@ -89,25 +88,26 @@ def open_folder(folder: Path, stem: str, variant: str | None = None) -> dict[str
     return tensors
 
 
-def open_official(path: Path) -> dict[str, StoredTensor]:
-    """Open an official `.pth` file, memory-mapped; its `state_dict` entry when there is one. Raises
-    CheckpointError.
-    """
+def has_variant(folder: Path, variant: str) -> bool:
+    """Return whether a folder has weight files of a variant, such as `*.fp16.safetensors`, whole or in shards."""
+    kinds = (f"*.{variant}.safetensors", f"*.{variant}-*.safetensors", f"*.index.{variant}.json")
+    return any(any(folder.glob(kind)) for kind in kinds)
+
+
+def open_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """Open one file without reading tensors; raises CheckpointError."""
+    from safetensors import SafetensorError, safe_open
+
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path}: truncated or not a PyTorch archive")
+        siblings = sorted(other.name for other in path.parent.glob("*.safetensors"))
+        raise CheckpointError(f"{path}: no such file" + (f" (found {_some(siblings)})" if siblings else ""))
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, OSError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{path}: truncated, foreign or unsafe archive ({first_line(error)})"
-        ) from error
-    if isinstance(data, dict) and isinstance(data.get("state_dict"), dict):
-        data = data["state_dict"]
-    if not isinstance(data, dict) or not all(isinstance(value, Tensor) for value in data.values()):
-        raise CheckpointError(f"{path}: expected a dictionary of tensors")
-    return {key: _in_memory(value) for key, value in data.items()}
+        file = safe_open(path, framework="pt", device="cpu")
+        names = file.keys()
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in names}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: truncated or not a safetensors file ({first_line(error)})") from error
+    return {key: StoredTensor(shape, partial(file.get_tensor, key)) for key, shape in shapes.items()}
 
 
 def take_pieces(tensors: Mapping[str, StoredTensor], pieces: Mapping[str, Piece]) -> dict[str, StoredTensor]:
@@ -160,25 +160,6 @@ def check_keys(
 def first_line(error: BaseException) -> str:
     """Return an error's first line, for a message of one line."""
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        siblings = sorted(other.name for other in path.parent.glob("*.safetensors"))
-        raise CheckpointError(f"{path}: no such file" + (f" (found {_some(siblings)})" if siblings else ""))
-    try:
-        file = safe_open(path, framework="pt", device="cpu")
-        names = file.keys()
-        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in names}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: truncated or not a safetensors file ({first_line(error)})") from error
-    return {key: StoredTensor(shape, partial(file.get_tensor, key)) for key, shape in shapes.items()}
-
-
-def _in_memory(value: Tensor) -> StoredTensor:
-    return StoredTensor(tuple(value.shape), lambda: value)
 
 
 def _cut(stored: StoredTensor, piece: Piece) -> StoredTensor:

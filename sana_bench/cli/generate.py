@@ -14,8 +14,10 @@ from sana_bench.cli.options import (
     NoiseSeedOption,
     VariantGuidanceOption,
     VariantStepsOption,
+    WeightsVariantOption,
     complete_variants,
     from_record,
+    precision_choice,
 )
 from sana_bench.core.errors import BenchError, UsageError, nearest
 
@@ -58,6 +60,13 @@ class _Options:
     tile: Annotated[
         int | None, typer.Option(min=64, metavar="PIXELS", help="Decode in tiles of this side.")
     ] = None
+    precision: Annotated[
+        str | None,
+        precision_choice(
+            "Number format of the model; the variant's own if left out, else bf16 on CUDA and fp32 on a CPU."
+        ),
+    ] = None
+    weights_variant: WeightsVariantOption = None
     device: DeviceOption = "auto"
     batch_size: BatchSizeOption = 4
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False
@@ -160,9 +169,15 @@ def _load(options: _Options) -> tuple[Any, dict[str, Any]]:
         raise UsageError(f"--model {options.model}: no such variant{hint}, pipeline folder or hub id")
     device = _device(options.device)
     if path is not None:
-        pipeline, call = _load_variant(load_variant(path), path.parent, device)
+        variant = load_variant(path)
+        if options.precision is not None:
+            variant = variant.model_copy(update={"precision": options.precision})
+        if options.weights_variant is not None:
+            model = variant.model.model_copy(update={"weights_variant": options.weights_variant})
+            variant = variant.model_copy(update={"model": model})
+        pipeline, call = _load_variant(variant, path.parent, device)
     else:
-        pipeline, call = _load_checkpoint(options.model, device), {"steps": 20, "guidance": _guidance(4.5)}
+        pipeline, call = _load_checkpoint(options, device), {"steps": 20, "guidance": _guidance(4.5)}
     if options.steps is not None:
         call["steps"] = options.steps
     if options.guidance is not None:
@@ -196,17 +211,18 @@ def _load_variant(variant: "Variant", folder: Path, device: str) -> tuple[Any, d
     }
 
 
-def _load_checkpoint(source: str, device: str) -> Any:
-    import torch
-
+def _load_checkpoint(options: _Options, device: str) -> Any:
     import sana_models
+    from sana_bench.core.precision import torch_dtype
     from sana_bench.generators.sana import instruction_text
     from sana_models.aspect_ratios import BASE_SIZES
 
     try:
         # Half precision where it is native; the CPU may emulate it slowly.
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        pipeline = sana_models.load_pipeline(source, device=device, dtype=dtype)
+        precision = options.precision or ("bf16" if device == "cuda" else "fp32")
+        pipeline = sana_models.load_pipeline(
+            options.model, device=device, dtype=torch_dtype(precision), variant=options.weights_variant
+        )
     except ValueError as error:
         raise UsageError(f"--model {' '.join(str(error).split())}") from None
     if pipeline.transformer.config.sample_size in BASE_SIZES:

@@ -30,11 +30,13 @@ __all__ = [
     "VariantGuidanceOption",
     "VariantStepsOption",
     "VariantsOption",
+    "WeightsVariantOption",
     "choice",
     "choose",
     "complete_runs",
     "complete_variants",
     "from_record",
+    "precision_choice",
     "starting",
 ]
 
@@ -62,6 +64,11 @@ def choice(option: str, *allowed: str, help: str) -> Any:
         autocompletion=starting(lambda: allowed),
         help=help,
     )
+
+
+def precision_choice(help: str) -> Any:
+    """Declare the option for a number format by its name in variant files."""
+    return choice("--precision", "fp32", "bf16", "fp16", help=help)
 
 
 def from_record(command: Callable[[_Record], _Result]) -> Callable[..., _Result]:
@@ -181,4 +188,11 @@ VariantGuidanceOption = Annotated[float | None, _GUIDANCE]
 VariantsOption = Annotated[
     str | None,
     typer.Option(metavar="A,B", help="Only these variants of the suite.", autocompletion=complete_variants),
+]
+WeightsVariantOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Weight files to read, such as fp16 for *.fp16.safetensors; plain ones if left out.",
+    ),
 ]

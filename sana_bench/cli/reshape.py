@@ -14,8 +14,10 @@ from sana_bench.cli.options import (
     GuidanceOption,
     NoiseSeedOption,
     StepsOption,
+    WeightsVariantOption,
     choose,
     from_record,
+    precision_choice,
 )
 from sana_bench.core.errors import AssetError, UsageError
 from sana_bench.core.progress import Progress, say
@@ -69,6 +71,10 @@ class _GrowOptions:
         bool, typer.Option("--qk-norm", help="Add the query-key norm to a source that has none.")
     ] = False
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the new weights.")] = 0
+    precision: Annotated[
+        str | None, precision_choice("Number format of the new weights; the source's if left out.")
+    ] = None
+    weights_variant: WeightsVariantOption = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +97,10 @@ class _PruneOptions:
         bool, typer.Option("--whole", help="Cosine over the whole activation instead of per token.")
     ] = False
     device: CpuDeviceOption = "cpu"
+    precision: Annotated[str, precision_choice("Number format to measure in; the weights keep theirs.")] = (
+        "fp32"
+    )
+    weights_variant: WeightsVariantOption = None
 
 
 def register(app: typer.Typer) -> None:
@@ -128,7 +138,14 @@ def grow(options: _GrowOptions) -> None:
             "seed": growth.seed,
         }
 
-    _derive(options.source, options.output, change, "Grown, not yet trained: train it before judging it.")
+    _derive(
+        options.source,
+        options.output,
+        change,
+        "Grown, not yet trained: train it before judging it.",
+        options.precision,
+        options.weights_variant,
+    )
 
 
 def prune(options: _PruneOptions) -> None:
@@ -154,11 +171,16 @@ def prune(options: _PruneOptions) -> None:
             "prompts": n_prompts,
             "steps": options.steps,
             "guidance_scale": options.guidance,
+            "precision": options.precision,
             "seed": options.seed,
         }
 
     out = _derive(
-        options.source, options.output, change, "Pruned; a short recovery training restores most of the loss."
+        options.source,
+        options.output,
+        change,
+        "Pruned; a short recovery training restores most of the loss.",
+        weights_variant=options.weights_variant,
     )
     kept = most_important(importance, options.keep)
     title = f"{options.keep} of {len(importance)} blocks kept"
@@ -190,11 +212,17 @@ def calibration_prompts(source: Path, path: Path | None, count: int) -> list[str
 
 def _measure(source: Path, options: _PruneOptions) -> tuple[list[float], int]:
     import sana_models
+    from sana_bench.core.precision import torch_dtype
     from sana_models.pruning import ImportanceMeter
 
     prompts = calibration_prompts(source, options.prompts, options.n_prompts)
     try:
-        pipeline = sana_models.load_pipeline(source, device=options.device)
+        pipeline = sana_models.load_pipeline(
+            source,
+            device=options.device,
+            dtype=torch_dtype(options.precision),
+            variant=options.weights_variant,
+        )
         depth = pipeline.transformer.config.num_layers
         if not 1 <= options.keep < depth:
             raise UsageError(f"--keep {options.keep}: the model has {depth} blocks; keep 1 to {depth - 1}")
@@ -225,10 +253,13 @@ def _derive(
     out: Path,
     change: Callable[["SanaTransformer"], tuple["SanaTransformer", dict[str, Any]]],
     text: str,
+    precision: str | None = None,
+    weights_variant: str | None = None,
 ) -> Path:
     import torch
 
     from sana_bench.core.fingerprint import directory_sha256
+    from sana_bench.core.precision import torch_dtype
     from sana_models.checkpoints import load_transformer
     from sana_models.derived import stored_dtype, write_derived
 
@@ -236,8 +267,8 @@ def _derive(
     if out.exists() and out.resolve() == folder.resolve():
         raise UsageError(f"--output {out}: is the source itself")
     try:
-        dtype = stored_dtype(folder)
-        transformer = load_transformer(folder, dtype=dtype)
+        dtype = stored_dtype(folder, weights_variant) if precision is None else torch_dtype(precision)
+        transformer = load_transformer(folder, dtype=dtype, variant=weights_variant)
         before = transformer.config.num_layers
         changed, facts = change(transformer)
     except ValueError as error:

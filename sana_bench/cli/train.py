@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from sana_bench.cli.options import CpuDeviceOption
-from sana_bench.core.errors import SuiteError, UsageError, nearest
+from sana_bench.core.errors import BenchError, SuiteError, UsageError, nearest
 from sana_bench.core.progress import say
 
 __all__ = ["register"]
@@ -33,6 +33,9 @@ def train(
         ),
     ] = None,
     device: CpuDeviceOption = "cpu",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew: remove the states that an earlier run left there.")
+    ] = False,
 ) -> int:
     """Train weights; the same command again continues."""
     from sana_bench.suites.config_files import read_yaml
@@ -51,9 +54,11 @@ def train(
     except OSError as error:
         raise UsageError(f"--output {folder}: cannot be created: {error.strerror}") from None
     try:
-        _train(kind, document.data, folder, device)
+        _train(kind, document.data, folder, device, fresh=fresh)
     except ValueError as error:
         raise SuiteError(f"{config}: {error}") from error
+    except FloatingPointError as error:
+        raise BenchError(f"{config}: {error}") from error
     except KeyboardInterrupt:
         say(f"interrupted: run the same command again to continue from the last checkpoint in {folder}")
         return 3
@@ -70,7 +75,11 @@ def _check_device(kind: str, device: str) -> None:
             raise UsageError("--device cuda: no CUDA device found")
 
 
-def _train(kind: str, config: dict[str, Any], folder: Path, device: str) -> None:
+def _train(kind: str, config: dict[str, Any], folder: Path, device: str, *, fresh: bool) -> None:
+    if fresh and kind in ("clip", "vqa", "reward"):
+        from sana_models.training.state import StateFolder
+
+        StateFolder(folder, {}).clear()
     if kind == "clip":
         from sana_bench.metrics.clip.training import run_clip_training
 
@@ -94,9 +103,13 @@ def _train(kind: str, config: dict[str, Any], folder: Path, device: str) -> None
         source = config.get(key)
         if isinstance(source, str) and source.startswith(MICRO_SCHEME):
             config = {**config, key: str(resolve_folder(source, Path()))}
-    result = run_training(config, folder, source=sample_training_batch, vocabulary=VOCABULARY, device=device)
+    result = run_training(
+        config, folder, source=sample_training_batch, vocabulary=VOCABULARY, device=device, fresh=fresh
+    )
     if result.bad_records:
         say(f"{result.bad_records} bad training records were left out: {folder / 'bad_records.csv'}")
+    if result.skipped_steps:
+        say(f"{result.skipped_steps} steps were skipped: their loss or gradient was not finite")
     say(
         f"{result.steps} steps in {result.seconds / 60:.1f} min, final loss {result.final_loss:.4f}: {folder}"
     )

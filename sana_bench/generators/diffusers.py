@@ -58,7 +58,13 @@ class DiffusersGenerator:
         """Load the pipeline; raises `AssetError` when diffusers is missing or cannot load it."""
         self._spec = spec
         self._device = device
-        self._pipeline = _load(str(spec.weights_path), spec.weights_sha256, device, spec.variant.precision)
+        self._pipeline = _load(
+            str(spec.weights_path),
+            spec.weights_sha256,
+            device,
+            spec.variant.precision,
+            spec.variant.model.weights_variant,
+        )
         parameters = inspect.signature(type(self._pipeline).__call__).parameters
         missing = {"prompt", "height", "width", "guidance_scale", "generator"} - set(parameters)
         if missing:
@@ -143,7 +149,7 @@ def _check_parts(folder: Path) -> None:
 
 
 @lru_cache(maxsize=1)
-def _load(path: str, sha256: str, device: str, precision: str) -> Any:
+def _load(path: str, sha256: str, device: str, precision: str, weights_variant: str | None) -> Any:
     try:
         with without_torchao():
             from diffusers import DiffusionPipeline
@@ -151,7 +157,11 @@ def _load(path: str, sha256: str, device: str, precision: str) -> Any:
         raise AssetError("generator diffusers needs the diffusers package: pip install diffusers") from None
     try:
         pipeline = DiffusionPipeline.from_pretrained(
-            path, local_files_only=True, torch_dtype=torch_dtype(precision), trust_remote_code=False
+            path,
+            local_files_only=True,
+            torch_dtype=torch_dtype(precision),
+            trust_remote_code=False,
+            **({"variant": weights_variant} if weights_variant else {}),
         )
     except (OSError, ValueError, RuntimeError, AttributeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -160,6 +160,7 @@ def load_sana(
             kernels=variant.kernels,
             instruction=model.instruction,
             conditioning=model.conditioning,
+            weights_variant=model.weights_variant,
             text_cache=text_cache,
         )
     )
@@ -177,6 +178,7 @@ class _Loaded:
     kernels: "Kernels"
     instruction: str
     conditioning: "Conditioning"
+    weights_variant: str | None
     text_cache: Path | None
 
 
@@ -192,6 +194,7 @@ def _load(asked: _Loaded) -> Any:
             asked.folder,
             device=asked.device,
             dtype=torch_dtype(asked.precision),
+            variant=asked.weights_variant,
             quantization=asked.quantization,
             kernels=asked.kernels,
             instruction=prefix,

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,15 +92,7 @@ def read_sections(
     only_keys("data.", found["data"], ("source", *data_keys))
     only_keys("model.", found["model"], model_keys)
     training = found["training"]
-    only_keys("training.", training, tuple(entry.name for entry in fields(LoopConfig)))
-    if "betas" in training:
-        training["betas"] = tuple(training["betas"])
-    try:
-        loop = LoopConfig(**{**(defaults or {}), **training})
-    except TypeError as error:
-        raise ValueError(f"training: {error}") from None
-    except ValueError as error:
-        raise ValueError(f"training.{error}") from None
+    loop = LoopConfig.from_dict({**(defaults or {}), **training})
     start = config.get("start")
     if start is not None and not isinstance(start, str):
         raise ValueError(f"start is {start!r}, not a folder's name")

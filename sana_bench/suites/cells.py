@@ -150,6 +150,8 @@ class ResolvedVariant:
             "generator": GENERATORS.entry(variant.generator).revision,
             "noise": NOISE_VERSION,
             "weights_sha256": self.spec.weights_sha256,
+            # Only where there is one: other variants keep the identity that they had.
+            **({"weights_variant": variant.model.weights_variant} if variant.model.weights_variant else {}),
             "height": variant.model.height,
             "width": variant.model.width,
             "instruction": variant.model.instruction,

@@ -1,5 +1,7 @@
 """`sana-bench generate` as typed: files, their settings, and one-line refusals."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -55,6 +57,38 @@ def test_a_folder_and_sizes(generate, tiny_pipeline_dir, tmp_path):
     arguments = ("--prompt", PROMPT, "--height", "32", "--width", "96", "--tile", "64")
     assert generate(*arguments, model=str(tiny_pipeline_dir)) == 0
     assert Image.open(tmp_path / "out.png").size == (96, 32)
+
+
+def test_the_precision_is_the_one_asked_for(generate, tiny_pipeline_dir, tmp_path):
+    import torch
+
+    for model in ("sana-micro", str(tiny_pipeline_dir)):
+        arguments = ("--prompt", PROMPT, "--guidance", "3", "--precision", "bf16", "--force")
+        assert generate(*arguments, model=model) == 0
+        pipeline = load_pipeline(tiny_pipeline_dir, dtype=torch.bfloat16)
+        expected = pipeline([PROMPT], seeds=[0], steps=2, guidance_scale=3.0)
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), expected[0].numpy())
+    assert generate("--prompt", PROMPT, "--precision", "fp8", "--force") == 2
+
+
+def test_weight_files_are_chosen_by_variant(generate, tiny_pipeline_dir, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(tiny_pipeline_dir, tmp_path / "mixed")
+    weights = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    half = folder / "transformer" / "diffusion_pytorch_model.bf16.safetensors"
+    save_file({key: value * 1.5 for key, value in weights.items()}, half)
+    pictures = []
+    for arguments in ([], ["--weights-variant", "bf16"]):
+        assert generate("--prompt", PROMPT, "--force", *arguments, model=str(folder)) == 0
+        pictures.append(np.asarray(Image.open(tmp_path / "out.png")))
+    expected = load_pipeline(folder, variant="bf16")([PROMPT], seeds=[0], steps=2)[0].numpy()
+    assert np.array_equal(pictures[1], expected)
+    assert not np.array_equal(*pictures)
+    options = ["--depth", "2", "--keep", "1", "--weights-variant", "bf16", "-o", str(tmp_path / "grown")]
+    assert execute(["grow", str(folder), *options]) == 0
+    grown = load_file(tmp_path / "grown" / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert np.array_equal(grown["proj_out.bias"].numpy(), weights["proj_out.bias"].numpy() * np.float32(1.5))
 
 
 @pytest.mark.parametrize(

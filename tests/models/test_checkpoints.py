@@ -164,6 +164,30 @@ def test_variant_files_are_chosen_by_name(folder):
     load_transformer(part, variant="fp16")
 
 
+def test_parts_without_a_variant_are_read_from_their_plain_files(folder):
+    """As diffusers does for mixed folders; a variant that no part has is an error."""
+    part = folder / "transformer"
+    changed = {key: value + 1 for key, value in load_file(part / WEIGHTS).items()}
+    save_file(changed, part / "diffusion_pytorch_model.fp16.safetensors")
+    plain, variant = load_pipeline(folder), load_pipeline(folder, variant="fp16")
+    assert torch.equal(variant.transformer.proj_out.bias, plain.transformer.proj_out.bias + 1)
+    assert torch.equal(variant.autoencoder.decoder.conv_in.bias, plain.autoencoder.decoder.conv_in.bias)
+    refused(
+        load_pipeline, folder, match=r"no weights of variant 'bf16' \(found .*safetensors", variant="bf16"
+    )
+
+
+def test_a_variant_in_shards_is_found(folder):
+    part = folder / "transformer"
+    homes = split_in_two(part)
+    for file in set(homes.values()):
+        (part / file).rename(part / file.replace(".safetensors", ".fp16.safetensors"))
+    moved = {key: home.replace(".safetensors", ".fp16.safetensors") for key, home in homes.items()}
+    (part / f"{WEIGHTS}.index.json").unlink()
+    (part / f"{WEIGHTS}.index.fp16.json").write_text(json.dumps({"weight_map": moved}))
+    assert load_pipeline(folder, variant="fp16").transformer.config.num_layers == 1
+
+
 @pytest.mark.parametrize("keep", [0, 4, 200, -100])
 def test_truncated_weights(folder, keep):
     path = folder / "transformer" / WEIGHTS

@@ -16,6 +16,7 @@ COUNTS = {
     "sana-0.6b-1024": (591_747_872, 548),
     "sana-1.6b-512": (1_604_462_752, 396),
     "sana-1.6b-1024": (1_604_462_752, 396),
+    "sana-1.6b-1024-bf16": (1_604_462_752, 396),
     "sana-1.6b-2k": (1_604_462_752, 396),
     "sana-1.6b-4k": (1_604_462_752, 396),
     "sana1.5-1.6b-1024": (1_604_641_952, 476),
@@ -56,6 +57,13 @@ def test_configurations_survive_their_file_form(name):
 
 def test_autoencoder_configuration_survives_its_file_form():
     assert DCAEConfig.from_dict(DC_AE_F32C32.to_dict()) == DC_AE_F32C32
+
+
+def test_autoencoder_norms_may_be_listed_by_stage():
+    data = DC_AE_F32C32.to_dict() | {"decoder_norm_types": ["rms_norm"] * 6, "decoder_act_fns": ["silu"] * 6}
+    assert DCAEConfig.from_dict(data) == DC_AE_F32C32
+    with pytest.raises(ValueError, match="decoder_norm_types is "):
+        DCAEConfig.from_dict(data | {"decoder_norm_types": ["rms_norm"] * 5 + ["layer_norm"]})
 
 
 @pytest.mark.parametrize(

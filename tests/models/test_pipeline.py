@@ -1,11 +1,15 @@
 """The pipeline's own promises: noise decides, batches do not, prompts are encoded once, bad input is refused."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
 
 from sana_models import load_pipeline
 from sana_models.guidance import Guidance, TextCondition, guided_velocity
+from sana_models.text import TextEncoder
+from sana_models.tiling import Tiling
 from tests.float64 import assert_as_exact, in_float64
 
 
@@ -133,6 +137,23 @@ def test_values_that_are_not_finite_are_an_error(pipeline):
         pipeline(["a"], noise=torch.full((1, 8, 8, 8), float("nan")), steps=1)
 
 
+@pytest.mark.parametrize("tiling", [None, Tiling(tile=32, stride=24)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_pixels_that_are_not_finite_are_an_error_and_not_black(pipeline, tiling, value, monkeypatch):
+    decode = pipeline.autoencoder.decode
+
+    def broken(latents):
+        images = decode(latents)
+        images[-1, 0, 3, 3] = value
+        return images
+
+    monkeypatch.setattr(pipeline.autoencoder, "decode", broken)
+    with pytest.raises(
+        FloatingPointError, match="the decoder gave values that are not finite in 1 of 2 images"
+    ):
+        pipeline(["a", "a red circle"], noise=draw(2), steps=1, tiling=tiling)
+
+
 @torch.no_grad()
 def test_guidance_is_the_linear_combination(pipeline):
     """One batch of four against two of two, whose products have other shapes and so round differently.
@@ -174,6 +195,51 @@ def test_a_seed_is_an_image(pipeline):
     assert not torch.equal(images, pipeline(prompts, seeds=[8, 9], steps=2))
     assert torch.equal(images, pipeline(prompts, noise=pipeline.draw_noise([7, 2**40], 64, 64), steps=2))
     assert pipeline(["a"], seeds=[1], height=32, width=48, steps=1).shape == (1, 32, 48, 3)
+
+
+def test_a_single_prompt_is_drawn_for_every_seed(pipeline):
+    expected = pipeline(["a red circle"] * 3, seeds=[0, 1, 2], steps=2)
+    assert torch.equal(pipeline("a red circle", seeds=[0, 1, 2], steps=2), expected)
+    assert torch.equal(
+        pipeline("a red circle", noise=pipeline.draw_noise([0, 1, 2], 64, 64), steps=2), expected
+    )
+    assert pipeline("a red circle", seeds=1, steps=2).shape == (1, 64, 64, 3)
+    with pytest.raises(ValueError, match="1 prompts need as many seeds, or noise; found none"):
+        pipeline("a red circle", steps=2)
+
+
+def test_negative_prompts_may_be_one_a_prompt(pipeline):
+    prompts = ["a red circle", "two blue squares"]
+    together = pipeline(prompts, seeds=[1, 2], steps=2, negative_prompt=["blue", ""])
+    for row, negative in enumerate(["blue", ""]):
+        alone = pipeline([prompts[row]], seeds=[row + 1], steps=2, negative_prompt=negative)
+        # Another batch size sums in another order: one level where a value sits on the edge of rounding.
+        assert (together[row].int() - alone[0].int()).abs().max() <= 1
+    assert torch.equal(
+        pipeline(prompts, seeds=[1, 2], steps=2, negative_prompt=["blue", "blue"]),
+        pipeline(prompts, seeds=[1, 2], steps=2, negative_prompt="blue"),
+    )
+    with pytest.raises(ValueError, match="2 prompts need one negative prompt or as many; found 1"):
+        pipeline(prompts, seeds=[1, 2], steps=2, negative_prompt=["blue"])
+
+
+@pytest.mark.parametrize(("instruction", "places"), [(None, 8), ("a photo of the ", 11)])
+def test_prompts_that_are_cut_are_told_once(pipeline, caplog, instruction, places):
+    encoder, options = (
+        TextEncoder(pipeline.text_encoder.tokenizer, pipeline.text_encoder.model),
+        {"max_length": 8},
+    )
+    words = "a red circle above two blue"
+    with caplog.at_level(logging.WARNING):
+        encoder.encode([words, "a red circle"], instruction=instruction, **options)
+        assert not caplog.records
+        for _ in range(2):
+            encoder.encode(["a " * 40, words], instruction=instruction, **options)
+    (record,) = caplog.records
+    # A start token, the instruction's words and forty of the prompt's, for so many places.
+    lost = 1 + 40 + (4 if instruction else 0) - places
+    shown = ("a " * 40)[:60] + "..."
+    assert record.getMessage() == f"prompt cut: its last {lost} tokens are not read: {shown!r}"
 
 
 def test_a_negative_prompt_replaces_the_empty_one(pipeline):

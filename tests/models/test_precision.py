@@ -1,9 +1,12 @@
 """Half precision against fp32, and what keeps fp16 finite; the whole transformer as one compiled graph."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from sana_models.config import FP16_MAX
 from sana_models.layers import relu_linear_attention
 from sana_models.transformer import SanaTransformer
 from tests.float64 import assert_as_exact, errors_against_float64, in_float64
@@ -58,6 +61,44 @@ def test_fp16_clamps_what_would_overflow():
     out = block(torch.ones(1, 4, 64, dtype=torch.float16))
     assert torch.isfinite(out).all()
     assert float(out.abs().max()) == 65504
+
+
+def with_a_large_block(model: SanaTransformer) -> SanaTransformer:
+    """Scale one block's output projection to a peak of 2e5, which a small gate lets through as 200."""
+    width = model.config.width
+    model.transformer_blocks[1].scale_shift_table[2] = 1e-3
+    for part in (model.time_embed.linear.weight, model.time_embed.linear.bias):
+        part[2 * width : 3 * width] = 0
+    peaks: list[float] = []
+    projection = model.transformer_blocks[1].attn1.to_out[0]
+    hook = projection.register_forward_hook(lambda *call: peaks.append(float(call[2].abs().max())))
+    model(*inputs())
+    hook.remove()
+    projection.weight.mul_(2e5 / peaks[0])
+    projection.bias.mul_(2e5 / peaks[0])
+    return model
+
+
+def clipped(dtype: torch.dtype, clip: float | None) -> torch.Tensor:
+    """The velocity of a model with a large block, run in `dtype`."""
+    model = (
+        SanaTransformer(replace(small_sana(qk_norm=False), attention_clip=clip)).eval().requires_grad_(False)
+    )
+    randomise(model, seed=1)
+    return with_a_large_block(model).to(dtype)(*inputs(dtype)).float()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_clip_of_a_checkpoint_holds_in_every_precision(dtype):
+    """fp16 always clips. Its rounding is 2^-12 relative and bf16's 2^-9; twenty of them as in the test above, doubled."""
+    reference = clipped(torch.float16, FP16_MAX)
+    spread = reference.square().mean().sqrt()
+
+    def error(clip: float | None) -> float:
+        return float((clipped(dtype, clip) - reference).square().mean().sqrt() / spread)
+
+    assert error(FP16_MAX) < 0.05
+    assert error(None) > 10 * error(FP16_MAX)
 
 
 def test_the_transformer_is_one_graph():

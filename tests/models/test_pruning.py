@@ -100,10 +100,11 @@ def test_the_command_prunes_and_the_result_draws_and_loads_in_diffusers(
 
     out = tmp_path / "pruned"
     options = ["--keep", "2", "--n-prompts", "3", "--batch-size", "2", "--steps", "2", "-o", str(out)]
-    assert execute(["prune", str(deep_pipeline), *options]) == 0
+    assert execute(["prune", str(deep_pipeline), *options, "--precision", "bf16"]) == 0
     assert "3 -> 2 blocks" in capsys.readouterr().out
     facts = json.loads((out / "provenance.json").read_text())
     assert len(facts["importance"]) == 3
+    assert (facts["precision"], facts["dtype"]) == ("bf16", "float32")
     assert facts["kept_blocks"] == most_important(facts["importance"], 2)
     assert (out / "importance.png").stat().st_size > 1000
     images = load_pipeline(out)(["a photo of a red circle"], seeds=[0], steps=2)

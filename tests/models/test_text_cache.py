@@ -33,6 +33,14 @@ def test_stored_embeddings_are_the_fresh_ones(tmp_path, monkeypatch):
         assert_as_exact(first[0], plain[0], exact)
 
 
+def test_embeddings_of_another_precision_are_not_used(tmp_path):
+    plain = cached(tmp_path / "a").encode(PROMPTS, max_length=12)[0]
+    encoder = cached(tmp_path / "b")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(encoder.encode(PROMPTS, max_length=12)[0], plain)
+    assert torch.equal(encoder.encode(PROMPTS, max_length=12)[0], plain)
+
+
 def test_each_prompt_is_encoded_once(tmp_path):
     encoder = cached(tmp_path)
     calls: list[int] = []

@@ -25,6 +25,7 @@ class LatentCache:
 
     def __init__(self, latents: Tensor, ids: Tensor, mask: Tensor) -> None:
         self.latents, self.ids, self.mask = latents, ids, mask
+        self._last: list[int] = []
 
     def batch_size(self, step: int, default: int) -> int:
         """Return `default`: the same at every step."""
@@ -35,7 +36,12 @@ class LatentCache:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw `size` samples with replacement; return the fp32 latents, int64 ids and masks of `rows` of them."""
         index = torch.randint(len(self.latents), (size,), generator=generator)[rows]
+        self._last = index.tolist()
         return self.latents[index].float(), self.ids[index].long(), self.mask[index].long()
+
+    def last_names(self) -> list[str]:
+        """Return the names of the samples returned last."""
+        return [f"cached sample {number}" for number in self._last]
 
 
 def prepare_cache(

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from sana_models.training.caption_choice import CaptionRule
 from sana_models.training.image_text import Stage
+from sana_models.training.reading import Section
 
 __all__ = ["ImageDataSettings", "RenderedDataSettings"]
 
@@ -27,11 +28,10 @@ class RenderedDataSettings:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError for an unknown key."""
-        _check(data, {"source", "cached_samples", "max_length", "cache"})
-        length = data.get("max_length")
+        values = Section(data, "data", {"source", "cached_samples", "max_length", "cache"})
         return cls(
-            cached_samples=int(data.get("cached_samples", 65536)),
-            max_length=None if length is None else int(length),
+            cached_samples=values.integer("cached_samples", 65536),
+            max_length=values.optional_integer("max_length"),
             cache=_path(data.get("cache")),
         )
 
@@ -56,60 +56,56 @@ class ImageDataSettings:
         """`steps` is the length of the training; raises ValueError on unknown, missing or ill-fitting values."""
         keys = {"source", "paths", "image_size", "stages", "caption_suffixes", "caption_rule"}
         keys |= {"caption_temperature", "caption_threshold", "minimum_score", "buckets", "max_bad_share"}
-        _check(data, keys | {"max_length", "instruction", "cache"})
-        paths = data.get("paths")
-        if not isinstance(paths, list) or not paths:
+        values = Section(data, "data", keys | {"max_length", "instruction", "cache"})
+        if not data.get("paths"):
             raise ValueError("data.paths is missing: a list of folders")
-        instruction = str(data.get("instruction", "none"))
-        if instruction not in ("none", "sana"):
-            raise ValueError(f"data.instruction is {instruction!r}; allowed: 'none', 'sana'")
-        length = data.get("max_length")
         return cls(
-            paths=tuple(Path(str(path)) for path in paths),
-            stages=_stages(data, steps),
+            paths=tuple(Path(path) for path in values.texts("paths")),
+            stages=_stages(data, values, steps),
             rule=CaptionRule(
-                rule=str(data.get("caption_rule", "softmax")),
-                temperature=float(data.get("caption_temperature", 0.1)),
-                threshold=float(data.get("caption_threshold", 25.0)),
+                rule=values.text("caption_rule", "softmax"),
+                temperature=values.number("caption_temperature", 0.1, low=0),
+                threshold=values.number("caption_threshold", 25.0),
             ),
-            caption_suffixes=tuple(str(suffix) for suffix in data.get("caption_suffixes", ())),
-            minimum_score=float(data.get("minimum_score", 0.0)),
-            use_buckets=bool(data.get("buckets", True)),
-            max_bad_share=float(data.get("max_bad_share", 0.01)),
-            max_length=None if length is None else int(length),
-            instruction=instruction,
+            caption_suffixes=values.texts("caption_suffixes"),
+            minimum_score=values.number("minimum_score", 0.0),
+            use_buckets=values.flag("buckets", True),
+            max_bad_share=values.number("max_bad_share", 0.01, low=0, high=1),
+            max_length=values.optional_integer("max_length"),
+            instruction=values.text("instruction", "none", choices=("none", "sana")),
             cache=_path(data.get("cache")),
         )
 
 
-def _stages(data: Mapping[str, Any], steps: int) -> tuple[Stage, ...]:
+def _stages(data: Mapping[str, Any], values: Section, steps: int) -> tuple[Stage, ...]:
     listed = data.get("stages")
     if listed is None:
         if "image_size" not in data:
             raise ValueError("data.image_size or data.stages is missing")
-        return (Stage(until=steps, image_size=int(data["image_size"])),)
+        return (Stage(until=steps, image_size=values.integer("image_size")),)
     if "image_size" in data:
         raise ValueError("data.image_size and data.stages cannot both be given")
-    if not isinstance(listed, list) or not all(isinstance(entry, Mapping) for entry in listed):
+    if not isinstance(listed, list) or not listed or not all(isinstance(entry, Mapping) for entry in listed):
         raise ValueError("data.stages is not a list of mappings")
-    for entry in listed:
-        _check(entry, _STAGE_KEYS, "data.stages.")
-    return tuple(
-        Stage(
-            until=int(entry.get("until", steps)),
-            image_size=int(entry["image_size"]),
-            batch_size=None if entry.get("batch_size") is None else int(entry["batch_size"]),
+    stages: list[Stage] = []
+    for number, entry in enumerate(listed):
+        stage = Section(entry, f"data.stages[{number}]", _STAGE_KEYS)
+        last = number + 1 == len(listed)
+        until = (
+            stage.integer("until", max(steps, stages[-1].until + 1 if stages else 1))
+            if last
+            else stage.integer("until")
         )
-        for entry in listed
-    )
-
-
-def _check(data: Mapping[str, Any], allowed: set[str], prefix: str = "data.") -> None:
-    unknown = sorted(set(data) - allowed)
-    if unknown:
-        raise ValueError(f"unknown key '{prefix}{unknown[0]}'; allowed: {', '.join(sorted(allowed))}")
-    if prefix != "data." and "image_size" not in data:
-        raise ValueError(f"{prefix}image_size is missing")
+        if stages and until <= stages[-1].until:
+            raise ValueError(f"data.stages[{number}].until is {until}; 'until' must be rising")
+        stages.append(
+            Stage(
+                until=until,
+                image_size=stage.integer("image_size"),
+                batch_size=stage.optional_integer("batch_size"),
+            )
+        )
+    return tuple(stages)
 
 
 def _path(value: Any) -> Path | None:

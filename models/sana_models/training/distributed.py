@@ -11,7 +11,9 @@ from torch import Tensor
 from torch import distributed as dist
 
 __all__ = [
+    "all_true",
     "barrier",
+    "gathered",
     "is_main",
     "local_device",
     "local_rows",
@@ -28,6 +30,9 @@ def process_group(device: str) -> Iterator[None]:
         yield
         return
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    if device.startswith("cuda"):
+        # Objects are gathered on the current GPU, which would be the first one for all.
+        torch.cuda.set_device(local_device(device))
     try:
         yield
     finally:
@@ -68,6 +73,24 @@ def mean_over_processes(value: Tensor) -> Tensor:
     total = value.detach().clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def all_true(value: Tensor) -> bool:
+    """Return whether a boolean scalar is true in every process."""
+    if world_size() == 1:
+        return bool(value)
+    count = value.detach().to(torch.int32)
+    dist.all_reduce(count, op=dist.ReduceOp.MIN)
+    return bool(count)
+
+
+def gathered(items: list[str]) -> list[str]:
+    """Return the items of all processes, in the order of the processes."""
+    if world_size() == 1:
+        return items
+    parts: list[list[str]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
 
 
 def barrier() -> None:

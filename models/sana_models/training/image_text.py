@@ -1,7 +1,9 @@
 """Batches from images with captions: aspect buckets, resolution stages, caption choice, cached latents.
 
 What a step sees is a function of (seed, step) and the data alone, so the data position of a resumed run is its step number. A
-batch holds images of one bucket. A record that turns out to be bad is replaced by the next one of its bucket.
+batch holds images of one bucket. Every image is seen equally often: a bucket's batches run on from one pass over it into the
+next, and images of a bucket too small for a batch go to the nearest other one. A record that turns out to be bad is replaced by
+the next one of its bucket.
 """
 
 import hashlib
@@ -19,7 +21,10 @@ from sana_models.aspect_ratios import training_bucket
 from sana_models.dc_ae import DCAE
 from sana_models.files import write_whole
 from sana_models.image_files import as_rgb, upright_size
+from sana_models.text_cache import working_precision
+from sana_models.training.buckets import Bucket, epoch_batches, epoch_position, merge_small_buckets
 from sana_models.training.caption_choice import CaptionRule
+from sana_models.training.progress import tell
 from sana_models.training.records import BadRecords, Record
 
 __all__ = ["ImageTextData", "Stage", "load_image"]
@@ -68,15 +73,22 @@ class ImageTextData:
         ends = [stage.until for stage in stages]
         if not ends or ends != sorted(set(ends)) or ends[0] < 1:
             raise ValueError("stages must have rising 'until' steps")
+        unit = autoencoder.config.spatial_compression * patch_size
+        odd = [stage.image_size for stage in stages if stage.image_size % unit]
+        if odd and not use_buckets:
+            raise ValueError(
+                f"image_size is {odd[0]}; without buckets it must be a multiple of {unit} pixels"
+            )
         self.autoencoder = autoencoder
         self.rule, self.bad, self.seed = rule, bad, seed
         self.stages = list(stages)
-        self._unit = autoencoder.config.spatial_compression * patch_size
+        self.last_names: list[str] = []
+        self._unit = unit
         self._use_buckets = use_buckets
         self._cache, self._identity = cache, cache_identity
         self._sizes: dict[str, tuple[int, int]] = {}
-        self._members: tuple[int, dict[tuple[int, int], list[int]]] = (-1, {})
-        self._plans: dict[tuple[int, int, int], list[tuple[tuple[int, int], list[int]]]] = {}
+        self._members: tuple[tuple[int, int], dict[Bucket, list[int]]] = ((-1, 0), {})
+        self._plans: dict[tuple[int, int, int], list[tuple[Bucket, list[int]]]] = {}
         scored = [record for record in records if _best_score(record) >= minimum_score]
         self.records = [record for record in scored if self._measure(record)]
         if not self.records:
@@ -100,9 +112,11 @@ class ImageTextData:
         uniform = torch.rand(size, generator=generator).tolist()
         bucket, wanted = self._plan(step, size)
         latents, captions = [], []
+        self.last_names = []
         for index, draw in zip(wanted[rows], uniform[rows], strict=True):
             record, latent = self._usable(index, bucket)
             latents.append(latent)
+            self.last_names.append(record.key)
             captions.append(self.rule.choose(record.captions, record.scores, draw))
         return torch.stack(latents), captions
 
@@ -115,40 +129,42 @@ class ImageTextData:
             return False
         return True
 
-    def _bucket(self, record: Record, image_size: int) -> tuple[int, int]:
+    def _bucket(self, record: Record, image_size: int) -> Bucket:
+        """Return the (height, width) in pixels that a record is trained at; a stored latent has its own."""
         height, width = self._sizes[record.key]
         if record.suffix == ".npy":
-            return height, width
+            factor = self.autoencoder.config.spatial_compression
+            return height * factor, width * factor
         if not self._use_buckets:
             return image_size, image_size
         return training_bucket(height, width, image_size, unit=self._unit)
 
-    def _plan(self, step: int, size: int) -> tuple[tuple[int, int], list[int]]:
-        """Return bucket and record numbers of a step's batch.
-
-        Each epoch is a fresh permutation, cut bucket by bucket; a bucket's last batch is filled up from its start.
-        """
+    def _plan(self, step: int, size: int) -> tuple[Bucket, list[int]]:
+        """Return bucket and record numbers of a step's batch."""
         stage = self.stage(step)
         first = self.stages[stage - 1].until if stage else 0
-        members = self._members_of(stage)
-        per_epoch = sum(-(-len(group) // size) for group in members.values())
-        epoch, position = divmod(step - first, per_epoch)
+        members = self._members_of(stage, size)
+        epoch, position = epoch_position([len(group) for group in members.values()], size, step - first)
         key = (stage, epoch, size)
         if key not in self._plans:
             # Only the epoch in use is kept.
-            self._plans = {key: _epoch_batches(members, size, [self.seed, stage, epoch])}
+            self._plans = {key: epoch_batches(members, size, [self.seed, stage], epoch)}
         return self._plans[key][position]
 
-    def _members_of(self, stage: int) -> dict[tuple[int, int], list[int]]:
-        """Return the record numbers by bucket; those of one stage are remembered."""
-        if self._members[0] != stage:
-            members = defaultdict(list)
+    def _members_of(self, stage: int, size: int) -> dict[Bucket, list[int]]:
+        """Return the record numbers by bucket, none smaller than a batch; those of one stage are remembered."""
+        if self._members[0] != (stage, size):
+            members: dict[Bucket, list[int]] = defaultdict(list)
             for index, record in enumerate(self.records):
                 members[self._bucket(record, self.stages[stage].image_size)].append(index)
-            self._members = (stage, dict(sorted(members.items())))
+            latents = {index for index, record in enumerate(self.records) if record.suffix == ".npy"}
+            filled, lines = merge_small_buckets(dict(sorted(members.items())), size, latents)
+            for line in lines:
+                tell(line)
+            self._members = ((stage, size), filled)
         return self._members[1]
 
-    def _usable(self, index: int, bucket: tuple[int, int]) -> tuple[Record, Tensor]:
+    def _usable(self, index: int, bucket: Bucket) -> tuple[Record, Tensor]:
         group = self._members[1][bucket]
         start = group.index(index)
         for offset in range(len(group)):
@@ -161,7 +177,7 @@ class ImageTextData:
                 self.bad.add(record.key, error)
         raise ValueError(f"all {len(group)} training records of bucket {bucket[1]}x{bucket[0]} are bad")
 
-    def _latent(self, record: Record, bucket: tuple[int, int]) -> Tensor:
+    def _latent(self, record: Record, bucket: Bucket) -> Tensor:
         if record.suffix == ".npy":
             return _stored_latent(record, self.autoencoder.config.latent_channels)
         path = self._cache_path(record, bucket)
@@ -178,13 +194,22 @@ class ImageTextData:
             _write_array(path, latent.half().numpy())
         return latent
 
-    def _cache_path(self, record: Record, bucket: tuple[int, int]) -> Path | None:
+    def _cache_path(self, record: Record, bucket: Bucket) -> Path | None:
         if self._cache is None:
             return None
         status = record.path.stat()
         # As for remembered hashes: size and modification time stay when a file is replaced by rsync -t or tar.
         times = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-        facts = (self._identity, record.key, record.span, bucket, *times)
+        precision = working_precision(next(self.autoencoder.parameters()))
+        facts = (
+            self._identity,
+            precision,
+            str(record.path.resolve()),
+            record.key,
+            record.span,
+            bucket,
+            *times,
+        )
         name = hashlib.sha256(repr(facts).encode()).hexdigest()
         return self._cache / name[:2] / f"{name}.npy"
 
@@ -208,18 +233,6 @@ def load_image(content: bytes, height: int, width: int) -> Tensor:
     left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
     pixels = np.asarray(scaled.crop((left, top, left + width, top + height)))
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
-
-
-def _epoch_batches(
-    members: dict[tuple[int, int], list[int]], size: int, seed: list[int]
-) -> list[tuple[tuple[int, int], list[int]]]:
-    rng = np.random.default_rng(seed)
-    batches = []
-    for bucket, group in members.items():
-        order = [group[index] for index in rng.permutation(len(group))]
-        filled = [order[index % len(order)] for index in range(-(-len(order) // size) * size)]
-        batches += [(bucket, filled[first : first + size]) for first in range(0, len(filled), size)]
-    return [batches[index] for index in rng.permutation(len(batches))]
 
 
 def _best_score(record: Record) -> float:

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sana_models.checkpoints import load_autoencoder, load_text_encoder, load_transformer
+from sana_models.checkpoints import load_autoencoder, load_text_encoder, load_transformer, part_variants
 from sana_models.dc_ae import DCAE
+from sana_models.hub import locate
 from sana_models.libraries import without_torchao
-from sana_models.text import TextEncoder, complex_human_instruction, make_word_tokenizer
+from sana_models.text import TextEncoder, complex_human_instruction, make_word_tokenizer, tell_cut
 from sana_models.text_cache import CachedTextEncoder
 from sana_models.training.autoencoder import Source
 from sana_models.training.cache import LatentCache, prepare_cache
@@ -23,6 +24,7 @@ from sana_models.training.records import BadRecords, read_index
 from sana_models.training.settings import TextToImageSettings
 from sana_models.training.text_to_image import CaptionedLatents
 from sana_models.transformer import SanaTransformer
+from sana_models.weight_files import has_variant
 
 __all__ = ["Networks", "image_data", "load_networks", "rendered_data", "tokenize_with"]
 
@@ -48,10 +50,15 @@ def load_networks(settings: TextToImageSettings, vocabulary: tuple[str, ...]) ->
 
     Raises ValueError (CheckpointError) for what cannot be loaded.
     """
-    autoencoder = load_autoencoder(_source(settings.autoencoder))
+    variant = settings.weights_variant
+    autoencoder = load_autoencoder(
+        _source(settings.autoencoder), variant=_variant(settings.autoencoder, "vae", variant)
+    )
     if settings.start is not None:
-        text = load_text_encoder(_source(settings.start))
-        transformer = load_transformer(_source(settings.start)).train().requires_grad_(True)
+        variants = part_variants(locate(_source(settings.start)), variant)
+        text = load_text_encoder(_source(settings.start), variant=variants["text_encoder"])
+        transformer = load_transformer(_source(settings.start), variant=variants["transformer"])
+        transformer.train().requires_grad_(True)
         tokenizer, text_model = text.tokenizer, text.model
         max_length = min(settings.max_length, int(tokenizer.model_max_length))
     else:
@@ -138,10 +145,13 @@ def image_data(
 def tokenize_with(tokenizer: Any, max_length: int) -> Callable[[list[str]], tuple[Tensor, Tensor]]:
     """Return a function from captions to token ids and masks (n, max_length)."""
 
+    told: set[str] = set()
+
     def tokenize(captions: list[str]) -> tuple[Tensor, Tensor]:
         encoded = tokenizer(
             captions, padding="max_length", max_length=max_length, truncation=True, return_tensors="pt"
         )
+        tell_cut(tokenizer, captions, encoded["attention_mask"], captions, told)
         return encoded["input_ids"], encoded["attention_mask"]
 
     return tokenize
@@ -150,6 +160,14 @@ def tokenize_with(tokenizer: Any, max_length: int) -> Callable[[list[str]], tupl
 def _source(name: str) -> str | Path:
     """A path stays a path, which is never looked up on the hub."""
     return Path(name) if Path(name).exists() or name.startswith((".", "/")) else name
+
+
+def _variant(name: str, part: str, variant: str | None) -> str | None:
+    """Return the variant where a part has files of it, else None."""
+    if variant is None:
+        return None
+    folder = locate(_source(name), part=part)
+    return variant if folder.is_dir() and has_variant(folder, variant) else None
 
 
 def _identity(networks: Networks) -> str:

@@ -5,9 +5,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["training_progress"]
+from sana_models.training.distributed import is_main
+
+__all__ = ["tell", "training_progress"]
 
 _LINE_INTERVAL_S = 15.0
+
+
+def tell(line: str) -> None:
+    """Print a line about the training, once however many processes train."""
+    if is_main():
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -26,7 +26,10 @@ _MAX_TEXT_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image or latent: where its bytes are, and its captions with CLIP scores by caption type."""
+    """One image or latent: where its bytes are, and its captions with CLIP scores by caption type.
+
+    `key` is its identity, in messages and in all that is remembered of it: data set, path inside it, and name.
+    """
 
     key: str
     path: Path
@@ -115,7 +118,7 @@ def _read_folder(folder: Path, suffixes: Sequence[str], bad: BadRecords) -> Iter
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{folder / 'meta_data.json'}: img_names is not a list of names")
     for name in names:
-        label = f"{folder.name}/{name}"
+        label = f"{folder}/{name}"
         try:
             path = _image_path(folder, name)
             key = path.name.removesuffix(path.suffix)
@@ -154,12 +157,12 @@ def _read_shard(
         # A shard cut short is bad from the cut on: all that the index promises beyond is lost.
         if not members:
             for number in range(int(entry.get("nsamples", 1))):
-                bad.add(f"{path.name}#{number}", error)
+                bad.add(f"{path}#{number}", error)
             return
         for number in range(len(members), int(entry.get("nsamples", len(members)))):
-            bad.add(f"{path.name}#{number}", error)
+            bad.add(f"{path}#{number}", error)
     for key, files in members.items():
-        label = f"{path.name}/{key}"
+        label = f"{path}/{key}"
         try:
             yield _shard_record(label, path, key, files, external)
         except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -15,11 +15,12 @@ from sana_models.training.autoencoder import AutoencoderTask, Source, latent_sta
 from sana_models.training.cache import LatentCache
 from sana_models.training.curve import plot_curve
 from sana_models.training.data_settings import ImageDataSettings
-from sana_models.training.distributed import barrier, is_main, local_device, process_group
+from sana_models.training.distributed import barrier, is_main, local_device, local_rows, process_group
 from sana_models.training.loop import TrainingResult, train
 from sana_models.training.parts import Networks, image_data, load_networks, rendered_data, tokenize_with
 from sana_models.training.records import BadRecords
 from sana_models.training.settings import AutoencoderSettings, TextToImageSettings
+from sana_models.training.state import StateFolder
 from sana_models.training.text_to_image import CaptionedLatents, TextToImageTask
 
 __all__ = ["run_training"]
@@ -32,27 +33,51 @@ def run_training(
     source: Source,
     vocabulary: tuple[str, ...] = (),
     device: str = "cpu",
+    fresh: bool = False,
 ) -> TrainingResult:
     """Train what `config` describes and export it under `out`; continues a run that was interrupted there.
 
     `kind: dc_ae` writes `out/vae`, `kind: sana` a complete pipeline folder `out/pipeline`; both leave `curve.csv` and
     `curve.png` in `out`. `source(seed, index, n)` must be a pure function. Under `torchrun` the processes train together.
-    Raises ValueError on a bad configuration.
+    `fresh` removes what an earlier run left in `out` to continue from. Raises ValueError on a bad configuration or a state of
+    another one, and FloatingPointError when the training cannot go on (see `loop.train`).
     """
     kind = config.get("kind")
     with process_group(device):
+        if fresh:
+            _forget(out)
         if kind == "dc_ae":
-            return _train_autoencoder(
-                AutoencoderSettings.from_dict(config), out, source, local_device(device)
-            )
+            settings = AutoencoderSettings.from_dict(config)
+            return _train_autoencoder(settings, config, out, source, local_device(device))
         if kind == "sana":
-            settings = TextToImageSettings.from_dict(config)
-            return _train_text_to_image(settings, out, source, vocabulary, local_device(device))
+            text_settings = TextToImageSettings.from_dict(config)
+            _check_batches(text_settings)
+            return _train_text_to_image(text_settings, config, out, source, vocabulary, local_device(device))
     raise ValueError(f"kind is {kind!r}; allowed: 'dc_ae', 'sana'")
 
 
+def _check_batches(settings: TextToImageSettings) -> None:
+    """Raise ValueError, before anything is loaded, for a batch of any stage that the processes cannot share evenly."""
+    local_rows(settings.loop.batch_size)
+    stages = settings.data.stages if isinstance(settings.data, ImageDataSettings) else ()
+    for number, stage in enumerate(stages):
+        try:
+            local_rows(stage.batch_size or settings.loop.batch_size)
+        except ValueError as error:
+            raise ValueError(f"data.stages[{number}]: {error}") from None
+
+
+def _forget(out: Path) -> None:
+    """Remove states, the list of bad records, and the run's own cache."""
+    if is_main():
+        StateFolder(out, {}).clear()
+        (out / "bad_records.csv").unlink(missing_ok=True)
+        shutil.rmtree(out / "cache", ignore_errors=True)
+    barrier()
+
+
 def _train_autoencoder(
-    settings: AutoencoderSettings, out: Path, source: Source, device: torch.device
+    settings: AutoencoderSettings, config: Mapping[str, Any], out: Path, source: Source, device: torch.device
 ) -> TrainingResult:
     torch.manual_seed(settings.loop.seed)
     task = AutoencoderTask(
@@ -62,7 +87,7 @@ def _train_autoencoder(
         latent_noise=settings.latent_noise,
         detail_weight=settings.detail_weight,
     )
-    result = train(task, settings.loop, out)
+    result = train(task, settings.loop, out, identity=config)
     if not is_main():
         return result
     # A stream of its own, so that the statistics do not come from the last training batches.
@@ -76,6 +101,7 @@ def _train_autoencoder(
 
 def _train_text_to_image(
     settings: TextToImageSettings,
+    config: Mapping[str, Any],
     out: Path,
     source: Source,
     vocabulary: tuple[str, ...],
@@ -105,7 +131,7 @@ def _train_text_to_image(
         text_learning_rate_factor=settings.text_learning_rate_factor,
         null_text=null_text,
     )
-    result = train(task, settings.loop, out)
+    result = train(task, settings.loop, out, identity=config)
     if is_main():
         _export(settings, networks, out)
     barrier()

@@ -1,14 +1,27 @@
 """Validated content of a training configuration file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Self
 
 from sana_models.config import DCAEConfig, SanaConfig
 from sana_models.training.data_settings import ImageDataSettings, RenderedDataSettings
 from sana_models.training.loop import LoopConfig
+from sana_models.training.reading import Section
 
 __all__ = ["AutoencoderSettings", "TextToImageSettings"]
+
+
+_FLOW_KEYS = {"shift", "caption_dropout", "caption_norm_start", "text_learning_rate_factor"}
+_TOP = {"kind", "name", "data", "training"}
+_ENCODER_NEEDS = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+)
 
 
 def _section(data: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -18,27 +31,15 @@ def _section(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _loop(data: Mapping[str, Any]) -> LoopConfig:
-    values = _section(data, "training")
-    known = {field.name for field in fields(LoopConfig)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(f"unknown key 'training.{unknown[0]}'; allowed: {', '.join(sorted(known))}")
-    for name in ("betas", "eps"):
-        # YAML reads 1e-30, without a dot, as text.
-        if isinstance(values.get(name), list):
-            values[name] = tuple(float(value) for value in values[name])
-        elif values.get(name) is not None:
-            if name == "betas":
-                raise ValueError(f"training.betas is {values[name]!r}; expected a list")
-            values[name] = float(values[name])
-    return LoopConfig(**values)
+def _encoder(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the shape of a new text encoder against the names that Gemma-2's configuration has."""
+    from transformers import Gemma2Config
 
-
-def _check_keys(data: Mapping[str, Any], allowed: set[str]) -> None:
-    unknown = sorted(set(data) - allowed)
-    if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r}; allowed: {', '.join(sorted(allowed))}")
+    section = _section(data, "text_encoder")
+    values = Section(section, "text_encoder", Gemma2Config().to_dict().keys())
+    for name in _ENCODER_NEEDS:
+        values.integer(name)
+    return section
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,24 +56,29 @@ class AutoencoderSettings:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError on unknown, missing or ill-fitting values."""
-        _check_keys(data, {"kind", "name", "data", "model", "loss", "training"})
-        loss = _section(data, "loss")
+        top = Section(data, "", _TOP | {"model", "loss"})
+        Section.of(data, "data", {"source"})
+        loss = Section.of(data, "loss", {"latent_noise", "detail_weight", "statistics_images"})
         return cls(
-            name=str(data["name"]),
+            name=top.text("name"),
             model=DCAEConfig.from_dict(_section(data, "model")),
-            loop=_loop(data),
-            latent_noise=float(loss.get("latent_noise", 0.0)),
-            detail_weight=float(loss.get("detail_weight", 0.0)),
-            statistics_images=int(loss.get("statistics_images", 4096)),
+            loop=LoopConfig.from_dict(_section(data, "training")),
+            latent_noise=loss.number("latent_noise", 0.0, low=0),
+            detail_weight=loss.number("detail_weight", 0.0, low=0),
+            statistics_images=loss.integer("statistics_images", 4096),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextToImageSettings:
-    """`kind: sana`. With `start`, a pipeline, networks and their shapes come from there."""
+    """`kind: sana`. With `start`, a pipeline, networks and their shapes come from there.
+
+    `weights_variant` picks its weight files, such as `*.fp16.safetensors`; parts without such are read from the plain ones.
+    """
 
     name: str
     start: str | None
+    weights_variant: str | None
     autoencoder: str
     text_encoder: dict[str, Any]
     model: SanaConfig | None
@@ -91,34 +97,36 @@ class TextToImageSettings:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError on unknown, missing or ill-fitting values."""
         shapes = {"text_encoder", "model"}
-        keys = {"kind", "name", "data", "start", "autoencoder", "flow", "training", "train_text_encoder"}
-        _check_keys(data, keys | shapes | {"compile", "gradient_checkpointing"})
-        start = data.get("start")
+        keys = {"start", "autoencoder", "flow", "train_text_encoder", "compile", "gradient_checkpointing"}
+        keys |= {"weights_variant"}
+        top = Section(data, "", _TOP | keys | shapes)
+        start = None if data.get("start") is None else top.text("start")
         if start is not None and (given := sorted(shapes & data.keys())):
             raise ValueError(f"section {given[0]!r} cannot be given with 'start', whose networks are used")
-        autoencoder = data.get("autoencoder", start)
-        if autoencoder is None:
+        if start is None and "autoencoder" not in data:
             raise ValueError("'autoencoder' is missing")
-        flow, source, loop = _section(data, "flow"), _section(data, "data"), _loop(data)
+        flow = Section.of(data, "flow", _FLOW_KEYS)
+        source, loop = _section(data, "data"), LoopConfig.from_dict(_section(data, "training"))
         settings = (
             ImageDataSettings.from_dict(source, loop.steps)
             if source.get("source") == "images"
             else RenderedDataSettings.from_dict(source)
         )
         return cls(
-            name=str(data["name"]),
-            start=None if start is None else str(start),
-            autoencoder=str(autoencoder),
-            text_encoder={} if start is not None else _section(data, "text_encoder"),
+            name=top.text("name"),
+            start=start,
+            weights_variant=None if data.get("weights_variant") is None else top.text("weights_variant"),
+            autoencoder=top.text("autoencoder", start),
+            text_encoder={} if start is not None else _encoder(data),
             model=None if start is not None else SanaConfig.from_dict(_section(data, "model")),
             data=settings,
             loop=loop,
             max_length=settings.max_length or (16 if start is None else 300),
-            shift=float(flow.get("shift", 3.0)),
-            caption_dropout=float(flow.get("caption_dropout", 0.1)),
-            caption_norm_start=float(flow.get("caption_norm_start", 0.01)),
-            text_learning_rate_factor=float(flow.get("text_learning_rate_factor", 1.0)),
-            train_text_encoder=bool(data.get("train_text_encoder", True)),
-            gradient_checkpointing=bool(data.get("gradient_checkpointing", False)),
-            compile=bool(data.get("compile", False)),
+            shift=flow.number("shift", 3.0, low=0, above=True),
+            caption_dropout=flow.number("caption_dropout", 0.1, low=0, high=1),
+            caption_norm_start=flow.number("caption_norm_start", 0.01, low=0),
+            text_learning_rate_factor=flow.number("text_learning_rate_factor", 1.0, low=0),
+            train_text_encoder=top.flag("train_text_encoder", True),
+            gradient_checkpointing=top.flag("gradient_checkpointing", False),
+            compile=top.flag("compile", False),
         )

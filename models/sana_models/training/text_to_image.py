@@ -31,6 +31,10 @@ class TrainingData(Protocol):
         """Return the fp32 latents (n, C, h, w), text and masks (n, T) of the batch's `rows`."""
         ...
 
+    def last_names(self) -> list[str]:
+        """Return the names of the records in the rows returned last, in their order."""
+        ...
+
 
 class CaptionedLatents:
     """`ImageTextData` with its captions turned into tokens or embeddings."""
@@ -46,6 +50,9 @@ class CaptionedLatents:
     ) -> tuple[Tensor, Tensor, Tensor]:
         latents, captions = self._data.batch(step, size, rows, generator)
         return latents, *self._text_input(captions)
+
+    def last_names(self) -> list[str]:
+        return self._data.last_names
 
 
 class TextToImageTask:
@@ -78,6 +85,7 @@ class TextToImageTask:
         self.caption_dropout = caption_dropout
         self.text_factor = text_learning_rate_factor
         self.null_text, self.null_mask = null_text
+        self._last: tuple[Tensor, Tensor] | None = None
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         groups = []
@@ -104,7 +112,21 @@ class TextToImageTask:
         mask = torch.where(dropped[:, None], self.null_mask.to(mask), mask).to(device)
         times = (1000 * sigma).floor().to(device)
         velocity = self.transformer(noisy.to(device), times, self._embed(text, mask), mask)
+        self._last = (velocity.detach(), target)
         return F.mse_loss(velocity.float(), target.to(device)), {}
+
+    def suspects(self) -> list[str]:
+        """Name the records in this process's rows of the last batch whose own error is not finite."""
+        if self._last is None:
+            return []
+        velocity, target = self._last
+        errors = (velocity.float() - target.to(velocity.device)).square().flatten(1).mean(1)
+        finite = torch.isfinite(errors).tolist()
+        return [name for name, good in zip(self.data.last_names(), finite, strict=True) if not good]
+
+    def batch_names(self) -> list[str]:
+        """Name all records in this process's rows of the last batch."""
+        return self.data.last_names()
 
     def _embed(self, text: Tensor, mask: Tensor) -> Tensor:
         if text.is_floating_point():

@@ -108,7 +108,6 @@ class BestOfN:
         if isinstance(self._inner, PreparesPrompts):
             self._inner.prepare(prompt)
 
-<<<<<<< HEAD
     def stages(self) -> tuple[Stage, ...]:
         """The parts of the wrapped generator, for all candidates, and the judging of them."""
         inner = self._inner.stages() if isinstance(self._inner, HasStages) else ()
@@ -119,11 +118,10 @@ class BestOfN:
         self._recent = {}
         if isinstance(self._inner, HasStages):
             self._inner.forget()
-=======
+
     def cut_texts(self, prompts: Sequence[str]) -> list[CutTexts]:
         """What the wrapped generator says."""
         return self._inner.cut_texts(prompts) if isinstance(self._inner, CutsPrompts) else []
->>>>>>> faults2
 
     def generate(self, requests: list[Request]) -> np.ndarray:
         """Return the winners' uint8 images, in order.

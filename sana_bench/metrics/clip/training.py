@@ -144,13 +144,13 @@ def run_clip_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
     interrupted or not.
 
     Raises:
-        ValueError: unknown, missing or ill-fitting configuration values.
+        ValueError: unknown, missing or ill-fitting configuration values, or a state of another configuration in `out`.
         AssetError: the weights to start from are missing or damaged.
-        FloatingPointError: the loss is not finite.
+        FloatingPointError: as `loop.train`.
     """
     settings = _parse(config)
     task = ClipTask(settings.model, settings.loop, settings.start)
-    result = train(task, settings.loop, out)
+    result = train(task, settings.loop, out, identity=config)
     task.limit_scale()
     folder = out / "clip"
     save_clip(task.network, task.tokenizer, settings.model, folder)

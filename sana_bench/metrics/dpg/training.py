@@ -120,7 +120,7 @@ def run_vqa_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
     task = VQATask(
         settings.model, settings.loop.seed, settings.questions_per_image, settings.blur, settings.start
     )
-    result = train(task, settings.loop, out)
+    result = train(task, settings.loop, out, identity=config)
     folder = out / "vqa"
     save_network(task.network, VOCABULARY, folder)
     export_curve(out, folder, ("loss", "yes_no_loss"), settings.name)

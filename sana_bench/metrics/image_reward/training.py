@@ -163,7 +163,7 @@ def run_reward_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
 
     settings = _parse(config)
     task = RewardTask(settings.vision, settings.text, settings.loop.seed, settings.blur, settings.start)
-    result = train(task, settings.loop, out)
+    result = train(task, settings.loop, out, identity=config)
     folder = out / "reward"
     save_reward_network(task.network, VOCABULARY, folder)
     export_curve(out, folder, ("pair_loss", "pair_accuracy"), settings.name)

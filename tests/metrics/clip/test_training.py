@@ -124,6 +124,13 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path):
     assert len(curves[0]) == 7
 
 
+def test_a_state_of_another_configuration_is_not_continued(tmp_path):
+    run_clip_training(config(2), tmp_path)
+    with pytest.raises(ValueError, match=r"training\.learning_rate \(0\.001, now 0\.01\); give --fresh"):
+        run_clip_training(config(2, learning_rate=1e-2), tmp_path)
+    assert {path.name for path in tmp_path.glob("state*.pt")} == {"state.pt"}
+
+
 def test_training_leaves_weights_curve_and_card(tmp_path):
     run_clip_training(config(2), tmp_path)
     assert {path.name for path in (tmp_path / "clip").iterdir()} == {
@@ -142,13 +149,26 @@ def test_training_leaves_weights_curve_and_card(tmp_path):
 
 def test_a_folder_of_another_training_is_no_start(tmp_path):
     run_clip_training(config(2), tmp_path)
-    with pytest.raises(ValueError, match=r"state\.pt is at step 2, past the 1 of the configuration"):
+    with pytest.raises(ValueError, match=r"its state is at step 2, past the 1 of the configuration"):
         run_clip_training(config(1), tmp_path)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     state["modules"]["vqa"] = state["modules"].pop("clip")
     torch.save(state, tmp_path / "state.pt")
-    with pytest.raises(ValueError, match=r"state\.pt is of another kind of training"):
+    with pytest.raises(ValueError, match=r"its state is of another model \(of vqa, not of clip\)"):
         run_clip_training(config(2), tmp_path)
+
+
+def test_a_step_that_is_not_finite_is_skipped(tmp_path, monkeypatch):
+    whole = ClipTask.loss
+
+    def broken(self, step, *rest):
+        loss, extra = whole(self, step, *rest)
+        return (loss * math.nan if step == 1 else loss), extra
+
+    monkeypatch.setattr(ClipTask, "loss", broken)
+    assert run_clip_training(config(3), tmp_path).skipped_steps == 1
+    weights = load_clip(tmp_path / "clip").model.state_dict()
+    assert all(bool(torch.isfinite(value).all()) for value in weights.values())
 
 
 def test_training_goes_on_from_given_weights(tmp_path):
@@ -184,8 +204,8 @@ def test_the_loss_falls(tmp_path):
         (lambda c: c["model"].update(depth=1), r"unknown key 'model\.depth'"),
         (lambda c: c.update(extra=1), "unknown key 'extra'"),
         (lambda c: c.pop("model"), "section 'model' is missing"),
-        (lambda c: c["training"].update(steps=0), r"training\.steps, .*at least 1"),
-        (lambda c: c["training"].update(log_every=0), r"log_every must be at least 1"),
+        (lambda c: c["training"].update(steps=0), r"training\.steps is 0; .*at least 1"),
+        (lambda c: c["training"].update(log_every=0), r"training\.log_every is 0; .*at least 1"),
         (lambda c: c["training"].update(batch_size=1), r"training\.batch_size is at least 2 pairs"),
         (lambda c: c["training"].update(precision="int1"), r"training\.precision is 'int1'"),
         (lambda c: c["model"]["text_cfg"].pop("context_length"), "context_length"),

@@ -14,6 +14,7 @@ from sana_models.training.cache import prepare_cache
 from sana_models.training.flow import flow_matching_pair, sample_noise_levels
 from sana_models.training.loop import LoopConfig, train
 from sana_models.training.run import run_training
+from sana_models.training.state import KEPT_STATES
 from tests.models.training.datasets import TEXT_ENCODER
 
 WORDS = ("a", "photo", "of", "red", "blue", "dot")
@@ -101,18 +102,104 @@ def test_training_learns(tmp_path):
     assert result.steps == 300
 
 
+def broken(task: Regression, steps: set[int]) -> Regression:
+    """The gradient of `steps` is not finite."""
+    loss = task.loss
+
+    def breaks(step, *arguments):
+        value, extra = loss(step, *arguments)
+        return (value * float("nan") if step in steps else value), extra
+
+    task.loss = breaks
+    return task
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(FloatingPointError, match="10 steps in a row, from step 0 on"):
+        train(broken(Regression(), set(range(60))), settings(), tmp_path)
+
+
+def test_steps_without_a_finite_gradient_change_nothing_and_are_counted(tmp_path, capsys):
+    task = broken(Regression(), {9, 10, 30})
+    before: dict[int, list[torch.Tensor]] = {}
+    loss = task.loss
+
+    def watched(step, *arguments):
+        before[step] = [parameter.detach().clone() for parameter in task.modules["net"].parameters()]
+        return loss(step, *arguments)
+
+    task.loss = watched
+    result = train(task, settings(), tmp_path)
+    assert result.skipped_steps == 3
+    assert all(torch.equal(a, b) for a, b in zip(before[9], before[11], strict=True))
+    assert not torch.equal(before[11][0], before[12][0])
+    assert capsys.readouterr().err.count("skipped: loss nan") == 3
+
+
+def test_the_curve_has_a_row_for_every_interval_that_had_a_step(tmp_path):
+    train(broken(Regression(), {0, 1, 10, 59}), settings(log_every=10), tmp_path)
+    rows = list(csv.DictReader((tmp_path / "curve.csv").open()))
+    assert [int(row["step"]) for row in rows] == [2, 11, 20, 30, 40, 50]
+    with pytest.raises(FloatingPointError, match="3 steps in a row, from step 0 on"):
+        train(broken(Regression(), {0, 1, 2}), settings(steps=3), tmp_path / "short")
+
+
+def test_the_last_good_state_stays_and_a_repaired_run_continues_from_it(tmp_path):
+    with pytest.raises(FloatingPointError, match="4 steps in a row, from step 40 on"):
+        train(broken(Regression(), set(range(40, 60))), settings(stop_after_skipped=4), tmp_path)
+    whole, repaired = Regression(), Regression()
+    train(whole, settings(), tmp_path / "whole")
+    train(repaired, settings(stop_after_skipped=4), tmp_path)
+    for expected, found in zip(
+        whole.modules["net"].parameters(), repaired.modules["net"].parameters(), strict=True
+    ):
+        assert torch.equal(expected, found)
+
+
+def test_a_weight_that_is_not_finite_is_never_saved(tmp_path):
     task = Regression()
-    task.loss = lambda *_: (next(task.modules["net"].parameters()).sum() * float("nan"), {})
-    with pytest.raises(FloatingPointError, match="step 0"):
+    loss = task.loss
+
+    def poisons(step, *arguments):
+        value = loss(step, *arguments)
+        if step == 20:
+            # After the loss, as a broken optimizer or memory would.
+            task.modules["net"].register_buffer("statistic", torch.tensor(float("inf")))
+        return value
+
+    task.loss = poisons
+    with pytest.raises(FloatingPointError, match=r"modules\.net\.statistic is not finite .*state\.pt"):
         train(task, settings(), tmp_path)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 14
+
+
+def test_two_older_states_are_kept_and_used_when_newer_ones_are_damaged(tmp_path, capsys):
+    whole = Regression()
+    train(whole, settings(), tmp_path)
+    steps = [torch.load(tmp_path / name, weights_only=True)["step"] for name in KEPT_STATES]
+    assert steps == [60, 56, 49]
+    (tmp_path / "state.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:500])
+    poisoned = torch.load(tmp_path / "state.1.pt", weights_only=True)
+    poisoned["average"][0][0] = float("nan")
+    torch.save(poisoned, tmp_path / "state.1.pt")
+    again = Regression()
+    train(again, settings(), tmp_path)
+    assert capsys.readouterr().err.count("continuing from state.2.pt, step 49") == 2
+    for expected, found in zip(
+        whole.modules["net"].parameters(), again.modules["net"].parameters(), strict=True
+    ):
+        assert torch.equal(expected, found)
+    for name in KEPT_STATES:
+        (tmp_path / name).write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="no state to continue from: give --fresh"):
+        train(Regression(), settings(), tmp_path)
 
 
 @pytest.mark.parametrize(
     "bad", [{"steps": 0}, {"batch_size": 0}, {"learning_rate": -1.0}, {"precision": "fp8"}]
 )
 def test_absurd_settings_are_refused(bad):
-    with pytest.raises(ValueError, match=r"must|allowed|at least"):
+    with pytest.raises(ValueError, match=r"training\.\w+ is .+; (expected|allowed)"):
         settings(**bad)
 
 
@@ -169,7 +256,7 @@ def sana_config(autoencoder: Path, steps: int) -> dict:
         "name": "tiny",
         "autoencoder": str(autoencoder),
         "data": {"source": "test", "cached_samples": 64, "max_length": 8},
-        "text_encoder": TEXT_ENCODER,
+        "text_encoder": dict(TEXT_ENCODER),
         "model": {
             "num_layers": 1,
             "num_attention_heads": 2,

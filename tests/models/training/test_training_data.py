@@ -18,7 +18,7 @@ from sana_models.dc_ae import DCAE
 from sana_models.training.caption_choice import CaptionRule
 from sana_models.training.image_text import ImageTextData, Stage, load_image
 from sana_models.training.records import BadRecords, read_index
-from tests.models.training.datasets import SIZES, caption, write_folder, write_shards
+from tests.models.training.datasets import SIZES, caption, picture, write_folder, write_shards
 from tests.small_parts import tiny_dc_ae
 
 
@@ -47,8 +47,8 @@ def draw(data: ImageTextData, step: int, size: int = 4, rows: slice = slice(None
 def test_a_folder_is_read_with_its_further_captions_and_scores(tmp_path: Path):
     records = read_index([write_folder(tmp_path / "dots", 5)], ["_vlm"], BadRecords(max_share=0.0))
     assert [record.key for record in records] == [
-        "dots/0000.png", "dots/0001", "dots/0002.png", "dots/0003", "dots/0004.png"
-    ]  # fmt: skip
+        f"{tmp_path}/dots/{name}" for name in ("0000.png", "0001", "0002.png", "0003", "0004.png")
+    ]
     assert records[3].captions == {"prompt": caption(3), "vlm": f"{caption(3)} dot"}
     assert records[3].scores == {"prompt": 23.0, "vlm": 27.5}
 
@@ -56,7 +56,10 @@ def test_a_folder_is_read_with_its_further_captions_and_scores(tmp_path: Path):
 def test_tar_shards_are_indexed_without_unpacking(tmp_path: Path):
     folder = write_shards(tmp_path / "shards", (3, 2))
     records = read_index([folder], [], BadRecords(max_share=0.0))
-    assert [record.key for record in records][2:4] == ["00000.tar/000002", "00001.tar/000003"]
+    assert [record.key for record in records][2:4] == [
+        f"{folder}/00000.tar/000002",
+        f"{folder}/00001.tar/000003",
+    ]
     assert [record.size for record in records] == [SIZES[index % 4] for index in range(5)]
     assert records[4].scores == {"prompt": 24.0}
     pixels = load_image(records[3].read(), *SIZES[3])
@@ -101,15 +104,15 @@ def test_drawn_captions_follow_the_probabilities():
 
 
 def test_every_batch_is_of_one_bucket_and_an_epoch_shows_every_image(tmp_path: Path, autoencoder):
-    data = make_data(write_folder(tmp_path / "dots", 12), autoencoder)
+    data = make_data(write_folder(tmp_path / "dots", 16), autoencoder)
     shapes, seen = set(), set()
-    # Buckets at 16 pixels: 6 square images in two batches of 4, 3 wide ones and 3 tall ones in one each.
+    # Buckets at 16 pixels: 8 square images in two batches of 4, 4 wide ones and 4 tall ones in one each.
     for step in range(4):
         latents, _ = draw(data, step)
         shapes.add(tuple(latents.shape[2:]))
         seen |= set(data._plan(step, 4)[1])
     assert len(shapes) == 3
-    assert seen == set(range(12))
+    assert seen == set(range(16))
     epochs = [[tuple(data._plan(4 * epoch + step, 4)[1]) for step in range(4)] for epoch in range(2)]
     assert epochs[0] != epochs[1]
 
@@ -182,6 +185,18 @@ def test_an_image_replaced_in_place_is_encoded_again(tmp_path: Path, autoencoder
     assert not torch.equal(versions[0][1], versions[1][1])
 
 
+def test_cached_latents_of_another_precision_are_not_used(tmp_path: Path, autoencoder):
+    folder = write_folder(tmp_path / "dots", 8)
+    plain = draw(make_data(folder, autoencoder), 0)[0]
+    data = make_data(folder, autoencoder, cache=tmp_path / "cache")
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = draw(data, 0)[0]
+    assert not torch.equal(narrow, plain)
+    assert torch.equal(draw(data, 0)[0], plain)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(draw(data, 0)[0], narrow)
+
+
 def test_stored_latents_are_used_as_they_are(tmp_path: Path, autoencoder):
     data = make_data(write_shards(tmp_path / "shards", (4,), latents=True), autoencoder)
     latents, captions = draw(data, 0)
@@ -190,6 +205,36 @@ def test_stored_latents_are_used_as_they_are(tmp_path: Path, autoencoder):
     # Halves of tenths, as the file has them.
     assert [value for value, _ in by_value] == pytest.approx([0, 0.1, 0.2, 0.3], abs=1e-3)
     assert [text for _, text in by_value] == [caption(index) for index in range(4)]
+
+
+def test_data_sets_with_equal_names_and_keys_are_kept_apart(tmp_path: Path, autoencoder):
+    """Same folder name, shard name and keys, one a directory deeper; other sizes, other latents, other damage."""
+    first, second = write_shards(tmp_path / "a" / "dots", (4,)), write_shards(tmp_path / "b" / "dots", (4,))
+    rewrite = {path.name: path.read_bytes() for path in second.iterdir()}
+    # The second's pictures are those of the first in another order, under the same keys.
+    pictures = read_index([first], [], BadRecords(max_share=0.0))
+    content = rewrite["00000.tar"]
+    swapped = content.replace(pictures[0].read(), b"0" * len(pictures[0].read()))
+    (second / "00000.tar").write_bytes(swapped)
+    bad = BadRecords(max_share=0.5, path=tmp_path / "bad.csv")
+    data = make_data([first, second], autoencoder, bad=bad, use_buckets=False, cache=tmp_path / "cache")
+    assert len({record.key for record in data.records}) == 8
+    for step in range(4):
+        draw(data, step)
+    assert set(bad.reasons) == {f"{second}/00000.tar/000000"}
+    # What the other data set's picture is remembered as is its own.
+    alone = make_data(first, autoencoder, use_buckets=False)
+    assert torch.equal(data._latent(data.records[0], (16, 16)), alone._latent(alone.records[0], (16, 16)))
+
+
+def test_sizes_of_equal_keys_do_not_mix(tmp_path: Path, autoencoder):
+    first, second = write_folder(tmp_path / "a" / "dots", 4), write_folder(tmp_path / "b" / "dots", 4)
+    # Square here, wide there.
+    (second / "0000.png").write_bytes(picture(2))
+    data = make_data([first, second], autoencoder)
+    sizes = {record.key: data._bucket(record, 16) for record in data.records}
+    assert sizes[f"{first}/0000.png"] == training_bucket(*SIZES[0], 16, unit=2)
+    assert sizes[f"{second}/0000.png"] == training_bucket(*SIZES[2], 16, unit=2)
 
 
 def test_images_below_the_score_are_left_out(tmp_path: Path, autoencoder):
@@ -219,8 +264,10 @@ def test_bad_records_are_skipped_counted_and_remembered(tmp_path: Path, autoenco
     data = make_data(folder, autoencoder, bad=bad)
     for step in range(8):
         assert bool(torch.isfinite(draw(data, step)[0]).all())
-    assert set(bad.reasons) == {f"dots/{name}" for name in ("0001", "0002.png", "0003", "0004.png", "0005")}
-    assert bad.reasons["dots/0003"] == "has no caption"
+    assert set(bad.reasons) == {
+        f"{folder}/{name}" for name in ("0001", "0002.png", "0003", "0004.png", "0005")
+    }
+    assert bad.reasons[f"{folder}/0003"] == "has no caption"
     assert bad.total == 20
     again = BadRecords(max_share=0.25, path=path)
     assert again.reasons == bad.reasons
@@ -287,7 +334,7 @@ def test_names_that_leave_the_folder_are_bad(tmp_path: Path):
     (folder / "meta_data.json").write_text(json.dumps(meta))
     bad = BadRecords(max_share=0.5)
     assert len(read_index([folder], [], bad)) == 3
-    assert bad.reasons == {"dots/../secret.png": "its name leaves the folder"}
+    assert bad.reasons == {f"{folder}/../secret.png": "its name leaves the folder"}
 
 
 def test_a_folder_of_links_is_read_as_one_of_files(tmp_path: Path):
@@ -316,6 +363,6 @@ def test_half_of_a_character_is_a_bad_record(tmp_path: Path):
     folder = write_folder(tmp_path / "dots", 2)
     (folder / "0001_vlm.json").write_text('{"0001": {"vlm": "a \\ud83d"}}')
     bad = BadRecords(max_share=0.5, path=tmp_path / "bad.csv")
-    assert [record.key for record in read_index([folder], ["_vlm"], bad)] == ["dots/0000.png"]
-    assert "surrogates not allowed" in bad.reasons["dots/0001"]
+    assert [record.key for record in read_index([folder], ["_vlm"], bad)] == [f"{folder}/0000.png"]
+    assert "surrogates not allowed" in bad.reasons[f"{folder}/0001"]
     assert BadRecords(max_share=0.5, path=tmp_path / "bad.csv").reasons == bad.reasons

@@ -1,0 +1,114 @@
+"""Sections of a training configuration, read value by value: known keys, right types, inside their bounds."""
+
+import math
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+__all__ = ["Section", "check_keys"]
+
+_MISSING = object()
+
+
+def check_keys(data: Mapping[str, Any], allowed: Collection[str], prefix: str = "") -> None:
+    """Raise ValueError for the first unknown key, with the nearest known one."""
+    unknown = sorted(str(key) for key in data.keys() - set(allowed))
+    if unknown:
+        close = get_close_matches(unknown[0], list(allowed), n=1, cutoff=0.5)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"unknown key '{prefix}{unknown[0]}'{hint}; allowed: {', '.join(sorted(allowed))}")
+
+
+class Section:
+    """A mapping under a name; every error is a ValueError of one line that names the key, what is there and what may be."""
+
+    def __init__(self, data: Any, name: str, allowed: Collection[str]) -> None:
+        if not isinstance(data, Mapping):
+            raise ValueError(f"section {name!r} is missing or not a mapping")
+        self._data, self._prefix = data, f"{name}." if name else ""
+        check_keys(data, allowed, self._prefix)
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], name: str, allowed: Collection[str]) -> "Section":
+        """Return the section called `name` of a configuration."""
+        return cls(data.get(name), name, allowed)
+
+    def integer(self, name: str, default: Any = _MISSING, *, low: int = 1) -> int:
+        """Return a whole number of at least `low`."""
+        value = self._value(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise self._error(name, value, f"a whole number, at least {low}")
+        return value
+
+    def optional_integer(self, name: str) -> int | None:
+        """Return a whole number of at least 1, or None where it is missing or null."""
+        return None if self._data.get(name) is None else self.integer(name)
+
+    def number(
+        self,
+        name: str,
+        default: Any = _MISSING,
+        *,
+        low: float = -math.inf,
+        high: float = math.inf,
+        above: bool = False,
+    ) -> float:
+        """Return a finite number from `low` (which `above` leaves out) to `high`.
+
+        YAML reads 1e-4, without a dot, as text: it counts as the number it says.
+        """
+        value = self._value(name, default)
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not low <= number <= high or not math.isfinite(number) or (above and number == low):
+            least = f" above {low:g}" if above else f", at least {low:g}" if low > -math.inf else ""
+            most = f", at most {high:g}" if high < math.inf else ""
+            raise self._error(name, value, f"a number{least}{most}")
+        return number
+
+    def numbers(self, name: str) -> tuple[float, ...] | None:
+        """Return a list of numbers, or None where it is missing or null."""
+        values = self._data.get(name)
+        if values is None:
+            return None
+        if not isinstance(values, list | tuple):
+            raise self._error(name, values, "a list of numbers")
+        inner = Section({name: None}, self._prefix.removesuffix("."), {name})
+        found = []
+        for value in values:
+            inner._data = {name: value}
+            found.append(inner.number(name))
+        return tuple(found)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """Return true or false."""
+        value = self._value(name, default)
+        if not isinstance(value, bool):
+            raise self._error(name, value, "true or false")
+        return value
+
+    def text(self, name: str, default: Any = _MISSING, *, choices: Collection[str] = ()) -> str:
+        """Return a text, one of `choices` where there are some."""
+        value = self._value(name, default)
+        if not isinstance(value, str) or (choices and value not in choices):
+            allowed = f"allowed: {', '.join(map(repr, choices))}" if choices else "expected a text"
+            raise ValueError(f"{self._prefix}{name} is {value!r}; {allowed}")
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a list of texts, empty where it is missing."""
+        value = self._value(name, [])
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise self._error(name, value, "a list of texts")
+        return tuple(value)
+
+    def _value(self, name: str, default: Any) -> Any:
+        value = self._data.get(name, default)
+        if value is _MISSING:
+            raise ValueError(f"{self._prefix}{name} is missing")
+        return value
+
+    def _error(self, name: str, value: object, expected: str) -> ValueError:
+        return ValueError(f"{self._prefix}{name} is {value!r}; expected {expected}")
