@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from sana_models.config import DCAEConfig, SanaConfig
+from sana_models.libraries import without_torchao
 from sana_models.training.data_settings import ImageDataSettings, RenderedDataSettings
 from sana_models.training.loop import LoopConfig
 from sana_models.training.reading import Section
@@ -33,7 +34,8 @@ def _section(data: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _encoder(data: Mapping[str, Any]) -> dict[str, Any]:
     """Check the shape of a new text encoder against the names that Gemma-2's configuration has."""
-    from transformers import Gemma2Config
+    with without_torchao():
+        from transformers import Gemma2Config
 
     section = _section(data, "text_encoder")
     values = Section(section, "text_encoder", Gemma2Config().to_dict().keys())
