@@ -36,9 +36,8 @@ def gate(
     from sana_bench.analysis import gate as gating
     from sana_bench.analysis.baselines import resolve
     from sana_bench.core import atomic
-    from sana_bench.suites.load import suites_dir
 
-    rules = gating.load_policy(policy or suites_dir() / "policies" / "default.yaml")
+    rules = gating.load_policy(policy or gating.default_policy())
     named = baseline if baseline.startswith("baseline:") else f"baseline:{baseline}"
     result = gating.evaluate(resolve(output, named), resolve(output, candidate), rules)
     if junit is not None:
