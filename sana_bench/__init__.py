@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from sana_bench.core.registry import REGISTRIES, Entry
     from sana_bench.core.samples import Prompt, Sample
     from sana_bench.generators.base import Generator, Request
-    from sana_bench.metrics.base import FeatureMetric, Metric, MetricAssets, ScoreRow, Summary, check_rows
+    from sana_bench.metrics.base import (
+        FeatureMetric,
+        Metric,
+        MetricAssets,
+        ScoreRow,
+        Summary,
+        check_rows,
+        mean_summary,
+    )
     from sana_bench.results.statistics.intervals import clustered_bootstrap
     from sana_bench.suites.cells import GeneratorSpec
     from sana_bench.suites.schema import MetricSpec, Variant
@@ -43,6 +51,7 @@ _HOMES = {
     "check_rows": "metrics.base",
     "clustered_bootstrap": "results.statistics.intervals",
     "load_image": "core.images",
+    "mean_summary": "metrics.base",
 }
 
 __all__ = [
@@ -69,6 +78,7 @@ __all__ = [
     "check_rows",
     "clustered_bootstrap",
     "load_image",
+    "mean_summary",
 ]
 
 
