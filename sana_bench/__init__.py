@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sana_bench.suites.cells import GeneratorSpec
     from sana_bench.suites.schema import MetricSpec, Variant
 
-_HOMES = {
+_MODULES = {
     "REGISTRIES": "core.registry",
     "AssetError": "core.errors",
     "BenchError": "core.errors",
@@ -83,9 +83,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

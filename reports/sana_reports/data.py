@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from sana_reports.sheet import Sheet
+from sana_reports.text_table import TextTable
 
 __all__ = [
     "KINDS",
@@ -166,7 +166,7 @@ class ReportData:
 
     `created` is text ready to be shown. `banner` is an extra notice above the results; the notice that micro
     numbers do not compare with published ones appears by itself when `tier == "micro"`. `selfcheck` is one line that says
-    whether the machine's numbers were checked. `sheets` are shown as they are.
+    whether the machine's numbers were checked. `speed_tables` are shown as they are.
     Raises `ValueError` for a variant of unknown kind.
     """
 
@@ -184,7 +184,7 @@ class ReportData:
     incomplete_reasons: Sequence[str] = ()
     banner: str | None = None
     selfcheck: str = ""
-    sheets: Sequence[Sheet] = ()
+    speed_tables: Sequence[TextTable] = ()
 
     def __post_init__(self) -> None:
         for variant in self.variants:

@@ -16,10 +16,10 @@ __all__ = [
     "format_count",
     "format_interval",
     "format_value",
+    "made_from",
     "metric_label",
     "notices",
     "one_line",
-    "origin_label",
     "task_label",
 ]
 
@@ -69,7 +69,7 @@ def task_label(key: str) -> str:
     return _TASKS.get(key) or key.replace("_", " ").strip().capitalize()
 
 
-def origin_label(kind: str, derived_from: str | None) -> str:
+def made_from(kind: str, derived_from: str | None) -> str:
     """`pruned from NAME`; an empty string for a full-size variant that was made from no other."""
     made = _MADE.get(kind, kind)
     return f"{made or 'made'} from {derived_from}" if derived_from else made
@@ -125,7 +125,7 @@ def few_images_notice(cells: Iterable[SummaryCell]) -> list[str]:
     counts = [cell.n_samples for cell in cells if cell.metric == "fid" and cell.key == OVERALL]
     if min(counts, default=FID_BIASED_BELOW) >= FID_BIASED_BELOW:
         return []
-    return [f"FID of fewer than {FID_BIASED_BELOW:,} images is biased upwards: compare only equal n."]
+    return [f"FID of fewer than {FID_BIASED_BELOW:,} images is biased upwards: compare only at equal n."]
 
 
 def approximation_notices(cells: Iterable[SummaryCell]) -> list[str]:

@@ -180,13 +180,13 @@ def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRec
     """Say why two summaries must not be compared; empty when they may be."""
     benchmark = first.benchmark
     if a[0].suite.tier != b[0].suite.tier:
-        return f"other tier: {a[0].suite.tier} and {b[0].suite.tier}"
+        return f"different tiers: {a[0].suite.tier} and {b[0].suite.tier}"
     if first.protocol != second.protocol:
-        return f"other protocol: {first.protocol} and {second.protocol}"
+        return f"different protocols: {first.protocol} and {second.protocol}"
     if first.metric_key != second.metric_key:
         identities = [side[1].identities.get(row.metric_key, {}) for side, row in ((a, first), (b, second))]
         differing = ", ".join(configuration_difference(*identities)) or "unknown"
-        return f"other metric identity: {differing}"
+        return f"different metric identities: {differing}"
     for label, row in (("A", first), ("B", second)):
         if not row.complete:
             return f"incomplete: {label} has {row.n_samples}/{row.n_expected} images"
@@ -194,9 +194,9 @@ def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRec
         return f"not paired by seed: suite seeds {a[0].suite.seed} and {b[0].suite.seed}"
     described = [run.benchmarks[benchmark] for run, _ in (a, b)]
     if described[0].prompts_sha256 != described[1].prompts_sha256:
-        return "other prompts"
+        return "different prompts"
     if described[0].images_per_prompt != described[1].images_per_prompt:
-        return "other number of images per prompt"
+        return "different numbers of images per prompt"
     return ""
 
 
@@ -320,10 +320,10 @@ def _compare_latency(
     for what in ("device", "batch_size"):
         found = [sorted({str(getattr(s.image, what)) for s in v.samples if s.image.seconds}) for v in (a, b)]
         if found[0] != found[1]:
-            reason = f"other {what.replace('_', ' ')}: {', '.join(found[0])} and {', '.join(found[1])}"
+            reason = f"different {what.replace('_', ' ')}: {', '.join(found[0])} and {', '.join(found[1])}"
             return judged("not comparable", reason)
     effect = compare_latency(times[0], times[1], minimum_effect=minimum_effect, seed=seed)
-    note = "images of A and B were not made in turns: if the machine was slow for a while, one side alone suffered"
+    note = "images of A and B were not made in turns: a slow spell of the machine may have hit only one side"
     verdict = _verdict(effect.difference, effect.p_value, False, alpha)
     return judged(verdict, note, effect, effect.p_value)
 
@@ -352,7 +352,7 @@ def _compare_measured(
     for key in dict.fromkeys(name for identity in identities for name in identity):
         found = [str(identity.get(key)) for identity in identities]
         if found[0] != found[1]:
-            return judged("not comparable", f"other {key.replace('_', ' ')}: {found[0]} and {found[1]}")
+            return judged("not comparable", f"different {key.replace('_', ' ')}: {found[0]} and {found[1]}")
     for _, row in (a, b):
         if not row.complete:
             return judged("not comparable", f"incomplete: {row.n_samples}/{row.n_expected} images timed")

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from sana_bench.analysis.gains import Gains, image_cost, run_gains
-from sana_bench.analysis.latency_tables import latency_sheets
+from sana_bench.analysis.latency_tables import latency_tables
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.samples import OVERALL
 from sana_bench.results.reader import RunResults, SampleResult, VariantResults, read_run
@@ -62,7 +62,7 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         samples=[_sample_cell(sample) for variant in run.variants.values() for sample in variant.samples],
         provenance=provenance,
         selfcheck=str(provenance.get("selfcheck", {}).get("summary", "")),
-        sheets=latency_sheets(store, run),
+        speed_tables=latency_tables(store, run),
     )
 
 
@@ -73,8 +73,8 @@ def _variant_info(variant: VariantResults, provenance: Mapping[str, Any]) -> Var
         raise UsageError(
             f"variant {variant.name}: unknown kind {described.kind!r}{nearest(described.kind, KINDS)}"
         )
-    facts = provenance.get("models", {}).get(variant.name, {})
-    costs = {name: image_cost(variant, name, facts.get("image_flops")) for name in variant.recorded}
+    size = provenance.get("models", {}).get(variant.name, {})
+    costs = {name: image_cost(variant, name, size.get("image_flops")) for name in variant.recorded}
     return VariantInfo(
         name=variant.name,
         fingerprint=described.fingerprint,
@@ -83,10 +83,10 @@ def _variant_info(variant: VariantResults, provenance: Mapping[str, Any]) -> Var
         derived_from=described.derived_from,
         settings={key: described.settings[key] for key in _SETTINGS if key in described.settings},
         latency=_measured_latency(variant) or _latency(variant, provenance),
-        parameters=facts.get("parameters"),
-        depth=facts.get("depth"),
-        cut_from=facts.get("cut_from", ""),
-        cut_from_depth=facts.get("cut_from_depth"),
+        parameters=size.get("parameters"),
+        depth=size.get("depth"),
+        cut_from=size.get("cut_from", ""),
+        cut_from_depth=size.get("cut_from_depth"),
         costs={name: cost for name, cost in costs.items() if cost is not None},
         incomplete_reasons=[reason for found in variant.reasons.values() for reason in found],
     )

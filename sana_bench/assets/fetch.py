@@ -54,7 +54,7 @@ def fetch_suite(suite: Suite, say: Say, mirror: str | None = None) -> None:
         return
     names, unlisted = metric_needs(suite)
     if unlisted:
-        say(f"not fetched: what {', '.join(unlisted)} may need; docs/ has a page for each metric")
+        say(f"not fetched: whatever {', '.join(unlisted)} may need; see the metric's page in docs/")
     for line in _missing_folders(suite.variants, suite.variants_dir):
         say(f"not fetched: {line}")
     judges = [Repository(name) for name in judge_ids(suite, data_root())]
@@ -88,7 +88,9 @@ def _missing_folders(variants: Sequence[Variant], variants_dir: Path) -> list[st
         try:
             resolve_folder(weights, variants_dir)
         except AssetError as error:
-            lines.append(f"variant {name}: {error}; nothing publishes it, its file says how it is made")
+            lines.append(
+                f"variant {name}: {error}; it is not published; the variant's file says how to make it"
+            )
     return lines
 
 

@@ -164,9 +164,9 @@ def _full(variants: Path) -> list[str]:
             variant = load_variant(variants / f"{name}.yaml")
             if variant.tier == "full" and variant.model.weights != NO_WEIGHTS:
                 resolve_weights(variant.model.weights, variants)
-                lines.append(f"full tier, variant {name}: weights are there")
+                lines.append(f"full tier, variant {name}: weights found")
         except BenchError as error:
-            lines.append(f"full tier lacks variant {name}: {error}")
+            lines.append(f"full tier, variant {name}: cannot be used: {error}")
     named = [asset for asset in read_assets().values() if asset.needed_for]
     return lines + [f"{asset.needed_for}: {_state(asset)}" for asset in named]
 
@@ -188,7 +188,7 @@ def _state(asset: "Asset") -> str:
         try:
             Mjhq30k(path).require_images()
         except AssetError as error:
-            return f"is there in part: {error}"
+            return f"only partly there: {error}"
     return "is there"
 
 

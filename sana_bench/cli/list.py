@@ -66,10 +66,10 @@ def _lines(section: str) -> list[str]:
 
 
 def _variant(variant: "Variant") -> str:
-    from sana_reports.labels import origin_label
+    from sana_reports.labels import made_from
 
-    facts = filter(None, (variant.tier, origin_label(variant.kind, variant.derived_from)))
-    return f"{variant.name} ({', '.join(facts)}): {variant.description}"
+    about = filter(None, (variant.tier, made_from(variant.kind, variant.derived_from)))
+    return f"{variant.name} ({', '.join(about)}): {variant.description}"
 
 
 def _named(registry: "Registry", name: str) -> str:

@@ -84,7 +84,7 @@ def test_a_metric_of_sets_without_reference_is_not_measured(sides: tuple[Selecte
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"protocol": "x@2"}, "other protocol"), ({"metric_key": "0"}, "other metric identity"),
+    [({"protocol": "x@2"}, "different protocols"), ({"metric_key": "0"}, "different metric identities"),
      ({"complete": False}, "incomplete")],
 )  # fmt: skip
 def test_summaries_that_differ_in_kind(sides: tuple[Selected, Selected], change: dict, reason: str) -> None:
@@ -96,7 +96,7 @@ def test_summaries_that_differ_in_kind(sides: tuple[Selected, Selected], change:
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"), [({"tier": "full"}, "other tier"), ({"seed": 9}, "not paired by seed")]
+    ("change", "reason"), [({"tier": "full"}, "different tiers"), ({"seed": 9}, "not paired by seed")]
 )
 def test_runs_that_differ_in_kind(sides: tuple[Selected, Selected], change: dict, reason: str) -> None:
     (a, first), b = sides
@@ -110,7 +110,7 @@ def test_latency_of_another_device_is_not_compared(sides: tuple[Selected, Select
     changed = replace(
         first, samples=[replace(s, image=replace(s.image, device="other")) for s in first.samples]
     )
-    assert row(compare_variants((a, changed), b), "latency").reason.startswith("other device")
+    assert row(compare_variants((a, changed), b), "latency").reason.startswith("different device")
 
 
 def test_flips_are_the_samples_whose_verdicts_differ_lost_first(sides: tuple[Selected, Selected]) -> None:

@@ -169,5 +169,5 @@ def _check_thresholds(changes: Mapping[str, float | int]) -> None:
         value = changes.get(name)
         if value is not None and not _STORED_FROM <= value <= 1:
             raise UsageError(
-                f"--{name.replace('_', '-')} {value}: detections are stored from a score of {_STORED_FROM} on, up to 1"
+                f"--{name.replace('_', '-')} {value}: stored detections have scores of {_STORED_FROM} or more; choose up to 1"
             )
