@@ -15,12 +15,20 @@ if TYPE_CHECKING:
     from sana_bench.core.registry import REGISTRIES, Entry
     from sana_bench.core.samples import Prompt, Sample
     from sana_bench.generators.base import Generator, Request
-    from sana_bench.metrics.base import FeatureMetric, Metric, MetricAssets, ScoreRow, Summary, check_rows
+    from sana_bench.metrics.base import (
+        FeatureMetric,
+        Metric,
+        MetricAssets,
+        ScoreRow,
+        Summary,
+        check_rows,
+        mean_summary,
+    )
     from sana_bench.results.statistics.intervals import clustered_bootstrap
     from sana_bench.suites.cells import GeneratorSpec
     from sana_bench.suites.schema import MetricSpec, Variant
 
-_HOMES = {
+_MODULES = {
     "REGISTRIES": "core.registry",
     "AssetError": "core.errors",
     "BenchError": "core.errors",
@@ -43,6 +51,7 @@ _HOMES = {
     "check_rows": "metrics.base",
     "clustered_bootstrap": "results.statistics.intervals",
     "load_image": "core.images",
+    "mean_summary": "metrics.base",
 }
 
 __all__ = [
@@ -69,13 +78,14 @@ __all__ = [
     "check_rows",
     "clustered_bootstrap",
     "load_image",
+    "mean_summary",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

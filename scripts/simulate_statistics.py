@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sana_bench.results.statistics.distances import compare_frechet, compare_kid
+from sana_bench.results.statistics.distances import compare_frechet
 from sana_bench.results.statistics.intervals import clustered_bootstrap, clustered_proportion, t_interval
 from sana_bench.results.statistics.latency import compare_latency
 from sana_bench.results.statistics.paired import compare_means, compare_proportions
@@ -133,22 +133,12 @@ def null_scores(rng: np.random.Generator, seed: int) -> float:
     return compare_means(*values, layout.clusters, layout.labels, seed=seed, n_draws=N_DRAWS).p_value
 
 
-def null_features(rng: np.random.Generator) -> tuple[Numbers, Numbers, list[int]]:
-    layout = Layout(1, 40, 2)
+def null_frechet(rng: np.random.Generator, seed: int) -> float:
     first, second = (
         np.repeat(rng.normal(size=(40, 4)), 2, axis=0) + rng.normal(size=(80, 4)) for _ in range(2)
     )
-    return first, second, layout.clusters
-
-
-def null_frechet(rng: np.random.Generator, seed: int) -> float:
-    first, second, clusters = null_features(rng)
-    return compare_frechet(first, second, (np.zeros(4), np.eye(4)), clusters, seed=seed, n_draws=99).p_value
-
-
-def null_kid(rng: np.random.Generator, seed: int) -> float:
-    first, second, clusters = null_features(rng)
-    return compare_kid(first, second, rng.normal(size=(100, 4)), clusters, seed=seed, n_draws=99).p_value
+    reference = np.zeros(4), np.eye(4)
+    return compare_frechet(first, second, reference, Layout(1, 40, 2).clusters, seed=seed, n_draws=99).p_value
 
 
 def null_latency(rng: np.random.Generator, seed: int, *, slower: float = 0.0, minimum: float = 0.0) -> float:
@@ -191,8 +181,8 @@ def tables(n: int) -> Iterator[str]:
     """Lines of Markdown."""
     error = 100 * sqrt(0.95 * 0.05 / n)
     yield (
-        f"{n:,} simulations a row (Fréchet and KID: {n // 4:,}), {N_DRAWS} draws each (99 for Fréchet and KID). The "
-        f"standard error of a share near 95 % or 5 % is {error:.1f} points ({2 * error:.1f} for Fréchet and KID).\n"
+        f"{n:,} simulations a row (Fréchet: {n // 4:,}), {N_DRAWS} draws each (99 for Fréchet). The "
+        f"standard error of a share near 95 % or 5 % is {error:.1f} points ({2 * error:.1f} for Fréchet).\n"
     )
     yield "Coverage of 95 % intervals, in %. Shape: tasks x prompts a task x images a prompt.\n"
     yield "| shape | score | bootstrap | t |"
@@ -215,7 +205,6 @@ def tables(n: int) -> Iterator[str]:
     yield "|---|---|---|"
     yield _row("sign-flip permutation", f"skewed scores, {MICRO_GENEVAL}", false_positives(null_scores, n))
     yield _row("Fréchet distance", "40 prompts x 2 images, 4 features", false_positives(null_frechet, n // 4))
-    yield _row("KID", "40 prompts x 2 images, 4 features", false_positives(null_kid, n // 4))
     yield _row("Mann-Whitney", "40 latencies each, equal", false_positives(null_latency, n))
     beyond = false_positives(lambda rng, seed: null_latency(rng, seed, slower=0.02, minimum=0.02), n)
     yield _row("Mann-Whitney beyond 2 %", "40 latencies each, b slower by 2 %", beyond)

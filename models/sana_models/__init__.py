@@ -7,7 +7,7 @@ Names are loaded on first use, so that importing the package does not import tor
 from importlib import import_module
 from typing import Any
 
-_HOMES = {
+_MODULES = {
     "CAME": "came",
     "CAME8bit": "came",
     "CheckpointError": "checkpoints",
@@ -36,13 +36,13 @@ _HOMES = {
     "SanaTransformer": "transformer",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -70,16 +70,16 @@ def open_folder(folder: Path, stem: str, variant: str | None = None) -> dict[str
     index = folder / f"{stem}.safetensors.index{infix}.json"
     if not index.is_file():
         return open_safetensors(folder / f"{stem}{infix}.safetensors")
-    homes = read_config(folder, index.name).get("weight_map")
-    if not isinstance(homes, dict) or not all(isinstance(file, str) for file in homes.values()):
+    file_of = read_config(folder, index.name).get("weight_map")
+    if not isinstance(file_of, dict) or not all(isinstance(file, str) for file in file_of.values()):
         raise CheckpointError(f"{index}: no weight_map from keys to files")
-    outside = [file for file in homes.values() if Path(file).name != file]
+    outside = [file for file in file_of.values() if Path(file).name != file]
     if outside:
         raise CheckpointError(f"{index}: shard {outside[0]!r} is not a file name in the same folder")
     tensors: dict[str, StoredTensor] = {}
-    for file in sorted(set(homes.values())):
+    for file in sorted(set(file_of.values())):
         shard = open_safetensors(folder / file)
-        absent = sorted(key for key, home in homes.items() if home == file and key not in shard)
+        absent = sorted(key for key, place in file_of.items() if place == file and key not in shard)
         if absent:
             raise CheckpointError(
                 f"{folder / file}: {len(absent)} keys of the index missing ({_some(absent)})"

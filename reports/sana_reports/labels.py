@@ -17,10 +17,10 @@ __all__ = [
     "format_interval",
     "format_latency_interval",
     "format_value",
+    "made_from",
     "metric_label",
     "notices",
     "one_line",
-    "origin_label",
     "task_label",
 ]
 
@@ -70,7 +70,7 @@ def task_label(key: str) -> str:
     return _TASKS.get(key) or key.replace("_", " ").strip().capitalize()
 
 
-def origin_label(kind: str, derived_from: str | None, *, rewritten: bool = False) -> str:
+def made_from(kind: str, derived_from: str | None, *, rewritten: bool = False) -> str:
     """`pruned from NAME, rewritten prompts`; empty for a full-size variant made from no other and given the prompts."""
     made = _MADE.get(kind, kind)
     origin = f"{made or 'made'} from {derived_from}" if derived_from else made
@@ -139,7 +139,7 @@ def few_images_notice(cells: Iterable[SummaryCell]) -> list[str]:
     counts = [cell.n_samples for cell in cells if cell.metric == "fid" and cell.key == OVERALL]
     if min(counts, default=FID_BIASED_BELOW) >= FID_BIASED_BELOW:
         return []
-    return [f"FID of fewer than {FID_BIASED_BELOW:,} images is biased upwards: compare only equal n."]
+    return [f"FID of fewer than {FID_BIASED_BELOW:,} images is biased upwards: compare only at equal n."]
 
 
 def approximation_notices(cells: Iterable[SummaryCell]) -> list[str]:

@@ -12,13 +12,13 @@ from sana_reports.labels import (
     few_images_notice,
     format_interval,
     format_value,
+    made_from,
     metric_label,
     one_line,
-    origin_label,
     task_label,
 )
 from sana_reports.leaderboard_data import Entry, Leaderboard, Table
-from sana_reports.markdown import escape_markdown, markdown_sheets, markdown_table
+from sana_reports.markdown import escape_markdown, markdown_table, markdown_text_tables
 from sana_reports.published import PublishedRow, PublishedTable, published_table
 from sana_reports.ranking import RANK_RULE, RankRange, grouped
 from sana_reports.scaling import table_scaling
@@ -83,7 +83,7 @@ def render_markdown(board: Leaderboard) -> str:
     for table in board.tables:
         parts += [f"## {escape_markdown(table_title(table))}", _markdown_table(table)]
         parts += [escape_markdown(notice) for notice in table_notices(table)]
-        parts += markdown_sheets(table_scaling(table), "###")
+        parts += markdown_text_tables(table_scaling(table), "###")
         if (quoted := quoted_table(table)) is not None:
             parts += ["### Published numbers", escape_markdown(QUOTED_NOTE), _markdown_quoted(quoted)]
     parts.append(
@@ -118,7 +118,7 @@ def _markdown_table(table: Table) -> str:
 
 
 def _markdown_name(entry: Entry) -> str:
-    origin = origin_label(entry.kind, entry.derived_from, rewritten=entry.rewritten)
+    origin = made_from(entry.kind, entry.derived_from, rewritten=entry.rewritten)
     return escape_markdown(entry.variant) + (f" ({escape_markdown(origin)})" if origin else "")
 
 
@@ -303,7 +303,7 @@ def _latex_quoted(table: Table, quoted: PublishedTable, width: int) -> list[str]
 
 
 def _latex_row(table: Table, entry: Entry, ranks: Sequence[RankRange]) -> str:
-    origin = origin_label(entry.kind, entry.derived_from, rewritten=entry.rewritten)
+    origin = made_from(entry.kind, entry.derived_from, rewritten=entry.rewritten)
     row = [escape_latex(entry.variant + (f" ({origin})" if origin else ""))]
     for column, rank in zip(table.columns, ranks, strict=True):
         row += [escape_latex(_number(entry.numbers[column.metric])), escape_latex(str(rank))]

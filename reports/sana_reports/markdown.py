@@ -11,17 +11,17 @@ from sana_reports.labels import (
     format_interval,
     format_latency_interval,
     format_value,
+    made_from,
     metric_label,
     notices,
     one_line,
-    origin_label,
     task_label,
 )
 from sana_reports.scaling import report_scaling
-from sana_reports.sheet import Sheet
 from sana_reports.tables import flatten, leaderboard_table, metric_blocks, setting_rows, verdict_changes
+from sana_reports.text_table import TextTable
 
-__all__ = ["escape_markdown", "markdown_sheets", "markdown_table", "render_markdown"]
+__all__ = ["escape_markdown", "markdown_table", "markdown_text_tables", "render_markdown"]
 
 
 def render_markdown(data: ReportData) -> str:
@@ -35,7 +35,7 @@ def render_markdown(data: ReportData) -> str:
     changes = _changes(data)
     if changes:
         parts += ["## Changed verdicts", changes]
-    parts += markdown_sheets([*report_scaling(data), *data.sheets])
+    parts += markdown_text_tables([*report_scaling(data), *data.speed_tables])
     parts += ["## Settings", _settings(data), "## Provenance", _provenance(data)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -66,10 +66,10 @@ def markdown_table(header: list[str], rows: list[list[str]], *, right_from: int)
 def _facts(data: ReportData) -> str:
     tier = f"{data.tier} tier ({data.tier_reason})"
     run = f"run {_code(data.fingerprint)}"
-    facts = (
+    about = (
         f"Suite {_code(data.suite_name)}, {escape_markdown(tier)}, {escape_markdown(data.created)}, {run}."
     )
-    return f"{facts}\n\n{escape_markdown(data.selfcheck)}" if data.selfcheck else facts
+    return f"{about}\n\n{escape_markdown(data.selfcheck)}" if data.selfcheck else about
 
 
 def _summary(data: ReportData) -> str:
@@ -93,7 +93,7 @@ def _summary(data: ReportData) -> str:
 
 
 def _kind(variant: VariantInfo) -> str:
-    origin = origin_label(variant.kind, variant.derived_from, rewritten=variant.rewritten)
+    origin = made_from(variant.kind, variant.derived_from, rewritten=variant.rewritten)
     return KINDS[variant.kind] + (f", {origin}" if origin else "")
 
 
@@ -121,14 +121,17 @@ def _unranked(data: ReportData) -> list[str]:
     return ["Not ranked, because incomplete:\n\n" + "\n".join(lines)] if lines else []
 
 
-def markdown_sheets(sheets: Sequence[Sheet], heading: str = "##") -> list[str]:
+def markdown_text_tables(tables: Sequence[TextTable], heading: str = "##") -> list[str]:
     """Tables with their titles as headings of level `heading`, and their notes."""
     parts = []
-    for sheet in sheets:
-        rows = [[escape_markdown(cell) for cell in row] for row in sheet.rows]
-        header = [escape_markdown(cell) for cell in sheet.header]
-        parts += [f"{heading} {escape_markdown(sheet.title)}", markdown_table(header, rows, right_from=1)]
-        parts += ["\n".join(f"- {escape_markdown(note)}" for note in sheet.notes)]
+    for text_table in tables:
+        rows = [[escape_markdown(cell) for cell in row] for row in text_table.rows]
+        header = [escape_markdown(cell) for cell in text_table.header]
+        parts += [
+            f"{heading} {escape_markdown(text_table.title)}",
+            markdown_table(header, rows, right_from=1),
+        ]
+        parts += ["\n".join(f"- {escape_markdown(note)}" for note in text_table.notes)]
     return parts
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from sana_reports.labels import MISSING
 from sana_reports.published import PUBLISHED
-from sana_reports.sheet import Sheet
+from sana_reports.text_table import TextTable
 
-__all__ = ["PUBLISHED_SPEED", "SpeedRow", "quoted_sheet"]
+__all__ = ["PUBLISHED_SPEED", "SpeedRow", "quoted_speed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ def _rows() -> tuple[SpeedRow, ...]:
 PUBLISHED_SPEED = _rows()
 
 
-def quoted_sheet(tier: str) -> Sheet | None:
+def quoted_speed(tier: str) -> TextTable | None:
     """The quoted rows as a table; None outside the full tier, whose models are the only ones they are about."""
     if tier != "full":
         return None
@@ -91,12 +91,12 @@ def quoted_sheet(tier: str) -> Sheet | None:
         )
         for row in PUBLISHED_SPEED
     ]  # fmt: skip
-    return Sheet(
+    return TextTable(
         title="Published times, quoted",
         header=header,
         rows=rows,
         notes=(
-            "Quoted from the sources named, not measured here and never ranked: other software and settings.",
+            "Quoted from the sources named: other software and settings, not measured here, never ranked.",
         ),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sana_reports.data import OVERALL, Gain, ImageCost, ReportData, SummaryCell
 from sana_reports.labels import MISSING, direction, flops_unit, format_value, metric_label
 from sana_reports.leaderboard_data import Table
-from sana_reports.sheet import Sheet
+from sana_reports.text_table import TextTable
 
 __all__ = ["report_scaling", "table_scaling"]
 
@@ -27,9 +27,9 @@ class _Row:
     complete: bool = True
 
 
-def report_scaling(data: ReportData) -> list[Sheet]:
+def report_scaling(data: ReportData) -> list[TextTable]:
     """One table for each benchmark that an inference-scaled variant of the run has images of."""
-    sheets = []
+    tables = []
     for benchmark in dict.fromkeys(name for variant in data.variants for name in variant.costs):
         rows = []
         for variant in data.variants:
@@ -42,21 +42,21 @@ def report_scaling(data: ReportData) -> list[Sheet]:
             complete = data.variant_is_complete(variant.name)
             cost = variant.costs.get(benchmark)
             rows.append(_Row(variant.name, variant.kind, variant.derived_from, cost, numbers, complete))
-        sheets += _sheet(benchmark, rows)
-    return sheets
+        tables += _text_table(benchmark, rows)
+    return tables
 
 
-def table_scaling(table: Table) -> list[Sheet]:
+def table_scaling(table: Table) -> list[TextTable]:
     """The table of a ranking; empty where nothing is inference-scaled."""
     rows = [
         _Row(entry.variant, entry.kind, entry.derived_from, entry.cost,
              {column.metric: entry.numbers[column.metric] for column in table.columns if column.metric not in _SPEED})
         for entry in table.entries
     ]  # fmt: skip
-    return _sheet(table.benchmark, rows)
+    return _text_table(table.benchmark, rows)
 
 
-def _sheet(benchmark: str, rows: Sequence[_Row]) -> list[Sheet]:
+def _text_table(benchmark: str, rows: Sequence[_Row]) -> list[TextTable]:
     scaled = [row for row in rows if row.kind == "inference_scaled"]
     if not scaled:
         return []
@@ -79,12 +79,12 @@ def _sheet(benchmark: str, rows: Sequence[_Row]) -> list[Sheet]:
     ]
     unit, size = flops_unit(counted)
     header = [
-        "", "over", *(f"gain in {metric_label(name)}" for name in metrics), "images generated", "generation, s",
+        "", "gain over", *(f"gain in {metric_label(name)}" for name in metrics), "images generated", "generation, s",
         "judging, s", f"generation, {unit}", f"judging, {unit}", "compute",
     ]  # fmt: skip
     cells = [_cells(row, by_name.get(row.derived_from), size, list(metrics)) for row in shown]
     title = f"What scaling at inference gains on {metric_label(benchmark)}, and what a delivered image costs"
-    return [Sheet(title=title, header=header, rows=cells, notes=_notes(shown, scaled, metrics))]
+    return [TextTable(title=title, header=header, rows=cells, notes=_notes(shown, scaled, metrics))]
 
 
 def _cells(row: _Row, base: _Row | None, size: float, metrics: Sequence[str]) -> tuple[str, ...]:
@@ -135,11 +135,11 @@ def _notes(shown: Sequence[_Row], scaled: Sequence[_Row], metrics: Mapping[str, 
         f"{metric_label(name)}: {direction(cell.higher_is_better)}" for name, cell in metrics.items()
     )
     notes = [
-        "Gain: the number minus that of the variant in the column over, paired by prompt and sample, with its 95 % interval"
+        'Gain: the number minus that of the variant under "gain over", paired by prompt and sample, with its 95 % interval'
         + (f" ({ways})." if ways else "."),
         "Where the judge is also the metric, the gain only shows that the search worked.",
-        "FLOPs of generation are counted from the configuration where that is known, those of judging by torch for the first "
-        "batch. Compute: both over those of the variant in the column over.",
+        "FLOPs of generation are counted from the configuration where it is known, FLOPs of judging by torch for the first "
+        'batch. Compute: both relative to those of the variant under "gain over".',
     ]
     devices: dict[str, list[str]] = {}
     for row in shown:

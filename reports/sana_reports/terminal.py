@@ -8,14 +8,14 @@ from sana_reports.labels import (
     format_count,
     format_interval,
     format_value,
+    made_from,
     metric_label,
     notices,
     one_line,
-    origin_label,
 )
 from sana_reports.scaling import report_scaling
-from sana_reports.sheet import Sheet
 from sana_reports.tables import leaderboard_table
+from sana_reports.text_table import TextTable
 
 __all__ = ["render_terminal"]
 
@@ -34,7 +34,7 @@ def render_terminal(data: ReportData) -> str:
     grid = [*_header(table, columns, shared_n), *(_line(row, columns, shared_n) for row in table)]
     if len(data.groups) > 1 or any(variant.rewritten for variant in data.variants):
         kinds = {
-            variant.name: origin_label(variant.kind, variant.derived_from, rewritten=variant.rewritten)
+            variant.name: made_from(variant.kind, variant.derived_from, rewritten=variant.rewritten)
             for variant in data.variants
         }
         origins = ["made", "", *(one_line(kinds[row["variant"]]) or "full-size" for row in table)]
@@ -55,24 +55,24 @@ def render_terminal(data: ReportData) -> str:
     if not data.complete:
         text += ["", "This run is incomplete:"]
         text += [f"   {one_line(reason)}" for reason in data.incomplete_reasons]
-    for sheet in (*report_scaling(data), *data.sheets):
-        text += ["", *_sheet(sheet)]
+    for text_table in (*report_scaling(data), *data.speed_tables):
+        text += ["", *_text_table(text_table)]
     if data.selfcheck:
         text += ["", one_line(data.selfcheck)]
     return "\n".join(line.rstrip() for line in text) + "\n"
 
 
-def _sheet(sheet: Sheet) -> list[str]:
-    grid = [[one_line(cell) for cell in row] for row in (sheet.header, *sheet.rows)]
+def _text_table(text_table: TextTable) -> list[str]:
+    grid = [[one_line(cell) for cell in row] for row in (text_table.header, *text_table.rows)]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in grid]
     rule = "  ".join("-" * width for width in widths)
     return [
-        one_line(sheet.title),
+        one_line(text_table.title),
         lines[0],
         rule,
         *lines[1:],
-        *(f"   {one_line(note)}" for note in sheet.notes),
+        *(f"   {one_line(note)}" for note in text_table.notes),
     ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.samples import OVERALL
@@ -18,9 +19,9 @@ from sana_bench.results.statistics import holm
 from sana_bench.results.statistics.effect import Effect
 from sana_bench.results.statistics.latency import compare_latency
 from sana_bench.results.statistics.paired import compare_means, compare_proportions
-from sana_bench.results.statistics.power import cluster_differences, minimum_detectable_effect
+from sana_bench.results.statistics.power import cluster_differences, minimum_detectable_effect, prompts_needed
 
-__all__ = ["Comparison", "Flip", "MetricComparison", "compare_variants", "configuration_difference"]
+__all__ = ["Comparison", "Flip", "MetricComparison", "about", "compare_variants", "configuration_difference"]
 
 Verdict = Literal["better", "worse", "no evidence", "not comparable", "not measured"]
 Selected = tuple[RunResults, VariantResults]
@@ -31,7 +32,8 @@ class MetricComparison:
     """One metric of one benchmark, or one task of it (`key`).
 
     `p_value` is Holm's, corrected over the tasks of the metric; the row `overall` stands alone.
-    `detectable` is the smallest difference these prompts would show with 80 % power, where it is known.
+    `detectable` is the smallest difference these prompts would show with 80 % power, where it is known; `matters` is the
+    difference that the caller cares about, and `prompts_needed` how many prompts would show that one.
     """
 
     benchmark: str
@@ -45,6 +47,8 @@ class MetricComparison:
     effect: Effect | None = None
     p_value: float | None = None
     detectable: float | None = None
+    matters: float | None = None
+    prompts_needed: int | None = None
     no_interval: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -86,9 +90,19 @@ class Comparison:
 
 
 def compare_variants(
-    a: Selected, b: Selected, *, alpha: float = 0.05, seed: int = 0, minimum_latency_effect: float = 0.02
+    a: Selected,
+    b: Selected,
+    *,
+    alpha: float = 0.05,
+    seed: int = 0,
+    minimum_latency_effect: float = 0.02,
+    sizes: Mapping[str, float] | None = None,
 ) -> Comparison:
-    """Compare two variants metric by metric, paired by benchmark, prompt and sample index."""
+    """Compare two variants metric by metric, paired by benchmark, prompt and sample index.
+
+    `sizes` are the differences that matter, by metric and in its units: rows say how many prompts would show them.
+    """
+    sizes = sizes or {}
     names = dict.fromkeys(
         (row.benchmark, row.metric)
         for row in (*a[1].summaries, *b[1].summaries)
@@ -97,7 +111,7 @@ def compare_variants(
     rows: list[MetricComparison] = []
     flips: list[Flip] = []
     for benchmark, metric in names:
-        compared = _compare_metric(_Question((a, b), benchmark, metric, alpha, seed))
+        compared = _compare_metric(_Question((a, b), benchmark, metric, alpha, seed, sizes.get(metric)))
         rows += compared
         if compared[0].effect is not None:
             flips += _flips(_pairs(a[1], b[1], benchmark), metric)
@@ -140,6 +154,7 @@ class _Question:
     metric: str
     alpha: float
     seed: int
+    matters: float | None
 
     @property
     def summaries(self) -> tuple[SummaryRecord | None, SummaryRecord | None]:
@@ -176,13 +191,13 @@ def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRec
     """Say why two summaries must not be compared; empty when they may be."""
     benchmark = first.benchmark
     if a[0].suite.tier != b[0].suite.tier:
-        return f"other tier: {a[0].suite.tier} and {b[0].suite.tier}"
+        return f"different tiers: {a[0].suite.tier} and {b[0].suite.tier}"
     if first.protocol != second.protocol:
-        return f"other protocol: {first.protocol} and {second.protocol}"
+        return f"different protocols: {first.protocol} and {second.protocol}"
     if first.metric_key != second.metric_key:
         identities = [side[1].identities.get(row.metric_key, {}) for side, row in ((a, first), (b, second))]
         differing = ", ".join(configuration_difference(*identities)) or "unknown"
-        return f"other metric identity: {differing}"
+        return f"different metric identities: {differing}"
     for label, row in (("A", first), ("B", second)):
         if not row.complete:
             return f"incomplete: {label} has {row.n_samples}/{row.n_expected} images"
@@ -190,9 +205,9 @@ def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRec
         return f"not paired by seed: suite seeds {a[0].suite.seed} and {b[0].suite.seed}"
     described = [run.benchmarks[benchmark] for run, _ in (a, b)]
     if described[0].prompts_sha256 != described[1].prompts_sha256:
-        return "other prompts"
+        return "different prompts"
     if described[0].images_per_prompt != described[1].images_per_prompt:
-        return "other number of images per prompt"
+        return "different numbers of images per prompt"
     return ""
 
 
@@ -216,15 +231,19 @@ def _compare_metric(asked: _Question) -> list[MetricComparison]:
         groups = groups[:1]
     effects = [_paired_effect(group, metric, asked.seed) for _, group in groups]
     adjusted = [effects[0][0].p_value, *holm([effect.p_value for effect, _ in effects[1:]])]
-    return [
-        replace(asked.answered(_means(group, metric), effect, p_value), key=key, detectable=detectable)
-        for (key, group), (effect, detectable), p_value in zip(groups, effects, adjusted, strict=True)
+    rows = [
+        replace(
+            asked.answered(_means(group, metric), effect, p_value), key=key, detectable=_detectable(spread)
+        )
+        for (key, group), (effect, spread), p_value in zip(groups, effects, adjusted, strict=True)
     ]
+    return [_with_prompts_needed(rows[0], effects[0][1], asked.matters), *rows[1:]]
 
 
 def _paired_effect(
     pairs: list[tuple[SampleResult, SampleResult]], metric: str, seed: int
-) -> tuple[Effect, float | None]:
+) -> tuple[Effect, NDArray[np.float64]]:
+    """The effect, and the differences by prompt that it is the mean of."""
     a, b = (np.array([pair[side].scores[metric].value for pair in pairs]) for side in (0, 1))
     clusters = [x.prompt.id for x, _ in pairs]
     binary = _is_verdict(pairs, metric)
@@ -232,8 +251,29 @@ def _paired_effect(
     strata = [x.prompt.tag for x, _ in pairs] if binary else None
     compare = compare_proportions if binary else compare_means
     effect = compare(a, b, clusters, strata, seed=seed)
-    spread = cluster_differences(a, b, clusters, strata)
-    return effect, minimum_detectable_effect(spread) if len(spread) > 1 else None
+    return effect, cluster_differences(a, b, clusters, strata)
+
+
+def _detectable(differences: NDArray[np.float64]) -> float | None:
+    return minimum_detectable_effect(differences) if len(differences) > 1 else None
+
+
+def _with_prompts_needed(
+    row: MetricComparison, differences: NDArray[np.float64], matters: float | None
+) -> MetricComparison:
+    if matters is None or len(differences) < 2:
+        return row
+    needed = prompts_needed(differences, matters)
+    reason = row.reason
+    if row.verdict == "no evidence" and needed is not None and needed > len(differences):
+        reason = f"{about(needed)} prompts would show a change of {matters:g}"
+    return replace(row, matters=matters, prompts_needed=needed, reason=reason)
+
+
+def about(number: int) -> str:
+    """A number of prompts in words, rounded up to two digits: it is an estimate."""
+    step = 10 ** max(len(str(number)) - 2, 0)
+    return f"about {-(-number // step) * step:,}"
 
 
 def _is_verdict(pairs: list[tuple[SampleResult, SampleResult]], metric: str) -> bool:
@@ -293,10 +333,10 @@ def _compare_latency(
     for what in ("device", "batch_size"):
         found = [sorted({str(getattr(s.image, what)) for s in v.samples if s.image.seconds}) for v in (a, b)]
         if found[0] != found[1]:
-            reason = f"other {what.replace('_', ' ')}: {', '.join(found[0])} and {', '.join(found[1])}"
+            reason = f"different {what.replace('_', ' ')}: {', '.join(found[0])} and {', '.join(found[1])}"
             return judged("not comparable", reason)
     effect = compare_latency(times[0], times[1], minimum_effect=minimum_effect, seed=seed)
-    note = "images of A and B were not made in turns: if the machine was slow for a while, one side alone suffered"
+    note = "images of A and B were not made in turns: a slow spell of the machine may have hit only one side"
     verdict = _verdict(effect.difference, effect.p_value, False, alpha)
     return judged(verdict, note, effect, effect.p_value)
 
@@ -325,7 +365,7 @@ def _compare_measured(
     for key in dict.fromkeys(name for identity in identities for name in identity):
         found = [str(identity.get(key)) for identity in identities]
         if found[0] != found[1]:
-            return judged("not comparable", f"other {key.replace('_', ' ')}: {found[0]} and {found[1]}")
+            return judged("not comparable", f"different {key.replace('_', ' ')}: {found[0]} and {found[1]}")
     for _, row in (a, b):
         if not row.complete:
             return judged("not comparable", f"incomplete: {row.n_samples}/{row.n_expected} images timed")

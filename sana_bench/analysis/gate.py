@@ -8,14 +8,23 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sana_bench.analysis.compare import Comparison, MetricComparison, Selected, compare_variants
+from sana_bench.analysis.compare import Comparison, MetricComparison, Selected, about, compare_variants
 from sana_bench.analysis.compare_text import as_markdown, escape, metric_line
 from sana_bench.core.errors import IncomparableError, IncompleteError, RegressionError, SuiteError
 from sana_bench.core.samples import OVERALL
 from sana_bench.results.statistics import holm
 from sana_bench.suites.config_files import read_yaml, validate
 
-__all__ = ["Check", "GateResult", "Policy", "Rule", "evaluate", "junit_xml", "load_policy", "markdown"]
+__all__ = [
+    "Check",
+    "GateResult",
+    "Policy",
+    "Rule",
+    "evaluate",
+    "junit_xml",
+    "load_policy",
+    "markdown",
+]
 
 Status = Literal["pass", "regression", "too good", "cannot tell", "not comparable", "not measured"]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -41,6 +50,11 @@ class Policy(BaseModel):
     schema_version: Literal[1]
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
     metrics: Annotated[dict[str, Rule], Field(min_length=1)]
+
+    @property
+    def sizes(self) -> dict[str, float]:
+        """The smallest change that matters, by metric."""
+        return {name: rule.worse_by for name, rule in self.metrics.items()}
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,12 @@ def evaluate(baseline: Selected, candidate: Selected, policy: Policy, *, seed: i
     latency = policy.metrics.get("latency")
     margin = min(latency.worse_by, 0.99) if latency is not None else 0.02
     comparison = compare_variants(
-        baseline, candidate, alpha=policy.alpha, seed=seed, minimum_latency_effect=margin
+        baseline,
+        candidate,
+        alpha=policy.alpha,
+        seed=seed,
+        minimum_latency_effect=margin,
+        sizes=policy.sizes,
     )
     overall = [row for row in comparison.metrics if row.key == OVERALL and row.metric in policy.metrics]
     compared = [row for row in overall if row.effect is not None and row.p_value is not None]
@@ -113,12 +132,18 @@ def _check(row: MetricComparison, rule: Rule, p_value: float | None, default_alp
     if detectable is None:
         detectable = (effect.high - effect.low) * _DETECTABLE_SHARE
     if not significant and (math.isnan(detectable) or detectable > rule.worse_by):
-        seen = f"with these prompts only a change of {detectable:.4g} or more can be seen"
-        if math.isnan(detectable):
-            seen = f"these prompts are too few to see any change ({row.no_interval})"
-        why = f"{shown}; {seen}, and {rule.worse_by:g} already matters"
+        why = f"{shown}; {_too_few_prompts(row, detectable, rule.worse_by)}"
         return Check(name, "cannot tell", why, rule.required, row)
     return Check(name, "pass", shown, rule.required, row)
+
+
+def _too_few_prompts(row: MetricComparison, detectable: float, matters: float) -> str:
+    if math.isnan(detectable):
+        return f"these prompts are too few to show any change ({row.no_interval or 'no interval'})"
+    least = f"these prompts show only changes of {detectable:.4g} or more, and {matters:g} already matters"
+    if row.prompts_needed is None:
+        return least
+    return f"{least}: {about(row.prompts_needed)} prompts would show it"
 
 
 def _outcome(checks: list[Check]) -> tuple[int, str]:

@@ -11,15 +11,15 @@ from sana_bench.results.reader import RunResults, paired_scores
 from sana_bench.results.statistics.latency import quantile_interval
 from sana_bench.results.store import Store
 from sana_reports.labels import MISSING
-from sana_reports.published_speed import quoted_sheet
-from sana_reports.sheet import Sheet
+from sana_reports.published_speed import quoted_speed
+from sana_reports.text_table import TextTable
 
-__all__ = ["latency_sheets"]
+__all__ = ["latency_tables"]
 
 Measured = tuple[Profile, Times]
 
 
-def latency_sheets(store: Store, run: RunResults) -> list[Sheet]:
+def latency_tables(store: Store, run: RunResults) -> list[TextTable]:
     """Everything that was profiled in a run; empty for a run without the latency benchmark."""
     if "latency" not in run.benchmarks:
         return []
@@ -32,21 +32,21 @@ def latency_sheets(store: Store, run: RunResults) -> list[Sheet]:
             scores = paired_scores(store, profile.latency_key, variant.samples_of("latency"))
             measured.append((profile, Times.of(scores.values())))
     measured.sort(key=lambda pair: (pair[0].label, order.index(pair[0].variant)))
-    sheets: list[Sheet] = []
+    tables: list[TextTable] = []
     for label in dict.fromkeys(profile.label for profile, _ in measured):
         own = [pair for pair in measured if pair[0].label == label]
         timed = [pair for pair in own if pair[1].records]
         swept = [pair for pair in own if pair[0].stopped]
-        sheets += [_latency(label, timed), _stages(timed)] if timed else []
-        sheets += [_throughput("Throughput" if timed else f"Throughput on {label}", swept)] if swept else []
-        sheets += [_memory(own), _device(own)]
-        sheets += [_roofline(timed)] if any(profile.work for profile, _ in timed) else []
-    sheets += _projected([pair for pair in measured if pair[1].records])
-    quoted = quoted_sheet(run.suite.tier)
-    return [*sheets, *([quoted] if quoted is not None and measured else [])]
+        tables += [_latency(label, timed), _stages(timed)] if timed else []
+        tables += [_throughput("Throughput" if timed else f"Throughput on {label}", swept)] if swept else []
+        tables += [_memory(own), _device(own)]
+        tables += [_roofline(timed)] if any(profile.work for profile, _ in timed) else []
+    tables += _projected([pair for pair in measured if pair[1].records])
+    quoted = quoted_speed(run.suite.tier)
+    return [*tables, *([quoted] if quoted is not None and measured else [])]
 
 
-def _latency(label: str, own: Sequence[Measured]) -> Sheet:
+def _latency(label: str, own: Sequence[Measured]) -> TextTable:
     rows: list[tuple[str, Callable[[Profile, Times], str]]] = [
         ("median ms [95 %]", lambda _, t: _quantile(t, 0.5)),
         ("p90 ms [95 %]", lambda _, t: _quantile(t, 0.9)),
@@ -64,10 +64,10 @@ def _latency(label: str, own: Sequence[Measured]) -> Sheet:
         "Loading is shared by variants of the same weights. With so few images, p99 is little more than the slowest one.",
         "Not comparable with other devices or, on a CPU, with other numbers of threads.",
     ]
-    return _sheet(f"Latency on {label}", own, rows, notes)
+    return _text_table(f"Latency on {label}", own, rows, notes)
 
 
-def _stages(own: Sequence[Measured]) -> Sheet:
+def _stages(own: Sequence[Measured]) -> TextTable:
     medians = [times.stages() for _, times in own]
     names = [*dict.fromkeys(name for row in medians for name in row)]
     rows: list[tuple[str, ...]] = []
@@ -81,10 +81,10 @@ def _stages(own: Sequence[Measured]) -> Sheet:
     if any(step is not None for step in steps):
         rows.append(("one transformer step", *(MISSING if s is None else f"{s:.2f} ms" for s in steps)))
     note = "Median for one image, and its share of the median latency. Writing the PNG comes afterwards and is not included."
-    return Sheet(title="Where the time goes", header=_header(own), rows=rows, notes=(note,))
+    return TextTable(title="Where the time goes", header=_header(own), rows=rows, notes=(note,))
 
 
-def _throughput(title: str, own: Sequence[Measured]) -> Sheet:
+def _throughput(title: str, own: Sequence[Measured]) -> TextTable:
     sizes = sorted({batch.size for profile, _ in own for batch in profile.batches})
     rows: list[tuple[str, ...]] = []
     for size in sizes:
@@ -96,17 +96,22 @@ def _throughput(title: str, own: Sequence[Measured]) -> Sheet:
         rows.append((f"batch {size}", *cells))
     rows.append(("stopped at", *(profile.stopped for profile, _ in own)))
     note = f"Median of {own[0][0].repeats} batches of each size."
-    return Sheet(title=title, header=_header(own), rows=rows, notes=(note,))
+    return TextTable(title=title, header=_header(own), rows=rows, notes=(note,))
 
 
-def _memory(own: Sequence[Measured]) -> Sheet:
+def _memory(own: Sequence[Measured]) -> TextTable:
     """Memory is measured with batches, energy with single images: a run may have asked for one of them alone."""
     energy = ("energy per image", lambda _, t: _energy(t))
     if not any(profile.stopped for profile, _ in own):
-        return _sheet("Energy", own, [energy], [])
+        return _text_table("Energy", own, [energy], [])
     own = [pair for pair in own if pair[0].batches]
     if not own:
-        return Sheet(title="Memory and energy", header=("",), rows=(), notes=("Not even one image fits.",))
+        return TextTable(
+            title="Memory and energy",
+            header=("",),
+            rows=(),
+            notes=("Not even a single image fits into memory.",),
+        )
     first, last = 0, -1
     rows: list[tuple[str, Callable[[Profile, Times], str]]] = [
         ("peak, batch 1", lambda p, _: _mib(p.batches[first].peak_bytes)),
@@ -123,10 +128,10 @@ def _memory(own: Sequence[Measured]) -> Sheet:
     notes = [
         f"Memory by {source}. {together} variant{'s' if together > 1 else ''} loaded in the process at once."
     ]
-    return _sheet("Memory and energy", own, rows, notes)
+    return _text_table("Memory and energy", own, rows, notes)
 
 
-def _device(own: Sequence[Measured]) -> Sheet:
+def _device(own: Sequence[Measured]) -> TextTable:
     rows: list[tuple[str, Callable[[Profile, Times], str]]] = [
         ("clock, MHz (lowest, median, highest)", lambda p, _: _spread(p.monitor.get("clock_mhz"))),
         ("temperature, °C", lambda p, _: _spread(p.monitor.get("temperature_c"))),
@@ -139,15 +144,17 @@ def _device(own: Sequence[Measured]) -> Sheet:
     notes: list[str] = []
     busy = [p for p, _ in own if max(p.monitor.get("load_average") or [0]) > (p.monitor.get("cores") or 1)]
     if busy:
-        notes.append("More processes wanted to run than there are cores: other work slowed these times down.")
+        notes.append(
+            "More processes wanted to run than there are cores, so other work slowed these times down."
+        )
     if flagged:
         notes.append(
             f"Times of {', '.join(flagged)} were taken while the device was slowed down; measure again."
         )
-    return _sheet("The device during the run", own, rows, notes)
+    return _text_table("The device during the run", own, rows, notes)
 
 
-def _roofline(own: Sequence[Measured]) -> Sheet:
+def _roofline(own: Sequence[Measured]) -> TextTable:
     header = (
         "Stage", "GFLOP", "MB", "FLOP/byte", "measured ms", "share of roofline here",
         *(f"least ms, {name}" for name in PEAKS),
@@ -179,10 +186,10 @@ def _roofline(own: Sequence[Measured]) -> Sheet:
         + _sources()
         + "."
     )
-    return Sheet(title="Arithmetic and rooflines", header=header, rows=rows, notes=notes)
+    return TextTable(title="Arithmetic and rooflines", header=header, rows=rows, notes=notes)
 
 
-def _projected(measured: Sequence[Measured]) -> list[Sheet]:
+def _projected(measured: Sequence[Measured]) -> list[TextTable]:
     found = projections([(profile, _inside(times)) for profile, times in measured])
     if not found:
         return []
@@ -196,7 +203,7 @@ def _projected(measured: Sequence[Measured]) -> list[Sheet]:
     ]  # fmt: skip
     header = ("Projection", "projected ms", "measured ms", "error")
     return [
-        Sheet(
+        TextTable(
             title="Projections to other devices",
             header=header,
             rows=rows,
@@ -210,14 +217,14 @@ def _inside(times: Times) -> dict[str, float]:
     return {name: value for name, value in times.stages().items() if name != "image encoding"}
 
 
-def _sheet(
+def _text_table(
     title: str,
     own: Sequence[Measured],
     rows: Iterable[tuple[str, Callable[[Profile, Times], str]]],
     notes: Sequence[str],
-) -> Sheet:
+) -> TextTable:
     cells = [(name, *(show(profile, times) for profile, times in own)) for name, show in rows]
-    return Sheet(title=title, header=_header(own), rows=cells, notes=notes)
+    return TextTable(title=title, header=_header(own), rows=cells, notes=notes)
 
 
 def _header(own: Sequence[Measured]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from sana_bench.analysis import model_size as model_facts
+from sana_bench.analysis import model_size
 from sana_bench.analysis.gains import Scores, metric_scores, paired_gain
 from sana_bench.analysis.report import build_report_data
 from sana_bench.assets.locate import resolve_weights
@@ -338,4 +338,4 @@ def count_parameters(weights: str, sha256: str, hashes: HashCache | None = None)
             return None
     except (AssetError, OSError):
         return None
-    return model_facts.count_parameters(directory)
+    return model_size.count_parameters(directory)

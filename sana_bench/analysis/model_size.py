@@ -14,17 +14,17 @@ from sana_bench.suites.find import variant_files
 from sana_bench.suites.overridden import base_name
 from sana_bench.suites.schema import Variant
 
-__all__ = ["count_parameters", "model_facts", "transformer_depth"]
+__all__ = ["count_parameters", "model_size", "transformer_depth"]
 
 
-def model_facts(variant: ResolvedVariant) -> dict[str, Any]:
+def model_size(variant: ResolvedVariant) -> dict[str, Any]:
     """Parameters and blocks of the denoising network by its files; for best-of-N those of the wrapped generator.
 
     `cut_from` names the variant that a pruned one was made from, over any pruned ones between, and `cut_from_depth` counts its
     blocks. What cannot be known is left out.
     """
     folder = variant.spec.weights_path
-    facts = {
+    found = {
         "parameters": count_parameters(folder),
         "depth": transformer_depth(folder),
         **(
@@ -33,7 +33,7 @@ def model_facts(variant: ResolvedVariant) -> dict[str, Any]:
             else {}
         ),
     }
-    return {name: value for name, value in facts.items() if value is not None}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def count_parameters(pipeline: Path) -> int | None:

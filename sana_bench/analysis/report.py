@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from sana_bench.analysis.gains import Gains, image_cost, run_gains
-from sana_bench.analysis.latency_tables import latency_sheets
+from sana_bench.analysis.latency_tables import latency_tables
 from sana_bench.core.cut_texts import cut_lines
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.samples import OVERALL
@@ -74,7 +74,7 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         provenance=provenance,
         cut_texts=cut_lines(provenance.get("events", ())),
         selfcheck=str(provenance.get("selfcheck", {}).get("summary", "")),
-        sheets=latency_sheets(store, run),
+        speed_tables=latency_tables(store, run),
     )
 
 
@@ -85,8 +85,8 @@ def _variant_info(variant: VariantResults, provenance: Mapping[str, Any]) -> Var
         raise UsageError(
             f"variant {variant.name}: unknown kind {described.kind!r}{nearest(described.kind, KINDS)}"
         )
-    facts = provenance.get("models", {}).get(variant.name, {})
-    costs = {name: image_cost(variant, name, facts.get("image_flops")) for name in variant.recorded}
+    size = provenance.get("models", {}).get(variant.name, {})
+    costs = {name: image_cost(variant, name, size.get("image_flops")) for name in variant.recorded}
     return VariantInfo(
         name=variant.name,
         fingerprint=described.fingerprint,
@@ -95,11 +95,11 @@ def _variant_info(variant: VariantResults, provenance: Mapping[str, Any]) -> Var
         derived_from=described.derived_from,
         settings={key: described.settings[key] for key in _SETTINGS if key in described.settings},
         latency=_measured_latency(variant) or _latency(variant, provenance),
-        parameters=facts.get("parameters"),
-        depth=facts.get("depth"),
+        parameters=size.get("parameters"),
+        depth=size.get("depth"),
         rewritten=described.rewritten,
-        cut_from=facts.get("cut_from", ""),
-        cut_from_depth=facts.get("cut_from_depth"),
+        cut_from=size.get("cut_from", ""),
+        cut_from_depth=size.get("cut_from_depth"),
         costs={name: cost for name, cost in costs.items() if cost is not None},
         incomplete_reasons=[reason for found in variant.reasons.values() for reason in found],
     )

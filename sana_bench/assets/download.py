@@ -143,11 +143,11 @@ def planned_files(
             digest = file_sha256(place)
             _check(place, digest, file, sums)
             _record(root, file.path, digest, sums)
-            say(f"{file.path}: is there, sha256 {digest[:12]}")
+            say(f"{file.path}: already here, sha256 {digest[:12]}")
             if file.unpack and not _is_unpacked(place, root / file.unpack):
                 planned.append(_unpacking(file, root, say))
         elif file.unpack and images_are_there(_listing(place)):
-            say(f"{file.path}: its images are there")
+            say(f"{file.path}: its images are already here")
         else:
             planned.append(_loading(file, root, sums, say, mirror))
     return planned
@@ -192,7 +192,7 @@ def _unpack(file: RemoteFile, root: Path, say: Say) -> None:
     place, folder = root / file.path, root / file.unpack
     count = unpacking.unpack(place, folder)
     if not images_are_there(_listing(place)):
-        raise AssetError(f"{place}: not all images that {_listing(place)} names were in it")
+        raise AssetError(f"{place}: does not contain all images that {_listing(place)} names")
     say(f"{file.path}: {count} files unpacked into {folder}")
 
 
@@ -218,7 +218,7 @@ def _size(file: RemoteFile, source: str | Path) -> int | None:
     if isinstance(source, str):
         return remote_size(source)
     if not source.is_file():
-        raise AssetError(f"{source} is missing, wanted as {file.path}")
+        raise AssetError(f"{source} is missing, needed as {file.path}")
     return source.stat().st_size
 
 
@@ -255,14 +255,14 @@ def _fetch(file: RemoteFile, source: str | Path, place: Path, sums: dict[str, st
 
 
 def _check(place: Path, digest: str, file: RemoteFile, sums: dict[str, str]) -> None:
-    for expected, origin in (
+    for expected, known_as in (
         (file.sha256, "published"),
         (sums.get(file.path, ""), "recorded at the first fetch"),
     ):
         if not digest.startswith(expected):
             raise AssetError(
-                f"{place}: sha256 is {digest[: max(len(expected), 12)]}, {origin} is {expected}; "
-                "the file is not what it should be: delete it (or its line in SHA256SUMS) and fetch it again"
+                f"{place}: sha256 is {digest[: max(len(expected), 12)]}, {known_as} is {expected}; "
+                "the file is damaged or has changed: delete it (or its line in SHA256SUMS) and fetch it again"
             )
 
 

@@ -64,7 +64,7 @@ def download_file(url: str, part: Path) -> None:
             if answer.status == 206 and not resumed:
                 forget(part)
                 raise AssetError(
-                    f"{url}: the server sent another range than asked for; run the command again"
+                    f"{url}: the server sent a different range than requested; run the command again"
                 )
             _note_version(part, answer)
             length = _length(answer)
@@ -76,11 +76,11 @@ def download_file(url: str, part: Path) -> None:
             return download_file(url, part)
         raise AssetError(f"{url}: {_reason(error)}") from None
     except (URLError, OSError, HTTPException) as error:
-        raise AssetError(f"{url}: {_reason(error)}; run the command again to go on") from None
+        raise AssetError(f"{url}: {_reason(error)}; run the command again to continue") from None
     have = part.stat().st_size
     if length is not None and have != begun + length:
         raise AssetError(
-            f"{url}: stopped after {have} of {begun + length} bytes; run the command again to go on"
+            f"{url}: stopped after {have} of {begun + length} bytes; run the command again to continue"
         )
     return None
 

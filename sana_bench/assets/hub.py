@@ -35,7 +35,7 @@ def planned_repositories(repositories: Sequence[Repository], relative_to: Path, 
             continue
         try:
             _check(folder, repository.reader)
-            say(f"{name}: is there, {folder}")
+            say(f"{name}: already here, in {folder}")
         except AssetError as error:
             if folder == data_root() / "models" / name:
                 how = f"finish it with `hf download {name} --local-dir {folder}`, or move it away to have it fetched"

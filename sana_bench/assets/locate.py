@@ -129,7 +129,7 @@ def _hub_directory(hub_id: str, files: str | None) -> Path:
         return snapshot
     what = f": {files}" if files else ""
     raise AssetError(
-        f"weights {hub_id!r} are not here (neither in {local} nor in {hub_cache()}){what}; "
+        f"weights {hub_id!r} are not on this machine (neither in {local} nor in {hub_cache()}){what}; "
         f"{_how_to_get(hub_id)}, or put the files into {local}"
     )
 

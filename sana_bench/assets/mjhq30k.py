@@ -34,7 +34,7 @@ class Mjhq30k:
             entries = json.loads(read_text(meta_data), object_pairs_hook=_unique)
         except FileNotFoundError:
             raise AssetError(
-                f"{meta_data} is missing, the prompts of MJHQ-30K: `sana-bench fetch mjhq30k` brings it {_SOURCE}"
+                f"{meta_data} is missing, the prompts of MJHQ-30K: `sana-bench fetch mjhq30k` downloads it {_SOURCE}"
             ) from None
         except (OSError, ValueError) as error:
             raise AssetError(f"{meta_data}: cannot be read: {error}") from None
@@ -49,7 +49,7 @@ class Mjhq30k:
         if missing:
             raise AssetError(
                 f"{len(missing)} of {len(self.images)} MJHQ-30K images are missing, first {missing[0]}: "
-                f"`sana-bench fetch mjhq30k` brings mjhq30k_imgs.zip {_SOURCE} and unpacks it beside {self.meta_data.name}"
+                f"`sana-bench fetch mjhq30k` downloads mjhq30k_imgs.zip {_SOURCE} and unpacks it beside {self.meta_data.name}"
             )
 
     def _image_folder(self, entries: dict[str, object]) -> Path:

@@ -61,7 +61,7 @@ def _read_old_file(path: Path) -> None:
     size = path.stat().st_size
     with open(path, "rb") as file:
         if file.read(1) != b"\x80":  # how a pickle begins
-            raise ValueError(f"{size} bytes, not a file of torch or cut short")
+            raise ValueError(f"{size} bytes, not a torch file, or cut short")
     try:
         torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGED as error:

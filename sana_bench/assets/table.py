@@ -83,7 +83,7 @@ class Asset:
     def how(self) -> str:
         """How to get the files to where they are looked for now: the command, and the way without it."""
         suite = f" {self.fetched_by}`" if " " not in self.fetched_by else f"` of {self.fetched_by}"
-        return f"`sana-bench fetch{suite} brings it; by hand: {self._by_hand()}"
+        return f"`sana-bench fetch{suite} downloads it; by hand: {self._by_hand()}"
 
     def _by_hand(self) -> str:
         steps = []

@@ -68,7 +68,7 @@ def _missing(archive: Path, file: zipfile.ZipFile, folder: Path) -> list[tuple[z
             continue
         place = _place(archive, member, folder)
         if place in places:
-            raise AssetError(f"{archive}: {member.filename!r} is in it twice")
+            raise AssetError(f"{archive}: contains {member.filename!r} twice")
         places[place] = member
     return [(member, place) for place, member in places.items() if _size(place) != member.file_size]
 
@@ -77,10 +77,10 @@ def _place(archive: Path, member: zipfile.ZipInfo, folder: Path) -> Path:
     name = member.filename
     parts = name.split("/")
     if "\\" in name or any(part in ("", ".", "..") for part in parts):
-        raise AssetError(f"{archive}: {name!r} leads out of the folder or is no file name")
+        raise AssetError(f"{archive}: {name!r} lies outside the folder or is not a file name")
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):
-        raise AssetError(f"{archive}: {name!r} is no plain file")
+        raise AssetError(f"{archive}: {name!r} is not a plain file")
     inside = parts[1:] if len(parts) > 1 and parts[0] == folder.name else parts
     return folder / PurePosixPath(*inside)
 
@@ -98,5 +98,5 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, OSError) as error:
         reason = " ".join(str(error).split())
         raise AssetError(
-            f"{archive}: cannot be unpacked ({reason}); where it is damaged, delete it and fetch it again"
+            f"{archive}: cannot be unpacked ({reason}); if it is damaged, delete it and fetch it again"
         ) from None

@@ -164,7 +164,7 @@ _FAMILY = re.compile(r"[A-Za-z]+")
 
 
 _SOURCE = (
-    "`sana-bench fetch dpg_bench` brings dpg_bench.csv; by hand: from the folder dpg_bench of github.com/TencentQQGYLab/ELLA, "
+    "`sana-bench fetch dpg_bench` downloads dpg_bench.csv; by hand: from the folder dpg_bench of github.com/TencentQQGYLab/ELLA, "
     "or the parquet file with `hf download Jialuo21/DPG-Bench --repo-type dataset --local-dir {folder}`"
 )
 

@@ -46,8 +46,11 @@ def compare(
     sides = resolve(output, a, run), resolve(output, b, run)
     from sana_bench.analysis.compare import compare_variants
     from sana_bench.analysis.compare_text import as_data, as_markdown, as_text
+    from sana_bench.analysis.gate import load_policy
+    from sana_bench.suites.find import find_policy
 
-    found = compare_variants(*sides)
+    sizes = load_policy(find_policy(Path("default"))).sizes
+    found = compare_variants(*sides, sizes=sizes)
     if format_ == "json":
         print(json.dumps(as_data(found), indent=2, ensure_ascii=False))
     else:

@@ -161,7 +161,7 @@ def _full(variants: "Mapping[str, Path]") -> list[str]:
                 resolve_weights(variant.model.weights, path.parent)
                 lines.append(f"full tier, variant {name}: weights are there")
         except BenchError as error:
-            lines.append(f"full tier lacks variant {name}: {error}")
+            lines.append(f"full tier, variant {name}: cannot be used: {error}")
     named = [asset for asset in read_assets().values() if asset.needed_for]
     return lines + [f"{asset.needed_for}: {_state(asset)}" for asset in named]
 
@@ -183,7 +183,7 @@ def _state(asset: "Asset") -> str:
         try:
             Mjhq30k(path).require_images()
         except AssetError as error:
-            return f"is there in part: {error}"
+            return f"only partly there: {error}"
     return "is there"
 
 

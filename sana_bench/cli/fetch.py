@@ -1,4 +1,4 @@
-"""`sana-bench fetch`: weights and data of the full tier, from their public homes or a copy of them."""
+"""`sana-bench fetch`: weights and data of the full tier, from their public sources or a copy of them."""
 
 from typing import Annotated
 
@@ -22,7 +22,9 @@ def _fetch(
     from_: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="URL|DIR", help="A copy of the data folder, instead of the public homes."
+            "--from",
+            metavar="URL|DIR",
+            help="Copy from this data folder instead of downloading from the public sources.",
         ),
     ] = None,
 ) -> None:

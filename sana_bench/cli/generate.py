@@ -54,9 +54,9 @@ class _Options:
     width: Annotated[int | None, typer.Option(min=1, max=8192, metavar="PIXELS")] = None
     steps: VariantStepsOption = None
     guidance: VariantGuidanceOption = None
-    negative: Annotated[str, typer.Option(metavar="TEXT", help="What to stay away from; needs guidance.")] = (
-        ""
-    )
+    negative: Annotated[
+        str, typer.Option(metavar="TEXT", help="What the image should not show; needs guidance.")
+    ] = ""
     tile: Annotated[
         int | None, typer.Option(min=64, metavar="PIXELS", help="Decode in tiles of this side.")
     ] = None
@@ -144,7 +144,7 @@ def _paths(options: _Options) -> list[Path]:
     )
     taken = [path for path in paths if path.exists()]
     if taken and not options.force:
-        raise UsageError(f"--output {taken[0]}: exists already (--force replaces it)")
+        raise UsageError(f"--output {taken[0]}: already exists (--force replaces it)")
     return paths
 
 
@@ -197,7 +197,7 @@ def _load_variant(variant: "Variant", folder: Path, device: str) -> tuple[Any, d
 
     if variant.generator != "sana" or variant.sampler is None:
         raise UsageError(
-            f"--model {variant.name}: a variant of generator {variant.generator}, only sana is drawn"
+            f"--model {variant.name}: its generator is {variant.generator}; only variants of generator sana can be used"
         )
     pipeline = load_sana(resolve_weights(variant.model.weights, folder), variant, device)
     return pipeline, {

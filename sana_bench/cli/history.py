@@ -27,7 +27,7 @@ def history(
 ) -> None:
     """Show comparable runs over time, and where levels changed."""
     if not 0 < level < 1:
-        raise UsageError(f"--level {level:g}: a chance lies between 0 and 1")
+        raise UsageError(f"--level {level:g}: must lie between 0 and 1")
     from sana_bench.analysis.history import collect_histories, history_lines
 
     found = collect_histories(outputs or [Path("results")], variant=variant, metric=metric, level=level)

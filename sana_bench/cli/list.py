@@ -65,13 +65,13 @@ def _lines(section: str) -> list[str]:
 
 
 def _variant(variant: "Variant") -> str:
-    from sana_reports.labels import origin_label
+    from sana_reports.labels import made_from
 
     facts = filter(
         None,
         (
             variant.tier,
-            origin_label(variant.kind, variant.derived_from, rewritten=variant.prompt_rewrites is not None),
+            made_from(variant.kind, variant.derived_from, rewritten=variant.prompt_rewrites is not None),
         ),
     )
     return f"{variant.name} ({', '.join(facts)}): {variant.description}"

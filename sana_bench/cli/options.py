@@ -175,7 +175,7 @@ NoiseSeedOption = Annotated[
     int, typer.Option(min=0, metavar="N", help="Seed of the noise; further images count up from it.")
 ]
 _BATCH_SIZE = typer.Option(
-    min=1, max=4096, metavar="N", help="Images per batch; changes the time and not the numbers."
+    min=1, max=4096, metavar="N", help="Images per batch; changes the time, not the numbers."
 )
 BatchSizeOption = Annotated[int, _BATCH_SIZE]
 AutoBatchSizeOption = Annotated[int | None, _BATCH_SIZE]

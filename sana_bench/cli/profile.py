@@ -27,15 +27,17 @@ class _Options:
     ]
     trace: TraceOption = None
     images: Annotated[
-        int, typer.Option(min=1, max=1000, metavar="N", help="Timed images of each of the prompts.")
+        int, typer.Option(min=1, max=1000, metavar="N", help="Timed images for each prompt.")
     ] = 5
     largest_batch: Annotated[
-        int | None, typer.Option(min=1, max=4096, metavar="N", help="Where the throughput sweep ends.")
+        int | None, typer.Option(min=1, max=4096, metavar="N", help="Largest batch of the throughput sweep.")
     ] = None
     memory_limit: Annotated[
         float | None,
         typer.Option(
-            min=0.001, metavar="GIB", help="What a batch may add on a CPU; default: 80 % of the free memory."
+            min=0.001,
+            metavar="GIB",
+            help="Memory that a batch may add on a CPU; default: 80 % of the free memory.",
         ),
     ] = None
     tier: TierOption = "auto"
@@ -84,6 +86,6 @@ def _find_variants(options: _Options) -> "tuple[tuple[Variant, ...], tuple[Path,
     tiers = sorted({variant.tier for variant in variants})
     if len(tiers) > 1 or options.tier not in ("auto", tiers[0]):
         raise UsageError(
-            f"{', '.join(options.variants)}: of the {' and '.join(tiers)} tier; profile one tier at a time"
+            f"{', '.join(options.variants)}: of the {' and '.join(tiers)} tiers; profile one tier at a time"
         )
     return variants, files

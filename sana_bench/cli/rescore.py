@@ -23,17 +23,24 @@ def _rescore(
         typer.Option(metavar="NAME", help="Protocol of the same detector; default: the run's own."),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(metavar="P", help="Confidence above which a detection counts; 0.3.")
+        float | None,
+        typer.Option(metavar="P", help="Confidence above which a detection counts; default: 0.3."),
     ] = None,
     counting_threshold: Annotated[
-        float | None, typer.Option(metavar="P", help="The same where objects are counted; 0.9.")
+        float | None, typer.Option(metavar="P", help="The same for the counting task; default: 0.9.")
     ] = None,
     max_objects: Annotated[
-        int | None, typer.Option(min=1, max=100, metavar="N", help="Detections kept for each class; 16.")
+        int | None,
+        typer.Option(min=1, max=100, metavar="N", help="Detections kept for each class; default: 16."),
     ] = None,
     position_threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=10, metavar="X", help="Share of the sizes that offsets lose; 0.1."),
+        typer.Option(
+            min=0,
+            max=10,
+            metavar="X",
+            help="Share of the boxes' sizes taken off the offset between them; default: 0.1.",
+        ),
     ] = None,
     output: RunOutputOption = None,
 ) -> int:

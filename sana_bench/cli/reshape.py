@@ -45,14 +45,16 @@ _CARD = """# {title}
 |---|---|
 {rows}
 
-Made by sana-bench {version}; `provenance.json` has the same facts for programs.
+Made by sana-bench {version}; `provenance.json` has the same for programs.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class _GrowOptions:
     source: _Source
-    depth: Annotated[int, typer.Option(min=2, max=1000, metavar="N", help="Blocks of the grown model.")]
+    depth: Annotated[
+        int, typer.Option(min=2, max=1000, metavar="N", help="Number of blocks of the grown model.")
+    ]
     output: _Output
     keep: Annotated[
         int | None,
@@ -199,7 +201,7 @@ def calibration_prompts(source: Path, path: Path | None, count: int) -> list[str
             raise UsageError(f"--prompts {path}: no such file")
         prompts = [line.strip() for line in lines(read_text(path)) if line.strip()]
         if not prompts:
-            raise UsageError(f"--prompts {path}: holds no prompt")
+            raise UsageError(f"--prompts {path}: contains no prompts")
         return prompts[:count]
     from sana_bench.micro.captions import VOCABULARY, sample_training_batch
     from sana_models.weight_files import read_config
@@ -270,12 +272,12 @@ def _derive(
         dtype = stored_dtype(folder, weights_variant) if precision is None else torch_dtype(precision)
         transformer = load_transformer(folder, dtype=dtype, variant=weights_variant)
         before = transformer.config.num_layers
-        changed, facts = change(transformer)
+        changed, how = change(transformer)
     except ValueError as error:
         raise UsageError(" ".join(str(error).split())) from None
     parameters = sum(parameter.numel() for parameter in changed.parameters())
     provenance = {
-        **facts,
+        **how,
         "source": folder.name,
         "source_sha256": directory_sha256(folder, ignore=("README.md",)),
         "source_depth": before,

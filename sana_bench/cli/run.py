@@ -34,7 +34,7 @@ def run(
         typer.Option(
             min=1,
             metavar="N",
-            help="Only the first N images of each variant and benchmark; marks the result.",
+            help="Only the first N images of each variant and benchmark; the result is marked.",
         ),
     ] = None,
     variants: VariantsOption = None,
@@ -53,12 +53,12 @@ def run(
     ] = None,
     data_dir: DataDirOption = None,
     fetch: Annotated[
-        bool, typer.Option("--fetch", help="Download what is missing first; without it nothing is.")
+        bool, typer.Option("--fetch", help="Download what is missing first; otherwise nothing is downloaded.")
     ] = False,
     allow_incomplete: Annotated[
         bool,
         typer.Option(
-            "--allow-incomplete", help="Score what is there although images are missing; marks the result."
+            "--allow-incomplete", help="Score even though images are missing; the result is marked."
         ),
     ] = False,
     text_cache: Annotated[

@@ -38,7 +38,7 @@ def find_pipeline(variant: Variant, relative_to: Path) -> Path:
             "write sampler.name: pipeline, and no shift"
         )
     if sampler.guidance_interval != (0.0, 1.0) or sampler.perturbed_attention is not None:
-        raise SuiteError(f"variant {variant.name!r}: generator diffusers knows guidance_scale alone")
+        raise SuiteError(f"variant {variant.name!r}: generator diffusers supports only guidance_scale")
     if model.instruction != "none" or model.conditioning != "diffusers":
         raise SuiteError(f"variant {variant.name!r}: instruction and conditioning belong to generator sana")
     refuse_sana_settings(variant)
@@ -137,7 +137,7 @@ def _check_parts(folder: Path) -> None:
     try:
         parts = json.loads(index.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise AssetError(f"{folder}: missing model_index.json, so no diffusers pipeline") from None
+        raise AssetError(f"{folder}: missing model_index.json, so it is not a diffusers pipeline") from None
     except (OSError, ValueError) as error:
         raise AssetError(f"{index}: unreadable ({error})") from None
     if not isinstance(parts, dict) or "_class_name" not in parts:

@@ -177,7 +177,7 @@ def _refuse_repeats(entries: Sequence[_Entry]) -> None:
         if name in names:
             problems.append(f"{where}: {name} appears twice")
             if name.prompt_id is None:
-                advice = " (prompts of equal text are told apart by the key id)"
+                advice = " (prompts with the same text need the key id)"
         elif first != name:
             problems.append(f"{where}: {name} names the same file as {first}")
         names.add(name)
@@ -226,7 +226,7 @@ def _geneval_layout(folder: Path) -> Iterator[_Entry]:
             yield str(path), name, path
     if foreign:
         raise AssetError(
-            f"GenEval's layout takes NUMBER.png alone (other files: name them in {MANIFEST}), found {bounded(foreign)}"
+            f"GenEval's layout takes only NUMBER.png (other files: name them in {MANIFEST}), found {bounded(foreign)}"
         )
 
 

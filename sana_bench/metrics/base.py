@@ -14,8 +14,9 @@ from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, IncompleteError
 from sana_bench.core.fingerprint import HashCache, fingerprint
 from sana_bench.core.samples import OVERALL, Sample
+from sana_bench.results.statistics.intervals import clustered_bootstrap, clustered_proportion
 
-__all__ = ["MetricAssets", "metric_key", "missing_micro_weights", "with_task_counts"]
+__all__ = ["MetricAssets", "mean_summary", "metric_key", "missing_micro_weights", "with_task_counts"]
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,52 @@ def check_ids(metric: str, sample_ids: Sequence[str], n_expected: int) -> None:
         raise IncompleteError(
             f"{metric}: {len(sample_ids)} samples were scored where {n_expected} were expected"
         )
+
+
+class _Named(Protocol):
+    name: str
+    protocol: str
+    higher_is_better: bool
+
+
+def mean_summary(
+    metric: _Named,
+    rows: Sequence[ScoreRow],
+    n_expected: int,
+    seed: int,
+    *,
+    unit: str,
+    key: str = OVERALL,
+    note: str = "",
+    pass_rate: bool = False,
+) -> Summary:
+    """The mean of all rows with its 95 % interval, prompts being what varies: for most metrics all that they need.
+
+    Of a `pass_rate`, whose values are 0 and 1, it is the unweighted mean of the rates of the tasks (the tags of the rows).
+
+    Raises:
+        IncompleteError: as `check_rows`.
+    """
+    check_rows(metric.name, rows, n_expected)
+    values, prompts = [row.value for row in rows], [row.prompt_id for row in rows]
+    if pass_rate:
+        interval = clustered_proportion(values, prompts, [row.tag for row in rows], seed=seed)
+    else:
+        interval = clustered_bootstrap(values, prompts, seed=seed)
+    return Summary(
+        metric=metric.name,
+        protocol=metric.protocol,
+        key=key,
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        n_samples=len(rows),
+        n_expected=n_expected,
+        n_prompts=len(set(prompts)),
+        unit=unit,
+        higher_is_better=metric.higher_is_better,
+        note=note,
+    )
 
 
 def metric_key(metric: Metric | FeatureMetric) -> str:

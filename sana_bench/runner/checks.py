@@ -61,10 +61,10 @@ def _asked_for(cell: Cell, files: Mapping[ImageName, Path]) -> set[ImageName]:
     for prompt, index in cell.benchmark.places:
         name = find_name(files, prompt.id, prompt.text, index)
         if name is not None and takers.setdefault(name, prompt.id) != prompt.id:
-            problems.append(f"{name} would count for the prompts {takers[name]} and {prompt.id}")
+            problems.append(f"{name} matches both prompts {takers[name]} and {prompt.id}")
     if problems:
         raise AssetError(
-            f"{cell.label}: prompts of equal text are told apart by the key id of the manifest: {bounded(problems)}"
+            f"{cell.label}: prompts with the same text need the key id in the manifest: {bounded(problems)}"
         )
     return set(takers)
 
@@ -72,7 +72,7 @@ def _asked_for(cell: Cell, files: Mapping[ImageName, Path]) -> set[ImageName]:
 def _why_surplus(name: ImageName, prompts: set[tuple[str, str]]) -> str:
     same_id = {text for prompt_id, text in prompts if name.prompt_id in (None, prompt_id)}
     if name.text in same_id:
-        return f"{name} is one too many"
+        return f"{name} is more than the suite asks for"
     alike = next((text for text in sorted(same_id) if look_alike(text) == look_alike(name.text)), None)
     but = "" if alike is None else f", which only looks like the suite's: {difference(name.text, alike)}"
     if name.prompt_id is None:
@@ -97,7 +97,7 @@ def refuse_surplus(cells: Sequence[Cell], allowed: bool) -> dict[str, list[str]]
     """
     for variant in {cell.variant.name: cell.variant for cell in cells}.values():
         if variant.variant.generator == "images" and (others := other_files(variant.spec.weights_path)):
-            say(f"{variant.name}: other files in its folder count for nothing: {bounded(others)}")
+            say(f"{variant.name}: ignored files in its folder: {bounded(others)}")
     found = surplus_images(cells)
     for line in listed(
         {f"{name} has images that the suite does not ask for:": files for name, files in found.items()}
@@ -162,7 +162,7 @@ def check_output(output: Path) -> None:
     if not existing.is_dir():
         raise UsageError(f"--output {output}: {existing} is a file, not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"--output {output}: no permission to write into {existing}")
+        raise UsageError(f"--output {output}: no permission to write to {existing}")
 
 
 def create_output(output: Path) -> None:

@@ -112,7 +112,7 @@ def generate_missing(
                     batch_size = max(1, min(batch_size, len(batch)) // 2)
                     yield Halved(batch_size, str(error))
                     continue
-                made = _Made([_Image(None, f"out of memory with one image: {error}")], 0.0)
+                made = _Made([_Image(None, f"out of memory even with one image: {error}")], 0.0)
             position += len(batch)
             # Reading a file is no generation: its time would be taken for a model's.
             generates = plan.cell.variant.variant.generates

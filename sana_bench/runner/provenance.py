@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sana_bench.analysis.model_size import model_facts
+from sana_bench.analysis.model_size import model_size
 from sana_bench.core import atomic
 from sana_bench.core.provenance import code_revision, command_line, describe_machine, now, package_versions
 from sana_bench.core.registry import used_plugins
@@ -85,7 +85,7 @@ def _models(store: Store, resolved: ResolvedSuite) -> dict[str, dict[str, Any]]:
     return {
         variant.name: {
             "fingerprint": variant.fingerprint,
-            **model_facts(variant),
+            **model_size(variant),
             **({"image_flops": counted[variant.fingerprint]} if variant.fingerprint in counted else {}),
         }
         for variant in resolved.variants

@@ -229,8 +229,8 @@ class _Session:
         n_done = sum(len(plan.done) for plan in plans)
         self._store.count_reused(self._session_id, n_done)
         damaged = sum(plan.damaged for plan in plans)
-        note = f", {damaged} damaged or lost and made again" if damaged else ""
-        say(f"run {self._run_id}: {n_missing} images to generate, {n_done} there already{note}")
+        note = f", {damaged} damaged or lost and to be made again" if damaged else ""
+        say(f"run {self._run_id}: {n_missing} images to generate, {n_done} already there{note}")
         for plan in todo:
             self._generate(plan)
 
@@ -284,7 +284,7 @@ class _Session:
                         "reason": step.reason,
                     }
                     self._store.add_event(self._session_id, now(), "batch_halved", details)
-                    say(f"{label}: out of memory, going on with batches of {step.batch_size}")
+                    say(f"{label}: out of memory; continuing with batches of {step.batch_size}")
                     continue
                 self._store.put_images(cell.image_key, self._run_id, step.rows, now(), self._session_id)
                 progress.advance(len(step.rows))

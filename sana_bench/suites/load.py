@@ -48,12 +48,14 @@ def check_origin(document: Document) -> None:
     line, current, known = [data["name"]], origin, variant_files(document.path.parent)
     while current is not None:
         if current in line:
-            raise SuiteError(f"{where}: {' from '.join([*line, current])}: a variant cannot come from itself")
+            raise SuiteError(
+                f"{where}: {' from '.join([*line, current])}: a variant cannot be made from itself"
+            )
         line.append(current)
-        current = _origin_of(current, known, data["tier"], where)
+        current = _source_of(current, known, data["tier"], where)
 
 
-def _origin_of(name: str, known: Mapping[str, Path], tier: str, where: str) -> str | None:
+def _source_of(name: str, known: Mapping[str, Path], tier: str, where: str) -> str | None:
     if name not in known:
         raise SuiteError(f"{where}: derived_from names the unknown variant {name!r}{nearest(name, known)}")
     found = read_yaml(known[name]).data

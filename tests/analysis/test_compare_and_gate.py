@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sana_bench.analysis.baselines import resolve
-from sana_bench.analysis.compare import Comparison, compare_variants, configuration_difference
+from sana_bench.analysis.compare import Comparison, about, compare_variants, configuration_difference
 from sana_bench.analysis.gate import Check, GateResult, Policy, evaluate, junit_xml, markdown
 from sana_bench.cli.main import execute
 from sana_bench.results.reader import RunResults, VariantResults, load_run
@@ -48,6 +48,13 @@ def shifted(side: Selected, by: float) -> Selected:
     return side[0], replace(side[1], samples=samples)
 
 
+def of_one_prompt(side: Selected) -> Selected:
+    """The results on the first prompt alone, complete by count."""
+    samples = [s for s in side[1].samples if s.prompt.id == side[1].samples[0].prompt.id]
+    summaries = [replace(s, n_samples=len(samples)) for s in side[1].summaries]
+    return side[0], replace(side[1], samples=samples, summaries=summaries)
+
+
 def row(comparison: Comparison, metric: str = "redness"):
     return next(r for r in comparison.metrics if r.metric == metric and r.key == "overall")
 
@@ -77,7 +84,7 @@ def test_a_metric_of_sets_without_reference_is_not_measured(sides: tuple[Selecte
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"protocol": "x@2"}, "other protocol"), ({"metric_key": "0"}, "other metric identity"),
+    [({"protocol": "x@2"}, "different protocols"), ({"metric_key": "0"}, "different metric identities"),
      ({"complete": False}, "incomplete")],
 )  # fmt: skip
 def test_summaries_that_differ_in_kind(sides: tuple[Selected, Selected], change: dict, reason: str) -> None:
@@ -89,7 +96,7 @@ def test_summaries_that_differ_in_kind(sides: tuple[Selected, Selected], change:
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"), [({"tier": "full"}, "other tier"), ({"seed": 9}, "not paired by seed")]
+    ("change", "reason"), [({"tier": "full"}, "different tiers"), ({"seed": 9}, "not paired by seed")]
 )
 def test_runs_that_differ_in_kind(sides: tuple[Selected, Selected], change: dict, reason: str) -> None:
     (a, first), b = sides
@@ -103,7 +110,7 @@ def test_latency_of_another_device_is_not_compared(sides: tuple[Selected, Select
     changed = replace(
         first, samples=[replace(s, image=replace(s.image, device="other")) for s in first.samples]
     )
-    assert row(compare_variants((a, changed), b), "latency").reason.startswith("other device")
+    assert row(compare_variants((a, changed), b), "latency").reason.startswith("different device")
 
 
 def test_flips_are_the_samples_whose_verdicts_differ_lost_first(sides: tuple[Selected, Selected]) -> None:
@@ -133,8 +140,45 @@ def test_gate_outcomes(
 
 
 def test_too_few_prompts_cannot_tell(sides: tuple[Selected, Selected]) -> None:
+    detectable = row(compare_variants(*sides)).detectable
+    check = evaluate(*sides, policy(worse_by=detectable / 4)).checks[0]
+    assert check.status == "cannot tell"
+    # Six prompts show `detectable`; a quarter takes sixteen times as many, and fewer for the surer estimate of the spread.
+    assert 48 < check.row.prompts_needed < 96
+    assert check.message.endswith(f"already matters: about {check.row.prompts_needed} prompts would show it")
+
+
+def test_a_change_out_of_reach_cannot_be_told_by_any_number_of_prompts(
+    sides: tuple[Selected, Selected],
+) -> None:
     result = evaluate(*sides, policy(worse_by=1e-6))
     assert (result.exit_code, result.checks[0].status) == (0, "cannot tell")
+    assert result.checks[0].message.endswith("and 1e-06 already matters")
+
+
+def test_a_single_prompt_shows_no_change(sides: tuple[Selected, Selected]) -> None:
+    check = evaluate(*map(of_one_prompt, sides), policy()).checks[0]
+    assert check.status == "cannot tell"
+    assert check.message.endswith("; these prompts are too few to show any change (no interval)")
+
+
+def test_no_evidence_says_how_many_prompts_would_show_a_change_that_matters(
+    sides: tuple[Selected, Selected],
+) -> None:
+    matters = row(compare_variants(*sides)).detectable / 10
+    found = row(compare_variants(*sides, sizes={"redness": matters}))
+    assert (found.verdict, found.matters) == ("no evidence", matters)
+    assert found.prompts_needed > 100
+    assert found.reason == f"{about(found.prompts_needed)} prompts would show a change of {matters:g}"
+    easy = row(compare_variants(*sides, sizes={"redness": 10 * found.detectable}))
+    assert (easy.prompts_needed, easy.reason) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(7, "7"), (96, "96"), (411, "420"), (1999, "2,000"), (420, "420")]
+)
+def test_numbers_of_prompts_are_rounded_up(number: int, words: str) -> None:
+    assert about(number) == f"about {words}"
 
 
 def test_gate_refuses_incomplete_and_incomparable(sides: tuple[Selected, Selected]) -> None:

@@ -16,7 +16,6 @@ import pytest
 from sana_bench.analysis.leaderboard import collect_leaderboard
 from sana_bench.cli.main import execute
 from sana_bench.core.fingerprint import sha256_bytes
-from sana_bench.profiling.work import TOLERANCE
 from sana_bench.results.store import Store
 from sana_reports import ImageCost
 from tests.runner import fakes
@@ -24,6 +23,9 @@ from tests.suite_files import FEW_STEPS, write_suite, write_variant
 
 N_PROMPTS, N_IMAGES, CANDIDATES, KEEP = fakes.N_PROMPTS, 2, 4, 2
 VARIANTS = ("small", "small-grown", "small-half", "small-best")
+# Our count and torch's hold products and convolutions only; the rest is what one of them leaves out: rotary embeddings, the
+# normaliser of linear attention, interpolation.
+TOLERANCE = 0.02
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ def test_wrong_use_is_one_line(nights, tmp_path, capsys) -> None:
         ([str(tmp_path / "nowhere")], "there is no result store"),
         ([str(nights[0]), "--metric", "genevall"], "did you mean 'geneval'?"),
         ([str(nights[0]), "--variant", "w"], "--variant w: no complete run has it"),
-        ([str(nights[0]), "--level", "2"], "--level 2: a chance lies between 0 and 1"),
+        ([str(nights[0]), "--level", "2"], "--level 2: must lie between 0 and 1"),
     ):
         assert execute(["history", *arguments]) == 2
         (line,) = capsys.readouterr().err.splitlines()

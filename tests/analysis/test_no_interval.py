@@ -92,7 +92,7 @@ def test_the_gate_says_why(lone):
     policy = Policy.model_validate({"schema_version": 1, "metrics": {"redness": {"worse_by": 0.001}}})
     (check,) = (check for check in evaluate(*alone, policy).checks if check.name == "shapes/redness")
     assert check.status == "cannot tell"
-    assert "these prompts are too few to see any change (no interval: one prompt)" in check.message
+    assert "these prompts are too few to show any change (no interval: one prompt)" in check.message
 
 
 def test_an_effect_prints_no_nan():

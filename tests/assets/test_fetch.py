@@ -18,7 +18,7 @@ def test_the_command_fetches_a_suites_evaluators_from_a_copy(tmp_path, monkeypat
     error = capsys.readouterr().err
     assert code == 2
     assert error.count("\n") == 1
-    assert "is missing, wanted as geneval/mask2former" in error
+    assert "is missing, needed as geneval/mask2former" in error
     for file in files_for(["clip_vit_l_14", "geneval_detector"]):
         (copy / file.path).parent.mkdir(parents=True, exist_ok=True)
         (copy / file.path).write_bytes(CONTENT)

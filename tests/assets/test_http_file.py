@@ -14,7 +14,7 @@ def begun(server, tmp_path):
     server.files["weights.bin"], server.cut = CONTENT, 1000
     url, part = f"{server.url}/weights.bin", tmp_path / "weights.bin.part"
     with pytest.raises(
-        AssetError, match=r"stopped after 1000 of 16384 bytes; run the command again to go on$"
+        AssetError, match=r"stopped after 1000 of 16384 bytes; run the command again to continue$"
     ):
         download_file(url, part)
     server.requests.clear()

@@ -58,7 +58,7 @@ def test_a_variant_is_fetched_once(published, tmp_path, capsys):
     check_pipeline_directory(snapshot(tmp_path))
     published.repositories.clear()
     assert execute(["fetch", variant]) == 0
-    assert capsys.readouterr().out == f"{NAME}: is there, {snapshot(tmp_path)}\n"
+    assert capsys.readouterr().out == f"{NAME}: already here, in {snapshot(tmp_path)}\n"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_folder_below_the_data_root_is_not_passed_over(published, tiny_pipelin
     shutil.copytree(tiny_pipeline_dir, local)
     variant = variant_in(tmp_path)
     assert execute(["fetch", variant]) == 0
-    assert f"{NAME}: is there, {local}" in capsys.readouterr().out
+    assert f"{NAME}: already here, in {local}" in capsys.readouterr().out
     shutil.rmtree(local / "vae")
     assert execute(["fetch", variant]) == 2
     assert f"`hf download {NAME} --local-dir {local}`, or move it away" in capsys.readouterr().err
@@ -247,7 +247,7 @@ def test_judges_that_were_cut_go_on(published, tiny_pipeline_dir, tmp_path, caps
     }
     capsys.readouterr()
     assert execute(["fetch", variant]) == 0
-    assert "org/judge: is there" in capsys.readouterr().out
+    assert "org/judge: already here" in capsys.readouterr().out
 
 
 def test_the_default_verifier_comes_with_the_variant(published, tmp_path, capsys):

@@ -46,16 +46,16 @@ def test_hints_name_the_command_and_every_source(name, tmp_path, monkeypatch):
 def test_hints_are_sentences(tmp_path, monkeypatch):
     monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
     assert find_asset("clip_vit_l_14").how == (
-        "`sana-bench fetch geneval` brings it; by hand: save under that name "
+        "`sana-bench fetch geneval` downloads it; by hand: save under that name "
         "https://huggingface.co/timm/vit_large_patch14_clip_224.openai/resolve/main/open_clip_model.safetensors"
     )
     assert find_asset("geneval_detector_hub").how == (
-        "`sana-bench fetch` of a suite that names geneval/hf-detector@1 brings it; by hand: "
+        "`sana-bench fetch` of a suite that names geneval/hf-detector@1 downloads it; by hand: "
         "`hf download facebook/mask2former-swin-small-coco-instance model.safetensors config.json "
         f"--local-dir {tmp_path}/geneval/mask2former-swin-small-coco-instance`"
     )
     assert find_asset("mjhq30k_images").how == (
-        "`sana-bench fetch mjhq30k` brings it; by hand: `hf download playgroundai/MJHQ-30K meta_data.json "
+        "`sana-bench fetch mjhq30k` downloads it; by hand: `hf download playgroundai/MJHQ-30K meta_data.json "
         f"mjhq30k_imgs.zip --repo-type dataset --local-dir {tmp_path}/mjhq30k`, "
         f"then unpack mjhq30k_imgs.zip to {tmp_path}/mjhq30k/mjhq30k_imgs"
     )

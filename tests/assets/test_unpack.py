@@ -71,7 +71,7 @@ def test_what_is_unpacked_is_not_fetched_again(server, tmp_path):
     said = []
     fetch_files(files, tmp_path, said.append)
     assert server.requests == []
-    assert f"{ARCHIVE}: its images are there" in said
+    assert f"{ARCHIVE}: its images are already here" in said
     # The archive is wanted again as soon as an image is gone.
     (tmp_path / "mjhq30k/mjhq30k_imgs/art/2.jpg").unlink()
     fetch_files(files, tmp_path)
@@ -140,7 +140,9 @@ def test_the_space_for_archive_and_images_is_counted(server, tmp_path, monkeypat
 
 def test_an_archive_of_other_images_is_said(server, tmp_path):
     listing = {**LISTING, "4": {"category": "art", "prompt": "b"}}
-    with pytest.raises(AssetError, match=r"mjhq30k_imgs\.zip: not all images that .*meta_data\.json names"):
+    with pytest.raises(
+        AssetError, match=r"mjhq30k_imgs\.zip: does not contain all images that .*meta_data\.json names"
+    ):
         fetch_files(files_of(server, IMAGES, listing), tmp_path)
 
 
@@ -158,7 +160,7 @@ def test_an_archive_of_other_images_is_said(server, tmp_path):
 def test_no_member_leads_out_of_the_folder(tmp_path, name):
     # A name that zipfile would clean when writing is put in afterwards.
     (tmp_path / "a.zip").write_bytes(zipped({"art/1.jpg": b"first", name: b"x"}))
-    with pytest.raises(AssetError, match="leads out of the folder") as caught:
+    with pytest.raises(AssetError, match="lies outside the folder") as caught:
         unpack(tmp_path / "a.zip", tmp_path / "inside/mjhq30k_imgs")
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.rglob("*")] == ["a.zip"]
@@ -169,10 +171,10 @@ def test_no_member_is_a_link_or_comes_twice(tmp_path):
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         file.writestr(link, "/etc/passwd")
-    with pytest.raises(AssetError, match=r"'art/1\.jpg' is no plain file"):
+    with pytest.raises(AssetError, match=r"'art/1\.jpg' is not a plain file"):
         unpack(tmp_path / "a.zip", tmp_path / "imgs")
     (tmp_path / "b.zip").write_bytes(zipped({"art/1.jpg": b"one", "imgs/art/1.jpg": b"other"}))
-    with pytest.raises(AssetError, match=r"'imgs/art/1\.jpg' is in it twice"):
+    with pytest.raises(AssetError, match=r"contains 'imgs/art/1\.jpg' twice"):
         unpack(tmp_path / "b.zip", tmp_path / "imgs")
 
 

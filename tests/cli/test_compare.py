@@ -35,7 +35,7 @@ VERDICTS = {
     "not comparable": (
         "UPDATE summaries SET protocol = 'redness/test@2' WHERE metric = 'redness'",
         "redness",
-        "other protocol: redness/test@1 and redness/test@2",
+        "different protocols: redness/test@1 and redness/test@2",
     ),
     "not measured": ("DELETE FROM summaries WHERE metric = 'redness'", "redness", "B has no score"),
 }
@@ -67,7 +67,7 @@ def test_latency_is_judged_from_the_stored_times(compare, other, factor, verdict
 def test_times_of_another_device_are_not_compared(compare, other) -> None:
     found = row(compare(other("UPDATE images SET device = 'gpu-x'"))[1], "latency")
     assert found["verdict"] == "not comparable"
-    assert re.fullmatch("other device: .+ and gpu-x", found["reason"])
+    assert re.fullmatch("different device: .+ and gpu-x", found["reason"])
 
 
 def test_other_prompts_are_not_compared(compare, other) -> None:
@@ -77,7 +77,7 @@ def test_other_prompts_are_not_compared(compare, other) -> None:
     resolved["benchmarks"][0]["prompts_sha256"] = "0" * 64
     path.write_text(yaml.safe_dump(resolved))
     found = row(compare(b)[1], "redness")
-    assert (found["verdict"], found["reason"]) == ("not comparable", "other prompts")
+    assert (found["verdict"], found["reason"]) == ("not comparable", "different prompts")
 
 
 def test_nothing_comparable_is_exit_5(compare, other) -> None:
@@ -144,7 +144,7 @@ def test_other_features_or_another_reference_are_not_compared(compare, other, ch
     )
     found = row(compare(b)[1], "spread")
     assert found["verdict"] == "not comparable"
-    assert found["reason"] == f"other metric identity: {reason}"
+    assert found["reason"] == f"different metric identities: {reason}"
 
 
 def test_sides_are_runs_variants_or_baselines(compare, made, a, capsys) -> None:

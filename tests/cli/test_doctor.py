@@ -29,7 +29,7 @@ def line_of(root):
 
 def test_the_table_of_dpg_bench(root, line_of):
     start = "the prompts and questions of dpg_bench"
-    assert f"lacks {root / 'dpg_bench/dpg_bench.csv'} (`sana-bench fetch dpg_bench` brings it" in line_of(
+    assert f"lacks {root / 'dpg_bench/dpg_bench.csv'} (`sana-bench fetch dpg_bench` downloads it" in line_of(
         start
     )
     (root / "dpg_bench/data").mkdir(parents=True)
@@ -39,7 +39,7 @@ def test_the_table_of_dpg_bench(root, line_of):
 
 @pytest.mark.parametrize("is_cached", [False, True])
 def test_the_judge_of_dpg_bench(root, line_of, tmp_path, is_cached):
-    assert f"lacks {root / 'mplug'} (`sana-bench fetch dpg_bench` brings it" in line_of("dpg (")
+    assert f"lacks {root / 'mplug'} (`sana-bench fetch dpg_bench` downloads it" in line_of("dpg (")
     folder = root / "mplug"
     if is_cached:
         folder = tmp_path / "hub" / f"models--{MPLUG_ID.replace('/', '--')}" / "snapshots/main"
@@ -51,12 +51,14 @@ def test_the_judge_of_dpg_bench(root, line_of, tmp_path, is_cached):
 
 def test_the_images_of_mjhq30k(root, line_of):
     start = "the prompts of mjhq30k"
-    assert f"lacks {root / 'mjhq30k/meta_data.json'} (`sana-bench fetch mjhq30k` brings it" in line_of(start)
+    assert f"lacks {root / 'mjhq30k/meta_data.json'} (`sana-bench fetch mjhq30k` downloads it" in line_of(
+        start
+    )
     (root / "mjhq30k/mjhq30k_imgs/art").mkdir(parents=True)
     (root / "mjhq30k/meta_data.json").write_text(json.dumps({"1": {"category": "art", "prompt": "a"}}))
     line = line_of(start)
     assert "1 of 1 MJHQ-30K images are missing" in line
-    assert "`sana-bench fetch mjhq30k` brings mjhq30k_imgs.zip from huggingface.co/datasets/" in line
+    assert "`sana-bench fetch mjhq30k` downloads mjhq30k_imgs.zip from huggingface.co/datasets/" in line
     (root / "mjhq30k/mjhq30k_imgs/art/1.jpg").write_bytes(b"")
     assert line_of(start).endswith(": is there")
 
@@ -72,7 +74,7 @@ def test_doctor_reports_environment_and_gaps(tmp_path, capsys, monkeypatch) -> N
         "cpu: ",
         "memory: ",
         "! micro weights sana-micro",
-        "full tier lacks variant",
+        ": cannot be used: ",
         "not ready",
     ):
         assert word in out

@@ -116,7 +116,7 @@ def test_refusals_are_one_line_and_write_nothing(generate, tmp_path, capsys, arg
 def test_existing_files_are_kept_unless_forced(generate, tmp_path, capsys):
     (tmp_path / "out.png").write_bytes(b"precious")
     assert generate("--prompt", PROMPT) == 2
-    assert "exists already (--force replaces it)" in capsys.readouterr().err
+    assert "already exists (--force replaces it)" in capsys.readouterr().err
     assert (tmp_path / "out.png").read_bytes() == b"precious"
     assert generate("--prompt", PROMPT, "--force") == 0
     assert Image.open(tmp_path / "out.png").size == (64, 64)

@@ -34,7 +34,7 @@ def test_full_tier_without_weights_says_what_and_how(tmp_path, capsys, monkeypat
         execute(["run", "suites/geneval.yaml", "--tier", "full", "--output", str(tmp_path / "results")]) == 2
     )
     line = one_line(capsys)
-    assert "weights 'Efficient-Large-Model/Sana_1600M_1024px_diffusers' are not here" in line
+    assert "weights 'Efficient-Large-Model/Sana_1600M_1024px_diffusers' are not on this machine" in line
     assert "transformer/" not in line
     assert "hf download Efficient-Large-Model/Sana_1600M_1024px_diffusers" in line
     assert not (tmp_path / "results").exists()

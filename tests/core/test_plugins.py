@@ -298,4 +298,4 @@ def test_a_logger_that_fails_costs_no_numbers(installed, on_path, tmp_path, caps
     (directory,) = (tmp_path / "results" / "runs").iterdir()
     assert execute(["report", str(directory)]) == 0
     assert execute(arguments) == 0
-    assert "0 images to generate, 6 there already" in capsys.readouterr().out
+    assert "0 images to generate, 6 already there" in capsys.readouterr().out

@@ -130,7 +130,7 @@ def test_the_number_of_a_file_is_its_index_as_for_the_official_evaluator(tmp_pat
 def test_an_image_that_genevals_layout_does_not_take_is_not_left_out_silently(tmp_path):
     samples = write_layout(tmp_path, "00000.png", "00001.jpg")
     (samples / "00002.PNG").write_bytes((samples / "00000.png").read_bytes())
-    with pytest.raises(AssetError, match=r"NUMBER\.png alone .*00000/samples/00001\.jpg; .*/00002\.PNG$"):
+    with pytest.raises(AssetError, match=r"only NUMBER\.png .*00000/samples/00001\.jpg; .*/00002\.PNG$"):
         read_folder(tmp_path)
 
 
@@ -181,7 +181,7 @@ def test_prompts_of_equal_text_are_told_apart_by_their_ids(tmp_path):
         ),
         (
             '{"prompt": "a", "file": "x.png"}\n{"prompt": "a", "file": "y.png"}',
-            "prompts of equal text are told apart by the key id",
+            "prompts with the same text need the key id",
         ),
         (
             '{"prompt": "a", "file": "x.png"}\n{"prompt": "b", "file": "./x.png"}',
@@ -260,8 +260,8 @@ def test_an_image_that_would_count_for_two_prompts_is_refused(suite, tmp_path, c
     (tmp_path / "images" / MANIFEST).write_text(json.dumps({"prompt": repeated, "file": "x.png"}))
     assert run(suite, "--allow-incomplete") == 2
     error = capsys.readouterr().err
-    assert "told apart by the key id of the manifest" in error
-    assert f"image 0 of {repeated!r} would count for the prompts 000" in error
+    assert "prompts with the same text need the key id in the manifest" in error
+    assert f"image 0 of {repeated!r} matches both prompts 000" in error
     assert not (tmp_path / "results").exists()
 
 
@@ -316,15 +316,15 @@ def test_other_files_do_not_make_another_variant_and_are_named_once(suite, tmp_p
         (tmp_path / "other").rename(tmp_path / "images")
     before = images_sha256(tmp_path / "images")
     assert run(suite, "--limit", "2") == 3
-    assert "count for nothing" not in capsys.readouterr().out
+    assert "ignored files" not in capsys.readouterr().out
     for name in STRAYS:
         (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "images" / name).write_text("{}")
     assert images_sha256(tmp_path / "images") == before
     assert run(suite, "--limit", "2") == 3
     out = capsys.readouterr().out
-    assert "0 images to generate, 2 there already" in out
-    (line,) = [line for line in out.splitlines() if "count for nothing" in line]
+    assert "0 images to generate, 2 already there" in out
+    (line,) = [line for line in out.splitlines() if "ignored files" in line]
     assert all(name in line for name in STRAYS)
     assert len(list((tmp_path / "results/runs").iterdir())) == 1
 

@@ -16,7 +16,6 @@ from sana_bench.profiling.identity import comparable
 from sana_bench.profiling.record import read_profiles
 from sana_bench.profiling.session import ProfileOptions
 from sana_bench.profiling.subject import Subject
-from sana_bench.profiling.work import TOLERANCE
 from sana_bench.results.reader import load_run
 from sana_bench.results.store import Store
 from sana_bench.runner.run import RunOptions, run_suite
@@ -24,6 +23,9 @@ from tests.suite_files import write_suite, write_variant
 
 STEPS = {"fast": 1, "slow": 6}
 N_PROMPTS = 6
+# Our count and torch's hold products and convolutions only; the rest is what one of them leaves out: rotary embeddings, the
+# normaliser of linear attention, interpolation.
+TOLERANCE = 0.02
 
 
 @pytest.fixture(scope="module")

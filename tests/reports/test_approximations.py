@@ -8,7 +8,7 @@ import pytest
 
 from sana_bench.core.samples import OVERALL
 from sana_bench.metrics.base import ScoreRow
-from sana_bench.metrics.geneval.metric import HUB, OFFICIAL, summarise
+from sana_bench.metrics.geneval.metric import HUB, OFFICIAL, GenEvalRates
 from sana_reports import ReportData, render_terminal
 from sana_reports.html_page import render_html
 from sana_reports.leaderboard import render_leaderboard
@@ -54,7 +54,7 @@ def test_a_leaderboard_says_so(name: str) -> None:
 def test_the_number_itself_carries_the_note() -> None:
     rows = [ScoreRow("a/00000", "a", "counting", 1.0), ScoreRow("b/00000", "b", "colors", 0.0)]
     notes = {
-        protocol: [row.note for row in summarise(protocol, rows, 2, 0) if row.key == OVERALL]
+        protocol: [row.note for row in GenEvalRates(protocol).summarise(rows, 2, 0) if row.key == OVERALL]
         for protocol in (HUB, OFFICIAL)
     }
     assert notes[HUB] == [f"{NOTICE}; {notes[OFFICIAL][0]}"]

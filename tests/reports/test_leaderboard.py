@@ -111,7 +111,7 @@ def test_a_ranking_by_fid_of_few_images_is_warned_of() -> None:
     many = render_leaderboard(board(table(replace(A, numbers=numbers))))
     few = render_leaderboard(board(table(A, C)))
     for name in ("leaderboard.html", "leaderboard.md", "leaderboard.tex"):
-        assert "FID of fewer than 10,000 images is biased upwards: compare only equal n." in few[name]
+        assert "FID of fewer than 10,000 images is biased upwards: compare only at equal n." in few[name]
         assert "biased" not in many[name]
 
 

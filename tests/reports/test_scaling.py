@@ -164,33 +164,35 @@ def test_units_suit_the_smallest(values: list[float], unit: str) -> None:
 
 
 def test_the_cost_stands_beside_the_gain() -> None:
-    (sheet,) = table_scaling(table(*FAMILY))
-    assert list(sheet.header) == [
-        "", "over", "gain in GenEval", "gain in FID", "images generated", "generation, s", "judging, s",
+    (text_table,) = table_scaling(table(*FAMILY))
+    assert list(text_table.header) == [
+        "", "gain over", "gain in GenEval", "gain in FID", "images generated", "generation, s", "judging, s",
         "generation, GFLOP", "judging, GFLOP", "compute",
     ]  # fmt: skip
-    assert [list(row) for row in sheet.rows] == [
+    assert [list(row) for row in text_table.rows] == [
         ["grown", "\u2013", "\u2013", "\u2013", "1.00", "0.500", "\u2013", "2", "\u2013", "\u2013"],
         ["best", "grown", "+0.085 [+0.052, +0.118]", "-1.50 (no paired interval)", "16.00", "8.000", "1.600", "30", "2",
          "16.00 times"],
     ]  # fmt: skip
     assert (
         "best: 320 images generated for 20 delivered, 160.0 s of generation and 32.0 s of judging in all."
-        in sheet.notes
+        in text_table.notes
     )
-    assert "Seconds on cpu A." in sheet.notes
-    assert any("GenEval: higher is better; FID: lower is better" in note for note in sheet.notes)
+    assert "Seconds on cpu A." in text_table.notes
+    assert any("GenEval: higher is better; FID: lower is better" in note for note in text_table.notes)
     assert table_scaling(table(BASE, GROWN, P75)) == []
 
 
 def test_what_was_not_counted_says_so() -> None:
     partly = replace(BEST, cost=cost(30.0, 16.0, 2.0, n_images=12, judge_flops=None, device="cpu B"))
-    (sheet,) = table_scaling(table(GROWN, partly, replace(BEST, variant="old", fingerprint="01", cost=None)))
-    rows = {row[0]: row for row in sheet.rows}
+    (text_table,) = table_scaling(
+        table(GROWN, partly, replace(BEST, variant="old", fingerprint="01", cost=None))
+    )
+    rows = {row[0]: row for row in text_table.rows}
     assert rows["best"][8] == "not counted"
     assert rows["best"][9] == "15.00 times"
     assert set(rows["old"][4:]) == {"\u2013"}
-    notes = "\n".join(sheet.notes)
+    notes = "\n".join(text_table.notes)
     assert "192 images generated for 12 delivered (of 20; the cost of the others was not recorded)" in notes
     assert "old: the cost of its images was not recorded." in notes
     assert "Seconds on cpu A: grown." in notes
@@ -262,8 +264,8 @@ def family(report: ReportData) -> ReportData:
 def test_a_report_shows_costs_gains_and_plots(family: ReportData, tmp_path: Any) -> None:
     captions = [caption for caption, _ in report_quality_plots(family)]
     assert captions[1:] == [SIZE, COMPUTE]
-    (sheet,) = report_scaling(family)
-    assert sheet.rows[1][2:] == (
+    (text_table,) = report_scaling(family)
+    assert text_table.rows[1][2:] == (
         "+0.125 [+0.050, +0.200]", "\u2013", "\u2013", "4.00", "2.000", "0.400", "4", "0.5", "4.50 times"
     )  # fmt: skip
     page = render_html(family, tmp_path)
@@ -280,9 +282,9 @@ def test_a_report_shows_costs_gains_and_plots(family: ReportData, tmp_path: Any)
 def test_an_incomplete_variant_has_a_cost_but_no_gain_and_no_place_in_a_plot(family: ReportData) -> None:
     first, second = family.variants
     short = replace(family, variants=[first, replace(second, incomplete_reasons=["geneval has 5/36 images"])])
-    (sheet,) = report_scaling(short)
-    assert sheet.rows[1][5] == "4.00"
-    assert set(sheet.rows[1][2:5]) == {"incomplete"}
+    (text_table,) = report_scaling(short)
+    assert text_table.rows[1][5] == "4.00"
+    assert set(text_table.rows[1][2:5]) == {"incomplete"}
     assert report_quality_plots(short) == []
 
 

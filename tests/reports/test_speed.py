@@ -6,9 +6,9 @@ import pytest
 
 from sana_reports.data import Latency
 from sana_reports.leaderboard_plots import pareto_front
-from sana_reports.published_speed import PUBLISHED_SPEED, quoted_sheet
+from sana_reports.published_speed import PUBLISHED_SPEED, quoted_speed
 from sana_reports.report_plots import report_quality_plots
-from sana_reports.sheet import Sheet
+from sana_reports.text_table import TextTable
 from tests.reports import synthetic
 
 
@@ -43,10 +43,10 @@ def test_times_of_two_devices_never_share_a_plot(tmp_path):
 
 
 def test_quoted_times_belong_to_the_full_tier():
-    assert quoted_sheet("micro") is None
-    sheet = quoted_sheet("full")
-    assert len(sheet.rows) == len(PUBLISHED_SPEED)
-    assert "never ranked" in sheet.notes[0]
+    assert quoted_speed("micro") is None
+    text_table = quoted_speed("full")
+    assert len(text_table.rows) == len(PUBLISHED_SPEED)
+    assert "never ranked" in text_table.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_the_rows_are_the_papers(model, pixels, hardware, latency):
 
 def test_a_sheet_refuses_a_ragged_row():
     with pytest.raises(ValueError, match="3 cells under 2"):
-        Sheet(title="t", header=("a", "b"), rows=[("1", "2", "3")])
+        TextTable(title="t", header=("a", "b"), rows=[("1", "2", "3")])

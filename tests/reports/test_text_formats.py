@@ -16,7 +16,7 @@ TERMINAL = """\
 GenEval on the micro world: suite geneval, micro tier (no CUDA device found)
 Micro tier: these numbers come from a small world of coloured shapes and small models. They do not compare \
 with published ones.
-FID of fewer than 10,000 images is biased upwards: compare only equal n.
+FID of fewer than 10,000 images is biased upwards: compare only at equal n.
 
    variant              GenEval (higher is better)  CLIP score (higher is better)  FID (lower is better)  n
                         geneval/micro@1             clip_score/micro@1             fid/clip-micro@1
@@ -59,7 +59,7 @@ def test_terminal_table(report: ReportData) -> None:
 
 
 def test_a_fid_of_few_images_is_warned_of_and_of_many_not(report: ReportData) -> None:
-    warning = "FID of fewer than 10,000 images is biased upwards: compare only equal n."
+    warning = "FID of fewer than 10,000 images is biased upwards: compare only at equal n."
     many = [
         replace(cell, n_samples=10_000, n_expected=10_000) if cell.metric == "fid" else cell
         for cell in report.summaries

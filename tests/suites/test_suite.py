@@ -224,7 +224,7 @@ def test_bad_suites_are_refused_with_place_and_reason(suite: Path, old: str, new
         (
             "generator: sana",
             "kind: pruned\nderived_from: small\ngenerator: sana",
-            "small.yaml:6: small from small: a variant cannot come from itself",
+            "small.yaml:6: small from small: a variant cannot be made from itself",
         ),
         (
             "generator: sana",
@@ -260,7 +260,7 @@ def test_a_variant_says_what_it_was_made_from(suite: Path) -> None:
 def test_two_variants_cannot_come_from_each_other(suite: Path) -> None:
     with_origin(suite, "small-8.steps", "grown", "small")
     with_origin(suite, "small", "pruned", "small-8.steps")
-    assert "small from small-8.steps from small: a variant cannot come from itself" in refusal(suite)
+    assert "small from small-8.steps from small: a variant cannot be made from itself" in refusal(suite)
 
 
 @pytest.mark.parametrize(

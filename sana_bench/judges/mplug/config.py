@@ -107,7 +107,9 @@ def read_config(folder: Path) -> MPlugConfig:
     try:
         return MPlugConfig.from_parts(network, _mapping(bert_file, json.loads))
     except (TypeError, ValueError) as error:
-        raise AssetError(f"{folder}: {NETWORK_FILE} and {bert_file.name} fit no mPLUG ({error})") from None
+        raise AssetError(
+            f"{folder}: {NETWORK_FILE} and {bert_file.name} do not fit mPLUG ({error})"
+        ) from None
 
 
 def _mapping(path: Path, parse: Any) -> Mapping[str, Any]:

@@ -104,7 +104,7 @@ def _check_keys(path: Path, expected: dict[str, Tensor], state: dict[str, Tensor
 
 def _tell(place: Path, missing: list[str], extra: list[str]) -> None:
     what = [f"{len(missing)} missing ({', '.join(missing[:3])})"] if missing else []
-    what += [f"{len(extra)} of no known layer ({', '.join(extra[:3])})"] if extra else []
+    what += [f"{len(extra)} of unknown layers ({', '.join(extra[:3])})"] if extra else []
     if what:
         raise AssetError(f"{place}: weights do not fit NVILA: {'; '.join(what)}")
 

@@ -27,7 +27,7 @@ def merge_neighbours(x: Tensor, merge: int) -> Tensor:
     n, length, channels = x.shape
     side = math.isqrt(length)
     if side * side != length:
-        raise ValueError(f"{length} tokens are no square")
+        raise ValueError(f"{length} tokens do not make a square")
     lacking = -side % merge
     grid = F.pad(x.reshape(n, side, side, channels), (0, 0, 0, lacking, 0, lacking))
     grid = grid.unflatten(2, (-1, merge)).unflatten(1, (-1, merge))

@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import IncompleteError
-from sana_bench.core.samples import OVERALL, Sample
+from sana_bench.core.samples import Sample
 from sana_bench.metrics.base import (
     FeatureChunk,
     MetricAssets,
     ScoreRow,
     Summary,
     check_ids,
-    check_rows,
+    mean_summary,
 )
 from sana_bench.metrics.clip.features import OpenClipFeatures, full_prompt
 from sana_bench.metrics.clip.micro_features import ClipFeatures
-from sana_bench.results.statistics.intervals import clustered_bootstrap
 from sana_bench.suites.schema import MetricSpec
+
+_UNIT = "100 x cosine"
 
 
 class ClipScore:
@@ -72,15 +73,14 @@ class ClipScore:
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """Mean over all images and over each task's, with 95 % bootstrap intervals clustered by prompt.
 
-        Every task counts all missing samples as its own, as in `sana_bench.metrics.geneval.metric.summarise`.
+        Every task counts all missing samples as its own, as in `sana_bench.metrics.geneval.metric.GenEvalRates`.
         """
-        check_rows(self.name, rows, n_expected)
+        overall = mean_summary(self, rows, n_expected, seed, unit=_UNIT)
         tags = list(dict.fromkeys(row.tag for row in sorted(rows, key=lambda row: row.sample_id)))
         n_missing = n_expected - len(rows)
-        overall = self._summary(OVERALL, rows, n_expected, seed)
         parts = ([row for row in rows if row.tag == tag] for tag in tags)
         return [overall] + [
-            self._summary(tag, part, len(part) + n_missing, seed)
+            mean_summary(self, part, len(part) + n_missing, seed, unit=_UNIT, key=tag)
             for tag, part in zip(tags, parts, strict=True)
         ]
 
@@ -96,23 +96,6 @@ class ClipScore:
         if {row.sample_id for row in rows} != {sample.id for sample in samples}:
             raise IncompleteError(f"{self.name}: features cover {len(rows)} of {len(samples)} samples")
         return self.summarise(rows, n_expected, seed)
-
-    def _summary(self, key: str, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> Summary:
-        prompts = [row.prompt_id for row in rows]
-        interval = clustered_bootstrap([row.value for row in rows], prompts, seed=seed)
-        return Summary(
-            metric=self.name,
-            protocol=self.protocol,
-            key=key,
-            value=interval.value,
-            low=interval.low,
-            high=interval.high,
-            n_samples=len(rows),
-            n_expected=n_expected,
-            n_prompts=len(set(prompts)),
-            unit="100 x cosine",
-            higher_is_better=self.higher_is_better,
-        )
 
 
 def build_clip_score(tier: str, assets: MetricAssets, choice: MetricSpec) -> ClipScore:

@@ -36,7 +36,7 @@ def export_grids(run: str, output: Path | None, to: Path) -> list[Path]:
     cells = _cells(found)
     for variant in cells:
         if (to / variant).exists():
-            raise UsageError(f"{to / variant}: exists already; choose another folder")
+            raise UsageError(f"{to / variant}: already exists; choose another folder")
     prompts = found.prompts[_BENCHMARK]
     _refuse_lacking({variant: _lacking(prompts, images) for variant, images in cells.items()})
     return [_write(to / variant, prompts, images) for variant, images in cells.items()]
@@ -90,7 +90,7 @@ def _lacking(prompts: Mapping[str, Prompt], images: Mapping[str, Sequence[Path]]
         for name, paths in found.items()
         if len(paths) != _IN_GRID
     ]
-    return short + [f"{path} is gone" for paths in found.values() for path in paths if not path.is_file()]
+    return short + [f"{path} is missing" for paths in found.values() for path in paths if not path.is_file()]
 
 
 def _grid(prompt: str, paths: Sequence[Path]) -> bytes:

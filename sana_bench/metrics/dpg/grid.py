@@ -67,7 +67,7 @@ class Grid:
             return cut_cells(image, self.resolution, self.n_cells)
         height, width = image.shape[:2]
         if height != width or width % 2:
-            raise ImageError(path, f"is {width}x{height} pixels, which is no 2x2 grid of square images")
+            raise ImageError(path, f"is {width}x{height} pixels, which is not a 2x2 grid of square images")
         return cut_cells(image, width // 2, self.n_cells)
 
 
@@ -96,7 +96,7 @@ class SanaGrid:
         height, width = image.shape[:2]
         inside = width - 3 * _SEPARATOR
         if height != width or inside < 2 or inside % 2:
-            raise ImageError(path, f"is {width}x{height} pixels, which is no 2x2 grid with separators")
+            raise ImageError(path, f"is {width}x{height} pixels, which is not a 2x2 grid with separators")
         return cut_cells(image, inside // 2, _IN_GRID)
 
 

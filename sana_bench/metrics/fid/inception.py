@@ -324,5 +324,5 @@ def _folded(path: Path, state: Mapping[str, Tensor], script: bool) -> dict[str, 
     take(f"{head}.weight", (_CLASSES, FEATURES))
     take(f"{head}.bias", (_CLASSES,))
     if left:
-        raise AssetError(f"{path}: weights of no known layer: {', '.join(sorted(left)[:3])}")
+        raise AssetError(f"{path}: weights of unknown layers: {', '.join(sorted(left)[:3])}")
     return folded

@@ -93,7 +93,7 @@ def stored_moments(path: Path, expected: Mapping[str, Any]) -> Moments | None:
     advice = "move it away to have it computed again"
     other = [name for name, value in expected.items() if content.get(name) != value]
     if other:
-        raise AssetError(f"{path}: reference statistics of another {', '.join(other)}; {advice}")
+        raise AssetError(f"{path}: reference statistics of a different {', '.join(other)}; {advice}")
     if content.get("moments_sha256") != _sha256(moments):
         raise AssetError(f"{path}: reference statistics whose numbers were changed; {advice}")
     return moments

@@ -191,7 +191,7 @@ def _check_content(path: Path, stored: NDArray[Any], expected: Mapping[str, Any]
         raise AssetError(f"{path}: damaged reference statistics; {_ADVICE}") from None
     other = [name for name, value in expected.items() if content.get(name) != value]
     if other:
-        raise AssetError(f"{path}: reference statistics of another {', '.join(other)}; {_ADVICE}")
+        raise AssetError(f"{path}: reference statistics of a different {', '.join(other)}; {_ADVICE}")
     return content
 
 

@@ -259,7 +259,7 @@ def _renamed(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
         else:
             yield full, tensor
         return
-    raise AssetError(f"{name!r} is no parameter of mmdet's Mask2Former")
+    raise AssetError(f"{name!r} is not a parameter of mmdet's Mask2Former")
 
 
 def _merge_order(tensor: Tensor) -> Tensor:

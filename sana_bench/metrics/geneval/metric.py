@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sana_bench.core.images import load_image
-from sana_bench.core.samples import OVERALL, Sample
-from sana_bench.metrics.base import MetricAssets, ScoreRow, Summary, check_rows
+from sana_bench.core.samples import Sample
+from sana_bench.metrics.base import MetricAssets, ScoreRow, Summary, check_rows, mean_summary
 from sana_bench.metrics.geneval.decision import Decision, confident_by_class, decide
 from sana_bench.metrics.geneval.detector import BatchDetector, Detector, MicroDetector
-from sana_bench.results.statistics.intervals import clustered_proportion
 from sana_bench.suites.schema import MetricSpec
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
@@ -66,14 +66,37 @@ def rules_of(protocol: str) -> Rules:
     return Rules(exact_counting=protocol != SANA)
 
 
-class GenEvalMetric:
-    """Verdicts by the official rules on the detections of `detector`; the value of a row is 1 or 0."""
+class GenEvalRates:
+    """Verdicts to rates, whoever detected the objects; the value of a row is 1 or 0."""
 
     name = "geneval"
     higher_is_better = True
 
-    def __init__(self, protocol: str, detector: Detector, rules: Rules | None = None) -> None:
+    def __init__(self, protocol: str) -> None:
         self.protocol = protocol
+
+    def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
+        """Overall (unweighted mean of task rates) and each task, with 95 % intervals clustered by prompt.
+
+        How the missing samples of an incomplete set spread over tasks is not known here: every task counts all of them as its
+        own until the caller, who knows the prompts, puts in what was asked for (`with_task_counts`).
+        """
+        check_rows(self.name, rows, n_expected)
+        tags = _task_order(row.tag for row in rows)
+        notes = [note for note in (_NOTES.get(self.protocol, ""), _official_shares(rows, tags)) if note]
+        share = partial(mean_summary, self, seed=seed, unit="fraction", pass_rate=True)
+        tasks = [[row for row in rows if row.tag == tag] for tag in tags]
+        n_missing = n_expected - len(rows)
+        return [share(rows, n_expected, note="; ".join(notes))] + [
+            share(task, len(task) + n_missing, key=tag) for tag, task in zip(tags, tasks, strict=True)
+        ]
+
+
+class GenEvalMetric(GenEvalRates):
+    """Verdicts by the official rules on the detections of `detector`."""
+
+    def __init__(self, protocol: str, detector: Detector, rules: Rules | None = None) -> None:
+        super().__init__(protocol)
         self._detector = detector
         self._rules = rules or rules_of(protocol)
 
@@ -92,10 +115,6 @@ class GenEvalMetric:
                 rows.append(judge(sample, detections, self._rules))
         return rows
 
-    def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
-        """Overall and each task; see the function of this name."""
-        return summarise(self.protocol, rows, n_expected, seed)
-
     def _detect(self, samples: Sequence[Sample]) -> list[list[dict[str, Any]]]:
         images = [load_image(sample.image_path) for sample in samples]
         if not isinstance(self._detector, BatchDetector):
@@ -103,47 +122,6 @@ class GenEvalMetric:
         return self._detector.detect_many(
             images, [colored_classes(sample.prompt.metadata) for sample in samples]
         )
-
-
-def summarise(protocol: str, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
-    """Overall (unweighted mean of task rates) and each task, with 95 % intervals clustered by prompt.
-
-    How the missing samples of an incomplete set spread over tasks is not known here: every task counts all of them as its
-    own until the caller, who knows the prompts, puts in what was asked for (`with_task_counts` of the scoring).
-    """
-    check_rows(GenEvalMetric.name, rows, n_expected)
-    tags = _task_order(row.tag for row in rows)
-    n_missing = n_expected - len(rows)
-    tasks = [[row for row in rows if row.tag == tag] for tag in tags]
-    notes = [note for note in (_NOTES.get(protocol, ""), _official_shares(rows, tags)) if note]
-    overall = _summary(protocol, OVERALL, rows, n_expected, seed, note="; ".join(notes))
-    return [overall] + [
-        _summary(protocol, tag, of_task, len(of_task) + n_missing, seed)
-        for tag, of_task in zip(tags, tasks, strict=True)
-    ]
-
-
-def _summary(
-    protocol: str, key: str, rows: Sequence[ScoreRow], n_expected: int, seed: int, note: str = ""
-) -> Summary:
-    prompts = [row.prompt_id for row in rows]
-    interval = clustered_proportion(
-        [row.value for row in rows], prompts, [row.tag for row in rows], seed=seed
-    )
-    return Summary(
-        metric=GenEvalMetric.name,
-        protocol=protocol,
-        key=key,
-        value=interval.value,
-        low=interval.low,
-        high=interval.high,
-        n_samples=len(rows),
-        n_expected=n_expected,
-        n_prompts=len(set(prompts)),
-        unit="fraction",
-        higher_is_better=GenEvalMetric.higher_is_better,
-        note=note,
-    )
 
 
 def judge(sample: Sample, detections: list[dict[str, Any]], rules: Rules) -> ScoreRow:

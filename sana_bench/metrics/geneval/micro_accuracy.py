@@ -70,7 +70,7 @@ def write_tables(page: Path, tables: str, topic: str = _TOPIC) -> None:
     begin, end = f"<!-- {topic}: begin -->", f"<!-- {topic}: end -->"
     text = page.read_text(encoding="utf-8")
     if text.count(begin) != 1 or text.count(end) != 1:
-        raise UsageError(f"{page}: needs the lines {begin!r} and {end!r} once each")
+        raise UsageError(f"{page}: needs each of the lines {begin!r} and {end!r} once")
     before, after = text.split(begin)[0], text.split(end)[1]
     page.write_text(f"{before}{begin}\n{tables}\n{end}{after}", encoding="utf-8")
 

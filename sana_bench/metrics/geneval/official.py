@@ -56,7 +56,7 @@ def export_official(run: str, output: Path | None, to: Path) -> list[Path]:
     folders = [to / cell.variant.name for cell in cells]
     for folder in folders:
         if folder.exists():
-            raise UsageError(f"{folder}: exists already; choose another folder")
+            raise UsageError(f"{folder}: already exists; choose another folder")
     for cell, folder in zip(cells, folders, strict=True):
         _write_official(cell, folder)
     scored = {cell.variant.name for cell in cells}
@@ -106,7 +106,7 @@ def _lacking(cell: JudgedCell) -> list[str]:
     for one in cell.scored:
         path = one.sample.image_path
         if not path.is_file():
-            problems.append(f"{path} is gone")
+            problems.append(f"{path} is missing")
         elif sha256_bytes(path.read_bytes()) != one.image.sha256:
             problems.append(f"{path} is not the image that was scored")
     if not problems and cell.reasons:

@@ -14,7 +14,7 @@ from typing import Any
 from sana_bench.core import atomic
 from sana_bench.core.errors import IncomparableError, UsageError, nearest
 from sana_bench.metrics.base import ScoreRow, Summary, with_task_counts
-from sana_bench.metrics.geneval.metric import PROTOCOLS, Rules, judge, rules_of, summarise
+from sana_bench.metrics.geneval.metric import PROTOCOLS, GenEvalRates, Rules, judge, rules_of
 from sana_bench.results.reader import RunResults, SampleResult, VariantResults, incomplete_reasons, read_run
 from sana_bench.results.run_folder import locate_run, open_store
 from sana_bench.results.schema import SummaryRecord
@@ -136,7 +136,7 @@ def _rescored(cell: JudgedCell, protocol: str, changes: Mapping[str, Any]) -> Re
     rules = replace(rules_of(protocol), **changes)
     rows = tuple(judge(one.sample, one.scores[_METRIC].details["detections"], rules) for one in cell.scored)
     label = protocol + "".join(f"+{name}={value}" for name, value in _differing(rules, rules_of(protocol)))
-    found = summarise(label, rows, len(cell.expected), cell.run.suite.seed)
+    found = GenEvalRates(label).summarise(rows, len(cell.expected), cell.run.suite.seed)
     summaries = with_task_counts(found, Counter(cell.expected.values()))
     complete = not cell.reasons and all(summary.complete for summary in summaries)
     stored = cell.summary
@@ -169,5 +169,5 @@ def _check_thresholds(changes: Mapping[str, float | int]) -> None:
         value = changes.get(name)
         if value is not None and not _STORED_FROM <= value <= 1:
             raise UsageError(
-                f"--{name.replace('_', '-')} {value}: detections are stored from a score of {_STORED_FROM} on, up to 1"
+                f"--{name.replace('_', '-')} {value}: stored detections have scores of {_STORED_FROM} or more; choose up to 1"
             )

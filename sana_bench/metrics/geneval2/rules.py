@@ -91,12 +91,12 @@ def accepted_spellings(question: str, answer: str) -> list[str]:
     count's score, by either protocol.
 
     Raises:
-        UsageError: the answer to a count is no number word from one to ten, or that to another question is not `Yes`.
+        UsageError: the answer to a count is not a number word from one to ten, or that to another question is not `Yes`.
     """
     if question.startswith(_COUNT_QUESTION):
         if answer not in _DIGITS:
             raise UsageError(
-                f"answer: {answer!r} is no number word from one to ten{nearest(answer, _DIGITS)}"
+                f"answer: {answer!r} is not a number word from one to ten{nearest(answer, _DIGITS)}"
             )
         words = (answer, answer.capitalize(), f" {answer}", f" {answer.capitalize()}")
         return [*words, _DIGITS[answer], f" {_DIGITS[answer]}"]

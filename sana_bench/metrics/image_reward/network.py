@@ -183,7 +183,7 @@ def _read(weights: Path) -> dict[str, Tensor]:
             return load_file(weights)
         state = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
     except UnpicklingError:
-        raise AssetError(f"{weights}: holds more than tensors, or is no checkpoint") from None
+        raise AssetError(f"{weights}: holds more than tensors, or is not a checkpoint") from None
     except DAMAGED as error:
         raise AssetError(f"{weights}: not a checkpoint ({str(error).partition(chr(10))[0]})") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
@@ -211,7 +211,7 @@ def _assign(network: RewardNetwork, state: dict[str, Tensor], weights: Path) -> 
     lacking = sorted(set(expected) - set(renamed) - {positions})
     if surplus or lacking:
         what = [f"{len(lacking)} missing ({', '.join(lacking[:3])})"] if lacking else []
-        what += [f"{len(surplus)} of no known layer ({', '.join(surplus[:3])})"] if surplus else []
+        what += [f"{len(surplus)} of unknown layers ({', '.join(surplus[:3])})"] if surplus else []
         raise AssetError(f"{weights}: weights do not fit ImageReward: {'; '.join(what)}")
     network.load_state_dict(renamed, strict=False, assign=True)
     embeddings: Any = network.text.embeddings

@@ -138,7 +138,7 @@ def _by_question(value: Any, where: str) -> dict[int, Any]:
     found: dict[int, Any] = {}
     for name, entry in value.items():
         if not str(name).isdecimal() or int(name) == 0:
-            raise UsageError(f"{where}: the question id {name!r} is no whole number from 1 up")
+            raise UsageError(f"{where}: the question id {name!r} is not a whole number from 1 up")
         if int(name) in found:
             raise UsageError(f"{where}: question {int(name)} appears twice")
         found[int(name)] = entry

@@ -120,7 +120,7 @@ def _check_target(directory: Path) -> None:
     ours = {entry["file"] for entry in _read_manifest(directory)["tables"].values()} | {MANIFEST}
     if present - ours:
         foreign = min(present - ours)
-        raise UsageError(f"--to {directory}: holds {foreign}, which is no part of an export")
+        raise UsageError(f"--to {directory}: holds {foreign}, which is not part of an export")
 
 
 def _replace(building: Path, directory: Path) -> None:

@@ -42,7 +42,7 @@ class ImportedRun:
         """One line for the user."""
         changed = self.rows or self.copied
         done = (
-            f"{self.rows} rows, {self.copied} images copied" if changed else "there already, nothing changed"
+            f"{self.rows} rows, {self.copied} images copied" if changed else "already there, nothing changed"
         )
         absent = f"; the files of {self.absent} images are absent" if self.absent else ""
         return f"run {self.run_id}: {done}{absent}"
@@ -117,9 +117,7 @@ def _check_run(run: Tables) -> None:
     keys = {(image["variant"], image["benchmark"], image["image_key"]) for image in run["images"]}
     for variant, benchmark, key in sorted(keys):
         if variant not in variants or image_key(variants[variant], benchmark) != key:
-            raise UsageError(
-                f"run {row['run_id']}: the images of {variant} are not what their key stands for"
-            )
+            raise UsageError(f"run {row['run_id']}: the images of {variant} do not match their key")
 
 
 def _import_run(store: Store, run: Tables, source: Path, files_root: Path | None) -> ImportedRun:

@@ -170,14 +170,14 @@ def _write_session(connection: Any, number: int | None, session: _Row, events: l
 
 
 def _conflict(run: _Row, what: str) -> IncomparableError:
-    return IncomparableError(f"run {run['run_id']} contradicts the store: {what}; nothing was imported of it")
+    return IncomparableError(f"run {run['run_id']} contradicts the store: {what}; nothing of it was imported")
 
 
 def _new_metrics(store: Store, run: _Row, rows: list[_Row]) -> list[_Row]:
     for row in rows:
         described = {name: row[name] for name in ("name", "protocol", "identity")}
         if fingerprint(described) != row["metric_key"]:
-            raise UsageError(f"run {run['run_id']}: the metric {row['name']} is not what its key stands for")
+            raise UsageError(f"run {run['run_id']}: the metric {row['name']} does not match its key")
     known = {row["metric_key"] for row in store.rows("SELECT metric_key FROM metrics")}
     return [row for row in rows if row["metric_key"] not in known]
 
@@ -193,9 +193,9 @@ def _new_images(store: Store, run: _Row, tables: dict[str, list[_Row]]) -> list[
         have = known[row["image_key"]].get((row["prompt_id"], row["sample_index"]))
         label = f"image {row['prompt_id']}/{row['sample_index']:05d} of {row['variant']}"
         if have is not None and have.prompt_sha256 != row["prompt_sha256"]:
-            raise _conflict(run, f"{label} was made from another prompt")
+            raise _conflict(run, f"{label} was made from a different prompt")
         if have is not None and have.status == row["status"] == "ok" and have.sha256 != row["sha256"]:
-            raise _conflict(run, f"{label} is another image there")
+            raise _conflict(run, f"{label} is a different image there")
         if have is None or (have.status == "failed" and row["status"] == "ok"):
             new.append({**row, **{name: timed[name] for name in untimed}})
     return new

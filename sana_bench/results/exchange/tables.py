@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["EXPORT_VERSION", "TABLES", "Column", "Table", "Tables", "schema_markdown"]
+__all__ = ["EXPORT_VERSION", "TABLES", "Column", "Table", "Tables"]
 
 # Raised when a column changes its meaning or goes away; a new column does not raise it.
 EXPORT_VERSION = 1
@@ -230,23 +230,3 @@ _ALL = (
 )
 
 TABLES: dict[str, Table] = {table.name: table for table in _ALL}
-
-
-def schema_markdown() -> str:
-    """Return the schema as the Markdown of docs/results.md."""
-    parts = []
-    for table in _ALL:
-        key = ", ".join(f"`{name}`" for name in table.key) or "none"
-        lines = [
-            f"### {table.name}",
-            "",
-            f"{table.meaning[:1].upper()}{table.meaning[1:]}. Key: {key}.",
-            "",
-            "| column | type | unit | meaning |",
-            "|---|---|---|---|",
-        ]
-        for column in table.columns:
-            kind = f"{column.type}, may be empty" if column.nullable else column.type
-            lines.append(f"| {column.name} | {kind} | {column.unit} | {column.meaning} |")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sana_bench.results.statistics.distances import compare_frechet, compare_kid, compare_left_out
+from sana_bench.results.statistics.distances import compare_frechet, compare_left_out
 from sana_bench.results.statistics.effect import Effect
 from sana_bench.results.statistics.intervals import t_interval
 from sana_bench.results.statistics.latency import compare_latency
@@ -11,7 +11,6 @@ from sana_bench.results.statistics.paired import (
     compare_means,
     compare_proportions,
     mcnemar,
-    sign_flip_test,
 )
 from sana_bench.results.statistics.power import cluster_differences, minimum_detectable_effect, prompts_needed
 
@@ -20,7 +19,6 @@ __all__ = [
     "cluster_differences",
     "cohens_h",
     "compare_frechet",
-    "compare_kid",
     "compare_latency",
     "compare_left_out",
     "compare_means",
@@ -29,7 +27,6 @@ __all__ = [
     "mcnemar",
     "minimum_detectable_effect",
     "prompts_needed",
-    "sign_flip_test",
     "t_interval",
 ]
 

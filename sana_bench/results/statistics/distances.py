@@ -23,8 +23,6 @@ Matrix = NDArray[np.float64]
 # Takes the number of times each prompt of a and of b is in the set, shape (2, n_clusters); gives the distance.
 _Distance = Callable[[Matrix], float]
 
-_MOST_CLUSTERS_KID = 10_000
-
 
 def compare_frechet(
     features_a: ArrayLike,
@@ -75,60 +73,6 @@ def compare_frechet(
     return _compare(sets, distance, seed=seed, level=level, n_draws=n_draws)
 
 
-def compare_kid(
-    features_a: ArrayLike,
-    features_b: ArrayLike,
-    reference_features: ArrayLike,
-    clusters: Sequence[Hashable],
-    *,
-    seed: int,
-    level: float = 0.95,
-    n_draws: int = 1000,
-) -> Effect:
-    """Difference of the kernel inception distances of b and a; negative means that b is closer.
-
-    KID is the unbiased squared maximum mean discrepancy under the kernel (x.y / d + 1)^3 (Bińkowski et al.
-    2018, arXiv 1801.01401), here over all images at once rather than over subsets. An image drawn twice is
-    never paired with itself. The effect size is the difference relative to the distance of a.
-
-    Args as `compare_frechet`, but `reference_features` has shape (m, d) with m of at least 2. Memory grows as
-    8 bytes times the square of twice the number of prompts.
-
-    Raises:
-        ValueError: as `compare_frechet`; or more than 10,000 prompts.
-    """
-    sets = _Sets.of(features_a, features_b, clusters)
-    other = np.asarray(reference_features, dtype=np.float64)
-    d = sets.rows.shape[1]
-    if other.ndim != 2 or other.shape[1] != d or len(other) < 2 or not np.all(np.isfinite(other)):
-        raise ValueError(
-            f"at least two finite reference rows of {d} dimensions are needed, got {other.shape}"
-        )
-    if sets.n_clusters > _MOST_CLUSTERS_KID:
-        raise ValueError(f"KID compares at most {_MOST_CLUSTERS_KID} prompts, got {sets.n_clusters}")
-    groups = sets.side * sets.n_clusters + sets.cluster
-    n_groups = 2 * sets.n_clusters
-    sizes = np.bincount(groups, minlength=n_groups).astype(np.float64)
-    within, selves, across = np.zeros((n_groups, n_groups)), np.zeros(n_groups), np.zeros(n_groups)
-    for group in range(n_groups):
-        own = sets.rows[groups == group]
-        to_all = _kernel(own, sets.rows).sum(axis=0)
-        within[group] = np.bincount(groups, weights=to_all, minlength=n_groups)
-        selves[group] = np.diag(_kernel(own, own)).sum()
-        across[group] = _kernel(own, other).mean(axis=1).sum()
-    reference = _kernel(other, other)
-    m = len(other)
-    constant = float((reference.sum() - np.trace(reference)) / (m * (m - 1)))
-
-    def distance(counts: Matrix) -> float:
-        weights = counts.ravel()
-        n, repeats = weights @ sizes, weights**2 @ sizes
-        pairs = weights @ within @ weights - weights**2 @ selves
-        return float(pairs / (n**2 - repeats) + constant - 2 * (weights @ across) / n)
-
-    return _compare(sets, distance, seed=seed, level=level, n_draws=n_draws)
-
-
 def compare_left_out(
     values: tuple[float, float],
     left_out: tuple[ArrayLike, ArrayLike],
@@ -167,11 +111,6 @@ def compare_left_out(
         effect_size=difference / values[0] if values[0] > 0 else np.nan,
         test="paired delete-a-group jackknife",
     )
-
-
-def _kernel(first: Matrix, second: Matrix) -> Matrix:
-    kernel: Matrix = (first @ second.T / first.shape[1] + 1) ** 3
-    return kernel
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,8 +41,8 @@ def compare_proportions(
 ) -> Effect:
     """Difference of two success rates (or of unweighted means of stratum rates) over paired samples.
 
-    The p-value is McNemar's exact one where every prompt has one sample and the same weight, else that of
-    `sign_flip_test`. The interval is a paired bootstrap over prompts; strata in which all prompts differ
+    The p-value is McNemar's exact one where every prompt has one sample and the same weight, else that of sign
+    flips as in `compare_means`. The interval is a paired bootstrap over prompts; strata in which all prompts differ
     equally (not at all, say) contribute Wilson bounds instead, because a bootstrap would claim certainty.
     The effect size is Cohen's h.
 
@@ -89,9 +89,11 @@ def compare_means(
 ) -> Effect:
     """Difference of two mean scores (or of unweighted means of stratum means) over paired samples.
 
-    p-value by `sign_flip_test`, interval by paired bootstrap over prompts (NaN where a stratum has a single
-    prompt). The effect size divides the difference by the standard deviation of the prompts' differences
-    within strata.
+    The p-value says how often a difference this large appears when each prompt could as well have had the
+    opposite sign. All patterns of signs are counted where at most 13 prompts differ. Otherwise `n_draws` are drawn
+    and the observed one is added to them, so that p is never 0 and the test never rejects too often (Phipson & Smyth,
+    2010). The interval is a paired bootstrap over prompts (NaN where a stratum has a single prompt). The effect size
+    divides the difference by the standard deviation of the prompts' differences within strata.
 
     Args and errors as `compare_proportions`, with any finite scores.
     """
@@ -106,24 +108,6 @@ def compare_means(
         interval.value, interval.low, interval.high, p_value, len(first),
         sum(len(group.sums) for group in groups), _standardised(interval.value, groups), "sign-flip permutation",
     )  # fmt: skip
-
-
-def sign_flip_test(
-    differences: ArrayLike,
-    clusters: Sequence[Hashable],
-    strata: Sequence[Hashable] | None = None,
-    *,
-    seed: int,
-    n_draws: int = 10_000,
-) -> float:
-    """Two-sided p-value of a mean difference when each prompt could as well have had the opposite sign.
-
-    All patterns of signs are counted where at most 13 prompts differ. Otherwise `n_draws` are drawn and the
-    observed one is added to them, so that p is never 0 and the test never too frequent (Phipson & Smyth, 2010).
-    """
-    _check_draws(n_draws, 0.95)
-    _check_nesting(clusters, strata)
-    return _sign_flip(stratify(differences, clusters, strata), seed=seed, n_draws=n_draws)
 
 
 def mcnemar(a: ArrayLike, b: ArrayLike) -> float:

@@ -48,12 +48,13 @@ def minimum_detectable_effect(
 
 def prompts_needed(
     differences_by_cluster: ArrayLike, effect: float, *, power: float = 0.8, alpha: float = 0.05
-) -> int:
+) -> int | None:
     """Fewest prompts, of the same kind and images each, that show a true difference of `effect`; at least 2.
 
+    None where more than a thousand million are needed.
+
     Raises:
-        ValueError: as `minimum_detectable_effect`; or an effect of zero, or so small that more than a thousand
-            million prompts are needed.
+        ValueError: as `minimum_detectable_effect`; or an effect that is zero or not finite.
     """
     spread, _ = _spread(differences_by_cluster, power, alpha)
     if not 0 < abs(effect) < inf:
@@ -64,7 +65,7 @@ def prompts_needed(
         return _noncentrality(n, power, alpha) <= ratio * sqrt(n)
 
     if not enough(_MOST_PROMPTS):
-        raise ValueError(f"an effect of {effect} is out of reach: its spread between prompts is {spread:g}")
+        return None
     few, many = 1, _MOST_PROMPTS
     while many - few > 1:
         middle = ceil((few + many) / 2)

@@ -317,4 +317,4 @@ def test_a_whole_run_with_best_of_two(tmp_path: Path, tiny_weights_root: Path, m
     assert cost.images == 8
     assert cost.generation_flops > 0
     assert execute(command) == 3
-    assert "0 images to generate, 8 there already" in capsys.readouterr().out
+    assert "0 images to generate, 8 already there" in capsys.readouterr().out

@@ -252,7 +252,7 @@ def change_state(path: Path, change) -> None:
     ("file", "change", "message"),
     [
         ("mm_projector", lambda s: s.pop("layers.5.bias"), r"1 missing \(layers\.5\.bias\)"),
-        ("mm_projector", lambda s: s.update(extra=torch.zeros(1)), r"1 of no known layer \(extra\)"),
+        ("mm_projector", lambda s: s.update(extra=torch.zeros(1)), r"1 of unknown layers \(extra\)"),
         ("mm_projector", lambda s: s.update({"layers.7.bias": torch.zeros(3)}), "has shape"),
         (
             "vision_tower",
@@ -262,7 +262,7 @@ def change_state(path: Path, change) -> None:
         (
             "vision_tower",
             lambda s: s.update({"vision_model.head.probe": torch.zeros(1, 1, 8)}),
-            r"1 of no known layer \(.*head\.probe\)",
+            r"1 of unknown layers \(.*head\.probe\)",
         ),
     ],
 )

@@ -216,15 +216,15 @@ def test_grids_that_cannot_be_made_are_one_line(data, tmp_path, capsys):
         path.unlink()
     assert execute([*export, str(tmp_path / "b")]) == 3
     told = capsys.readouterr()
-    assert "00001.png is gone, and 3 more; run the suite again" in told.err
-    assert [line.removesuffix(" is gone").strip() for line in told.out.splitlines()[1:]] == list(
+    assert "00001.png is missing, and 3 more; run the suite again" in told.err
+    assert [line.removesuffix(" is missing").strip() for line in told.out.splitlines()[1:]] == list(
         map(str, gone)
     )
     # A failure leaves nothing behind.
     assert not (tmp_path / "b").exists()
     (tmp_path / "b/mine").mkdir(parents=True)
     assert execute([*export, str(tmp_path / "b")]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_grids_take_square_images_and_four_of_them(data, tmp_path, capsys):

@@ -94,7 +94,7 @@ def test_kid_of_a_far_variant_is_told_apart(compared):
 def test_distances_to_another_reference_are_not_compared(compared, tmp_path):
     with pytest.raises(NotMeasuredError, match="reference statistics missing"):
         compared(InceptionFid, 1.0, {"weights_sha256": "w2"})
-    with pytest.raises(NotMeasuredError, match="reference statistics of another n"):
+    with pytest.raises(NotMeasuredError, match="reference statistics of a different n"):
         compared(InceptionFid, 1.0, {"reference": {"n": 7}})
 
 

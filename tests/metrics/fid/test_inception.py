@@ -205,7 +205,7 @@ def test_a_damaged_image_is_named(files, tmp_path):
             lambda s: {k: v for k, v in s.items() if k != "fc.bias"}, "no weight 'fc.bias'", id="missing"
         ),
         pytest.param(
-            lambda s: s | {"AuxLogits.fc.bias": torch.zeros(1)}, "no known layer: AuxLogits", id="surplus"
+            lambda s: s | {"AuxLogits.fc.bias": torch.zeros(1)}, "unknown layers: AuxLogits", id="surplus"
         ),
         pytest.param(
             lambda s: s | {"fc.bias": torch.zeros(1000)}, r"shape \(1000,\)", id="ImageNet's classes"

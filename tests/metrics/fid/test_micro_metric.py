@@ -163,7 +163,7 @@ def test_a_cache_that_cannot_be_read_is_computed_again(cached, damage):
         ),
         pytest.param(
             lambda path: edit(path, content=content_with(path, protocol="x@2")),
-            "of another protocol;",
+            "of a different protocol;",
             id="other protocol",
         ),
         pytest.param(

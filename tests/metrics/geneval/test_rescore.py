@@ -161,7 +161,7 @@ def test_another_threshold_has_a_label_of_its_own_and_changes_nothing_stored(out
 def test_what_stored_detections_cannot_answer_is_refused(output):
     with pytest.raises(IncomparableError, match="which has another detector"):
         rescore(RUN, output, "geneval/hf-detector@1", {})
-    with pytest.raises(UsageError, match=r"stored from a score of 0\.05 on"):
+    with pytest.raises(UsageError, match=r"stored detections have scores of 0\.05 or more"):
         rescore(RUN, output, None, {"threshold": 0.01})
     with pytest.raises(UsageError, match="did you mean 'geneval/sana@1'"):
         rescore(RUN, output, "geneval/sanaa@1", {})
@@ -214,7 +214,7 @@ def test_a_lost_image_and_an_old_folder_are_refused(output, tmp_path):
     image = next((output / "runs" / RUN / "images").rglob("1.png"))
     kept = image.read_bytes()
     image.unlink()
-    with pytest.raises(IncompleteError, match="is gone"):
+    with pytest.raises(IncompleteError, match="is missing"):
         export_official(RUN, output, tmp_path / "official")
     assert not (tmp_path / "official").exists()
     image.write_bytes(kept[:-1])
@@ -222,7 +222,7 @@ def test_a_lost_image_and_an_old_folder_are_refused(output, tmp_path):
         export_official(RUN, output, tmp_path / "official")
     image.write_bytes(kept)
     export_official(RUN, output, tmp_path / "official")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         export_official(RUN, output, tmp_path / "official")
 
 

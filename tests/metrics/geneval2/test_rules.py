@@ -123,9 +123,9 @@ def test_spellings_of_anything_else():
         (
             "How many cows?",
             "thre",
-            "answer: 'thre' is no number word from one to ten (did you mean 'three'?)",
+            "answer: 'thre' is not a number word from one to ten (did you mean 'three'?)",
         ),
-        ("How many cows?", "3", "answer: '3' is no number word from one to ten"),
+        ("How many cows?", "3", "answer: '3' is not a number word from one to ten"),
         ("Are there cows?", "No", "answer: 'No', but only 'Yes' is right for a question that counts nothing"),
     ],
 )
@@ -174,8 +174,8 @@ def test_counting_once_is_a_probability_and_never_more_than_counting_twice(token
     [
         (([], {}), "first_tokens: the list is empty"),
         (([1], {2: 0.5}), "probabilities[1] is missing"),
-        (([1], {1: 1.5}), "probabilities[1]: 1.5 is no finite number from 0 to 1"),
-        (([1], {1: math.nan}), "probabilities[1]: nan is no finite number from 0 to 1"),
+        (([1], {1: 1.5}), "probabilities[1]: 1.5 is not a finite number from 0 to 1"),
+        (([1], {1: math.nan}), "probabilities[1]: nan is not a finite number from 0 to 1"),
         (
             ([1], {1: 0.5}, "geneval2/oficial@1"),
             "protocol: 'geneval2/oficial@1', expected geneval2/official@1 or geneval2/distinct-tokens@1"
@@ -196,19 +196,19 @@ GOOD = row(3, count=0.5)
     ("rows", "message"),
     [
         ([], "rows: the list is empty"),
-        ("rows", "rows: 'rows' is no list"),
-        ([GOOD, 3], "rows[1]: 3 is no record with the field 'atom_count'"),
+        ("rows", "rows: 'rows' is not a list"),
+        ([GOOD, 3], "rows[1]: 3 is not a record with the field 'atom_count'"),
         ([{"skills": ["count"], "scores": [1]}], "rows[0]: the field 'atom_count' is missing"),
-        ([GOOD | {"atom_count": "3"}], "rows[0].atom_count: '3' is no whole number from 1 up"),
-        ([GOOD | {"atom_count": True}], "rows[0].atom_count: True is no whole number from 1 up"),
-        ([GOOD | {"atom_count": 0}], "rows[0].atom_count: 0 is no whole number from 1 up"),
+        ([GOOD | {"atom_count": "3"}], "rows[0].atom_count: '3' is not a whole number from 1 up"),
+        ([GOOD | {"atom_count": True}], "rows[0].atom_count: True is not a whole number from 1 up"),
+        ([GOOD | {"atom_count": 0}], "rows[0].atom_count: 0 is not a whole number from 1 up"),
         ([GOOD | {"scores": []}], "rows[0].scores: the list is empty"),
-        ([GOOD | {"scores": [-0.1]}], "rows[0].scores[0]: -0.1 is no finite number from 0 up"),
-        ([GOOD | {"scores": [math.inf]}], "rows[0].scores[0]: inf is no finite number from 0 up"),
-        ([GOOD | {"scores": ["1"]}], "rows[0].scores[0]: '1' is no finite number from 0 up"),
-        ([GOOD | {"scores": [True]}], "rows[0].scores[0]: True is no finite number from 0 up"),
+        ([GOOD | {"scores": [-0.1]}], "rows[0].scores[0]: -0.1 is not a finite number from 0 up"),
+        ([GOOD | {"scores": [math.inf]}], "rows[0].scores[0]: inf is not a finite number from 0 up"),
+        ([GOOD | {"scores": ["1"]}], "rows[0].scores[0]: '1' is not a finite number from 0 up"),
+        ([GOOD | {"scores": [True]}], "rows[0].scores[0]: True is not a finite number from 0 up"),
         ([GOOD | {"scores": [1, 1]}], "rows[0]: 1 skills for 2 scores"),
-        ([GOOD | {"skills": [1]}], "rows[0].skills[0]: 1 is no text"),
+        ([GOOD | {"skills": [1]}], "rows[0].skills[0]: 1 is not a text"),
     ],
 )
 def test_bad_rows_are_named(rows, message):

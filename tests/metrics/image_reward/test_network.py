@@ -131,7 +131,7 @@ def without(state, key):
     ("change", "message"),
     [
         pytest.param(lambda s: without(s, "mlp.layers.4.bias"), "1 missing", id="missing"),
-        pytest.param(lambda s: s | {"mlp.layers.9.bias": torch.zeros(1)}, "no known layer", id="surplus"),
+        pytest.param(lambda s: s | {"mlp.layers.9.bias": torch.zeros(1)}, "unknown layers", id="surplus"),
         pytest.param(lambda s: s | {"mlp.layers.7.bias": torch.zeros(2)}, "has shape", id="shape"),
         pytest.param(lambda s: {"model": s}, "not a state dict", id="nested"),
         pytest.param(lambda s: s | {"x": print}, "more than tensors", id="code"),

@@ -79,14 +79,14 @@ GOOD = image(["word"], "word")
     ("images", "language", "message"),
     [
         ([], "en", "images: the list is empty"),
-        (None, "en", "images: None is no list"),
+        (None, "en", "images: None is not a list"),
         ([GOOD], "fr", "language: 'fr', expected 'en' or 'zh'"),
         ([GOOD, {"text": ["word"]}], "en", "images[1]: the field 'read' is missing"),
         ([{"read": "word"}], "en", "images[0]: the field 'text' is missing"),
-        ([GOOD | {"text": "word"}], "en", "images[0].text: 'word' is no list"),
+        ([GOOD | {"text": "word"}], "en", "images[0].text: 'word' is not a list"),
         ([GOOD | {"text": []}], "en", "images[0].text: the list is empty"),
-        ([GOOD | {"text": ["word", 3]}], "en", "images[0].text[1]: 3 is no text"),
-        ([GOOD | {"read": b"word"}], "en", "images[0].read: b'word' is no text"),
+        ([GOOD | {"text": ["word", 3]}], "en", "images[0].text[1]: 3 is not a text"),
+        ([GOOD | {"read": b"word"}], "en", "images[0].read: b'word' is not a text"),
         ([image(["!"], "word")], "zh", "images: no text has a word in it"),
     ],
 )

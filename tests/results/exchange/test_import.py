@@ -81,7 +81,7 @@ def test_again_changes_nothing(results, tmp_path, capsys, kind) -> None:
     }
     capsys.readouterr()
     assert import_(source, tmp_path / "new") == 0
-    assert capsys.readouterr().out.count("there already, nothing changed") == 2
+    assert capsys.readouterr().out.count("already there, nothing changed") == 2
     assert dump(tmp_path / "new") == before
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "new" / "runs").rglob("*") if p.is_file()} == files
 
@@ -255,5 +255,5 @@ def test_wrong_sources_are_one_line(results, tmp_path, capsys) -> None:
 def test_a_metric_that_is_not_its_key_is_refused(results, tmp_path, capsys) -> None:
     change(results, "UPDATE metrics SET identity = '{\"version\":2}' WHERE name = 'redness'")
     assert import_(results, tmp_path / "new") == 2
-    assert "is not what its key stands for" in one_line(capsys)
+    assert "does not match its key" in one_line(capsys)
     assert json.dumps(dump(tmp_path / "new")["runs"]) == "[]"

@@ -1,4 +1,4 @@
-"""Fréchet and kernel distance comparisons against direct computation."""
+"""Comparisons of Fréchet distances against direct computation."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sana_bench.metrics.fid.frechet import FrechetTo, Moments, distance_between, frechet_distance, left_out
-from sana_bench.results.statistics.distances import compare_frechet, compare_kid, compare_left_out
+from sana_bench.results.statistics.distances import compare_frechet, compare_left_out
 
 D = 5
 
@@ -25,19 +25,6 @@ def frechet(a, b, clusters=None, *, seed=0, n_draws=39, reference=REFERENCE, **o
     moments = Moments.of(reference)
     pair = moments.mean, moments.covariance
     return compare_frechet(a, b, pair, clusters or CLUSTERS, seed=seed, n_draws=n_draws, **options)
-
-
-def kid(a, b, clusters=None, *, seed=0, n_draws=39, reference=REFERENCE, **options):
-    return compare_kid(a, b, reference, clusters or CLUSTERS, seed=seed, n_draws=n_draws, **options)
-
-
-def kid_by_definition(rows, reference):
-    kernel = lambda x, y: float((x @ y / D + 1) ** 3)  # noqa: E731
-    n, m = len(rows), len(reference)
-    inside = sum(kernel(rows[i], rows[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
-    other = sum(kernel(x, y) for i, x in enumerate(reference) for j, y in enumerate(reference) if i != j)
-    across = sum(kernel(x, y) for x in rows for y in reference) / (n * m)
-    return inside + other / (m * (m - 1)) - 2 * across
 
 
 def test_frechet_difference_is_the_difference_of_the_metrics_distances():
@@ -61,31 +48,20 @@ def test_frechet_stands_a_singular_reference():
     assert frechet(a, b, reference=flat).difference == pytest.approx(expected[1] - expected[0], abs=1e-6)
 
 
-def test_kid_difference_is_the_difference_by_definition():
-    a, b, reference = features(1, 12), features(2, 12), REFERENCE[:15]
-    expected = kid_by_definition(b, reference) - kid_by_definition(a, reference)
-    effect = kid(a, b, CLUSTERS[:12], reference=reference)
-    # 1e-9: sums of some hundred float64 terms in another order.
-    assert effect.difference == pytest.approx(expected, rel=1e-9)
-    assert effect.effect_size == pytest.approx(expected / kid_by_definition(a, reference), rel=1e-9)
-
-
-@pytest.mark.parametrize("compare", [frechet, kid])
-def test_a_worse_set_is_found_and_covered(compare):
-    effect = compare(features(1), features(1) + 1.0, n_draws=99)
+def test_a_worse_set_is_found_and_covered():
+    effect = frechet(features(1), features(1) + 1.0, n_draws=99)
     assert effect.p_value == 0.01  # no exchange of 99 comes near
     assert 0 < effect.low < effect.difference < effect.high
 
 
-@pytest.mark.parametrize("compare", [frechet, kid])
 @settings(max_examples=5, deadline=None)
 @given(st.integers(0, 10**6), st.randoms(use_true_random=False))
-def test_order_and_exchange_of_variants(compare, seed, random):
+def test_order_and_exchange_of_variants(seed, random):
     a, b = features(seed), features(seed + 1)
-    effect, back = compare(a, b), compare(b, a)
+    effect, back = frechet(a, b), frechet(b, a)
     order = list(range(60))
     random.shuffle(order)
-    assert compare(a[order], b[order], [CLUSTERS[i] for i in order]) == effect
+    assert frechet(a[order], b[order], [CLUSTERS[i] for i in order]) == effect
     assert back.p_value == effect.p_value
     # 1e-9: rounding of distances near one.
     assert (back.difference, back.low, back.high) == pytest.approx(
@@ -93,21 +69,18 @@ def test_order_and_exchange_of_variants(compare, seed, random):
     )
 
 
-@pytest.mark.parametrize("compare", [frechet, kid])
-def test_a_set_does_not_differ_from_itself(compare):
-    effect = compare(features(1), features(1))
+def test_a_set_does_not_differ_from_itself():
+    effect = frechet(features(1), features(1))
     assert (effect.difference, effect.p_value) == (0, 1)
     assert (effect.low, effect.high) == pytest.approx((0, 0), abs=1e-9)
 
 
-@pytest.mark.parametrize("compare", [frechet, kid])
-def test_one_prompt_has_no_interval(compare):
-    effect = compare(features(1, 4), features(2, 4), ["p"] * 4)
+def test_one_prompt_has_no_interval():
+    effect = frechet(features(1, 4), features(2, 4), ["p"] * 4)
     assert np.isnan(effect.low)
     assert effect.p_value == 1  # the only exchange is the whole set
 
 
-@pytest.mark.parametrize("compare", [frechet, kid])
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -118,9 +91,9 @@ def test_one_prompt_has_no_interval(compare):
         (lambda a, b: (a[:, :3], b[:, :3], CLUSTERS), "reference"),
     ],
 )
-def test_refuses_sets_without_a_distance(compare, change, message):
+def test_refuses_sets_without_a_distance(change, message):
     with pytest.raises(ValueError, match=message):
-        compare(*change(features(1), features(2)))
+        frechet(*change(features(1), features(2)))
 
 
 def test_left_out_groups_of_a_mean_give_the_paired_t_test():

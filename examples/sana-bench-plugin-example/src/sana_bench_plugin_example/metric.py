@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from sana_bench import MetricSpec, Sample, ScoreRow, Summary, check_rows, clustered_bootstrap, load_image
+from sana_bench import MetricSpec, Sample, ScoreRow, Summary, load_image, mean_summary
 
 
 class Brightness:
@@ -27,25 +25,7 @@ class Brightness:
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """Return the mean over all images with its interval."""
-        check_rows(self.name, rows, n_expected)
-        values = np.array([row.value for row in rows])
-        prompts = [row.prompt_id for row in rows]
-        interval = clustered_bootstrap(values, prompts, seed=seed)
-        return [
-            Summary(
-                metric=self.name,
-                protocol=self.protocol,
-                key="overall",
-                value=interval.value,
-                low=interval.low,
-                high=interval.high,
-                n_samples=len(rows),
-                n_expected=n_expected,
-                n_prompts=len(set(prompts)),
-                unit="grey levels",
-                higher_is_better=self.higher_is_better,
-            )
-        ]
+        return [mean_summary(self, rows, n_expected, seed, unit="grey levels")]
 
 
 def build_brightness(tier: str, assets: object, spec: MetricSpec) -> Brightness:

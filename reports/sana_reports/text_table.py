@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Sheet"]
+__all__ = ["TextTable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sheet:
+class TextTable:
     """`header` names the columns, the first of which names the rows; `notes` are sentences below the table.
 
     Raises `ValueError` for a row of another length than the header.
