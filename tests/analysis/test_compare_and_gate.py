@@ -159,7 +159,7 @@ def test_a_change_out_of_reach_cannot_be_told_by_any_number_of_prompts(
 def test_a_single_prompt_shows_no_change(sides: tuple[Selected, Selected]) -> None:
     check = evaluate(*map(of_one_prompt, sides), policy()).checks[0]
     assert check.status == "cannot tell"
-    assert check.message.endswith("; these prompts are too few to show any change (no interval)")
+    assert check.message.endswith("; these prompts are too few to show any change (no interval: one prompt)")
 
 
 def test_no_evidence_says_how_many_prompts_would_show_a_change_that_matters(
