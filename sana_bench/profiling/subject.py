@@ -1,6 +1,7 @@
 """One variant under the clock."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,7 @@ class Subject:
         _, milliseconds = self._run(requests)
         return milliseconds / 1000, memory.stop() if memory is not None else None
 
-    def _run(self, requests: list[Request]) -> tuple[np.ndarray, float]:
+    def _run(self, requests: list[Request]) -> tuple[np.ndarray | Sequence[np.ndarray], float]:
         if isinstance(self.generator, HasStages):
             self.generator.forget()
         self.timer.finish()

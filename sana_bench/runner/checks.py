@@ -45,6 +45,9 @@ def surplus_images(cells: Sequence[Cell]) -> dict[str, list[str]]:
             by_variant.setdefault(cell.variant.name, []).append(cell)
     found: dict[str, list[str]] = {}
     for variant, own in by_variant.items():
+        if (matched := own[0].variant.spec.found) is not None:
+            found[variant] = list(matched.surplus)
+            continue
         files = read_folder(own[0].variant.spec.weights_path)
         used = {name for cell in own for name in _asked_for(cell, files)}
         prompts = {(prompt.id, prompt.text) for cell in own for prompt in cell.benchmark.prompts}

@@ -64,10 +64,10 @@ class _Image:
 
 @dataclass(frozen=True)
 class _Made:
-    """Images of one batch, and the seconds for each."""
+    """Images of one batch, and the seconds for each; None where they were read and not made."""
 
     images: list[_Image]
-    seconds: float
+    seconds: float | None
 
 
 def generate_missing(
@@ -122,7 +122,7 @@ def _make(cell: Cell, batch: Sequence[Sample], generator: Generator) -> _Made:
         if len(batch) == 1:
             return _Made([_Image(None, str(error))], time.perf_counter() - started)
     else:
-        seconds = (time.perf_counter() - started) / len(batch)
+        seconds = None if isinstance(generator, TellsFormat) else (time.perf_counter() - started) / len(batch)
         costs = [generator.cost(r) if isinstance(generator, TellsCost) else None for r in requests]
         formats = [
             generator.source_format(r) if isinstance(generator, TellsFormat) else None for r in requests
@@ -130,20 +130,29 @@ def _make(cell: Cell, batch: Sequence[Sample], generator: Generator) -> _Made:
         made = zip(images, costs, formats, strict=True)
         return _Made([_Image(pixels, None, cost, name) for pixels, cost, name in made], seconds)
     singles = [_make(cell, [sample], generator) for sample in batch]
-    seconds = sum(single.seconds for single in singles) / len(singles)
+    timed = [single.seconds for single in singles if single.seconds is not None]
+    seconds = sum(timed) / len(timed) if timed else None
     return _Made([single.images[0] for single in singles], seconds)
 
 
-def _checked(images: np.ndarray, cell: Cell, count: int) -> np.ndarray:
+def _checked(
+    images: np.ndarray | Sequence[np.ndarray], cell: Cell, count: int
+) -> np.ndarray | Sequence[np.ndarray]:
     model = cell.variant.variant.model
-    expected = (count, model.height, model.width, 3)
-    if images.shape != expected or images.dtype != np.uint8:
-        raise SampleError(f"the generator gave {images.dtype} {images.shape} instead of uint8 {expected}")
-    return images
+    if model.height is None:  # images that exist have sizes of their own
+        return images
+    expected = (count, *model.size, 3)
+    shapes = {np.shape(image) for image in images}
+    if len(shapes) > 1:
+        raise SampleError(f"the generator gave images of {len(shapes)} shapes instead of {expected[1:]}")
+    given = np.asarray(images)
+    if given.shape != expected or given.dtype != np.uint8:
+        raise SampleError(f"the generator gave {given.dtype} {given.shape} instead of uint8 {expected}")
+    return given
 
 
 def _writer(
-    output: Path, run_directory: Path, seconds: float, batch_size: int, device: str
+    output: Path, run_directory: Path, seconds: float | None, batch_size: int, device: str
 ) -> Callable[[Sample, _Image], ImageRow]:
     def write(sample: Sample, image: _Image) -> ImageRow:
         identity = (*sample.place, sample.prompt.sha256)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sana_bench.core.fingerprint import fingerprint, image_key, short
 from sana_bench.core.registry import BENCHMARKS, GENERATORS
-from sana_bench.core.samples import Prompt, Sample
+from sana_bench.core.samples import FoundImages, Prompt, Sample
 from sana_bench.results.run_folder import image_path
 from sana_bench.suites.schema import MetricSpec, Suite, Variant
 from sana_bench.suites.tiers import TierChoice
@@ -50,6 +50,7 @@ class GeneratorSpec:
 
     `text_cache` is a folder for text embeddings that all variants of a run share, `search_cache` one for unfinished and finished
     searches of best-of-N; None keeps none on disk. Relative paths of the variant start from `variants_dir`.
+    `found` are existing images that were matched to the prompts before.
     """
 
     variant: Variant
@@ -58,6 +59,7 @@ class GeneratorSpec:
     text_cache: Path | None = None
     search_cache: Path | None = None
     variants_dir: Path | None = None
+    found: FoundImages | None = None
 
     @property
     def generator(self) -> str:
@@ -113,7 +115,7 @@ class ResolvedBenchmark:
             "name": self.name,
             "images_per_prompt": self.images_per_prompt,
             "metrics": list(self.metrics),
-            **({"choices": [spec.model_dump() for spec in self.choices]} if self.choices else {}),
+            **({"choices": [spec.describe() for spec in self.choices]} if self.choices else {}),
             "n_prompts": len(self.prompts),
             "prompts_sha256": prompts,
         }

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sana_bench.core.errors import SuiteError, nearest
+from sana_bench.core.samples import FoundImages, Prompt
 from sana_bench.core.tiers import TIERS, Tier
 
 __all__ = [
@@ -143,6 +144,8 @@ class TilingSpec(_Spec):
 class ModelSpec(_Spec):
     """Which weights, the image size in pixels, and the text put before every prompt.
 
+    Images that exist already need no size: without one, each has its own.
+
     `instruction: sana` is SANA's complex human instruction, which the published models are used with.
     `conditioning` says whose habits to follow where the two public pipelines differ: prompt case, the mask of the
     unconditional branch, the quotes of the instruction, and the time that flow-Euler tells the network. `tiling` keeps the
@@ -150,11 +153,18 @@ class ModelSpec(_Spec):
     """
 
     weights: str = Field(min_length=1, max_length=500)
-    height: int = Field(ge=8, le=8192)
-    width: int = Field(ge=8, le=8192)
+    height: int | None = Field(default=None, ge=8, le=8192)
+    width: int | None = Field(default=None, ge=8, le=8192)
     instruction: Literal["none", "sana"] = "none"
     conditioning: Literal["diffusers", "official"] = "diffusers"
     tiling: TilingSpec | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width; raises `SuiteError` where the variant has none."""
+        if self.height is None or self.width is None:
+            raise SuiteError(f"{self.weights}: model.height and model.width are missing")
+        return self.height, self.width
 
 
 class Variant(_Spec):
@@ -185,12 +195,50 @@ class Variant(_Spec):
         return self
 
 
+#: `FILE.py:NAME`, a function that scores.
+FUNCTION_PATTERN = r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$"
+#: What one's own prompts are scored with where a suite says nothing.
+OWN_METRICS = ("clip_score",)
+#: Reference sets that have a name: the distances' own default.
+NAMED_REFERENCES = ("mjhq30k",)
+_SUBSET_PATTERN = re.compile(r"(?P<name>[^@]+)@(?P<count>[1-9][0-9]{0,6})")
+
+
 class MetricSpec(_Spec):
-    """A metric with the protocol and parameters to use instead of its defaults."""
+    """A metric with the protocol and parameters to use instead of its defaults.
+
+    `function` (`FILE.py:NAME`) scores with a function of one's own instead of a metric of that name. `reference` is what a
+    distance between sets holds the images against: a folder of images, or an `.npz` of statistics. Their paths start from the
+    suite's folder; `sha256` is the hash of what they name, once it was found.
+    """
 
     name: str
     protocol: str | None = None
     parameters: dict[str, int | float | str | bool] = Field(default_factory=dict, max_length=20)
+    function: str | None = Field(default=None, pattern=FUNCTION_PATTERN)
+    reference: str | None = Field(default=None, min_length=1, max_length=500)
+    sha256: str | None = Field(default=None, exclude=True)
+
+    @property
+    def function_place(self) -> tuple[Path, str]:
+        """File and name of the function."""
+        file, _, name = str(self.function).rpartition(":")
+        return Path(file), name
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether the suite says more than the name."""
+        return any((self.protocol, self.parameters, self.function, self.reference))
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the choice in a run: contents, not the folders where they lay."""
+        described = self.model_dump(include={"name", "protocol", "parameters"})
+        if self.function is not None:
+            file, name = self.function_place
+            described["function"] = {"file": file.name, "name": name, "sha256": self.sha256}
+        if self.reference is not None:
+            described["reference"] = {"name": Path(self.reference).name, "sha256": self.sha256}
+        return described
 
     def pick(self, protocols: Sequence[str]) -> str:
         """The protocol asked for, the first of `protocols` by default; `SuiteError` with the nearest otherwise."""
@@ -232,10 +280,30 @@ class MetricSpec(_Spec):
             raise SuiteError(f"metric {self.name!r} has no micro tier version; use --tier full")
 
 
+def _check_prompts(prompts: int | str | None) -> int | str | None:
+    if prompts == "" or (isinstance(prompts, int) and prompts < 1):
+        raise ValueError("must be a number of prompts from 1 up, or a file of prompts")
+    return prompts
+
+
+def _as_metric(metric: str | MetricSpec) -> MetricSpec:
+    if isinstance(metric, MetricSpec):
+        return metric
+    if re.fullmatch(FUNCTION_PATTERN, metric):
+        return MetricSpec(name=metric.rpartition(":")[2], function=metric)
+    return MetricSpec(name=metric)
+
+
 class BenchmarkSpec(_Spec):
-    """A benchmark to run; what is left out is the benchmark's own default."""
+    """A benchmark to run; what is left out is the benchmark's own default.
+
+    `prompts` is a file of prompts of one's own, whose path starts from the suite's folder, or a number: so many of the
+    benchmark's prompts, spread over its tasks, are a benchmark of their own with the name `NAME@NUMBER`, which may be written
+    at once.
+    """
 
     name: str
+    prompts: Annotated[int | str | None, AfterValidator(_check_prompts)] = None
     images_per_prompt: int | None = Field(default=None, ge=1, le=1000)
     metrics: tuple[str | MetricSpec, ...] | None = Field(
         default=None, strict=False, min_length=1, max_length=50
@@ -244,9 +312,31 @@ class BenchmarkSpec(_Spec):
     @property
     def metric_specs(self) -> tuple[MetricSpec, ...]:
         """The metrics to apply, a plain name being one with its defaults; empty for the benchmark's own."""
-        return tuple(
-            MetricSpec(name=metric) if isinstance(metric, str) else metric for metric in self.metrics or ()
-        )
+        return tuple(map(_as_metric, self.metrics or ()))
+
+    @property
+    def source(self) -> str:
+        """The name of the benchmark that prompts are taken from: `geneval` for `geneval@24`."""
+        found = _SUBSET_PATTERN.fullmatch(self.name)
+        return found["name"] if found is not None else self.name
+
+    @property
+    def subset(self) -> int | None:
+        """How many of the prompts are asked for; None for all."""
+        found = _SUBSET_PATTERN.fullmatch(self.name)
+        if found is not None:
+            return int(found["count"])
+        return self.prompts if isinstance(self.prompts, int) else None
+
+    @property
+    def label(self) -> str:
+        """The benchmark's name in a run: a subset is a benchmark of its own."""
+        return self.source if self.subset is None else f"{self.source}@{self.subset}"
+
+    @property
+    def prompt_file(self) -> str | None:
+        """The file of one's own prompts, where there is one."""
+        return self.prompts if isinstance(self.prompts, str) else None
 
 
 class SuiteFile(_Spec):
@@ -264,12 +354,18 @@ class SuiteFile(_Spec):
 
 @dataclass(frozen=True)
 class Suite:
-    """A validated suite with the variants of one tier, in the order of the file."""
+    """A validated suite with the variants of one tier, in the order of the file.
+
+    A suite that no file holds brings what its benchmarks and variants would read: `prompts` by benchmark, and by variant
+    existing images that are matched to them already.
+    """
 
     file: SuiteFile
     path: Path
     tier: Tier
     variants: tuple[Variant, ...]
+    prompts: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
+    found: Mapping[str, FoundImages] = field(default_factory=dict)
 
     @property
     def variants_dir(self) -> Path:
