@@ -23,7 +23,7 @@ from typing import Any
 from sana_bench.core.errors import UsageError
 from sana_bench.core.samples import Prompt
 
-__all__ = ["SUFFIXES", "PromptSet", "read_prompts"]
+__all__ = ["SUFFIXES", "PromptSet", "read_geneval_prompts", "read_prompts"]
 
 _SYNONYMS = {
     "id": ("id", "prompt_id", "item_id", "image_id"),
@@ -252,3 +252,17 @@ _READERS: Mapping[str, Callable[[Path], Iterator[_Row]]] = {
 
 #: How names of prompt files end.
 SUFFIXES = tuple(_READERS)
+
+
+def read_geneval_prompts(folder: Path) -> PromptSet:
+    """The prompts of a folder in GenEval's layout, with the whole metadata of each; raises `UsageError` for a broken one."""
+    prompts = []
+    for path in sorted(
+        folder.glob("*/metadata.jsonl"), key=lambda path: (len(path.parent.name), path.parent.name)
+    ):
+        if not path.parent.name.isdecimal():
+            continue
+        row = _object(f"{path}:1", path.read_text(encoding="utf-8").partition("\n")[0])
+        values = _known(f"{path}:1", row)
+        prompts.append(Prompt(f"{int(path.parent.name):05d}", values["prompt"], values["tag"] or _TAG, row))
+    return PromptSet(tuple(prompts), {}, numbered=False)

@@ -26,15 +26,20 @@ from sana_bench.suites.cells import (
     ResolvedSuite,
     ResolvedVariant,
 )
-from sana_bench.suites.schema import NAMED_REFERENCES, OWN_METRICS, BenchmarkSpec, MetricSpec, Suite, Variant
+from sana_bench.suites.schema import (
+    NAMED_REFERENCES,
+    OWN_METRICS,
+    SET_METRICS,
+    BenchmarkSpec,
+    MetricSpec,
+    Suite,
+    Variant,
+)
 from sana_bench.suites.tiers import TierChoice
 from sana_kernels import Backend, KernelError, resolve_backend
 
 __all__ = ["resolve_benchmark", "resolve_suite"]
 
-
-#: Metrics that hold a set of images against another.
-SET_METRICS = ("fid", "kid")
 
 # Bytes of a name that becomes part of a path; file systems take 255.
 _LONGEST_NAME = 200

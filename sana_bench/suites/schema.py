@@ -199,6 +199,8 @@ class Variant(_Spec):
 FUNCTION_PATTERN = r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$"
 #: What one's own prompts are scored with where a suite says nothing.
 OWN_METRICS = ("clip_score",)
+#: Metrics that hold a set of images against another.
+SET_METRICS = ("fid", "kid")
 #: Reference sets that have a name: the distances' own default.
 NAMED_REFERENCES = ("mjhq30k",)
 _SUBSET_PATTERN = re.compile(r"(?P<name>[^@]+)@(?P<count>[1-9][0-9]{0,6})")
