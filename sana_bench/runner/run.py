@@ -22,7 +22,7 @@ from sana_bench.core.registry import MEASURED
 from sana_bench.core.tiers import TierRequest
 from sana_bench.generators.base import PreparesPrompts
 from sana_bench.metrics.base import FeatureMetric, Metric, Summary, metric_key
-from sana_bench.metrics.fid.own_reference import OWN
+from sana_bench.metrics.fid.metric import OWN
 from sana_bench.profiling.image_flops import note_flops
 from sana_bench.profiling.session import ProfileOptions, Profiler
 from sana_bench.profiling.times import measured_summary
