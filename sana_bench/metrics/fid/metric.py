@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sana_bench.assets.reference_set import is_statistics
 from sana_bench.core.errors import IncompleteError
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.metrics.base import FeatureChunk, MetricAssets, ScoreRow, Summary, check_ids
@@ -246,7 +247,7 @@ def build_inception_distance(assets: MetricAssets, choice: MetricSpec) -> Incept
 def _own_reference(
     metric: str, features: InceptionFeatures, path: Path, assets: MetricAssets
 ) -> "FolderReference | StatisticsReference":
-    from sana_bench.metrics.fid.own_reference import FolderReference, StatisticsReference, is_statistics
+    from sana_bench.metrics.fid.own_reference import FolderReference, StatisticsReference
 
     if not is_statistics(path):
         reference = FolderReference(features, path, assets.cache_dir, assets.hashes)

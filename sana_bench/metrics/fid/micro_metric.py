@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sana_bench.assets.reference_set import is_statistics
 from sana_bench.core.errors import IncompleteError, SuiteError
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.metrics.base import FeatureChunk, MetricAssets, Summary, check_ids
@@ -106,7 +107,7 @@ def _by_prompt(
 def _own_reference(
     features: ClipFeatures, choice: MetricSpec, assets: MetricAssets
 ) -> "FolderMoments | StatisticsReference":
-    from sana_bench.metrics.fid.own_reference import FolderMoments, StatisticsReference, is_statistics
+    from sana_bench.metrics.fid.own_reference import FolderMoments, StatisticsReference
 
     if choice.reference in NAMED_REFERENCES:
         raise SuiteError(f"metric 'fid': {choice.reference} is a reference of the full tier; use --tier full")

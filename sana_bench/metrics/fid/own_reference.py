@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sana_bench.assets.reference_set import reference_images, reference_sha256
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.fingerprint import HashCache, file_sha256, fingerprint, short
-from sana_bench.core.images import IMAGE_SUFFIXES
 from sana_bench.core.samples import OVERALL
 from sana_bench.metrics.clip.micro_features import ClipFeatures
 from sana_bench.metrics.fid.features import InceptionFeatures
@@ -27,37 +27,10 @@ __all__ = [
     "FolderMoments",
     "FolderReference",
     "StatisticsReference",
-    "is_statistics",
-    "reference_images",
-    "reference_sha256",
 ]
 
 _BLOCK = 64
 _KEYS = (("mu", "sigma"), ("mean", "cov"))
-
-
-def is_statistics(path: Path) -> bool:
-    """Whether a reference is stored statistics, and no folder."""
-    return path.suffix.lower() == ".npz"
-
-
-def reference_images(folder: Path) -> list[Path]:
-    """The images below a reference folder by path; raises `AssetError` for fewer than two, or no folder."""
-    if not folder.is_dir():
-        raise AssetError(f"reference {folder}: there is no such folder (or .npz)")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if len(found) < 2:
-        raise AssetError(f"reference {folder}: {len(found)} images, a distance needs at least 2")
-    return found
-
-
-def reference_sha256(path: Path, hashes: HashCache | None = None) -> str:
-    """Hash of a reference's content, its names left out; raises `AssetError` where there is none."""
-    if is_statistics(path):
-        if not path.is_file():
-            raise AssetError(f"reference {path}: there is no such file")
-        return file_sha256(path, hashes)
-    return fingerprint(sorted(file_sha256(image, hashes) for image in reference_images(path)))
 
 
 class FolderReference(InceptionReference):
