@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sana_bench.generators.base import Generator, Request
     from sana_bench.metrics.base import FeatureMetric, Metric, MetricAssets, ScoreRow, Summary, check_rows
     from sana_bench.results.statistics.intervals import clustered_bootstrap
+    from sana_bench.runner.scores import Scores, score
     from sana_bench.suites.cells import GeneratorSpec
     from sana_bench.suites.schema import MetricSpec, Variant
 
@@ -36,6 +37,7 @@ _HOMES = {
     "Sample": "core.samples",
     "SampleError": "core.errors",
     "ScoreRow": "metrics.base",
+    "Scores": "runner.scores",
     "SuiteError": "core.errors",
     "Summary": "metrics.base",
     "UsageError": "core.errors",
@@ -43,6 +45,7 @@ _HOMES = {
     "check_rows": "metrics.base",
     "clustered_bootstrap": "results.statistics.intervals",
     "load_image": "core.images",
+    "score": "runner.scores",
 }
 
 __all__ = [
@@ -61,6 +64,7 @@ __all__ = [
     "Sample",
     "SampleError",
     "ScoreRow",
+    "Scores",
     "SuiteError",
     "Summary",
     "UsageError",
@@ -69,6 +73,7 @@ __all__ = [
     "check_rows",
     "clustered_bootstrap",
     "load_image",
+    "score",
 ]
 
 

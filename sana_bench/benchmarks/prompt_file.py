@@ -86,11 +86,11 @@ def _collect(path: Path, rows: Iterator[_Row]) -> PromptSet:
         named.add(values["id"] is not None)
         prompt_id = values["id"]
         if prompt_id is not None and qualified:
-            prompt_id = f"{_safe(values['tag'] or _TAG)}_{prompt_id}"
+            prompt_id = f"{_safe(values['tag'])}_{prompt_id}"
         if prompt_id is None:
             # Without a file for each, equal texts are prompts of their own.
             prompt_id = by_text.setdefault(text, f"{number:05d}") if file is not None else f"{number:05d}"
-        prompt = Prompt(prompt_id, text, values["tag"] or _TAG, values["metadata"])
+        prompt = Prompt(prompt_id, text, values["tag"], values["metadata"])
         first = found.setdefault(prompt_id, (where, prompt))
         if first[0] != where and (first[1].text != text or file is None):
             raise UsageError(f"{where}: the id {prompt_id!r} is that of {first[0]} already")
@@ -117,7 +117,7 @@ def _needs_tag(rows: list[_Row]) -> bool:
 
 
 def _known(where: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """`id`, `prompt`, `tag` and `file` of a row, None where it has none, and the row without its id and file as `metadata`."""
+    """`id`, `prompt`, `tag` and `file` of a row, None where it has none, and as `metadata` the rest with prompt and tag."""
     columns = {kind: _column(row, kind) for kind in _SYNONYMS}
     if columns["prompt"] is None:
         known = ", ".join(_SYNONYMS["prompt"])
@@ -129,8 +129,11 @@ def _known(where: str, row: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"{where}: no prompt")
     if values["id"] is not None:
         values["id"] = _safe(values["id"])
-    dropped = {columns["id"], columns["file"]}
-    values["metadata"] = {str(name): value for name, value in row.items() if name not in dropped}
+    # `index` says in manifests which of the prompt's images a row is.
+    dropped = {*columns.values(), "index"}
+    rest = {str(name): value for name, value in row.items() if name not in dropped}
+    values["tag"] = values["tag"] or _TAG
+    values["metadata"] = {**rest, "prompt": values["prompt"], "tag": values["tag"]}
     return values
 
 
@@ -264,5 +267,7 @@ def read_geneval_prompts(folder: Path) -> PromptSet:
             continue
         row = _object(f"{path}:1", path.read_text(encoding="utf-8").partition("\n")[0])
         values = _known(f"{path}:1", row)
-        prompts.append(Prompt(f"{int(path.parent.name):05d}", values["prompt"], values["tag"] or _TAG, row))
+        prompts.append(
+            Prompt(f"{int(path.parent.name):05d}", values["prompt"], values["tag"], values["metadata"])
+        )
     return PromptSet(tuple(prompts), {}, numbered=False)
