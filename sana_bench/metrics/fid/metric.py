@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.assets.reference_set import is_statistics
-from sana_bench.core.errors import IncompleteError
+from sana_bench.core.errors import IncompleteError, SuiteError
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.metrics.base import FeatureChunk, MetricAssets, ScoreRow, Summary, check_ids
 from sana_bench.metrics.fid.features import CHAINS, IMAGE_SIZES, InceptionFeatures
@@ -233,6 +233,8 @@ def build_inception_distance(assets: MetricAssets, choice: MetricSpec) -> Incept
     protocol = choice.pick([name for name in CHAINS if name.startswith(f"{choice.name}/")])
     parameters = choice.parameters_among(CHAINS[protocol].parameters, {"image_size": IMAGE_SIZES})
     own = None if choice.reference in (None, *NAMED_REFERENCES) else Path(str(choice.reference))
+    if choice.name == "kid" and own is not None and is_statistics(own):
+        raise SuiteError(f"{own}: a mean and a covariance; kid needs a folder of reference images")
     needed = (CHAINS[protocol].weights, *(("mjhq30k_images",) if own is None else ()))
     weights, *data = required(choice.name, needed)
     features = InceptionFeatures(protocol, weights, parameters, assets.device)
@@ -241,11 +243,11 @@ def build_inception_distance(assets: MetricAssets, choice: MetricSpec) -> Incept
         published = InceptionReference(features, data[0], assets.cache_dir, assets.hashes)
         published.check()
         return kind(protocol, features, published)
-    return kind(f"{protocol}{OWN}", features, _own_reference(choice.name, features, own, assets))
+    return kind(f"{protocol}{OWN}", features, _own_reference(features, own, assets))
 
 
 def _own_reference(
-    metric: str, features: InceptionFeatures, path: Path, assets: MetricAssets
+    features: InceptionFeatures, path: Path, assets: MetricAssets
 ) -> "FolderReference | StatisticsReference":
     from sana_bench.metrics.fid.own_reference import FolderReference, StatisticsReference
 
@@ -253,10 +255,7 @@ def _own_reference(
         reference = FolderReference(features, path, assets.cache_dir, assets.hashes)
         reference.check()
         return reference
-    statistics = StatisticsReference(features, path, FEATURES, assets.cache_dir)
-    if metric == "kid":
-        statistics.features()
-    return statistics
+    return StatisticsReference(features, path, FEATURES, assets.cache_dir)
 
 
 def dealt_groups(prompts: Sequence[str]) -> list[NDArray[np.intp]]:

@@ -162,10 +162,10 @@ def statistics_path(
 ) -> Path:
     """The file of a chain and its weights, as `InceptionFeatures.identity` names them.
 
-    `reference` is the identity of a reference of one's own; MJHQ-30K's, which says so, needs none.
+    `reference` is the identity of the reference, which is in the name where it is a folder of one's own.
     """
     slug = str(chain["chain"]).replace("@", "-")
-    own = reference is not None and reference.get("data") != "mjhq30k"
+    own = reference is not None and reference.get("data") == "folder"
     identity = {**chain, "reference": dict(reference or {})} if own else dict(chain)
     return cache_dir / f"inception-{slug}-{short(fingerprint(identity))}.npz"
 

@@ -130,8 +130,6 @@ def _load_function(path: Path, name: str, sha256: str) -> Callable[..., Any]:
 def _load_module(path: Path, sha256: str) -> ModuleType:
     # Under a name of its own, so that pickling and dataclasses inside the file find their module.
     name = f"sana_bench_own_{path.stem}_{short(sha256)}"
-    if name in sys.modules:
-        return sys.modules[name]
     spec = spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

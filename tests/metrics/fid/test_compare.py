@@ -39,9 +39,7 @@ def compared(reference, generated, tmp_path, monkeypatch):
         monkeypatch.setattr("sana_bench.metrics.fid.compare.load_features", load)
         pairs = [
             tuple(
-                SimpleNamespace(
-                    prompt_id=s.prompt.id, tag=s.prompt.tag, index=s.index, image_sha256=f"{name}{place}"
-                )
+                SimpleNamespace(prompt=s.prompt, sample=s, image=SimpleNamespace(sha256=f"{name}{place}"))
                 for name in "ab"
             )
             for place, s in enumerate(generated)
