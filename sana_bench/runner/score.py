@@ -147,7 +147,10 @@ def _metric(text: str) -> MetricSpec:
         file, _, name = text.rpartition(":")
         if name in METRICS or name in MEASURED:
             raise UsageError(f"--metrics {text}: {name!r} is the name of a metric already")
-        return MetricSpec(name=name, function=f"{Path(file).expanduser().resolve()}:{name}")
+        path = Path(file).expanduser().resolve()
+        if not path.is_file():
+            raise UsageError(f"--metrics {text}: there is no file {path}")
+        return MetricSpec(name=name, function=f"{path}:{name}")
     name, slash, _ = text.partition("/")
     if name in _ABSENT:
         raise UsageError(
