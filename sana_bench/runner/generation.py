@@ -122,7 +122,8 @@ def _make(cell: Cell, batch: Sequence[Sample], generator: Generator) -> _Made:
         if len(batch) == 1:
             return _Made([_Image(None, str(error))], time.perf_counter() - started)
     else:
-        seconds = None if isinstance(generator, TellsFormat) else (time.perf_counter() - started) / len(batch)
+        read = cell.variant.variant.generator == "images"
+        seconds = None if read else (time.perf_counter() - started) / len(batch)
         costs = [generator.cost(r) if isinstance(generator, TellsCost) else None for r in requests]
         formats = [
             generator.source_format(r) if isinstance(generator, TellsFormat) else None for r in requests
