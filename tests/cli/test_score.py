@@ -121,6 +121,28 @@ def test_without_prompts_a_set_is_held_against_another(given, capsys):
     assert row["value"] == pytest.approx(folder, rel=1e-8)
 
 
+def test_inception_distances_to_a_folder_and_to_its_statistics(given, capsys, monkeypatch, tmp_path):
+    import torch
+
+    from tests.metrics.fid.inception_cases import random_state
+
+    monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path / "data"))
+    (tmp_path / "data/inception").mkdir(parents=True)
+    torch.save(random_state(), "data/inception/pt_inception-2015-12-05-6726825d.pth")
+    options = ("--metrics", "fid/pytorch-fid@1", "--tier", "full", "--compare", "other", "--reference")
+    folder = as_json(capsys, *options, "real")
+    assert {row["protocol"] for row in folder["numbers"]} == {"fid/pytorch-fid@1+own-reference"}
+    with np.load(next(Path("results/cache").glob("inception-*.npz"))) as stored:
+        np.savez("real.npz", mu=stored["mean"], sigma=stored["scatter"] / (N - 1))
+    archive = as_json(capsys, *options, "real.npz")
+    for ours, theirs in zip(archive["numbers"], folder["numbers"], strict=True):
+        # 1e-6: of 8 images a covariance has rank 7 of 2,048.
+        assert ours["value"] == pytest.approx(theirs["value"], rel=1e-6)
+    rows = [found["comparisons"][0]["metrics"][0] for found in (folder, archive)]
+    assert [row["verdict"] for row in rows] != ["not measured", "not measured"]
+    assert rows[1]["effect"]["difference"] == pytest.approx(rows[0]["effect"]["difference"], rel=1e-6)
+
+
 def test_a_changed_image_is_scored_again_and_the_others_are_not(given, capsys):
     options = ("--prompts", "prompts.csv", "--metrics", "./mine.py:brightness")
     before = as_json(capsys, *options)
