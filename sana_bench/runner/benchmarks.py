@@ -48,19 +48,24 @@ def resolve_benchmark(spec: BenchmarkSpec, suite: Suite, hashes: HashCache) -> R
         prompts=prompts,
         images_per_prompt=spec.images_per_prompt or images_per_prompt,
         metrics=tuple(metric.name for metric in spec.metric_specs) or tuple(metrics),
-        choices=tuple(_with_hash(metric, hashes) for metric in spec.metric_specs if metric.is_choice),
+        choices=tuple(metric for metric in spec.metric_specs if metric.is_choice),
+        contents={
+            metric.name: sha256
+            for metric in spec.metric_specs
+            if (sha256 := _content_sha256(metric, hashes)) is not None
+        },
     )
     _check_prompts(resolved, published=spec.prompt_file is None and spec.label not in suite.prompts)
     return resolved
 
 
-def _with_hash(metric: MetricSpec, hashes: HashCache) -> MetricSpec:
-    """A metric with the hash of the files that it names."""
+def _content_sha256(metric: MetricSpec, hashes: HashCache) -> str | None:
+    """The hash of the function's file or of the reference that a metric names."""
     if metric.function is not None:
-        return metric.model_copy(update={"sha256": file_sha256(metric.function_place[0], hashes)})
+        return file_sha256(metric.function_place[0], hashes)
     if metric.reference is None or metric.reference in NAMED_REFERENCES:
-        return metric
-    return metric.model_copy(update={"sha256": reference_sha256(Path(metric.reference), hashes)})
+        return None
+    return reference_sha256(Path(metric.reference), hashes)
 
 
 def _check_prompts(benchmark: ResolvedBenchmark, *, published: bool) -> None:

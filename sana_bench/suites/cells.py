@@ -3,7 +3,7 @@
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,8 @@ class ResolvedBenchmark:
     metrics: tuple[str, ...]
     # Metrics that the suite gives a protocol or parameters; all others use their defaults.
     choices: tuple[MetricSpec, ...] = ()
+    # By metric, the hash of the file or folder that its choice names.
+    contents: Mapping[str, str] = field(default_factory=dict)
 
     def choice(self, metric: str) -> MetricSpec:
         """The metric with the protocol and parameters to use."""
@@ -115,7 +117,11 @@ class ResolvedBenchmark:
             "name": self.name,
             "images_per_prompt": self.images_per_prompt,
             "metrics": list(self.metrics),
-            **({"choices": [spec.describe() for spec in self.choices]} if self.choices else {}),
+            **(
+                {"choices": [spec.describe(self.contents.get(spec.name)) for spec in self.choices]}
+                if self.choices
+                else {}
+            ),
             "n_prompts": len(self.prompts),
             "prompts_sha256": prompts,
         }

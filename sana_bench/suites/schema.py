@@ -211,7 +211,7 @@ class MetricSpec(_Spec):
 
     `function` (`FILE.py:NAME`) scores with a function of one's own instead of a metric of that name. `reference` is what a
     distance between sets holds the images against: a folder of images, or an `.npz` of statistics. Their paths start from the
-    suite's folder; `sha256` is the hash of what they name, once it was found.
+    suite's folder.
     """
 
     name: str
@@ -219,7 +219,6 @@ class MetricSpec(_Spec):
     parameters: dict[str, int | float | str | bool] = Field(default_factory=dict, max_length=20)
     function: str | None = Field(default=None, pattern=FUNCTION_PATTERN)
     reference: str | None = Field(default=None, min_length=1, max_length=500)
-    sha256: str | None = Field(default=None, exclude=True)
 
     @property
     def function_place(self) -> tuple[Path, str]:
@@ -232,14 +231,14 @@ class MetricSpec(_Spec):
         """Whether the suite says more than the name."""
         return any((self.protocol, self.parameters, self.function, self.reference))
 
-    def describe(self) -> dict[str, Any]:
-        """What identifies the choice in a run: contents, not the folders where they lay."""
+    def describe(self, sha256: str | None = None) -> dict[str, Any]:
+        """What identifies the choice in a run; `sha256` is that of what function or reference name, wherever it lies."""
         described = self.model_dump(include={"name", "protocol", "parameters"})
         if self.function is not None:
             file, name = self.function_place
-            described["function"] = {"file": file.name, "name": name, "sha256": self.sha256}
+            described["function"] = {"file": file.name, "name": name, "sha256": sha256}
         if self.reference is not None:
-            described["reference"] = {"name": Path(self.reference).name, "sha256": self.sha256}
+            described["reference"] = {"name": Path(self.reference).name, "sha256": sha256}
         return described
 
     def pick(self, protocols: Sequence[str]) -> str:
