@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         mean_summary,
     )
     from sana_bench.results.statistics.intervals import clustered_bootstrap
+    from sana_bench.runner.scores import Scores, score
     from sana_bench.suites.cells import GeneratorSpec
     from sana_bench.suites.schema import MetricSpec, Variant
 
@@ -44,6 +45,7 @@ _MODULES = {
     "Sample": "core.samples",
     "SampleError": "core.errors",
     "ScoreRow": "metrics.base",
+    "Scores": "runner.scores",
     "SuiteError": "core.errors",
     "Summary": "metrics.base",
     "UsageError": "core.errors",
@@ -52,6 +54,7 @@ _MODULES = {
     "clustered_bootstrap": "results.statistics.intervals",
     "load_image": "core.images",
     "mean_summary": "metrics.base",
+    "score": "runner.scores",
 }
 
 __all__ = [
@@ -70,6 +73,7 @@ __all__ = [
     "Sample",
     "SampleError",
     "ScoreRow",
+    "Scores",
     "SuiteError",
     "Summary",
     "UsageError",
@@ -79,6 +83,7 @@ __all__ = [
     "clustered_bootstrap",
     "load_image",
     "mean_summary",
+    "score",
 ]
 
 

@@ -163,7 +163,7 @@ def _reasons_against_ranking(
     for cell in (cell for cell in data.summaries if cell.variant == name):
         if not math.isfinite(cell.value):
             reasons.append(f"{cell.metric} ({cell.key}): no value")
-        elif not cell.is_complete:
+        elif not cell.is_complete and not info.incomplete_reasons:  # which tell already what is missing
             reasons.append(f"{cell.metric} ({cell.key}): {cell.n_samples}/{cell.n_expected} samples")
     reasons += [f"no {metric} under {protocol}" for (_, metric, protocol), cell in numbers if cell is None]
     return reasons or ([] if numbers else ["no scores"])

@@ -48,13 +48,13 @@ def render_terminal(data: ReportData) -> str:
     if n_ranked < len(table):
         text += ["", "Incomplete, not ranked:"]
     for row, line in zip(table[n_ranked:], lines[2 + n_ranked :], strict=True):
-        text += [line, *(f"   {one_line(reason)}" for reason in row["reasons"])]
+        text += [line, f"   {one_line('; '.join(row['reasons']))}"]
     if columns:
         _, metric, protocol = columns[0]
         text += ["", f"Ranked by {metric_label(metric)} ({protocol}). [95 % interval], n images."]
-    if not data.complete:
-        text += ["", "This run is incomplete:"]
-        text += [f"   {one_line(reason)}" for reason in data.incomplete_reasons]
+    told = {f"{row['variant']}: {reason}" for row in table for reason in row["reasons"]}
+    if untold := [reason for reason in data.incomplete_reasons if reason not in told]:
+        text += ["", "This run is incomplete:", *(f"   {one_line(reason)}" for reason in untold)]
     for text_table in (*report_scaling(data), *data.speed_tables):
         text += ["", *_text_table(text_table)]
     if data.selfcheck:

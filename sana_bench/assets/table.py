@@ -9,7 +9,7 @@ from typing import Any
 from sana_bench.assets.locate import data_root, is_hub_id
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.suites.config_files import read_yaml
-from sana_bench.suites.schema import JudgeSpec, MetricSpec, Suite, Variant
+from sana_bench.suites.schema import NAMED_REFERENCES, OWN_METRICS, JudgeSpec, MetricSpec, Suite, Variant
 
 __all__ = [
     "VERIFIER",
@@ -35,6 +35,8 @@ _HUB_FILE = re.compile(r"hf://(?P<dataset>datasets/)?(?P<repository>[^/]+/[^/]+)
 
 # The parameter by which a metric takes another judge.
 _JUDGE = "judge"
+# What a distance is held against where no reference of one's own is named.
+_REFERENCES = ("mjhq30k_images",)
 
 
 @dataclass(frozen=True)
@@ -155,17 +157,18 @@ def metric_needs(suite: Suite) -> tuple[list[str], list[str]]:
     assets: dict[str, None] = {}
     unlisted: dict[str, None] = {}
     for spec in suite.file.benchmarks:
-        assets.update(dict.fromkeys(table["prompts"].get(spec.name, ())))
-        chosen = spec.metric_specs or [
-            MetricSpec(name=name) for name in BENCHMARKS.build(spec.name).metric_names
-        ]
-        for metric in chosen:
-            if _JUDGE in metric.parameters:
+        own = spec.prompt_file is not None
+        assets.update(dict.fromkeys(() if own else table["prompts"].get(spec.source, ())))
+        default = OWN_METRICS if own else BENCHMARKS.build(spec.source).metric_names
+        for metric in spec.metric_specs or [MetricSpec(name=name) for name in default]:
+            if _JUDGE in metric.parameters or metric.function is not None:
                 continue
             listed = needs.get(metric.protocol or metric.name, needs.get(metric.name))
             if listed is None:
                 unlisted[metric.name] = None
-            assets.update(dict.fromkeys(listed or ()))
+            # A reference of one's own takes the place of the published one.
+            unread = _REFERENCES if metric.reference not in (None, *NAMED_REFERENCES) else ()
+            assets.update(dict.fromkeys(name for name in listed or () if name not in unread))
     return list(assets), list(unlisted)
 
 

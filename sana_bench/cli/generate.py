@@ -1,7 +1,9 @@
 """`sana-bench generate`: images from prompts, without a suite."""
 
 import io
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+#: Prompt, seed, and where the image goes.
+_Job = tuple[str, int, Path]
+
+# What `sana_bench.generators.image_folder` looks for, whose import takes long.
+_MANIFEST = "manifest.jsonl"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
@@ -41,11 +48,22 @@ class _Options:
             autocompletion=complete_variants,
         ),
     ]
-    prompt: Annotated[list[str], typer.Option(metavar="TEXT", help="What to draw; may be repeated.")]
+    prompt: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="What to draw; may be repeated.")
+    ] = None
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw the prompts of a file, as sana-bench score reads them, into a folder."
+        ),
+    ] = None
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="PNG file; several images get -0, -1, ... in their names."
+            "--output",
+            "-o",
+            metavar="FILE|DIR",
+            help="PNG file; several images get -0, -1, ... in their names. With --prompts a folder.",
         ),
     ] = Path("out.png")
     seed: NoiseSeedOption = 0
@@ -80,13 +98,54 @@ def register(app: typer.Typer) -> None:
 
 
 def generate(options: _Options) -> None:
-    """Generate images from prompts and write PNG files."""
-    for path in _generate_files(options):
-        print(path)
+    """Generate images from prompts and write PNG files.
+
+    With --prompts the folder gets ID.png (ID_00.png, ID_01.png, ... of several) and a manifest that sana-bench score reads.
+    """
+    if (options.prompts is None) == (not options.prompt):
+        raise UsageError("give either --prompt TEXT or --prompts FILE")
+    if options.prompts is None:
+        for path in _generate_files(options, _single_jobs(options)):
+            print(path)
+        return
+    from sana_bench.core import atomic
+
+    lines, jobs = _folder_jobs(options, options.prompts)
+    _generate_files(options, jobs)
+    # Last, so that a folder with a manifest has all of its images.
+    manifest = options.output / _MANIFEST
+    atomic.write_text(manifest, "".join(f"{line}\n" for line in lines))
+    print(manifest)
 
 
-def _generate_files(options: _Options) -> list[Path]:
-    """Generate, write PNG files, and return their paths in the order prompts, then seeds.
+def _single_jobs(options: _Options) -> list[_Job]:
+    texts = [(prompt, i) for prompt in options.prompt or () for i in range(options.images)]
+    paths = _paths(options, len(texts))
+    return [(prompt, options.seed + i, path) for (prompt, i), path in zip(texts, paths, strict=True)]
+
+
+def _folder_jobs(options: _Options, file: Path) -> tuple[list[str], list[_Job]]:
+    """The lines of the manifest and the images to make of the prompts in a file; raises `UsageError`."""
+    from sana_bench.benchmarks.prompt_file import read_prompts
+    from sana_bench.results.run_folder import is_path_name
+
+    if options.output.suffix.lower() == ".png" or options.output.is_file():
+        raise UsageError(f"--output {options.output}: with --prompts it is a folder")
+    lines, jobs = [], []
+    for prompt in read_prompts(file).prompts:
+        if not is_path_name(prompt.id):
+            raise UsageError(f"{file}: the id {prompt.id!r} cannot be the name of a file")
+        for i in range(options.images):
+            name = f"{prompt.id}.png" if options.images == 1 else f"{prompt.id}_{i:02d}.png"
+            entry = {**prompt.metadata, "id": prompt.id, "prompt": prompt.text, "index": i, "file": name}
+            lines.append(json.dumps(entry, ensure_ascii=False))
+            jobs.append((prompt.text, options.seed + i, options.output / name))
+    _refuse_taken(options, [options.output / _MANIFEST, *(path for _, _, path in jobs)])
+    return lines, jobs
+
+
+def _generate_files(options: _Options, jobs: Sequence[_Job]) -> list[Path]:
+    """Generate, write PNG files, and return their paths in the order of `jobs`.
 
     Image i of a prompt has seed `options.seed + i`. Every file carries its prompt, seed and settings as PNG text.
     Raises `UsageError` or `AssetError` before anything is written, and `BenchError` for an image that is not finite.
@@ -95,19 +154,10 @@ def _generate_files(options: _Options) -> list[Path]:
     from sana_bench.core.progress import Progress
     from sana_bench.core.text import lone_surrogate
 
-    for text in (*options.prompt, options.negative):
+    for text in (*(prompt for prompt, _, _ in jobs), options.negative):
         if (half := lone_surrogate(text)) is not None:
             raise UsageError(f"the prompt {text!a} holds {half}, half of a character")
-    paths = _paths(options)
     pipeline, call = _load(options)
-    jobs = [
-        (prompt, seed, path)
-        for (prompt, seed), path in zip(
-            [(prompt, options.seed + i) for prompt in options.prompt for i in range(options.images)],
-            paths,
-            strict=True,
-        )
-    ]
     steps = call["steps"]
     batches = [jobs[i : i + options.batch_size] for i in range(0, len(jobs), options.batch_size)]
     with Progress("generating", steps * len(batches), "steps") as progress:
@@ -125,27 +175,30 @@ def _generate_files(options: _Options) -> list[Path]:
                 raise UsageError(str(error)) from None
             for (prompt, seed, path), image in zip(batch, images.numpy(), strict=True):
                 atomic.write_bytes(path, _png(image, _settings(options, prompt, seed, call)))
-    return paths
+    return [path for _, _, path in jobs]
 
 
-def _paths(options: _Options) -> list[Path]:
+def _paths(options: _Options, count: int) -> list[Path]:
     """Return where the images go, checked to be writable and free."""
     output = options.output
     if output.suffix.lower() != ".png":
         raise UsageError(f"--output {output}: images are written as PNG; the name must end with .png")
     if not output.parent.is_dir():
         raise UsageError(f"--output {output}: there is no folder {output.parent}")
-    count = len(options.prompt) * options.images
     width = len(str(count - 1))
     paths = (
         [output]
         if count == 1
         else [output.with_name(f"{output.stem}-{i:0{width}d}{output.suffix}") for i in range(count)]
     )
+    _refuse_taken(options, paths)
+    return paths
+
+
+def _refuse_taken(options: _Options, paths: Sequence[Path]) -> None:
     taken = [path for path in paths if path.exists()]
     if taken and not options.force:
         raise UsageError(f"--output {taken[0]}: already exists (--force replaces it)")
-    return paths
 
 
 def _device(name: str) -> str:

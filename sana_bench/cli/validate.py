@@ -1,5 +1,6 @@
 """`sana-bench validate`: whether a suite could run, without loading a model."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,10 +8,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from sana_bench.cli.options import SetOption, SuiteArgument
-from sana_bench.core.errors import AssetError, SuiteError
+from sana_bench.core.errors import AssetError, SuiteError, UsageError
 
 if TYPE_CHECKING:
-    from sana_bench.suites.schema import Suite
+    from sana_bench.suites.schema import MetricSpec, Suite
 
 __all__ = ["register"]
 
@@ -26,7 +27,7 @@ def validate(suite: SuiteArgument, set_: SetOption = None) -> None:
 
     tiers = load_all_tiers(suite, tuple(set_ or ()))
     for loaded in tiers:
-        _check_metrics(loaded)
+        _check_benchmarks(loaded)
     notes = [list(_absent_weights(loaded)) for loaded in tiers]
     for loaded, lines in zip(tiers, notes, strict=True):
         names = ", ".join(variant.name for variant in loaded.variants)
@@ -35,26 +36,33 @@ def validate(suite: SuiteArgument, set_: SetOption = None) -> None:
             print(line)
 
 
-def _check_metrics(suite: "Suite") -> None:
-    """Raise `SuiteError` for a protocol or a parameter that a metric does not have."""
-    from sana_bench.assets.locate import micro_weights_root
+def _check_benchmarks(suite: "Suite") -> None:
+    """Raise `SuiteError` for a choice that a metric does not have, and for prompts that lack what a metric looks for."""
+    from sana_bench.core.fingerprint import FileHashes
     from sana_bench.core.registry import MEASURED
+    from sana_bench.runner.benchmarks import resolve_benchmark
 
     for benchmark in suite.file.benchmarks:
-        for spec in benchmark.metric_specs:
-            if spec.name in MEASURED or not (spec.protocol or spec.parameters):
-                continue
-            from sana_bench import metrics
-            from sana_bench.metrics.base import MetricAssets
+        chosen = [spec for spec in benchmark.metric_specs if spec.name not in MEASURED and spec.is_choice]
+        try:
+            for spec in chosen:
+                _build(spec, suite)
+            with contextlib.suppress(AssetError):  # published prompts that are not on this machine
+                resolve_benchmark(benchmark, suite, FileHashes())
+        except UsageError as error:
+            where = f"{suite.path}: benchmark {benchmark.label!r} on the {suite.tier} tier"
+            raise SuiteError(
+                f"{where}: {str(error).removeprefix(f'benchmark {benchmark.label!r}: ')}"
+            ) from None
 
-            try:
-                metrics.build(spec, suite.tier, MetricAssets(micro_weights_root(), Path("results/cache")))
-            except AssetError:
-                pass  # found after the choices were judged, and no mistake of the suite
-            except SuiteError as error:
-                raise SuiteError(
-                    f"{suite.path}: benchmark {benchmark.name!r} on the {suite.tier} tier: {error}"
-                ) from None
+
+def _build(spec: "MetricSpec", suite: "Suite") -> None:
+    from sana_bench import metrics
+    from sana_bench.assets.locate import micro_weights_root
+    from sana_bench.metrics.base import MetricAssets
+
+    with contextlib.suppress(AssetError):  # found after the choices were judged, and no mistake of the suite
+        metrics.build(spec, suite.tier, MetricAssets(micro_weights_root(), Path("results/cache")))
 
 
 def _absent_weights(suite: "Suite") -> Iterator[str]:

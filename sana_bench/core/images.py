@@ -82,15 +82,6 @@ def source_format(path: Path) -> str | None:
         return None
 
 
-def load_batch(paths: list[Path]) -> NDArray[np.uint8]:
-    """Read images of one size, shape (n, height, width, 3); raises `ImageError` for the first bad one."""
-    images = [load_image(path) for path in paths]
-    for path, image in zip(paths, images, strict=True):
-        if image.shape != images[0].shape:
-            raise ImageError(path, f"has shape {image.shape}, others of the batch have {images[0].shape}")
-    return np.stack(images)
-
-
 def png_bytes(image: np.ndarray, source_format: str | None = None) -> bytes:
     """Encode a uint8 (height, width, 3) image; equal pixels give equal bytes.
 

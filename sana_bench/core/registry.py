@@ -43,7 +43,8 @@ class Entry:
     `target` is `module:attribute`, or the thing itself where a process adds it: a class or function that builds it.
     `version` is part of the identity of everything made with it. `finder` is, for a generator, the function that finds a
     variant's weights. `package` has to be installed and comes with the extra of the same name. `distribution` is the package
-    that offers a plug-in, and empty otherwise.
+    that offers a plug-in, and empty otherwise. `reads` names what a metric looks for in every prompt: `text`, or keys of the
+    metadata.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Entry:
     package: str = ""
     kind: Kind = "metrics"
     distribution: str = ""
+    reads: tuple[str, ...] = ()
 
     @property
     def is_plugin(self) -> bool:
@@ -268,12 +270,12 @@ GENERATORS = Registry(
 
 METRICS = Registry(
     "metrics",
-    Entry("geneval", "sana_bench.metrics.geneval.metric:build_geneval"),
-    Entry("clip_score", "sana_bench.metrics.clip.metric:build_clip_score"),
+    Entry("geneval", "sana_bench.metrics.geneval.metric:build_geneval", reads=("tag", "include")),
+    Entry("clip_score", "sana_bench.metrics.clip.metric:build_clip_score", reads=("text",)),
     Entry("fid", "sana_bench.metrics.fid.micro_metric:build_fid"),
     Entry("kid", "sana_bench.metrics.fid.metric:build_kid"),
-    Entry("dpg", "sana_bench.metrics.dpg.metric:build_dpg"),
-    Entry("image_reward", "sana_bench.metrics.image_reward.metric:build_image_reward"),
+    Entry("dpg", "sana_bench.metrics.dpg.metric:build_dpg", reads=("questions",)),
+    Entry("image_reward", "sana_bench.metrics.image_reward.metric:build_image_reward", reads=("text",)),
     needs=("name", "protocol", "higher_is_better", "identity"),
     reserved=MEASURED,
 )

@@ -1,12 +1,13 @@
 """What a prompt and a sample are, and the name of the summary over all tasks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sana_bench.core.fingerprint import fingerprint
 
-__all__ = ["OVERALL", "Prompt", "Sample"]
+__all__ = ["OVERALL", "FoundImages", "Prompt", "Sample"]
 
 OVERALL = "overall"
 
@@ -53,3 +54,11 @@ class Sample:
     def place(self) -> tuple[str, int]:
         """Prompt id and sample index: the key of the sample within its cell."""
         return self.prompt.id, self.index
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """Images that exist already: `files` by prompt id and sample index, and a line for each file that is no sample's."""
+
+    files: Mapping[tuple[str, int], Path]
+    surplus: tuple[str, ...] = ()

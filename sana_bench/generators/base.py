@@ -72,8 +72,8 @@ def request_for(cell: Cell, sample: Sample) -> Request:
 class Generator(Protocol):
     """Turns a batch of requests into images; a pure function of the requests and its own settings."""
 
-    def generate(self, requests: list[Request]) -> np.ndarray:
-        """Return uint8 images of shape (len(requests), height, width, 3), in order.
+    def generate(self, requests: list[Request]) -> np.ndarray | Sequence[np.ndarray]:
+        """Return uint8 images of shape (len(requests), height, width, 3), in order; a list where their sizes may differ.
 
         Raises `OutOfMemoryError` when the batch is too large for the device and `SampleError` when the output
         of any request is not an image (for instance not finite).

@@ -76,7 +76,7 @@ class DiffusersGenerator:
         """Return uint8 images (batch, height, width, 3)."""
         import torch
 
-        model, sampler = self._spec.variant.model, self._spec.variant.sampler
+        (height, width), sampler = self._spec.variant.model.size, self._spec.variant.sampler
         if sampler is None:
             raise SuiteError(f"variant {self._spec.variant.name!r}: generator diffusers needs a sampler")
         # SANA's and PixArt's pipelines would make the nearest bucket and scale it; a variant means its size.
@@ -84,8 +84,8 @@ class DiffusersGenerator:
         with memory_errors_told(self._device):
             images = self._pipeline(
                 prompt=[request.prompt for request in requests],
-                height=model.height,
-                width=model.width,
+                height=height,
+                width=width,
                 num_inference_steps=sampler.steps,
                 guidance_scale=sampler.guidance_scale,
                 generator=[torch.Generator("cpu").manual_seed(request.noise_seed) for request in requests],

@@ -32,6 +32,7 @@ __all__ = [
     "find_folder",
     "find_name",
     "images_sha256",
+    "is_geneval_layout",
     "other_files",
     "read_folder",
 ]
@@ -86,6 +87,12 @@ def read_folder(folder: Path) -> dict[ImageName, Path]:
     return {name: path for _, name, path in entries}
 
 
+def is_geneval_layout(folder: Path) -> bool:
+    """Whether a folder has a numbered folder with the metadata of a prompt."""
+    inside = (path for path in folder.iterdir() if _FOLDER.fullmatch(path.name))
+    return any((path / "metadata.jsonl").is_file() for path in inside)
+
+
 def find_name(files: Mapping[ImageName, Path], prompt_id: str, text: str, index: int) -> ImageName | None:
     """The name of a sample's image in a folder: by id and text where the folder gives ids, by text otherwise."""
     names = ImageName(prompt_id, text, index), ImageName(None, text, index)
@@ -134,12 +141,14 @@ class ImageFolder:
     def __init__(self, spec: GeneratorSpec, device: str = "cpu") -> None:
         """`device` is not used: nothing is computed."""
         self._folder = spec.weights_path
-        self._files = read_folder(spec.weights_path)
-        self._size = spec.variant.model.height, spec.variant.model.width
+        self._found = spec.found
+        self._files = read_folder(spec.weights_path) if spec.found is None else {}
+        model = spec.variant.model
+        self._size = model.size if model.height is not None else None
 
-    def generate(self, requests: list[Request]) -> np.ndarray:
-        """Return uint8 images (batch, height, width, 3)."""
-        return np.stack([self._load(request) for request in requests])
+    def generate(self, requests: list[Request]) -> list[np.ndarray]:
+        """Return a uint8 image (height, width, 3) for each request, of the variant's size or, where it has none, the file's."""
+        return [self._load(request) for request in requests]
 
     def source_format(self, request: Request) -> str | None:
         """See `sana_bench.generators.base.TellsFormat`."""
@@ -147,6 +156,8 @@ class ImageFolder:
         return source_format(path) if path is not None else None
 
     def _path(self, request: Request) -> Path | None:
+        if self._found is not None:
+            return self._found.files.get((request.prompt_id, request.index))
         name = find_name(self._files, request.prompt_id, request.prompt, request.index)
         return self._files[name] if name is not None else None
 
@@ -158,7 +169,7 @@ class ImageFolder:
             image = load_image(path)
         except ImageError as error:
             raise SampleError(str(error)) from None
-        if image.shape[:2] != self._size:
+        if self._size is not None and image.shape[:2] != self._size:
             (height, width), (wanted_height, wanted_width) = image.shape[:2], self._size
             raise SampleError(
                 f"{path}: is {width}x{height} pixels, the variant has {wanted_width}x{wanted_height}"

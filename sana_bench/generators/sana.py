@@ -39,7 +39,7 @@ class SanaGenerator:
         self._tiling = tiling_of(variant)
         self._guidance = guidance_of(variant)
         try:
-            self._latent_shape = self._pipeline.latent_shape(variant.model.height, variant.model.width)
+            self._latent_shape = self._pipeline.latent_shape(*variant.model.size)
         except ValueError as error:
             raise SuiteError(f"variant {variant.name!r}: {error}") from None
         depth = len(self._pipeline.transformer.transformer_blocks)

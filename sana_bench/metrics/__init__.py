@@ -31,10 +31,14 @@ def build(spec: MetricSpec | str, tier: str, assets: "MetricAssets") -> "Metric 
     """
     if isinstance(spec, str):
         spec = MetricSpec(name=spec)
+    if spec.function is not None:
+        from sana_bench.metrics.own_function.metric import build_function_metric
+
+        return build_function_metric(spec)
     entry = METRICS.entry(spec.name)
     if tier not in TIERS:
         raise unknown_tier(f"metric {spec.name!r}", tier)
     metric: Metric | FeatureMetric = METRICS.build(spec.name, tier, assets, spec)
-    if spec.protocol not in (None, metric.protocol):
+    if spec.protocol not in (None, metric.protocol) and spec.reference is None:
         raise SuiteError(f"{entry.label} has no protocol {spec.protocol!r}; it has {metric.protocol}")
     return metric

@@ -1,6 +1,7 @@
 """One variant under the clock."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,7 +98,7 @@ class Subject:
         seed = int(fingerprint([request.noise_seed, self._batches, turn])[:15], 16)
         return replace(request, noise_seed=seed)
 
-    def _run(self, requests: list[Request]) -> tuple[np.ndarray, float]:
+    def _run(self, requests: list[Request]) -> tuple[np.ndarray | Sequence[np.ndarray], float]:
         if isinstance(self.generator, HasStages):
             self.generator.forget()
         self.timer.finish()

@@ -46,6 +46,9 @@ def surplus_images(cells: Sequence[Cell]) -> dict[str, list[str]]:
             by_variant.setdefault(cell.variant.name, []).append(cell)
     found: dict[str, list[str]] = {}
     for variant, own in by_variant.items():
+        if (matched := own[0].variant.spec.found) is not None:
+            found[variant] = list(matched.surplus)
+            continue
         files = read_folder(own[0].variant.spec.weights_path)
         used = {name for cell in own for name in _asked_for(cell, files)}
         prompts = {(prompt.id, prompt.text) for cell in own for prompt in cell.benchmark.prompts}
@@ -96,7 +99,9 @@ def refuse_surplus(cells: Sequence[Cell], allowed: bool) -> dict[str, list[str]]
     Raises `IncompleteError` after listing them, unless `allowed`. Files that are no images of a folder are named in a line.
     """
     for variant in {cell.variant.name: cell.variant for cell in cells}.values():
-        if variant.variant.generator == "images" and (others := other_files(variant.spec.weights_path)):
+        if variant.variant.generator != "images" or variant.spec.found is not None:
+            continue
+        if others := other_files(variant.spec.weights_path):
             say(f"{variant.name}: ignored files in its folder: {bounded(others)}")
     found = surplus_images(cells)
     for line in listed(

@@ -149,12 +149,20 @@ def _make(cell: Cell, batch: Sequence[Sample], generator: Generator) -> _Made:
     return _Made([single.images[0] for single in singles], seconds)
 
 
-def _checked(images: np.ndarray, cell: Cell, count: int) -> np.ndarray:
+def _checked(
+    images: np.ndarray | Sequence[np.ndarray], cell: Cell, count: int
+) -> np.ndarray | Sequence[np.ndarray]:
     model = cell.variant.variant.model
-    expected = (count, model.height, model.width, 3)
-    if images.shape != expected or images.dtype != np.uint8:
-        raise SampleError(f"the generator gave {images.dtype} {images.shape} instead of uint8 {expected}")
-    return images
+    if model.height is None:  # images that exist have sizes of their own
+        return images
+    expected = (count, *model.size, 3)
+    shapes = {np.shape(image) for image in images}
+    if len(shapes) > 1:
+        raise SampleError(f"the generator gave images of {len(shapes)} shapes instead of {expected[1:]}")
+    given = np.asarray(images)
+    if given.shape != expected or given.dtype != np.uint8:
+        raise SampleError(f"the generator gave {given.dtype} {given.shape} instead of uint8 {expected}")
+    return given
 
 
 def _writer(output: Path, run_directory: Path, timing: _Timing) -> Callable[[Sample, _Image], ImageRow]:

@@ -13,6 +13,7 @@ from sana_bench.results.run_folder import RunFiles
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import ResolvedSuite
 from sana_bench.suites.plan import asked_rows
+from sana_bench.suites.schema import source_of
 
 __all__ = ["record_provenance"]
 
@@ -63,7 +64,7 @@ def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
         "plugins": used_plugins(
             {
                 "generators": [variant.variant.generator for variant in resolved.variants],
-                "benchmarks": [benchmark.name for benchmark in resolved.benchmarks],
+                "benchmarks": [source_of(benchmark.name) for benchmark in resolved.benchmarks],
                 "metrics": [name for benchmark in resolved.benchmarks for name in benchmark.metrics],
                 "judges": [
                     variant.variant.best_of_n.judge.name

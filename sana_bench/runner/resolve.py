@@ -1,7 +1,5 @@
 """A validated suite with its prompts and weights found: every identity that decides what can be reused."""
 
-import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,14 +9,13 @@ from sana_bench.core.fingerprint import (
     NOT_WEIGHTS,
     HashCache,
     directory_sha256,
+    file_sha256,
     fingerprint,
 )
-from sana_bench.core.registry import BENCHMARKS, GENERATORS, MEASURED
-from sana_bench.core.samples import Prompt
-from sana_bench.core.text import lone_surrogate
+from sana_bench.core.registry import GENERATORS, MEASURED
 from sana_bench.generators.best_of_n.search import judge_identity
 from sana_bench.generators.image_folder import images_sha256
-from sana_bench.results.run_folder import is_path_name
+from sana_bench.runner.benchmarks import resolve_benchmark
 from sana_bench.suites.cells import (
     NO_WEIGHTS,
     GeneratorSpec,
@@ -27,7 +24,7 @@ from sana_bench.suites.cells import (
     ResolvedVariant,
 )
 from sana_bench.suites.rewrites import PromptRewrites, read_rewrites
-from sana_bench.suites.schema import BenchmarkSpec, Suite, Variant
+from sana_bench.suites.schema import Suite, Variant
 from sana_bench.suites.tiers import TierChoice
 from sana_kernels import Backend, KernelError, resolve_backend
 
@@ -43,7 +40,7 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
     for variant in suite.variants:
         try:
             folder = suite.folder(variant)
-            spec = _find_weights(variant, folder, hashes)
+            spec = _find_weights(variant, suite, hashes)
             search = judge_identity(variant, folder) if variant.best_of_n is not None else None
             found.append((spec, search))
         except AssetError as error:
@@ -51,7 +48,7 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
     if problems:
         raise AssetError("; ".join(problems))
     seed = suite.file.seed
-    resolved = tuple(_resolve_benchmark(spec, suite.tier) for spec in suite.file.benchmarks)
+    resolved = tuple(resolve_benchmark(spec, suite, hashes) for spec in suite.file.benchmarks)
     _refuse_to_time_files(suite.variants, resolved)
     rewrites = {
         variant.name: _rewrites(variant, suite.folder(variant), resolved) for variant in suite.variants
@@ -105,8 +102,19 @@ def _kernels(variant: Variant, device: str) -> Backend:
         raise SuiteError(f"variant {variant.name!r}: {error}") from None
 
 
-def _find_weights(variant: Variant, variants_dir: Path, hashes: HashCache) -> GeneratorSpec:
-    """Find and hash the weights of a variant; only plug-ins may have none, or a layout of their own."""
+def _find_weights(variant: Variant, suite: Suite, hashes: HashCache) -> GeneratorSpec:
+    """Find and hash the weights of a variant, or the images that were found for it.
+
+    Only plug-ins may have no weights, or a layout of their own.
+    """
+    variants_dir = suite.folder(variant)
+    found = suite.found.get(variant.name)
+    if found is not None:
+        images = {
+            f"{prompt}/{index}": file_sha256(path, hashes) if path.is_file() else None
+            for (prompt, index), path in found.files.items()
+        }
+        return GeneratorSpec(variant, Path(variant.model.weights), fingerprint(images), found=found)
     if variant.model.weights == NO_WEIGHTS and GENERATORS.entry(variant.generator).is_plugin:
         return GeneratorSpec(variant, variants_dir, fingerprint({}))
     path = generators.find(variant, variants_dir)
@@ -114,34 +122,3 @@ def _find_weights(variant: Variant, variants_dir: Path, hashes: HashCache) -> Ge
     is_images = variant.generator == "images"
     sha256 = images_sha256(path, hashes) if is_images else directory_sha256(path, hashes, ignore=NOT_WEIGHTS)
     return GeneratorSpec(variant, path, sha256, variants_dir=variants_dir)
-
-
-def _resolve_benchmark(spec: BenchmarkSpec, tier: str) -> ResolvedBenchmark:
-    benchmark = BENCHMARKS.build(spec.name)
-    prompts = tuple(benchmark.prompts(tier))
-    _check_names(spec.name, prompts)
-    return ResolvedBenchmark(
-        name=spec.name,
-        prompts=prompts,
-        images_per_prompt=spec.images_per_prompt or benchmark.default_images_per_prompt,
-        metrics=tuple(metric.name for metric in spec.metric_specs) or tuple(benchmark.metric_names),
-        choices=tuple(metric for metric in spec.metric_specs if metric.protocol or metric.parameters),
-    )
-
-
-def _check_names(benchmark: str, prompts: Sequence[Prompt]) -> None:
-    """Raise `SuiteError` for a name that would lead out of the run directory, or that two prompts share."""
-    if not is_path_name(benchmark):
-        raise SuiteError(f"the benchmark name {benchmark!r} cannot be the name of a folder")
-    for prompt in prompts:
-        if not is_path_name(prompt.id):
-            raise SuiteError(
-                f"benchmark {benchmark!r}: the prompt id {prompt.id!r} cannot be the name of a folder"
-            )
-    for prompt in prompts:
-        half = lone_surrogate(json.dumps([prompt.text, prompt.tag, prompt.metadata], ensure_ascii=False))
-        if half is not None:
-            raise SuiteError(f"benchmark {benchmark!r}: prompt {prompt.id} holds {half}, half of a character")
-    repeated = [name for name, count in Counter(prompt.id for prompt in prompts).items() if count > 1]
-    if repeated:
-        raise SuiteError(f"benchmark {benchmark!r}: the prompt id {repeated[0]!r} appears twice")

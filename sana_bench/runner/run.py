@@ -24,6 +24,7 @@ from sana_bench.core.registry import MEASURED
 from sana_bench.core.tiers import TierRequest
 from sana_bench.generators.base import CutsPrompts, PreparesPrompts
 from sana_bench.metrics.base import CutsTexts, FeatureMetric, Metric, Summary, metric_key
+from sana_bench.metrics.fid.metric import OWN
 from sana_bench.profiling.image_flops import note_flops
 from sana_bench.profiling.session import ProfileOptions, Profiler
 from sana_bench.profiling.times import measured_summary
@@ -55,7 +56,7 @@ from sana_bench.suites.plan import CellPlan, plan_cell, plan_lines
 from sana_bench.suites.schema import Suite
 from sana_bench.suites.tiers import choose_tier
 
-__all__ = ["RunOptions", "run_suite"]
+__all__ = ["Outcome", "RunOptions", "execute_suite", "run_suite"]
 
 _DEFAULT_BATCH_SIZE = {"micro": 32, "full": 8}
 
@@ -79,8 +80,21 @@ class RunOptions:
     profile: ProfileOptions = field(default_factory=ProfileOptions)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """The run that a suite became, and the exit code: 0 when all that was asked for is there, 3 otherwise."""
+
+    run_id: str
+    exit_code: int
+
+
 def run_suite(options: RunOptions, suite: Suite | None = None) -> int:
-    """Run a suite and return the exit code: 0 when all that was asked for is there, 3 otherwise.
+    """Run a suite as `execute_suite` does, and return the exit code."""
+    return execute_suite(options, suite).exit_code
+
+
+def execute_suite(options: RunOptions, suite: Suite | None = None) -> Outcome:
+    """Run a suite: generate, score and report what is missing.
 
     `suite` stands in for the file that `options` names. Nothing is written before suite, weights, metrics and folders of
     existing images have been checked. What libraries print meanwhile goes to the run's log file. Raises `BenchError`.
@@ -89,7 +103,7 @@ def run_suite(options: RunOptions, suite: Suite | None = None) -> int:
         return _run_suite(options, suite, log)
 
 
-def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> int:
+def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Outcome:
     check_loggers(options.loggers)
     tier = choose_tier(options.tier)
     suite = suite or load_suite(options.suite, tier.tier, options.overrides)
@@ -108,7 +122,7 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> int
         if options.dry_run:
             for line in suite.borrowed + plan_lines(resolved, plans, store, options.output):
                 say(line)
-            return 0
+            return Outcome(resolved.run_id, 0)
     surplus = refuse_surplus(cells, options.allow_incomplete)
     loaded = load_metrics(resolved, options.output, hashes)
     check_generators(plans, tier.device)
@@ -121,7 +135,7 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> int
     ):
         store.put_file_hashes(hashes.learnt)
         session = _Session(store, resolved, options, cells, loaded, surplus, log)
-        return session.execute()
+        return Outcome(resolved.run_id, session.execute())
 
 
 class _Session:
@@ -212,7 +226,8 @@ class _Session:
         """Say before hours of work when this machine's numbers are known to be wrong."""
         from sana_bench.metrics.selfcheck.session import check_run
 
-        protocols = [metric.protocol for metric in self._metrics.values()]
+        # What a distance is held against changes nothing about how it is computed.
+        protocols = [metric.protocol.removesuffix(OWN) for metric in self._metrics.values()]
         self._checked = check_run(protocols, self._resolved.tier.device, self._output)
         if any(state.startswith("failed") for state in self._checked["protocols"].values()):
             say(self._checked["summary"])

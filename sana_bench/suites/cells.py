@@ -3,17 +3,17 @@
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sana_bench.core.fingerprint import fingerprint, image_key, short
 from sana_bench.core.registry import BENCHMARKS, GENERATORS
-from sana_bench.core.samples import Prompt, Sample
+from sana_bench.core.samples import FoundImages, Prompt, Sample
 from sana_bench.results.run_folder import image_path
 from sana_bench.suites.rewrites import PromptRewrites
-from sana_bench.suites.schema import MetricSpec, Suite, Variant
+from sana_bench.suites.schema import MetricSpec, Suite, Variant, source_of
 from sana_bench.suites.tiers import TierChoice
 from sana_kernels import Backend
 
@@ -51,6 +51,7 @@ class GeneratorSpec:
 
     `text_cache` is a folder for text embeddings that all variants of a run share, `search_cache` one for unfinished and finished
     searches of best-of-N; None keeps none on disk. Relative paths of the variant start from `variants_dir`.
+    `found` are existing images that were matched to the prompts before.
     """
 
     variant: Variant
@@ -59,6 +60,7 @@ class GeneratorSpec:
     text_cache: Path | None = None
     search_cache: Path | None = None
     variants_dir: Path | None = None
+    found: FoundImages | None = None
 
     @property
     def generator(self) -> str:
@@ -80,6 +82,8 @@ class ResolvedBenchmark:
     metrics: tuple[str, ...]
     # Metrics that the suite gives a protocol or parameters; all others use their defaults.
     choices: tuple[MetricSpec, ...] = ()
+    # By metric, the hash of the file or folder that its choice names.
+    contents: Mapping[str, str] = field(default_factory=dict)
 
     def choice(self, metric: str) -> MetricSpec:
         """The metric with the protocol and parameters to use."""
@@ -108,13 +112,17 @@ class ResolvedBenchmark:
         prompts = fingerprint(
             [[prompt.id, prompt.text, prompt.tag, prompt.metadata] for prompt in self.prompts]
         )
-        plugin = BENCHMARKS.plugin(self.name)
+        plugin = BENCHMARKS.plugin(source_of(self.name))
         return {
             **({"plugin": plugin.identity} if plugin is not None else {}),
             "name": self.name,
             "images_per_prompt": self.images_per_prompt,
             "metrics": list(self.metrics),
-            **({"choices": [spec.model_dump() for spec in self.choices]} if self.choices else {}),
+            **(
+                {"choices": [spec.describe(self.contents.get(spec.name)) for spec in self.choices]}
+                if self.choices
+                else {}
+            ),
             "n_prompts": len(self.prompts),
             "prompts_sha256": prompts,
         }

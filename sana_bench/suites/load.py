@@ -5,12 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from sana_bench.core.errors import SuiteError, nearest
-from sana_bench.core.registry import BENCHMARKS, GENERATORS, JUDGES, METRICS, Registry
+from sana_bench.core.registry import BENCHMARKS, GENERATORS, JUDGES, MEASURED, METRICS, Registry
 from sana_bench.core.tiers import TIERS, Tier
 from sana_bench.suites.config_files import Document, KeyPath, parse_override, read_yaml, validate
 from sana_bench.suites.find import find_suite, variant_files
 from sana_bench.suites.overridden import named_apart
-from sana_bench.suites.schema import SCHEMA_VERSION, Suite, SuiteFile, Variant
+from sana_bench.suites.schema import (
+    NAMED_REFERENCES,
+    SCHEMA_VERSION,
+    BenchmarkSpec,
+    MetricSpec,
+    Suite,
+    SuiteFile,
+    Variant,
+    check_name,
+)
 
 __all__ = [
     "FULL",
@@ -108,9 +117,49 @@ def _load_file(path: Path, overrides: tuple[str, ...]) -> tuple[SuiteFile, Docum
     suite_options, variant_options = _split_overrides(overrides)
     for key, value, option in suite_options:
         _apply_override(document, key, value, option)
-    file = validate(SuiteFile, document)
+    file = _with_paths(validate(SuiteFile, document), document)
     _check_benchmarks(file, document)
     return file, document, variant_options
+
+
+def _with_paths(file: SuiteFile, document: Document) -> SuiteFile:
+    """The suite with the paths of its own prompts, functions and references found from its folder."""
+    benchmarks = []
+    for index, spec in enumerate(file.benchmarks):
+        changes: dict[str, Any] = {}
+        if spec.prompt_file is not None:
+            changes["prompts"] = _own_path(document, ("benchmarks", index, "prompts"), spec.prompt_file)
+        if spec.metrics is not None:
+            places = (("benchmarks", index, "metrics", position) for position in range(len(spec.metrics)))
+            chosen = zip(spec.metric_specs, spec.metrics, places, strict=True)
+            changes["metrics"] = tuple(
+                _with_metric_paths(metric, document, place) if metric.is_choice else plain
+                for metric, plain, place in chosen
+            )
+        benchmarks.append(spec.model_copy(update=changes))
+    return file.model_copy(update={"benchmarks": tuple(benchmarks)})
+
+
+def _with_metric_paths(metric: MetricSpec, document: Document, place: KeyPath) -> MetricSpec:
+    changes = {}
+    if metric.function is not None:
+        path, name = metric.function_place
+        inside = Path(_own_path(document, place, str(path)))
+        if not inside.is_relative_to(document.path.parent.resolve()):
+            raise SuiteError(
+                f"{document.origin(place)}: {metric.function} lies outside the suite's folder, and is not run"
+            )
+        changes["function"] = f"{inside}:{name}"
+    if metric.reference is not None and metric.reference not in NAMED_REFERENCES:
+        changes["reference"] = _own_path(document, place, metric.reference)
+    return metric.model_copy(update=changes)
+
+
+def _own_path(document: Document, place: KeyPath, path: str) -> str:
+    found = (document.path.parent / Path(path).expanduser()).resolve()
+    if not found.exists():
+        raise SuiteError(f"{document.origin(place)}: {path}: there is no {found}")
+    return str(found)
 
 
 def _load_tier(file: SuiteFile, document: Document, tier: Tier, overrides: Sequence[_Override]) -> Suite:
@@ -209,20 +258,43 @@ def _forget_below(document: Document, location: KeyPath) -> None:
 
 def _check_benchmarks(file: SuiteFile, document: Document) -> None:
     for index, spec in enumerate(file.benchmarks):
-        _check_known(document, ("benchmarks", index, "name"), BENCHMARKS, spec.name)
-        # A broken plug-in matters only to the suites that use it.
-        own = BENCHMARKS.build(spec.name).metric_names
-        known = tuple(dict.fromkeys((*own, *(entry.name for entry in METRICS.plugins()))))
+        known = _metrics_of(spec, document, index)
         names = [metric.name for metric in spec.metric_specs]
-        for position, metric in enumerate(names):
-            if metric not in known:
-                where = document.origin(("benchmarks", index, "metrics", position))
+        for position, metric in enumerate(spec.metric_specs):
+            where = document.origin(("benchmarks", index, "metrics", position))
+            taken = metric.name in METRICS or metric.name in MEASURED
+            if metric.function is not None and taken:
                 raise SuiteError(
-                    f"{where}: benchmark {spec.name!r} has no metric {metric!r}"
-                    f"{nearest(metric, known)}; it has {', '.join(known)}"
+                    f"{where}: {metric.name!r} is the name of a metric already; name the function otherwise"
+                )
+            if metric.function is None and metric.name not in known:
+                raise SuiteError(
+                    f"{where}: benchmark {spec.name!r} has no metric {metric.name!r}"
+                    f"{nearest(metric.name, known)}; it has {', '.join(known)}"
                 )
         _check_unique(names, document, ("benchmarks", index, "metrics"))
-    _check_unique([spec.name for spec in file.benchmarks], document, ("benchmarks",))
+    _check_unique([spec.label for spec in file.benchmarks], document, ("benchmarks",))
+
+
+def _metrics_of(spec: BenchmarkSpec, document: Document, index: int) -> tuple[str, ...]:
+    """The metrics that a benchmark can be scored with; raises `SuiteError` for a benchmark that there is not."""
+    place = ("benchmarks", index, "name")
+    if spec.prompt_file is not None:
+        if spec.source in BENCHMARKS:
+            raise SuiteError(
+                f"{document.origin(place)}: {spec.source!r} is a benchmark already; own prompts need another name"
+            )
+        try:
+            check_name(spec.source)
+        except ValueError as error:
+            raise SuiteError(f"{document.origin(place)}: benchmark {spec.source!r}: {error}") from None
+        return tuple(METRICS.names())
+    _check_known(document, place, BENCHMARKS, spec.source)
+    if spec.subset is not None and isinstance(spec.prompts, int) and spec.source != spec.name:
+        raise SuiteError(f"{document.origin(place)}: {spec.name} says already how many prompts")
+    # A broken plug-in matters only to the suites that use it.
+    own = BENCHMARKS.build(spec.source).metric_names
+    return tuple(dict.fromkeys((*own, *(entry.name for entry in METRICS.plugins()))))
 
 
 def _check_unique(names: tuple[str, ...] | list[str], document: Document, location: KeyPath) -> None:
@@ -243,6 +315,7 @@ def load_variant(path: Path, overrides: Sequence[_Override] = ()) -> Variant:
     variant = _named_variant(document) if own else before
     check_origin(document)
     _check_known(document, ("generator",), GENERATORS, variant.generator)
+    _check_size(document, variant)
     if variant.best_of_n is not None:
         search = variant.best_of_n
         _check_known(document, ("best_of_n", "generator"), GENERATORS, search.generator)
@@ -257,6 +330,13 @@ def _named_variant(document: Document) -> Variant:
             f"{document.origin(('name',))}: name is {variant.name!r}, the file name says {name!r}"
         )
     return variant
+
+
+def _check_size(document: Document, variant: Variant) -> None:
+    """Only images that exist already may have sizes of their own."""
+    lacking = [key for key in ("height", "width") if getattr(variant.model, key) is None]
+    if lacking and (variant.generator != "images" or len(lacking) == 1):
+        raise SuiteError(f"{document.origin(('model',))}: 'model.{lacking[0]}' is missing")
 
 
 def _check_known(document: Document, place: KeyPath, registry: Registry, name: str) -> None:

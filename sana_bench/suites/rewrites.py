@@ -8,6 +8,7 @@ from typing import Any
 
 from sana_bench.core.errors import SuiteError
 from sana_bench.core.fingerprint import fingerprint
+from sana_bench.suites.schema import source_of
 
 __all__ = ["PromptRewrites", "read_rewrites"]
 
@@ -17,13 +18,17 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class PromptRewrites:
-    """Texts by benchmark and prompt id; an empty benchmark stands for all that do not have the id themselves."""
+    """Texts by benchmark and prompt id; an empty benchmark stands for all that do not have the id themselves.
+
+    What is said of `geneval` holds for its part `geneval@24` too.
+    """
 
     texts: Mapping[tuple[str, str], str]
 
     def text(self, benchmark: str, prompt_id: str) -> str | None:
         """What the model is given for a prompt; None where the file does not say."""
-        return self.texts.get((benchmark, prompt_id), self.texts.get(("", prompt_id)))
+        places = ((name, prompt_id) for name in (benchmark, source_of(benchmark), ""))
+        return next((self.texts[place] for place in places if place in self.texts), None)
 
     def lacking(self, benchmark: str, prompt_ids: Iterable[str]) -> str:
         """The prompts of a benchmark without a text, for a message; empty when there is none."""

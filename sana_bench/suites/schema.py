@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sana_bench.core.errors import SuiteError, nearest
+from sana_bench.core.samples import FoundImages, Prompt
 from sana_bench.core.tiers import TIERS, Tier
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Suite",
     "SuiteFile",
     "Variant",
+    "check_name",
+    "source_of",
 ]
 
 # What benchmarks score with: a search that it steers would be judged by its own examiner.
@@ -79,7 +82,8 @@ SCHEMA_VERSION = 1
 _NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
-def _check_name(name: str) -> str:
+def check_name(name: str) -> str:
+    """Return a name of a suite, variant or benchmark; raises ValueError for one that is not allowed."""
     if not _NAME_PATTERN.fullmatch(name) or ".." in name:
         raise ValueError(
             "use lower-case letters, digits, '-', '_' and single '.', at most 64, a letter or digit first"
@@ -90,7 +94,7 @@ def _check_name(name: str) -> str:
 
 
 # Names become parts of paths inside the run directory, hence the narrow alphabet.
-Name = Annotated[str, AfterValidator(_check_name)]
+Name = Annotated[str, AfterValidator(check_name)]
 
 
 class _Spec(BaseModel):
@@ -143,6 +147,8 @@ class TilingSpec(_Spec):
 class ModelSpec(_Spec):
     """Which weights, the image size in pixels, and the text put before every prompt.
 
+    Images that exist already need no size: without one, each has its own.
+
     `instruction: sana` is SANA's complex human instruction, which the published models are used with.
     `conditioning` says whose habits to follow where the two public pipelines differ: prompt case, the mask of the
     unconditional branch, the quotes of the instruction, and the time that flow-Euler tells the network. `tiling` keeps the
@@ -151,11 +157,18 @@ class ModelSpec(_Spec):
 
     weights: str = Field(min_length=1, max_length=500)
     weights_variant: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$", max_length=50)
-    height: int = Field(ge=8, le=8192)
-    width: int = Field(ge=8, le=8192)
+    height: int | None = Field(default=None, ge=8, le=8192)
+    width: int | None = Field(default=None, ge=8, le=8192)
     instruction: Literal["none", "sana"] = "none"
     conditioning: Literal["diffusers", "official"] = "diffusers"
     tiling: TilingSpec | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width; raises `SuiteError` where the variant has none."""
+        if self.height is None or self.width is None:
+            raise SuiteError(f"{self.weights}: model.height and model.width are missing")
+        return self.height, self.width
 
 
 class Variant(_Spec):
@@ -193,12 +206,51 @@ class Variant(_Spec):
         return self
 
 
+#: `FILE.py:NAME`, a function that scores.
+FUNCTION_PATTERN = r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$"
+#: What one's own prompts are scored with where a suite says nothing.
+OWN_METRICS = ("clip_score",)
+#: Metrics that hold a set of images against another.
+SET_METRICS = ("fid", "kid")
+#: Reference sets that have a name: the distances' own default.
+NAMED_REFERENCES = ("mjhq30k",)
+_SUBSET_PATTERN = re.compile(r"(?P<name>[^@]+)@(?P<count>[1-9][0-9]{0,6})")
+
+
 class MetricSpec(_Spec):
-    """A metric with the protocol and parameters to use instead of its defaults."""
+    """A metric with the protocol and parameters to use instead of its defaults.
+
+    `function` (`FILE.py:NAME`) scores with a function of one's own instead of a metric of that name. `reference` is what a
+    distance between sets holds the images against: a folder of images, or an `.npz` of statistics. Their paths start from the
+    suite's folder.
+    """
 
     name: str
     protocol: str | None = None
     parameters: dict[str, int | float | str | bool] = Field(default_factory=dict, max_length=20)
+    function: str | None = Field(default=None, pattern=FUNCTION_PATTERN)
+    reference: str | None = Field(default=None, min_length=1, max_length=500)
+
+    @property
+    def function_place(self) -> tuple[Path, str]:
+        """File and name of the function."""
+        file, _, name = str(self.function).rpartition(":")
+        return Path(file), name
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether the suite says more than the name."""
+        return any((self.protocol, self.parameters, self.function, self.reference))
+
+    def describe(self, sha256: str | None = None) -> dict[str, Any]:
+        """What identifies the choice in a run; `sha256` is that of what function or reference name, wherever it lies."""
+        described = self.model_dump(include={"name", "protocol", "parameters"})
+        if self.function is not None:
+            file, name = self.function_place
+            described["function"] = {"file": file.name, "name": name, "sha256": sha256}
+        if self.reference is not None:
+            described["reference"] = {"name": Path(self.reference).name, "sha256": sha256}
+        return described
 
     def pick(self, protocols: Sequence[str]) -> str:
         """The protocol asked for, the first of `protocols` by default; `SuiteError` with the nearest otherwise."""
@@ -240,10 +292,36 @@ class MetricSpec(_Spec):
             raise SuiteError(f"metric {self.name!r} has no micro tier version; use --tier full")
 
 
+def _check_prompts(prompts: int | str | None) -> int | str | None:
+    if prompts == "" or (isinstance(prompts, int) and prompts < 1):
+        raise ValueError("must be a number of prompts from 1 up, or a file of prompts")
+    return prompts
+
+
+def _as_metric(metric: str | MetricSpec) -> MetricSpec:
+    if isinstance(metric, MetricSpec):
+        return metric
+    if re.fullmatch(FUNCTION_PATTERN, metric):
+        return MetricSpec(name=metric.rpartition(":")[2], function=metric)
+    return MetricSpec(name=metric)
+
+
+def source_of(benchmark: str) -> str:
+    """The name of the benchmark that a part such as `geneval@24` belongs to; of any other its own."""
+    found = _SUBSET_PATTERN.fullmatch(benchmark)
+    return found["name"] if found is not None else benchmark
+
+
 class BenchmarkSpec(_Spec):
-    """A benchmark to run; what is left out is the benchmark's own default."""
+    """A benchmark to run; what is left out is the benchmark's own default.
+
+    `prompts` is a file of prompts of one's own, whose path starts from the suite's folder, or a number: so many of the
+    benchmark's prompts, spread over its tasks, are a benchmark of their own with the name `NAME@NUMBER`, which may be written
+    at once.
+    """
 
     name: str
+    prompts: Annotated[int | str | None, AfterValidator(_check_prompts)] = None
     images_per_prompt: int | None = Field(default=None, ge=1, le=1000)
     metrics: tuple[str | MetricSpec, ...] | None = Field(
         default=None, strict=False, min_length=1, max_length=50
@@ -252,9 +330,30 @@ class BenchmarkSpec(_Spec):
     @property
     def metric_specs(self) -> tuple[MetricSpec, ...]:
         """The metrics to apply, a plain name being one with its defaults; empty for the benchmark's own."""
-        return tuple(
-            MetricSpec(name=metric) if isinstance(metric, str) else metric for metric in self.metrics or ()
-        )
+        return tuple(map(_as_metric, self.metrics or ()))
+
+    @property
+    def source(self) -> str:
+        """The name of the benchmark that prompts are taken from: `geneval` for `geneval@24`."""
+        return source_of(self.name)
+
+    @property
+    def subset(self) -> int | None:
+        """How many of the prompts are asked for; None for all."""
+        found = _SUBSET_PATTERN.fullmatch(self.name)
+        if found is not None:
+            return int(found["count"])
+        return self.prompts if isinstance(self.prompts, int) else None
+
+    @property
+    def label(self) -> str:
+        """The benchmark's name in a run: a subset is a benchmark of its own."""
+        return self.source if self.subset is None else f"{self.source}@{self.subset}"
+
+    @property
+    def prompt_file(self) -> str | None:
+        """The file of one's own prompts, where there is one."""
+        return self.prompts if isinstance(self.prompts, str) else None
 
 
 class SuiteFile(_Spec):
@@ -272,13 +371,19 @@ class SuiteFile(_Spec):
 
 @dataclass(frozen=True)
 class Suite:
-    """A validated suite with the variants of one tier, in the order of the file; `files` is where each was read."""
+    """A validated suite with the variants of one tier, in the order of the file; `files` is where each was read.
+
+    A suite that no file holds brings what its benchmarks and variants would read: `prompts` by benchmark, and by variant
+    existing images that are matched to them already.
+    """
 
     file: SuiteFile
     path: Path
     tier: Tier
     variants: tuple[Variant, ...]
     files: tuple[Path, ...]
+    prompts: Mapping[str, tuple[Prompt, ...]] = field(default_factory=dict)
+    found: Mapping[str, FoundImages] = field(default_factory=dict)
 
     def folder(self, variant: Variant) -> Path:
         """The folder that a variant was read from, where its relative weight paths start."""

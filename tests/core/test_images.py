@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sana_bench.core.images import ImageError, load_batch, load_image, png_bytes, source_format
+from sana_bench.core.images import ImageError, load_image, png_bytes, source_format
 
 
 @pytest.fixture
@@ -98,14 +98,6 @@ def test_a_stored_image_says_that_it_was_a_jpeg(tmp_path):
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", compress_level=3)
     assert (tmp_path / "plain.png").read_bytes() == buffer.getvalue()
-
-
-def test_batches_hold_one_size(picture, tmp_path):
-    path, pixels = picture
-    assert load_batch([path, path]).shape == (2, *pixels.shape)
-    Image.new("RGB", (3, 3)).save(tmp_path / "small.png")
-    with pytest.raises(ImageError, match=r"small\.png: has shape \(3, 3, 3\)"):
-        load_batch([path, tmp_path / "small.png"])
 
 
 def test_the_error_crosses_processes(tmp_path):

@@ -160,14 +160,19 @@ def test_the_version_of_a_plugin_is_part_of_every_identity(installed, tmp_path, 
     metadata.write_text(metadata.read_text().replace("Version: 1.0.0", "Version: 1.0.1"))
     info = metadata.parent
     info.rename(info.with_name(info.name.replace("1.0.0", "1.0.1")))
-    identities = []
+    identities, plugins = [], []
     for folder in (installed, newer):
         on_path(folder)
         tier = choose_tier("micro")
         resolved = resolve_suite(load_suite(SUITE, "micro"), tier, FileHashes())
         key = metric_key(metrics.build("brightness", "micro", None))
         identities.append((resolved.fingerprint, resolved.variants[0].fingerprint, key))
+        part = load_suite(SUITE, "micro", ("benchmarks.0.prompts=2",))
+        (described,) = resolve_suite(part, tier, FileHashes()).describe()["benchmarks"]
+        assert described["name"] == "greys@2"
+        plugins.append(described["plugin"])
     assert all(old != new for old, new in zip(*identities, strict=True))
+    assert plugins == [f"sana-bench-plugin-example 1.0.{patch}" for patch in (0, 1)]
     assert GENERATORS.entry("solid-colours").revision == "solid-colours (sana-bench-plugin-example 1.0.1)"
 
 

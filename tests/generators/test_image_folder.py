@@ -12,7 +12,7 @@ from PIL import Image
 
 from sana_bench.benchmarks.geneval import GenEval
 from sana_bench.cli.main import execute
-from sana_bench.core.errors import AssetError
+from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.generators.base import Request
 from sana_bench.generators.image_folder import (
     MANIFEST,
@@ -372,3 +372,33 @@ def test_half_of_a_character_is_one_line_with_the_prompts_id(suite, tmp_path, ca
         assert error.count("\n") == 1
         assert "manifest.jsonl:1: " in error
         assert "of prompt '00003' holds U+D83D, half of a character" in error
+
+
+def test_images_without_a_size_keep_their_own(tmp_path):
+    folder = tmp_path / "suites"
+    first = GenEval().prompts("micro")[:2]
+    sizes = [(32, 48), (64, 40)]
+    write_images(
+        tmp_path / "images",
+        (
+            ({"id": prompt.id, "prompt": prompt.text, "file": f"{i}.png"}, np.full((*size, 3), 9, np.uint8))
+            for i, (prompt, size) in enumerate(zip(first, sizes, strict=True))
+        ),
+    )
+    path = folder / "variants" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "schema_version: 1\nname: mine\ntier: micro\ngenerator: images\n"
+        f"model: {{weights: {tmp_path / 'images'}}}\n"
+    )
+    generator = ImageFolder(GeneratorSpec(load_variant(path), tmp_path / "images", "sha"))
+    requests = [Request(prompt.text, 0, 0, prompt.id) for prompt in first]
+    assert [image.shape[:2] for image in generator.generate(requests)] == sizes
+    for line, told in (("height: 64", "'model.width' is missing"), ("", "'model.height' is missing")):
+        other = "images" if line else "sana"
+        path.write_text(
+            f"schema_version: 1\nname: mine\ntier: micro\ngenerator: {other}\n"
+            f"model: {{weights: ./w{', ' * bool(line)}{line}}}\n"
+        )
+        with pytest.raises(SuiteError, match=rf"mine\.yaml:5: {told}"):
+            load_variant(path)

@@ -84,7 +84,9 @@ def test_terminal_lists_incomplete_variants_below_without_a_rank(report: ReportD
     assert any(line.startswith("1  sana-micro-8-steps") for line in above)
     assert below[0].startswith("-  sana-micro-20-steps")
     assert below[0].endswith("35/36")
-    assert "   geneval (overall): 35/36 samples" in below
+    # All reasons of a variant in one line.
+    assert below[1].startswith("   geneval (overall): 35/36 samples")
+    assert below[2] == ""
     assert below[-2:] == ["This run is incomplete:", "   1 of 72 images is missing"]
     assert not any("sana-micro-20-steps" in line for line in above)
 

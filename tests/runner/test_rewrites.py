@@ -146,6 +146,18 @@ def test_a_line_for_one_benchmark_goes_before_one_for_all(rewrites):
     assert (texts["00000"], texts["00001"]) == ("for shapes", "for all")
 
 
+def test_what_is_said_of_a_benchmark_holds_for_its_parts(tmp_path):
+    rows = [{"id": "a", "text": "of all"}, {"id": "b", "text": "of all"}]
+    rows += [{"id": "a", "text": "whole", "benchmark": "geneval"}]
+    rows += [{"id": "b", "text": "part", "benchmark": "geneval@24"}]
+    path = tmp_path / "up.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = read_rewrites(path)
+    assert [found.text("geneval@24", name) for name in "ab"] == ["whole", "part"]
+    assert [found.text("geneval", name) for name in "ab"] == ["whole", "of all"]
+    assert found.lacking("geneval@24", "abc") == "c of benchmark 'geneval@24'"
+
+
 BROKEN = {
     "no such file of rewritten prompts": ("gone.jsonl", None),
     "rewritten prompts are a .json or .jsonl file": ("texts.txt", "x"),

@@ -204,8 +204,8 @@ class BestOfN:
     def _counted(self, requests: list[Request]) -> np.ndarray:
         """Generate; the first time with torch counting the FLOPs of all products."""
         if self._flops_per_image is not None:
-            return self._inner.generate(requests)
-        images, flops = _with_flops(lambda: self._inner.generate(requests))
+            return np.asarray(self._inner.generate(requests))
+        images, flops = _with_flops(lambda: np.asarray(self._inner.generate(requests)))
         self._flops_per_image = flops / len(requests)
         return images
 

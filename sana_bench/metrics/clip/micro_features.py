@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import NOT_WEIGHTS, directory_sha256
-from sana_bench.core.images import ImageError, load_batch
+from sana_bench.core.images import load_image
+from sana_bench.core.preprocess import crop_resized
 from sana_bench.core.samples import Sample
 
 if TYPE_CHECKING:
@@ -43,18 +45,25 @@ class ClipFeatures:
         return load_clip(self._folder)
 
     def of_samples(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
-        """Image features (n, d); raises `ImageError` for a missing, damaged or other-sized image."""
-        if not samples:
-            return self.network.encode_images(np.zeros((0, *[self.network.image_size] * 2, 3), np.uint8))
-        images = load_batch([sample.image_path for sample in samples])
+        """Image features (n, d); raises `ImageError` for a missing or damaged image."""
+        return self.of_files([sample.image_path for sample in samples])
+
+    def of_files(self, paths: Sequence[Path]) -> NDArray[np.float32]:
+        """Image features (n, d) of files.
+
+        Images of another size than the network's are brought to it as the full tier's CLIP does: shorter side by bicubic
+        resizing, centre square. Raises `ImageError` for a missing or damaged image.
+        """
         size = self.network.image_size
-        if images.shape[1:3] != (size, size):
-            height, width = images.shape[1:3]
-            reason = (
-                f"is {width}x{height} pixels; the micro tier's CLIP reads {size}x{size} and resizes nothing"
-            )
-            raise ImageError(samples[0].image_path, reason)
-        return self.network.encode_images(images)
+        images = [crop_resized(load_image(path), size, Image.Resampling.BICUBIC) for path in paths]
+        return self.network.encode_images(
+            np.stack(images) if images else np.zeros((0, size, size, 3), np.uint8)
+        )
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers in a feature vector."""
+        return int(self.network.model.text_projection.shape[1])
 
     @property
     def text_limit(self) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from sana_bench.results.reader import RunResults, SampleResult, load_features
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.statistics.distances import compare_frechet, compare_left_out
 from sana_bench.results.statistics.effect import Effect
+
+if TYPE_CHECKING:
+    from sana_bench.metrics.fid.frechet import Moments
 
 __all__ = ["NotMeasuredError", "compare_sets"]
 
@@ -39,13 +42,15 @@ def compare_sets(
     """
     if "chain" in identity:
         return _compare_inception(runs, identity, summaries, pairs)
-    reference = next((found for run in runs if (found := _clip_reference(run.output, identity))), None)
+    reference = _stored_reference(runs, identity)
     if reference is None:
         raise NotMeasuredError("reference statistics missing")
     key = f"{identity.get('network')}/{identity.get('weights_sha256')}"
     sets = _features(runs, key, pairs)
     clusters = [sample.prompt.id for sample, _ in pairs]
-    return compare_frechet(*sets, reference, clusters, seed=seed, n_draws=_FRECHET_DRAWS)
+    return compare_frechet(
+        *sets, (reference.mean, reference.covariance), clusters, seed=seed, n_draws=_FRECHET_DRAWS
+    )
 
 
 def _compare_inception(
@@ -100,9 +105,11 @@ def _features(runs: tuple[RunResults, RunResults], key: str, pairs: Pairs) -> tu
 def _inception_reference(runs: tuple[RunResults, RunResults], identity: Mapping[str, Any]) -> Any:
     from sana_bench.metrics.fid.reference import read_statistics, statistics_path
 
+    if identity["reference"].get("data") == "statistics" and (stored := _stored_reference(runs, identity)):
+        return None, None, stored
     chain = {name: identity[name] for name in ("chain", "parameters", "weights_sha256")}
     for run in runs:
-        path = statistics_path(run.output / "cache", chain)
+        path = statistics_path(run.output / "cache", chain, identity["reference"])
         if path.is_file():
             try:
                 return read_statistics(path, {**identity["reference"], **chain})
@@ -111,8 +118,12 @@ def _inception_reference(runs: tuple[RunResults, RunResults], identity: Mapping[
     raise NotMeasuredError("reference statistics missing")
 
 
-def _clip_reference(output: Path, identity: Mapping[str, Any]) -> tuple[Any, Any] | None:
-    """Mean and covariance of the reference that `identity` names, from the cache of the output folder."""
+def _stored_reference(runs: tuple[RunResults, RunResults], identity: Mapping[str, Any]) -> "Moments | None":
+    """Moments of the reference that `identity` names, from the cache of either output folder."""
+    return next((found for run in runs if (found := _moments(run.output, identity))), None)
+
+
+def _moments(output: Path, identity: Mapping[str, Any]) -> "Moments | None":
     if "reference" not in identity:
         return None
     from sana_bench.metrics.fid.micro_reference import stored_moments
@@ -121,7 +132,6 @@ def _clip_reference(output: Path, identity: Mapping[str, Any]) -> tuple[Any, Any
     expected = {**identity["reference"], "network": network}
     name = short(fingerprint(expected))
     try:
-        moments = stored_moments(output / "cache" / f"frechet-{name}.npz", expected)
+        return stored_moments(output / "cache" / f"frechet-{name}.npz", expected)
     except AssetError as error:
         raise NotMeasuredError(str(error)) from None
-    return None if moments is None else (moments.mean, moments.covariance)

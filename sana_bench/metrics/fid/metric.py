@@ -2,23 +2,30 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sana_bench.core.errors import IncompleteError
+from sana_bench.assets.reference_set import is_statistics
+from sana_bench.core.errors import IncompleteError, SuiteError
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.metrics.base import FeatureChunk, MetricAssets, ScoreRow, Summary, check_ids
 from sana_bench.metrics.fid.features import CHAINS, IMAGE_SIZES, InceptionFeatures
 from sana_bench.metrics.fid.frechet import BIASED_BELOW, at_infinity, bootstrap_interval, grouped_moments
+from sana_bench.metrics.fid.inception import FEATURES
 from sana_bench.metrics.fid.kernel import jackknifed_kid, kernel_distance
 from sana_bench.metrics.fid.reference import InceptionReference
 from sana_bench.results.statistics.intervals import Interval
-from sana_bench.suites.schema import MetricSpec
+from sana_bench.suites.schema import NAMED_REFERENCES, MetricSpec
+
+if TYPE_CHECKING:
+    from sana_bench.metrics.fid.own_reference import FolderReference, StatisticsReference
 
 __all__ = [
     "AT_INFINITY",
+    "OWN",
     "InceptionFid",
     "InceptionKid",
     "SetDistance",
@@ -77,6 +84,9 @@ class SetDistance(Generic[F, R]):
 
 AT_INFINITY = "at_infinity"
 
+#: What the protocol of a distance to one's own reference has after its name.
+OWN = "+own-reference"
+
 
 _GROUPS = 20
 
@@ -87,7 +97,7 @@ _DRAWS, _CATEGORY_DRAWS = 50, 20
 _SMALLEST_SUBSET = 5000
 
 
-class _InceptionDistance(SetDistance[InceptionFeatures, InceptionReference], ABC):
+class _InceptionDistance(SetDistance[InceptionFeatures, "InceptionReference | StatisticsReference"], ABC):
     """What both distances share: the walk over all images and each category."""
 
     unit: str
@@ -126,13 +136,12 @@ class _InceptionDistance(SetDistance[InceptionFeatures, InceptionReference], ABC
     ) -> Summary:
         groups = dealt_groups([sample.prompt.id for sample in samples])
         interval = self._interval(key, rows, groups, seed)
-        n_reference = len(self._reference.features(key))
         return self._summary(
             key,
             interval,
             samples,
             n_expected,
-            f"{len(rows)} against {n_reference} images{self._warning(rows)}",
+            f"{len(rows)} against {self._reference.label(key)}{self._warning(rows)}",
         )
 
     @abstractmethod
@@ -223,12 +232,30 @@ def build_inception_distance(assets: MetricAssets, choice: MetricSpec) -> Incept
 
     protocol = choice.pick([name for name in CHAINS if name.startswith(f"{choice.name}/")])
     parameters = choice.parameters_among(CHAINS[protocol].parameters, {"image_size": IMAGE_SIZES})
-    weights, meta_data = required(choice.name, (CHAINS[protocol].weights, "mjhq30k_images"))
+    own = None if choice.reference in (None, *NAMED_REFERENCES) else Path(str(choice.reference))
+    if choice.name == "kid" and own is not None and is_statistics(own):
+        raise SuiteError(f"{own}: a mean and a covariance; kid needs a folder of reference images")
+    needed = (CHAINS[protocol].weights, *(("mjhq30k_images",) if own is None else ()))
+    weights, *data = required(choice.name, needed)
     features = InceptionFeatures(protocol, weights, parameters, assets.device)
-    reference = InceptionReference(features, meta_data, assets.cache_dir, assets.hashes)
-    reference.check()
     kind = InceptionFid if choice.name == "fid" else InceptionKid
-    return kind(protocol, features, reference)
+    if own is None:
+        published = InceptionReference(features, data[0], assets.cache_dir, assets.hashes)
+        published.check()
+        return kind(protocol, features, published)
+    return kind(f"{protocol}{OWN}", features, _own_reference(features, own, assets))
+
+
+def _own_reference(
+    features: InceptionFeatures, path: Path, assets: MetricAssets
+) -> "FolderReference | StatisticsReference":
+    from sana_bench.metrics.fid.own_reference import FolderReference, StatisticsReference
+
+    if not is_statistics(path):
+        reference = FolderReference(features, path, assets.cache_dir, assets.hashes)
+        reference.check()
+        return reference
+    return StatisticsReference(features, path, FEATURES, assets.cache_dir)
 
 
 def dealt_groups(prompts: Sequence[str]) -> list[NDArray[np.intp]]:

@@ -1,29 +1,32 @@
 """Fréchet distance over CLIP image features, against scenes that show the benchmark's prompts exactly."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sana_bench.core.errors import IncompleteError
+from sana_bench.assets.reference_set import is_statistics
+from sana_bench.core.errors import IncompleteError, SuiteError
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.metrics.base import FeatureChunk, MetricAssets, Summary, check_ids
 from sana_bench.metrics.clip.micro_features import ClipFeatures
 from sana_bench.metrics.fid.frechet import Moments, distance_between, merge_moments
-from sana_bench.metrics.fid.metric import SetDistance
+from sana_bench.metrics.fid.metric import OWN, SetDistance
 from sana_bench.metrics.fid.micro_reference import Reference
 from sana_bench.results.statistics.intervals import Interval, delete_one_group, jackknife_interval
-from sana_bench.suites.schema import MetricSpec
+from sana_bench.suites.schema import NAMED_REFERENCES, MetricSpec
 
 if TYPE_CHECKING:
     from sana_bench.metrics.fid.metric import InceptionFid
+    from sana_bench.metrics.fid.own_reference import FolderMoments, StatisticsReference
 
 # Twenty groups keep the t quantile within 7 % of the normal one and the cost at twenty small eigenproblems.
 _JACKKNIFE_GROUPS = 20
 
 
-class FrechetClip(SetDistance[ClipFeatures, Reference]):
+class FrechetClip(SetDistance[ClipFeatures, "Reference | FolderMoments | StatisticsReference"]):
     """Distance between the Gaussian fitted to generated images and that of the reference. Lower is better."""
 
     name = "fid"
@@ -58,7 +61,7 @@ class FrechetClip(SetDistance[ClipFeatures, Reference]):
                 n_prompts=n_prompts,
                 unit="",
                 higher_is_better=self.higher_is_better,
-                note=f"against {self._reference.n} reference images; falls as n grows, so compare equal n",
+                note=f"against {self._reference.label()}; falls as n grows, so compare equal n",
             )
         ]
 
@@ -101,12 +104,27 @@ def _by_prompt(
     ]
 
 
+def _own_reference(
+    features: ClipFeatures, choice: MetricSpec, assets: MetricAssets
+) -> "FolderMoments | StatisticsReference":
+    from sana_bench.metrics.fid.own_reference import FolderMoments, StatisticsReference
+
+    if choice.reference in NAMED_REFERENCES:
+        raise SuiteError(f"metric 'fid': {choice.reference} is a reference of the full tier; use --tier full")
+    path = Path(str(choice.reference))
+    if is_statistics(path):
+        return StatisticsReference(features, path, features.dimensions, assets.cache_dir)
+    return FolderMoments(features, path, assets.cache_dir, assets.hashes)
+
+
 def build_fid(tier: str, assets: MetricAssets, choice: MetricSpec) -> "FrechetClip | InceptionFid":
     """The Fréchet distance of `tier`; raises `AssetError` where weights or reference data are missing."""
     if tier == "micro":
         choice.parameters_among({})
         protocol = choice.pick(("fid/clip-micro@1",))
         features = ClipFeatures(assets.weights_dir / "clip")
+        if choice.reference is not None:
+            return FrechetClip(f"{protocol}{OWN}", features, _own_reference(features, choice, assets))
         return FrechetClip(protocol, features, Reference(features, assets.cache_dir))
     from sana_bench.metrics.fid.metric import InceptionFid, build_inception_distance
 

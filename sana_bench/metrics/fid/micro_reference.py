@@ -54,6 +54,10 @@ class Reference:
         """The cache file of this reference and this network."""
         return self._cache_dir / f"frechet-{short(fingerprint(self._expected()))}.npz"
 
+    def label(self) -> str:
+        """How notes call the reference."""
+        return f"{self.n} reference images"
+
     def moments(self) -> Moments:
         """Moments of the reference features, from the cache file when there is one; `AssetError` for that of another."""
         cached = stored_moments(self.path, self._expected())

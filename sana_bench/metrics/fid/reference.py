@@ -57,6 +57,11 @@ class InceptionReference:
             _check_content(self.path, _read(self.path, ("content",))["content"], expected)
 
     @cached_property
+    def items(self) -> list[tuple[Path, str]]:
+        """The reference images in order, each with its category."""
+        return [(image.path, image.category) for image in self._data.images]
+
+    @cached_property
     def _data(self) -> Mjhq30k:
         data = Mjhq30k(self._meta_data)
         data.require_images()
@@ -70,7 +75,11 @@ class InceptionReference:
     @property
     def n(self) -> int:
         """Number of reference images."""
-        return len(self._data.images)
+        return len(self.items)
+
+    def label(self, category: str = OVERALL) -> str:
+        """How notes call the reference, or a category of it."""
+        return f"{len(self.features(category))} images"
 
     @cached_property
     def _listing_sha256(self) -> str:
@@ -135,13 +144,13 @@ class InceptionReference:
 
     def _compute(self) -> None:
         parts, moments = [], []
-        for part in self._features.stream([image.path for image in self._data.images]):
+        for part in self._features.stream([path for path, _ in self.items]):
             parts.append(part)
             moments.append(Moments.of(part))
             moments = [merge_moments(moments)]
         rows = np.concatenate(parts)
         total = moments[0]
-        categories = np.array([image.category for image in self._data.images])
+        categories = np.array([category for _, category in self.items])
         content = {
             **self._expected(),
             "numbers_sha256": _numbers(rows, categories, total),
@@ -154,10 +163,17 @@ class InceptionReference:
         atomic.write_bytes(self.path, buffer.getvalue())
 
 
-def statistics_path(cache_dir: Path, chain: Mapping[str, Any]) -> Path:
-    """The file of a chain and its weights, as `InceptionFeatures.identity` names them."""
+def statistics_path(
+    cache_dir: Path, chain: Mapping[str, Any], reference: Mapping[str, Any] | None = None
+) -> Path:
+    """The file of a chain and its weights, as `InceptionFeatures.identity` names them.
+
+    `reference` is the identity of the reference, which is in the name where it is a folder of one's own.
+    """
     slug = str(chain["chain"]).replace("@", "-")
-    return cache_dir / f"inception-{slug}-{short(fingerprint(dict(chain)))}.npz"
+    own = reference is not None and reference.get("data") == "folder"
+    identity = {**chain, "reference": dict(reference or {})} if own else dict(chain)
+    return cache_dir / f"inception-{slug}-{short(fingerprint(identity))}.npz"
 
 
 def read_statistics(path: Path, expected: Mapping[str, Any]) -> Statistics:

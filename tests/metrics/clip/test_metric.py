@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sana_bench.core.images import ImageError, load_image
+from sana_bench.core.images import load_image
 from sana_bench.core.samples import Sample
 from sana_bench.metrics import build
 from sana_bench.metrics.clip.metric import ClipScore
@@ -57,8 +57,14 @@ def test_features_and_text_must_pair_up(samples, assets):
         metric.score_features(samples[:2], np.zeros((3, 8), np.float32))
 
 
-def test_images_of_another_size_are_refused_not_resized(samples, assets, tmp_path):
-    Image.new("RGB", (32, 48)).save(tmp_path / "odd.png")
-    odd = Sample("test", "geneval", samples[0].prompt, 0, tmp_path / "odd.png")
-    with pytest.raises(ImageError, match=r"is 32x48 pixels.*reads 64x64"):
-        build("clip_score", "micro", assets).score([odd])
+def test_an_image_of_another_size_scores_as_its_centre_square_of_the_networks(samples, assets, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    whole = Image.fromarray(pixels).resize((80, 64), Image.Resampling.BICUBIC)
+    whole.crop((8, 0, 72, 64)).save(tmp_path / "small.png")
+    large, small = (
+        Sample("test", "geneval", samples[0].prompt, 0, tmp_path / name)
+        for name in ("large.png", "small.png")
+    )
+    metric = build("clip_score", "micro", assets)
+    np.testing.assert_array_equal(metric.features([large]), metric.features([small]))

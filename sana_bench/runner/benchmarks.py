@@ -1,0 +1,107 @@
+"""A benchmark of a suite with its prompts read, its defaults filled in, and what its metrics look for checked. Needs no torch."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from sana_bench.assets.reference_set import reference_sha256
+from sana_bench.benchmarks.prompt_file import read_prompts
+from sana_bench.benchmarks.subset import stratified
+from sana_bench.core.errors import SuiteError
+from sana_bench.core.fingerprint import HashCache, file_sha256
+from sana_bench.core.registry import BENCHMARKS, MEASURED, METRICS
+from sana_bench.core.samples import Prompt
+from sana_bench.core.text import lone_surrogate
+from sana_bench.results.run_folder import is_path_name
+from sana_bench.suites.cells import ResolvedBenchmark
+from sana_bench.suites.schema import (
+    NAMED_REFERENCES,
+    OWN_METRICS,
+    SET_METRICS,
+    BenchmarkSpec,
+    MetricSpec,
+    Suite,
+)
+
+__all__ = ["resolve_benchmark"]
+
+
+def resolve_benchmark(spec: BenchmarkSpec, suite: Suite, hashes: HashCache) -> ResolvedBenchmark:
+    """A benchmark with its prompts read and its defaults filled in.
+
+    Raises `SuiteError` for ids that cannot be used, and for a metric that looks for something that the prompts do not have;
+    `UsageError` for a prompt file that cannot be read, and `AssetError` for published prompts that are not there.
+    """
+    if spec.label in suite.prompts or spec.prompt_file is not None:
+        prompts = suite.prompts.get(spec.label) or read_prompts(Path(str(spec.prompt_file))).prompts
+        images_per_prompt, metrics = 1, OWN_METRICS
+    else:
+        benchmark = BENCHMARKS.build(spec.source)
+        prompts = tuple(benchmark.prompts(suite.tier))
+        images_per_prompt, metrics = benchmark.default_images_per_prompt, benchmark.metric_names
+    if spec.subset is not None:
+        prompts = tuple(stratified(prompts, spec.subset))
+    _check_names(spec.label, prompts)
+    resolved = ResolvedBenchmark(
+        name=spec.label,
+        prompts=prompts,
+        images_per_prompt=spec.images_per_prompt or images_per_prompt,
+        metrics=tuple(metric.name for metric in spec.metric_specs) or tuple(metrics),
+        choices=tuple(metric for metric in spec.metric_specs if metric.is_choice),
+        contents={
+            metric.name: sha256
+            for metric in spec.metric_specs
+            if (sha256 := _content_sha256(metric, hashes)) is not None
+        },
+    )
+    _check_prompts(resolved, published=spec.prompt_file is None and spec.label not in suite.prompts)
+    return resolved
+
+
+def _content_sha256(metric: MetricSpec, hashes: HashCache) -> str | None:
+    """The hash of the function's file or of the reference that a metric names."""
+    if metric.function is not None:
+        return file_sha256(metric.function_place[0], hashes)
+    if metric.reference is None or metric.reference in NAMED_REFERENCES:
+        return None
+    return reference_sha256(Path(metric.reference), hashes)
+
+
+def _check_prompts(benchmark: ResolvedBenchmark, *, published: bool) -> None:
+    """Raise `SuiteError` where a metric looks for something in prompts that one of them does not have."""
+    for name in benchmark.metrics:
+        choice = benchmark.choice(name)
+        if name in MEASURED or choice.function is not None:
+            continue
+        if name in SET_METRICS and not published and choice.reference is None:
+            raise SuiteError(
+                f"benchmark {benchmark.name!r}: {name} of one's own prompts needs a reference: a folder of images or an .npz"
+            )
+        for key in METRICS.entry(name).reads:
+            lacking = next(
+                (p for p in benchmark.prompts if not (p.text if key == "text" else key in p.metadata)), None
+            )
+            if lacking is not None:
+                raise SuiteError(
+                    f"benchmark {benchmark.name!r}: metric {name!r} looks for {key!r} in every prompt, "
+                    f"and prompt {lacking.id} has none"
+                )
+
+
+def _check_names(benchmark: str, prompts: Sequence[Prompt]) -> None:
+    """Raise `SuiteError` for a name that would lead out of the run directory, or that two prompts share."""
+    if not is_path_name(benchmark):
+        raise SuiteError(f"the benchmark name {benchmark!r} cannot be the name of a folder")
+    for prompt in prompts:
+        if not is_path_name(prompt.id):
+            raise SuiteError(
+                f"benchmark {benchmark!r}: the prompt id {prompt.id!r} cannot be the name of a folder"
+            )
+    for prompt in prompts:
+        half = lone_surrogate(json.dumps([prompt.text, prompt.tag, prompt.metadata], ensure_ascii=False))
+        if half is not None:
+            raise SuiteError(f"benchmark {benchmark!r}: prompt {prompt.id} holds {half}, half of a character")
+    repeated = [name for name, count in Counter(prompt.id for prompt in prompts).items() if count > 1]
+    if repeated:
+        raise SuiteError(f"benchmark {benchmark!r}: the prompt id {repeated[0]!r} appears twice")
