@@ -76,24 +76,20 @@ def _check_device(kind: str, device: str) -> None:
 
 
 def _train(kind: str, config: dict[str, Any], folder: Path, device: str, *, fresh: bool) -> None:
-    if fresh and kind in ("clip", "vqa", "reward"):
-        from sana_models.training.state import StateFolder
-
-        StateFolder(folder, {}).clear()
     if kind == "clip":
         from sana_bench.metrics.clip.training import run_clip_training
 
-        run_clip_training(config, folder)
+        run_clip_training(config, folder, fresh=fresh)
         return
     if kind == "vqa":
         from sana_bench.metrics.dpg.training import run_vqa_training
 
-        run_vqa_training(config, folder)
+        run_vqa_training(config, folder, fresh=fresh)
         return
     if kind == "reward":
         from sana_bench.metrics.image_reward.training import run_reward_training
 
-        run_reward_training(config, folder)
+        run_reward_training(config, folder, fresh=fresh)
         return
     from sana_bench.assets.locate import MICRO_SCHEME, resolve_folder
     from sana_bench.micro.captions import VOCABULARY, sample_training_batch

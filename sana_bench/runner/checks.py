@@ -75,7 +75,7 @@ def _asked_for(cell: Cell, files: Mapping[ImageName, Path]) -> set[ImageName]:
 def _why_surplus(name: ImageName, prompts: set[tuple[str, str]]) -> str:
     same_id = {text for prompt_id, text in prompts if name.prompt_id in (None, prompt_id)}
     if name.text in same_id:
-        return f"{name} is more than the suite asks for"
+        return f"{name} is beyond the images per prompt"
     alike = next((text for text in sorted(same_id) if look_alike(text) == look_alike(name.text)), None)
     but = "" if alike is None else f", which only looks like the suite's: {difference(name.text, alike)}"
     if name.prompt_id is None:

@@ -128,5 +128,5 @@ def test_the_tables_of_a_page_are_replaced(tmp_path, capsys):
     assert "old" not in text
     assert "| counting | wrong count |" in text
     page.write_text("no markers\n")
-    with pytest.raises(UsageError, match="needs the lines"):
+    with pytest.raises(UsageError, match="needs each of the lines"):
         main(["--scenes", "3", "--write", str(page)])

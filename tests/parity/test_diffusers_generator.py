@@ -129,7 +129,7 @@ def test_images_are_those_of_the_pipeline(stable_diffusion_dir):
     [
         ({"name": "flow_euler"}, "write sampler.name: pipeline"),
         ({"shift": 2.0}, "and no shift"),
-        ({"guidance_interval": (0.1, 0.5)}, "knows guidance_scale alone"),
+        ({"guidance_interval": (0.1, 0.5)}, "supports only guidance_scale"),
     ],
 )
 def test_settings_that_it_cannot_follow_are_refused(random_pipeline_dir, sampler, message):

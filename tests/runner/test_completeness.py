@@ -150,7 +150,7 @@ def one_too_many(folder):
     Image.new("RGB", (fakes.SIZE, fakes.SIZE)).save(folder.images / "x.png")
     folder.entries.append({"prompt": folder.entries[0]["prompt"], "index": 4, "file": "x.png"})
     folder.write()
-    return "x.png: image 4 of 'micro circles 0' is one too many"
+    return "x.png: image 4 of 'micro circles 0' is beyond the images per prompt"
 
 
 @pytest.mark.parametrize("surplus", [unknown_prompt, one_too_many])
@@ -212,7 +212,7 @@ def test_ids_of_another_prompt_set_are_unknown(folder, capsys):
     out = capsys.readouterr().out
     assert "00000-0.png: no prompt 00009" in out
     assert "00001-0.png: prompt 00000 has another text in the suite than 'micro circles 1'" in out
-    assert "00002-0.png: image 6 of prompt 00002 is one too many" in out
+    assert "00002-0.png: image 6 of prompt 00002 is beyond the images per prompt" in out
 
 
 def test_a_task_lacks_its_own_images_alone(folder, monkeypatch):

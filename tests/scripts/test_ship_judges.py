@@ -67,7 +67,7 @@ def test_tables_are_printed_or_written_into_a_page(scripts, tmp_path, monkeypatc
     assert measure.main(["reward", "--write", str(page)]) == 0
     assert "begin -->\nreward in reward\n<!-- reward accuracy: end -->\nb\n" in page.read_text()
     assert measure.main(["vqa", "--write", str(page)]) == 2
-    assert "needs the lines '<!-- vqa accuracy: begin -->'" in capsys.readouterr().err
+    assert "needs each of the lines '<!-- vqa accuracy: begin -->'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("judge", "page"), [("vqa", "dpg_bench.md"), ("reward", "image_reward.md")])

@@ -164,9 +164,16 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 
 def train(
-    task: Task, config: LoopConfig, out: Path, *, identity: Mapping[str, Any] | None = None
+    task: Task,
+    config: LoopConfig,
+    out: Path,
+    *,
+    identity: Mapping[str, Any] | None = None,
+    fresh: bool = False,
 ) -> TrainingResult:
     """Train `task` for `config.steps` steps in all, continuing from the newest state in `out` when there is one.
+
+    `fresh` removes such states first, once everything else was found in order.
 
     Afterwards the modules hold their moving-average weights. Writes `out/state.pt` atomically every `checkpoint_every` steps,
     keeps the two before it, and writes `out/curve.csv`. `identity` is the whole configuration, which a state must belong to,
@@ -176,7 +183,10 @@ def train(
     """
     out.mkdir(parents=True, exist_ok=True)
     local_rows(config.batch_size)
-    run = _Run(task, config, StateFolder(out, identity_of({**(identity or {}), "training": asdict(config)})))
+    states = StateFolder(out, identity_of({**(identity or {}), "training": asdict(config)}))
+    if fresh and is_main():
+        states.clear()
+    run = _Run(task, config, states)
     start = run.restore()
     last_loss, unlogged = math.nan, False
     curve = _Curve(out / "curve.csv", start)

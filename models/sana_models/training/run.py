@@ -44,14 +44,16 @@ def run_training(
     """
     kind = config.get("kind")
     with process_group(device):
-        if fresh:
-            _forget(out)
         if kind == "dc_ae":
             settings = AutoencoderSettings.from_dict(config)
+            if fresh:
+                _forget(out)
             return _train_autoencoder(settings, config, out, source, local_device(device))
         if kind == "sana":
             text_settings = TextToImageSettings.from_dict(config)
             _check_batches(text_settings)
+            if fresh:
+                _forget(out)
             return _train_text_to_image(text_settings, config, out, source, vocabulary, local_device(device))
     raise ValueError(f"kind is {kind!r}; allowed: 'dc_ae', 'sana'")
 

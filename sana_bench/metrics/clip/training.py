@@ -137,8 +137,9 @@ class ClipTask:
         return ready.result() if ready is not None else training_batch(self._loop.seed, step, size)
 
 
-def run_clip_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
-    """Train what `config` describes and export it to `out/clip`; continues an interrupted run in `out`.
+def run_clip_training(config: Mapping[str, Any], out: Path, *, fresh: bool = False) -> TrainingResult:
+    """Train what `config` describes and export it to `out/clip`; continues an interrupted run in `out`, unless
+    `fresh`.
 
     `out/clip` gets the weights with `curve.csv`, `curve.png` and a model card. Equal configurations give equal weights,
     interrupted or not.
@@ -150,7 +151,7 @@ def run_clip_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
     """
     settings = _parse(config)
     task = ClipTask(settings.model, settings.loop, settings.start)
-    result = train(task, settings.loop, out, identity=config)
+    result = train(task, settings.loop, out, identity=config, fresh=fresh)
     task.limit_scale()
     folder = out / "clip"
     save_clip(task.network, task.tokenizer, settings.model, folder)

@@ -103,8 +103,9 @@ class VQATask:
         return ids, mask
 
 
-def run_vqa_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
-    """Train what `config` describes and export it to `out/vqa`; continues an interrupted run in `out`.
+def run_vqa_training(config: Mapping[str, Any], out: Path, *, fresh: bool = False) -> TrainingResult:
+    """Train what `config` describes and export it to `out/vqa`; continues an interrupted run in `out`, unless
+    `fresh`.
 
     `out/vqa` gets the weights in the published layout with `curve.csv`, `curve.png` and a card that measures
     them against the renderer's truth.
@@ -120,7 +121,7 @@ def run_vqa_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
     task = VQATask(
         settings.model, settings.loop.seed, settings.questions_per_image, settings.blur, settings.start
     )
-    result = train(task, settings.loop, out, identity=config)
+    result = train(task, settings.loop, out, identity=config, fresh=fresh)
     folder = out / "vqa"
     save_network(task.network, VOCABULARY, folder)
     export_curve(out, folder, ("loss", "yes_no_loss"), settings.name)

@@ -148,8 +148,9 @@ def pairwise_loss(rewards: Tensor, grades: Tensor) -> tuple[Tensor, Tensor]:
     return F.softplus(-margins).mean(), (margins > 0).float().mean()
 
 
-def run_reward_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
-    """Train what `config` describes and export it to `out/reward`; continues an interrupted run in `out`.
+def run_reward_training(config: Mapping[str, Any], out: Path, *, fresh: bool = False) -> TrainingResult:
+    """Train what `config` describes and export it to `out/reward`; continues an interrupted run in `out`, unless
+    `fresh`.
 
     `out/reward` gets the weights with `curve.csv`, `curve.png` and a card that measures them against the renderer's
     truth.
@@ -163,7 +164,7 @@ def run_reward_training(config: Mapping[str, Any], out: Path) -> TrainingResult:
 
     settings = _parse(config)
     task = RewardTask(settings.vision, settings.text, settings.loop.seed, settings.blur, settings.start)
-    result = train(task, settings.loop, out, identity=config)
+    result = train(task, settings.loop, out, identity=config, fresh=fresh)
     folder = out / "reward"
     save_reward_network(task.network, VOCABULARY, folder)
     export_curve(out, folder, ("pair_loss", "pair_accuracy"), settings.name)

@@ -70,7 +70,7 @@ def test_neighbours_are_merged_as_by_hand(merge, side):
 
 
 def test_tokens_that_form_no_square_are_refused():
-    with pytest.raises(ValueError, match="no square"):
+    with pytest.raises(ValueError, match="do not make a square"):
         merge_neighbours(torch.zeros(1, 5, 2), 3)
 
 

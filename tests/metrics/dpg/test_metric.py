@@ -157,7 +157,7 @@ def test_a_grid_is_the_mean_of_its_cells(make, tmp_path):
     assert found["attribute"].value == 100  # of the last cell only
     (first,) = metric(OFFICIAL, Grid(1)).score([replace(sample, image_path=path)])
     assert first.value == 100
-    with pytest.raises(ImageError, match="no 2x2 grid"):
+    with pytest.raises(ImageError, match="not a 2x2 grid"):
         Grid().cells(np.zeros((8, 10, 3), np.uint8), path)
 
 
@@ -192,7 +192,7 @@ def test_sana_cells_are_cut_as_if_there_were_no_separator():
     assert (cells[0][2:, 2:] == 50).all()
     # The last cell starts two pixels inside its neighbours, then comes the separator, then its own image.
     assert [int(cells[3][i, i, 0]) for i in (0, 1, 2, 3, 4)] == [50, 50, 0, 0, 200]
-    with pytest.raises(ImageError, match="no 2x2 grid with separators"):
+    with pytest.raises(ImageError, match="not a 2x2 grid with separators"):
         SanaGrid().cells(np.zeros((64, 65, 3), np.uint8), None)
 
 

@@ -192,7 +192,8 @@ def test_the_shipped_configurations_are_read(tmp_path, monkeypatch, name):
     config = yaml.safe_load(path.read_text())
     seen = []
     monkeypatch.setattr(
-        "sana_bench.metrics.dpg.training.run_vqa_training", lambda given, out: seen.append((given, out))
+        "sana_bench.metrics.dpg.training.run_vqa_training",
+        lambda given, out, fresh: seen.append((given, out)),
     )
     assert execute(["train", str(path), "--output", str(tmp_path)]) == 0
     assert seen == [(config, tmp_path)]

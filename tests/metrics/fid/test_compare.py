@@ -103,7 +103,7 @@ def test_a_changed_reference_of_the_micro_tier_is_not_compared_with(tmp_path):
     expected = {"n": 3, "network": {"network": "n"}}
     path = tmp_path / "cache" / f"frechet-{short(fingerprint(expected))}.npz"
     path.parent.mkdir()
-    for content, message in ((expected | {"n": 4}, "of another n;"), (expected, "numbers were changed")):
+    for content, message in ((expected | {"n": 4}, "of a different n;"), (expected, "numbers were changed")):
         np.savez(path, content=np.array(json.dumps(content)), mean=np.zeros(2), scatter=np.eye(2))
         runs = tuple(SimpleNamespace(output=tmp_path) for _ in "ab")
         with pytest.raises(NotMeasuredError, match=message):

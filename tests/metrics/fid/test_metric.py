@@ -130,10 +130,10 @@ def rewrite(path, **changes):
     ("damage", "message"),
     [
         pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-50]), "damaged", id="truncated"),
-        pytest.param(lambda path: rewrite(path, chain="fid/sana@1"), "another chain", id="protocol"),
-        pytest.param(lambda path: rewrite(path, n=3), "another n", id="count"),
-        pytest.param(lambda path: rewrite(path, weights_sha256="0"), "another weights", id="weights"),
-        pytest.param(lambda path: rewrite(path, images="0"), "another images", id="images"),
+        pytest.param(lambda path: rewrite(path, chain="fid/sana@1"), "different chain", id="protocol"),
+        pytest.param(lambda path: rewrite(path, n=3), "different n", id="count"),
+        pytest.param(lambda path: rewrite(path, weights_sha256="0"), "different weights", id="weights"),
+        pytest.param(lambda path: rewrite(path, images="0"), "different images", id="images"),
         pytest.param(lambda path: rewrite(path, mean=np.ones(WIDTH)), "were changed", id="numbers"),
     ],
 )
@@ -153,7 +153,7 @@ def test_other_images_are_another_reference(mjhq, tmp_path):
     content = path.read_bytes()
     try:
         path.write_bytes(content + b"\0")
-        with pytest.raises(AssetError, match="another images"):
+        with pytest.raises(AssetError, match="different images"):
             InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path).features()
         path.unlink()
         with pytest.raises(AssetError, match=r"1 of 42 MJHQ-30K images are missing, first .*animals000\.jpg"):
@@ -178,9 +178,9 @@ def test_an_image_changed_in_place_is_another_reference(mjhq, tmp_path, settled)
         path.write_bytes(content[:-3] + b"\0" + content[-2:])
         again = FileHashes(hashes.learnt)
         changed = InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path, again)
-        with pytest.raises(AssetError, match="of another images_sha256;"):
+        with pytest.raises(AssetError, match="of a different images_sha256;"):
             changed.features()
-        with pytest.raises(AssetError, match="of another images_sha256;"):
+        with pytest.raises(AssetError, match="of a different images_sha256;"):
             changed.check()
         assert [key[0] for key in again.learnt] == [str(path)]
     finally:

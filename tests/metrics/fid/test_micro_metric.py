@@ -159,7 +159,7 @@ def test_a_cache_that_cannot_be_read_is_computed_again(cached, damage):
             lambda path: edit(path, mean=np.ones(8)), "whose numbers were changed", id="other numbers"
         ),
         pytest.param(
-            lambda path: edit(path, content=content_with(path, n=7)), "of another n;", id="other count"
+            lambda path: edit(path, content=content_with(path, n=7)), "of a different n;", id="other count"
         ),
         pytest.param(
             lambda path: edit(path, content=content_with(path, protocol="x@2")),
@@ -168,12 +168,12 @@ def test_a_cache_that_cannot_be_read_is_computed_again(cached, damage):
         ),
         pytest.param(
             lambda path: edit(path, content=content_with(path, scenes_sha256="0")),
-            "of another scenes_sha256;",
+            "of a different scenes_sha256;",
             id="other scenes",
         ),
         pytest.param(
             lambda path: edit(path, content=content_with(path, network={})),
-            "of another network;",
+            "of a different network;",
             id="other network",
         ),
     ],

@@ -205,7 +205,7 @@ def test_other_weights_are_refused(damage, tmp_path):
     else:  # as mmdet 3.x names them
         state = {name.replace("lateral_convs", "lateral"): tensor for name, tensor in state.items()}
     torch.save({"state_dict": state}, tmp_path / "other.pth")
-    with pytest.raises(AssetError, match=r"decoder\.layernorm|no parameter of mmdet"):
+    with pytest.raises(AssetError, match=r"decoder\.layernorm|not a parameter of mmdet"):
         load_mmdet(tmp_path / "other.pth", small_config())
 
 

@@ -376,7 +376,7 @@ def test_the_shipped_configurations_are_read(tmp_path, monkeypatch, name):
     seen = []
     monkeypatch.setattr(
         "sana_bench.metrics.image_reward.training.run_reward_training",
-        lambda given, out: seen.append((given, out)),
+        lambda given, out, fresh: seen.append((given, out)),
     )
     assert execute(["train", str(path), "--output", str(tmp_path)]) == 0
     assert seen == [(config, tmp_path)]

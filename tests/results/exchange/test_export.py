@@ -147,7 +147,7 @@ def test_one_run_can_be_exported(results, tmp_path, capsys) -> None:
     assert export(results, tmp_path / "out", "json", run) == 0
     assert [row["run_id"] for row in json.loads((tmp_path / "out" / "runs.json").read_text())] == [run]
     capsys.readouterr()
-    assert export(results, tmp_path / "other", "json", run[:-1]) == 2
+    assert export(results, tmp_path / "other", "json", f"{run[:-1]}_") == 2
     assert f"did you mean '{run}'?" in one_line(capsys)
 
 

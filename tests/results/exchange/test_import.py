@@ -147,7 +147,7 @@ def test_an_imported_run_goes_on_here(finished_world, results, tmp_path) -> None
 
 
 CONTRADICTIONS = {
-    "image": ("UPDATE images SET sha256 = 'other' WHERE prompt_id = '00001'", "another image there"),
+    "image": ("UPDATE images SET sha256 = 'other' WHERE prompt_id = '00001'", "a different image there"),
     "score": ("UPDATE scores SET value = value + 1e-9", "redness of image"),
     "summary": ("UPDATE summaries SET value = value + 1e-9 WHERE metric = 'spread'", "spread overall"),
     "run": ("UPDATE runs SET fingerprint = 'other'", "fingerprint is"),

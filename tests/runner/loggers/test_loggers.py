@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -227,7 +228,12 @@ def read_back(name: str, folder: Path) -> dict[str, float]:
         return dict(found.data.metrics)
     if name == "wandb":
         (offline,) = (folder / "wandb").glob("offline-run-*")
-        (history,) = read_offline_run(offline)["history"]
+        # Another process writes it, and on a busy machine it is not done when the logger is.
+        for _ in range(60):
+            if histories := read_offline_run(offline)["history"]:
+                break
+            time.sleep(0.5)
+        (history,) = histories
         return history
     from tensorboard.backend.event_processing import event_accumulator
 
