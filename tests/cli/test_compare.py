@@ -53,15 +53,15 @@ def test_every_verdict_of_compare(compare, other, made, a, capsys, verdict) -> N
     assert line.endswith(f"{verdict}: {reason}" if reason else verdict)
 
 
-@pytest.mark.parametrize(
-    ("factor", "verdict"), [(1.5, "worse"), (0.5, "better"), (1.01, "no evidence")]
-)  # 1 % is below the smallest difference that counts, 2 %
-def test_latency_is_judged_from_the_stored_times(compare, other, factor, verdict) -> None:
-    found = row(compare(other(TIMES.format(factor)))[1], "latency")
-    assert found["verdict"] == verdict
-    assert found["effect"]["test"].startswith("Mann-Whitney")
-    # The ratio of medians of the same times but for a factor, in float64.
-    assert found["effect"]["difference"] == pytest.approx(factor - 1, rel=1e-6)
+@pytest.mark.parametrize("factor", [1.5, 0.5, 1.01])
+def test_times_that_were_not_taken_in_turns_get_no_verdict(compare, other, factor) -> None:
+    """The medians are shown; what else the machine did would be taken for a difference between the variants."""
+    code, found = compare(other(TIMES.format(factor)))
+    found = row(found, "latency")
+    assert code == 0
+    assert (found["verdict"], found["effect"]) == ("not measured", None)
+    assert found["reason"] == "these times were not taken in turns; the latency benchmark takes them so"
+    assert found["value_b"] == pytest.approx(factor * found["value_a"])
 
 
 def test_times_of_another_device_are_not_compared(compare, other) -> None:
