@@ -1,6 +1,6 @@
 """Plug-ins that are really installed, and ones that do not work."""
 
-import importlib.util
+import importlib.metadata
 import json
 import os
 import shutil
@@ -22,7 +22,8 @@ SUITE = EXAMPLE / "suites" / "colours.yaml"
 
 def install_command() -> list[str]:
     """Return the installer of this environment: its pip, or the uv that made it."""
-    if importlib.util.find_spec("pip") is not None:
+    # Not by `find_spec`: setuptools, asked for pip, gives up its own distutils, without which torch compiles nothing here.
+    if any(distribution.name == "pip" for distribution in importlib.metadata.distributions()):
         return [sys.executable, "-m", "pip"]
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.prefix) / "uv" / "bin"))
     assert uv is not None, "neither pip nor uv is there to install the example with"
