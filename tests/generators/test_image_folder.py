@@ -294,7 +294,7 @@ def test_a_folder_of_links_is_read_as_one_of_files(tmp_path):
     assert other_files(tmp_path / "linked") == []
 
 
-@pytest.mark.parametrize("file", ["/tmp/x.png", "a/../../x.png", ".."])
+@pytest.mark.parametrize("file", ["/elsewhere/x.png", "a/../../x.png", ".."])
 def test_a_path_that_leads_out_as_it_is_written_is_refused(tmp_path, file):
     (tmp_path / MANIFEST).write_text(json.dumps({"prompt": "a", "file": file}))
     with pytest.raises(AssetError, match="lies outside the folder"):
