@@ -122,10 +122,15 @@ def estimate_seconds(plan: CellPlan, store: Store | None, tier: str) -> Estimate
         timed = [row.seconds for row in store.images(plan.cell.image_key).values() if row.seconds]
     if timed:
         return Estimate(statistics.median(timed) * len(plan.missing), f"median of {len(timed)} timed images")
-    sampler = plan.cell.variant.variant.sampler
+    sampler, search = plan.cell.variant.variant.sampler, plan.cell.variant.variant.best_of_n
     # One more for text encoder and decoder.
     per_image = _DEFAULT_STEP_SECONDS[tier] * (1 + (sampler.steps if sampler else 0))
-    return Estimate(per_image * len(plan.missing), "default, nothing timed yet")
+    if search is None:
+        return Estimate(per_image * len(plan.missing), "default, nothing timed yet")
+    made = search.candidates / search.keep
+    return Estimate(
+        per_image * made * len(plan.missing), f"default for {made:g} candidates an image, nothing timed yet"
+    )
 
 
 def plan_lines(
