@@ -5,7 +5,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self, TextIO
 
-__all__ = ["LISTED", "Progress", "format_seconds", "listed", "megabytes", "say"]
+from sana_bench.core.errors import IncompleteError
+
+__all__ = ["LISTED", "Progress", "format_seconds", "listed", "megabytes", "refuse_listed", "say"]
 
 
 def format_seconds(seconds: float) -> str:
@@ -37,6 +39,18 @@ def listed(problems: Mapping[str, Sequence[str]]) -> list[str]:
         if len(found) > LISTED:
             lines.append(f"  and {len(found) - LISTED} more")
     return lines
+
+
+def refuse_listed(problems: Mapping[str, Sequence[str]]) -> None:
+    """Print what a run lacks under its headings and raise `IncompleteError` with the first of it, unless nothing is."""
+    found = {heading: lines for heading, lines in problems.items() if lines}
+    if not found:
+        return
+    for line in listed(found):
+        say(line)
+    first, *others = [line for lines in found.values() for line in lines]
+    more = f", and {len(others)} more" if others else ""
+    raise IncompleteError(f"{first}{more}; run the suite again")
 
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sana_bench.core.errors import SuiteError
 from sana_bench.core.fingerprint import fingerprint
+from sana_bench.core.text import lines, lone_surrogate, read_text
 from sana_bench.suites.schema import source_of
 
 __all__ = ["PromptRewrites", "read_rewrites"]
@@ -51,7 +52,7 @@ def read_rewrites(path: Path) -> PromptRewrites:
     that cannot be read, a text that is empty or no UTF-8, and an id that stands twice.
     """
     try:
-        content = path.read_text(encoding="utf-8-sig")
+        content = read_text(path)
     except FileNotFoundError:
         raise SuiteError(f"{path}: no such file of rewritten prompts") from None
     except (OSError, ValueError) as error:
@@ -81,7 +82,7 @@ def _rows_of_object(path: Path, content: str) -> Sequence[tuple[str, Any]]:
 
 def _rows_of_lines(path: Path, content: str) -> Sequence[tuple[str, Any]]:
     rows = []
-    for number, line in enumerate(content.split("\n"), start=1):
+    for number, line in enumerate(lines(content), start=1):
         if line.strip():
             try:
                 rows.append((f"{path}:{number}", json.loads(line)))
@@ -96,6 +97,6 @@ def _checked(where: str, row: Any) -> tuple[tuple[str, str], str]:
     for key, value in row.items():
         if not isinstance(value, str) or not value.strip():
             raise SuiteError(f"{where}: {key} of prompt {row['id']!r} is no text")
-        if any("\ud800" <= letter <= "\udfff" for letter in value):
+        if lone_surrogate(value) is not None:
             raise SuiteError(f"{where}: {key} of prompt {row['id']!r} holds half of a surrogate pair")
     return (row.get("benchmark", ""), row["id"]), row["text"]

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sana_bench.core import atomic
-from sana_bench.core.errors import IncompleteError, UsageError
+from sana_bench.core.errors import UsageError
 from sana_bench.core.images import load_image
-from sana_bench.core.progress import listed, say
+from sana_bench.core.progress import refuse_listed
 from sana_bench.core.samples import Prompt
 from sana_bench.metrics.dpg.grid import sana_grid_jpeg
 from sana_bench.results.reader import RunResults, read_run
@@ -38,7 +38,9 @@ def export_grids(run: str, output: Path | None, to: Path) -> list[Path]:
         if (to / variant).exists():
             raise UsageError(f"{to / variant}: already exists; choose another folder")
     prompts = found.prompts[_BENCHMARK]
-    _refuse_lacking({variant: _lacking(prompts, images) for variant, images in cells.items()})
+    refuse_listed(
+        {f"{variant} has no whole grids:": _lacking(prompts, images) for variant, images in cells.items()}
+    )
     return [_write(to / variant, prompts, images) for variant, images in cells.items()]
 
 
@@ -69,17 +71,6 @@ def _write(folder: Path, prompts: dict[str, Prompt], images: dict[str, list[Path
             lines.append(json.dumps(entry) + "\n")
         (filled / "manifest.jsonl").write_text("".join(lines), encoding="utf-8")
     return folder
-
-
-def _refuse_lacking(found: Mapping[str, Sequence[str]]) -> None:
-    """Print everything that is missing and raise `IncompleteError`, unless nothing is."""
-    problems = [problem for own in found.values() for problem in own]
-    if not problems:
-        return
-    for line in listed({f"{variant} has no whole grids:": own for variant, own in found.items() if own}):
-        say(line)
-    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-    raise IncompleteError(f"{problems[0]}{more}; run the suite again")
 
 
 def _lacking(prompts: Mapping[str, Prompt], images: Mapping[str, Sequence[Path]]) -> list[str]:

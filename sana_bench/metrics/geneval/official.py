@@ -1,14 +1,14 @@
 """A run's GenEval folder as the official scripts read it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sana_bench.core import atomic
 from sana_bench.core.errors import IncompleteError, UsageError
 from sana_bench.core.fingerprint import sha256_bytes
-from sana_bench.core.progress import listed, say
+from sana_bench.core.progress import refuse_listed
 from sana_bench.core.samples import Sample
 from sana_bench.metrics.geneval.metric import Rules
 from sana_bench.metrics.geneval.rescore import JudgedCell, judged_cells
@@ -52,7 +52,12 @@ def export_official(run: str, output: Path | None, to: Path) -> list[Path]:
     with open_store(output) as store:
         found = read_run(store, files)
     cells = judged_cells(found)
-    _refuse_incomplete(cells)
+    refuse_listed(
+        {
+            f"{cell.summary.benchmark} / {cell.variant.name} cannot be exported:": _lacking(cell)
+            for cell in cells
+        }
+    )
     folders = [to / cell.variant.name for cell in cells]
     for folder in folders:
         if folder.exists():
@@ -83,20 +88,6 @@ def _write_official(cell: JudgedCell, folder: Path) -> None:
             records.append(official_record(sample, details, str(folder / image), cell.rules))
         lines = "".join(json.dumps(record) + "\n" for record in records)
         (filled / "results.jsonl").write_text(lines, encoding="utf-8")
-
-
-def _refuse_incomplete(cells: Sequence[JudgedCell]) -> None:
-    found = {
-        f"{cell.summary.benchmark} / {cell.variant.name} cannot be exported:": _lacking(cell)
-        for cell in cells
-    }
-    problems = [line for lines in found.values() for line in lines]
-    if not problems:
-        return
-    for line in listed({heading: lines for heading, lines in found.items() if lines}):
-        say(line)
-    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-    raise IncompleteError(f"{problems[0]}{more}; run the suite again")
 
 
 def _lacking(cell: JudgedCell) -> list[str]:
