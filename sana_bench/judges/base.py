@@ -113,7 +113,7 @@ class ReadingJudge(Judge, Protocol):
     def probabilities(
         self, image: NDArray[np.uint8], questions: Sequence[str], spellings: Sequence[Sequence[str]]
     ) -> list[list[FirstToken]]:
-        """One list a question with one entry for each of its spellings, in order; a first token that several share is repeated."""
+        """One list a question, with an entry for each of its spellings in order; a first token that several share is repeated."""
         ...
 
     def answer(
