@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sana_models.files import write_whole
+from sana_models.files import read_bytes, write_whole
 from sana_models.text import Conditioning, TextEncoder
 
 __all__ = ["CachedTextEncoder", "encoder_identity", "working_precision"]
@@ -111,7 +111,7 @@ def _read(path: Path) -> tuple[Tensor, Tensor] | None:
     from safetensors.torch import load
 
     try:
-        stored = load(path.read_bytes())
+        stored = load(read_bytes(path))
         mask = stored["mask"]
         embedding = stored["embedding"].new_zeros(len(mask), stored["embedding"].shape[1])
         embedding[: len(stored["embedding"])] = stored["embedding"]

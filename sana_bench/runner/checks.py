@@ -1,7 +1,6 @@
 """What a run checks before it writes anything, and what holds while it writes."""
 
 import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +23,10 @@ __all__ = [
     "check_generators",
     "check_output",
     "choice_key",
-    "create_output",
     "load_metrics",
     "missing_images",
     "reading",
     "refuse_surplus",
-    "stoppable",
     "surplus_images",
 ]
 
@@ -170,14 +167,6 @@ def check_output(output: Path) -> None:
         raise UsageError(f"--output {output}: no permission to write to {existing}")
 
 
-def create_output(output: Path) -> None:
-    """Make the output folder; raises `UsageError` where that is impossible."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output {output}: cannot be created: {error.strerror}") from None
-
-
 @contextmanager
 def reading(output: Path) -> Iterator[Store | None]:
     """The store of an output folder, for reading; None where there is none."""
@@ -187,17 +176,3 @@ def reading(output: Path) -> Iterator[Store | None]:
     finally:
         if store is not None:
             store.close()
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Let a termination request end the run as Ctrl-C does."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
