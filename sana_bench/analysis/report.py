@@ -8,6 +8,7 @@ from typing import Any
 
 from sana_bench.analysis.gains import Gains, image_cost, run_gains
 from sana_bench.analysis.latency_tables import latency_tables
+from sana_bench.core import atomic
 from sana_bench.core.cut_texts import cut_lines
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.samples import OVERALL
@@ -43,7 +44,7 @@ def write_run_report(store: Store, files: RunFiles) -> tuple[str, ReportPaths]:
     from sana_reports import render_terminal, write_report
 
     data = build_report_data(store, read_run(store, files))
-    return render_terminal(data), write_report(data, files.report)
+    return render_terminal(data), write_report(data, files.report, write=atomic.write_text)
 
 
 def build_report_data(store: Store, run: RunResults) -> ReportData:

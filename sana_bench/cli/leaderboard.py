@@ -26,11 +26,12 @@ def leaderboard(
 ) -> None:
     """Rank all runs: write HTML, Markdown, CSV and LaTeX."""
     from sana_bench.analysis.leaderboard import collect_leaderboard
+    from sana_bench.core import atomic
     from sana_reports.leaderboard import write_leaderboard
 
     folder = to if to is not None else output / "leaderboard"
     board = collect_leaderboard(output, link_from=folder, tier=tier, benchmark=benchmark)
-    paths = write_leaderboard(board, folder)
+    paths = write_leaderboard(board, folder, write=atomic.write_text)
     for table in board.tables:
         names = "variant" if len(table.entries) == 1 else "variants"
         print(f"{table.benchmark}, {table.tier} tier: {len(table.entries)} {names}")

@@ -15,7 +15,7 @@ from sana_bench.core.storage import GO_ON, explained, why_not_writable
 from sana_bench.results.migrations import columns_of, migrate, schema_version, tables_of_version
 from sana_bench.results.schema import SCHEMA_VERSION
 
-__all__ = ["STORE_NAME", "Database", "disk_errors", "writer_lock"]
+__all__ = ["STORE_NAME", "Database", "check_files", "disk_errors", "writer_lock"]
 
 _MAX_VARIABLES = 500
 # Files that SQLite keeps beside a store.
@@ -59,6 +59,13 @@ def writer_lock(output: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def check_files(output: Path) -> None:
+    """Raise `UsageError` where anything but a plain file, such as a link, stands for the store, its log or the lock."""
+    for end in ("", *_BESIDE):
+        check_own(output / f"{STORE_NAME}{end}")
+    check_own(output / LOCK_NAME)
+
+
 @contextmanager
 def disk_errors(output: Path) -> Iterator[None]:
     """Turn a full disk, or one that fails, into one line that says how to go on."""
@@ -87,8 +94,7 @@ class Database:
         disk is full; the file is then as it was.
         """
         path = output / STORE_NAME
-        for file in (path, *(path.with_name(path.name + end) for end in _BESIDE)):
-            check_own(file)
+        check_files(output)
         connection = _connect(path, str(path))
         try:
             _check_usable(connection, path)

@@ -15,6 +15,7 @@ from sana_bench.core.registry import MEASURED
 from sana_bench.core.text import difference, look_alike
 from sana_bench.generators.image_folder import ImageName, bounded, find_name, other_files, read_folder
 from sana_bench.metrics.base import FeatureMetric, Metric, metric_key
+from sana_bench.results.database import check_files
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import Cell, ResolvedBenchmark, ResolvedSuite
 from sana_bench.suites.plan import CellPlan
@@ -157,7 +158,7 @@ def check_generators(plans: Sequence[CellPlan], device: str) -> None:
 
 
 def check_output(output: Path) -> None:
-    """Refuse an output folder that cannot be written, without creating it."""
+    """Refuse an output folder that cannot be written, or whose files are links and the like, without creating it."""
     existing = output
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
@@ -165,6 +166,7 @@ def check_output(output: Path) -> None:
         raise UsageError(f"--output {output}: {existing} is a file, not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UsageError(f"--output {output}: no permission to write to {existing}")
+    check_files(output)
 
 
 @contextmanager

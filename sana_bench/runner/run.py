@@ -237,6 +237,7 @@ class _Session:
     def _generate_all(self) -> None:
         plans = [self._plan(cell) for cell in self._cells]
         for plan in plans:
+            self._refuse_taken(plan)
             self._adopt(plan)
         todo = [plan for plan in plans if plan.missing]
         n_missing = sum(len(plan.missing) for plan in todo)
@@ -247,6 +248,13 @@ class _Session:
         say(f"run {self._run_id}: {n_missing} images to generate, {n_done} already there{note}")
         for plan in todo:
             self._generate(plan)
+
+    def _refuse_taken(self, plan: CellPlan) -> None:
+        """Raise `UsageError` before hours of work where an image could not be written at their end."""
+        for sample in plan.missing:
+            place = self._files.directory / sample.image_path
+            if place.is_dir() and not place.is_symlink():
+                raise atomic.in_the_way(place, place.lstat().st_mode)
 
     def _adopt(self, plan: CellPlan) -> None:
         """Bring intact images that an earlier run left elsewhere into this run's directory."""
