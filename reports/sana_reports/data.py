@@ -178,7 +178,7 @@ class ReportData:
     `created` is text ready to be shown. `banner` is an extra notice above the results; the notice that micro
     numbers do not compare with published ones appears by itself when `tier == "micro"`. `selfcheck` is one line that says
     whether the machine's numbers were checked. `cut_texts` are lines on who was given texts
-    without their end. `speed_tables` are shown as they are.
+    without their end. `prompt_licences` are by benchmark. `speed_tables` are shown as they are.
     Raises `ValueError` for a variant of unknown kind.
     """
 
@@ -197,6 +197,7 @@ class ReportData:
     banner: str | None = None
     selfcheck: str = ""
     cut_texts: Sequence[str] = ()
+    prompt_licences: Mapping[str, Sequence[str]] = field(default_factory=dict)
     speed_tables: Sequence[TextTable] = ()
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "format_interval",
     "format_latency_interval",
     "format_value",
+    "licence_line",
     "made_from",
     "metric_label",
     "notices",
@@ -42,6 +43,7 @@ _METRICS = {
     "dpg_bench": "DPG-Bench",
     "fid": "FID",
     "geneval": "GenEval",
+    "geneval2": "GenEval 2",
     "image_reward": "ImageReward",
     "latency": "Latency",
     "mjhq30k": "MJHQ-30K",
@@ -146,6 +148,12 @@ def approximation_notices(cells: Iterable[SummaryCell]) -> list[str]:
     """What must be known of the protocols that only come near another one, each once; an empty list without such numbers."""
     found = dict.fromkeys(cell.protocol for cell in cells if cell.protocol in _APPROXIMATIONS)
     return [f"{protocol}: {_APPROXIMATIONS[protocol]}." for protocol in found]
+
+
+def licence_line(data: ReportData) -> str:
+    """Whose prompts come under which licence; empty where no publisher names one."""
+    found = [f"{metric_label(name)} {', '.join(licences)}" for name, licences in data.prompt_licences.items()]
+    return f"licence of the prompts: {'; '.join(found)}" if found else ""
 
 
 def one_line(text: str) -> str:

@@ -276,6 +276,7 @@ METRICS = Registry(
     Entry("kid", "sana_bench.metrics.fid.metric:build_kid"),
     Entry("dpg", "sana_bench.metrics.dpg.metric:build_dpg", reads=("questions",)),
     Entry("image_reward", "sana_bench.metrics.image_reward.metric:build_image_reward", reads=("text",)),
+    Entry("geneval2", "sana_bench.metrics.geneval2.metric:build_geneval2", reads=("vqa_list", "skills")),
     needs=("name", "protocol", "higher_is_better", "identity"),
     reserved=MEASURED,
 )
@@ -284,6 +285,7 @@ BENCHMARKS = Registry(
     "benchmarks",
     Entry("geneval", "sana_bench.benchmarks.geneval:GenEval"),
     Entry("dpg_bench", "sana_bench.benchmarks.dpg_bench:DPGBench"),
+    Entry("geneval2", "sana_bench.benchmarks.geneval2:GenEval2"),
     Entry("image_reward", "sana_bench.benchmarks.image_reward:ImageRewardBenchmark"),
     Entry("mjhq30k", "sana_bench.benchmarks.mjhq30k:Mjhq30kBenchmark"),
     Entry("latency", "sana_bench.benchmarks.latency:Latency"),

@@ -69,6 +69,7 @@ PROMPTS_AND_NEEDS = {
         "clip_vit_l_14",
     },
     "mjhq30k": {"mjhq30k_prompts", "mjhq30k_images", "inception_pytorch", "clip_vit_l_14"},
+    "geneval2": {"geneval2_prompts"},
     "latency": set(),
     "demo": {"geneval_detector", "clip_vit_l_14", "inception_pytorch", "mjhq30k_images"},
     "sana15_micro": None,  # of the micro tier alone
@@ -76,6 +77,9 @@ PROMPTS_AND_NEEDS = {
 PROMPTS_AND_NEEDS["all"] = set().union(
     *(PROMPTS_AND_NEEDS[name] for name in ("geneval", "dpg_bench", "image_reward", "mjhq30k"))
 )
+
+
+JUDGES = {"geneval2": ["Qwen/Qwen3-VL-8B-Instruct"]}
 
 
 def test_every_shipped_suite_is_here():
@@ -88,7 +92,7 @@ def test_the_shipped_suites_list_their_files(name):
     assets, unlisted = metric_needs(suite)
     assert (set(assets), unlisted) == (PROMPTS_AND_NEEDS[name], [])
     assert len(files_for(assets)) >= len(set(assets) - {"mjhq30k_prompts"})
-    assert judge_ids(suite, SUITES) == []
+    assert judge_ids(suite, SUITES) == JUDGES.get(name, [])
 
 
 @pytest.mark.parametrize("protocol", [*CHAINS, "kid", "fid"])
