@@ -40,13 +40,21 @@ _APPROXIMATIONS = {
 }
 _METRICS = {
     "clip_score": "CLIP score",
+    "dpg": "DPG-Bench",
     "dpg_bench": "DPG-Bench",
     "fid": "FID",
     "geneval": "GenEval",
     "geneval2": "GenEval 2",
     "image_reward": "ImageReward",
     "latency": "Latency",
+    "longtext": "LongText-Bench",
+    "longtext_zh": "LongText-Bench, Chinese",
     "mjhq30k": "MJHQ-30K",
+    "oneig": "OneIG-Bench",
+    "oneig_alignment": "OneIG alignment",
+    "oneig_diversity": "OneIG diversity",
+    "oneig_style": "OneIG style",
+    "oneig_text": "OneIG text",
     "throughput": "Throughput",
 }
 _FLOPS = (("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6))

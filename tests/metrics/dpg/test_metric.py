@@ -12,8 +12,8 @@ from sana_bench.core.images import ImageError, load_image
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.judges.base import Answer
 from sana_bench.metrics.base import MetricAssets
-from sana_bench.metrics.dpg.grid import Grid, SanaGrid, SingleImage, cut_cells, layout_of, sana_grid_jpeg
 from sana_bench.metrics.chosen_judge import vlm_protocol
+from sana_bench.metrics.dpg.grid import Grid, SanaGrid, SingleImage, cut_cells, layout_of, sana_grid_jpeg
 from sana_bench.metrics.dpg.metric import OFFICIAL, STRICT, DPGMetric, build_dpg
 from sana_bench.suites.schema import MetricSpec
 

@@ -20,7 +20,8 @@ from sana_bench.metrics.selfcheck.check import run_checks, user_judge
 from sana_bench.metrics.selfcheck.registry import all_checks, checks_for, select
 
 PUBLISHED = (
-    *GENEVAL["full"], *DPG, *GENEVAL2, *map(user_judge, ("dpg", "geneval2")), *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
+    *GENEVAL["full"], *DPG, *GENEVAL2, *map(user_judge, ("dpg", "geneval2")),
+    *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
 )  # fmt: skip
 MICRO = (*GENEVAL["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1")
 
