@@ -31,7 +31,7 @@ __all__ = [
     "local_weights",
     "metric_needs",
     "prompt_licences",
-    "published_judge",
+    "published_judges",
     "read_assets",
     "repositories_of",
 ]
@@ -180,27 +180,23 @@ def metric_needs(suite: Suite) -> tuple[list[str], list[str]]:
 
 def judge_ids(suite: Suite, relative_to: Path) -> list[str]:
     """The hub repositories that metrics of the suite take their judges from, each once."""
-    published = _metric_judges()
+    published = published_judges()
     chosen = [metric for spec in suite.file.benchmarks for metric in _metrics(spec)]
     named = (str(metric.parameters.get(_JUDGE, published.get(metric.name, ""))) for metric in chosen)
     judges = (name.removeprefix("hf://") for name in named)
     return list(dict.fromkeys(name for name in judges if is_hub_id(name, relative_to)))
 
 
-def published_judge(metric: str) -> str:
-    """The hub repository of the judge whose scores a metric's authors publish."""
-    return _metric_judges()[metric]
+def published_judges() -> Mapping[str, str]:
+    """By metric, the hub repository of the judge whose scores its authors publish."""
+    judges: Mapping[str, str] = read_yaml(_TABLE).data["metric_judges"]
+    return judges
 
 
 def prompt_licences(benchmark: str) -> list[str]:
     """The licences of a benchmark's published prompts, as far as their publishers name one."""
     names = read_yaml(_TABLE).data["prompts"].get(benchmark, ())
     return list(dict.fromkeys(file.licence for file in files_for(names) if file.licence))
-
-
-def _metric_judges() -> Mapping[str, str]:
-    judges: Mapping[str, str] = read_yaml(_TABLE).data.get("metric_judges", {})
-    return judges
 
 
 def _metrics(spec: BenchmarkSpec) -> list[MetricSpec]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sana_bench.assets.locate import data_root, resolve_folder
-from sana_bench.assets.table import published_judge
+from sana_bench.assets.table import published_judges
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.metrics.base import MetricAssets
 from sana_bench.suites.schema import MetricSpec
@@ -69,7 +69,7 @@ def reading_judge(
         found = named_judge(choice, "bf16")
     else:
         parameters = choice.parameters_among({"judge": "", "precision": "bf16"})
-        protocol, judge = choice.pick(official), published_judge(choice.name)
+        protocol, judge = choice.pick(official), published_judges()[choice.name]
         found = _found(protocol, choice.name, judge, parameters["precision"])
     key = (found.folder, found.precision)
     if key not in assets.judges:

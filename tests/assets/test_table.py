@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from sana_bench.assets import table as homes
-from sana_bench.assets.table import files_for, find_asset, judge_ids, metric_needs, read_assets
+from sana_bench.assets.table import (
+    files_for,
+    find_asset,
+    judge_ids,
+    metric_needs,
+    prompt_licences,
+    read_assets,
+)
 from sana_bench.metrics.fid.features import CHAINS
 from sana_bench.suites.load import load_suite
 from tests import ROOT
@@ -107,7 +114,9 @@ def test_every_image_chain_has_its_network_and_reference(tmp_path, protocol):
 
 def test_metrics_that_nobody_lists_are_named(tmp_path, monkeypatch):
     table = tmp_path / "assets.yaml"
-    table.write_text("schema_version: 1\nassets: {}\nneeds: {clip_score: []}\njudges: {}\nprompts: {}\n")
+    table.write_text(
+        "schema_version: 1\nassets: {}\nneeds: {clip_score: []}\njudges: {}\nprompts: {}\nmetric_judges: {}\n"
+    )
     monkeypatch.setattr(homes, "_TABLE", table)
     suite = write_mine(tmp_path, "{name: geneval, metrics: [geneval, clip_score]}")
     assert metric_needs(load_suite(suite, "full")) == ([], ["geneval"])
@@ -117,3 +126,18 @@ def test_a_judge_on_the_hub_is_fetched_from_there(tmp_path):
     benchmarks = "{name: dpg_bench, metrics: [{name: dpg, parameters: {judge: hf://owner/judge-1b}}]}"
     suite = load_suite(write_mine(tmp_path, benchmarks), "full")
     assert judge_ids(suite, tmp_path) == ["owner/judge-1b"]
+
+
+def test_the_published_judge_is_fetched_where_the_suite_names_none(tmp_path):
+    benchmarks = "{name: geneval2, metrics: [geneval2, clip_score]}"
+    assert judge_ids(load_suite(write_mine(tmp_path, benchmarks), "full"), tmp_path) == [
+        "Qwen/Qwen3-VL-8B-Instruct"
+    ]
+    other = "{name: geneval2, metrics: [{name: geneval2, parameters: {judge: owner/judge-1b}}]}"
+    assert judge_ids(load_suite(write_mine(tmp_path, other), "full"), tmp_path) == ["owner/judge-1b"]
+
+
+def test_licences_of_prompts_are_those_of_their_files():
+    assert prompt_licences("geneval2") == ["CC BY-NC 4.0, no commercial use"]
+    assert prompt_licences("dpg_bench") == ["Apache-2.0"]
+    assert prompt_licences("geneval") == prompt_licences("latency") == []
