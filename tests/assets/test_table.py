@@ -77,6 +77,8 @@ PROMPTS_AND_NEEDS = {
     },
     "mjhq30k": {"mjhq30k_prompts", "mjhq30k_images", "inception_pytorch", "clip_vit_l_14"},
     "geneval2": {"geneval2_prompts"},
+    "longtext": {"longtext_prompts"},
+    "longtext_zh": {"longtext_zh_prompts"},
     "latency": set(),
     "demo": {"geneval_detector", "clip_vit_l_14", "inception_pytorch", "mjhq30k_images"},
     "sana15_micro": None,  # of the micro tier alone
@@ -86,7 +88,11 @@ PROMPTS_AND_NEEDS["all"] = set().union(
 )
 
 
-JUDGES = {"geneval2": ["Qwen/Qwen3-VL-8B-Instruct"]}
+JUDGES = {
+    "geneval2": ["Qwen/Qwen3-VL-8B-Instruct"],
+    "longtext": ["Qwen/Qwen2.5-VL-7B-Instruct"],
+    "longtext_zh": ["Qwen/Qwen2.5-VL-7B-Instruct"],
+}
 
 
 def test_every_shipped_suite_is_here():

@@ -15,6 +15,8 @@ from sana_bench.judges.base import FirstToken
 from sana_bench.metrics.geneval2.metric import PROTOCOLS as GENEVAL2
 from sana_bench.metrics.geneval2.metric import GenEval2Metric
 from sana_bench.metrics.geneval2.rules import OFFICIAL
+from sana_bench.metrics.longtext.metric import PROTOCOLS as LONGTEXT
+from sana_bench.metrics.longtext.metric import LongTextMetric
 from sana_bench.metrics.selfcheck.check import Bench, Check, Tolerance, user_judge
 
 __all__ = ["CHECKS", "Reciter"]
@@ -88,6 +90,28 @@ def _geneval2(bench: Bench) -> float:
     return max(errors)
 
 
+# Asked for, read, and how many words or characters of how many that are.
+_READ = (
+    ("en", ["Open daily:", "5-7 PM"], "No text recognized.OPEN 57, daily", 3, 4),
+    ("en", ["no no yes"], "yes yes no addCriterion", 2, 3),
+    ("zh", ["\u6bcf\u65e5 5", "\u5f00"], "\u5f00\u65e5\u65e5", 2, 4),
+)
+
+
+def _longtext(bench: Bench) -> float:
+    folder = bench.folder("longtext")
+    rows = []
+    for place, (language, texts, read, _, _) in enumerate(_READ):
+        sample = _sample(folder, f"prompt-{place}", {"text": texts, "language": language})
+        rows += LongTextMetric(LONGTEXT[0], Reciter(text=read)).score([sample])
+    wrong = sum(
+        (row.details["matched"], row.details["words"]) != case[3:]
+        for row, case in zip(rows, _READ, strict=True)
+    )
+    overall = LongTextMetric(LONGTEXT[0], Reciter()).summarise(rows, len(rows), seed=0)[0]
+    return float(wrong + (overall.value != 7 / 11))
+
+
 _ROUNDING = "float64 logarithms and sums"
 
 CHECKS = (
@@ -96,6 +120,13 @@ CHECKS = (
         (*GENEVAL2, user_judge("geneval2")),
         _geneval2,
         Tolerance(1e-12, "relative", _ROUNDING),
+        quick=True,
+    ),
+    Check(
+        "LongText-Bench: words and characters",
+        (*LONGTEXT, user_judge("longtext")),
+        _longtext,
+        Tolerance(0, "numbers that differ", "counts, and one division"),
         quick=True,
     ),
 )

@@ -15,12 +15,14 @@ from sana_bench.metrics.geneval.metric import PROTOCOLS as GENEVAL
 from sana_bench.metrics.geneval2.metric import PROTOCOLS as GENEVAL2
 from sana_bench.metrics.geneval2.metric import GenEval2Metric
 from sana_bench.metrics.image_reward import metric as image_reward
+from sana_bench.metrics.longtext import rules as longtext
+from sana_bench.metrics.longtext.metric import PROTOCOLS as LONGTEXT
 from sana_bench.metrics.selfcheck import chains, detectors, golden_files, judges, readings, sums
 from sana_bench.metrics.selfcheck.check import run_checks, user_judge
 from sana_bench.metrics.selfcheck.registry import all_checks, checks_for, select
 
 PUBLISHED = (
-    *GENEVAL["full"], *DPG, *GENEVAL2, *map(user_judge, ("dpg", "geneval2")),
+    *GENEVAL["full"], *DPG, *GENEVAL2, *LONGTEXT, *map(user_judge, ("dpg", "geneval2", "longtext")),
     *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
 )  # fmt: skip
 MICRO = (*GENEVAL["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1")
@@ -117,6 +119,7 @@ def outcome(name):
             lambda protocol, judge: GenEval2Metric("geneval2/official@1", judge),
             "GenEval 2: soft scores and their means",
         ),
+        (longtext, "HALLUCINATED", ("No text recognized.", "addCriterion"), "LongText-Bench: words and characters"),
     ],
 )  # fmt: skip
 def test_a_wrong_number_is_caught(monkeypatch, module, function, wrong, name):
