@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.micro import vqa_data
-from sana_bench.micro.claims import COUNT_WORDS
+from sana_bench.micro.captions import scene_for
+from sana_bench.micro.claims import COUNT_WORDS, Claim
 from sana_bench.micro.renderer import render
-from sana_bench.micro.templates import article, plural
+from sana_bench.micro.templates import RELATIONS, article, plural
 from sana_bench.micro.text_world import (
     LETTERS,
     MAX_LETTERS,
@@ -71,12 +72,21 @@ _ONE_COLOR_SHARE = 0.7
 # Of a colour, a number, a place, a place beside another shape, and everything: numbers need the most practice.
 _OPEN_KIND_SHARES = (0.15, 0.5, 0.1, 0.2, 0.05)
 _OPEN_SHARE = 0.5
-_READ_SHARE = 0.04
+# Questions of pictures of shapes that the VQA judge is not asked: for text, for the number of one colour, and for the place of
+# or beside a shape that is not there, whatever else is.
+_READ_SHARE, _COLOR_COUNT_SHARE, _ABSENT_SHARE = 0.04, 0.1, 0.03
+# Scenes that repeat one shape: in those of `sample_scene` four or five of a kind are rare.
+_GROUP_SHARE = 0.3
 _INSTRUCTIONS = (
-    *("Answer in one word.", "Answer with yes or no.", "Only answer yes or no.", "Please answer yes or no only."),
+    *(
+        "Answer in one word.",
+        "Answer with yes or no.",
+        "Only answer yes or no.",
+        "Please answer yes or no only.",
+    ),
 )
 # What may follow a question is drawn from these too, so that no wording matters.
-_AFTER = (*"answer in one word . with yes or no only please".split(), "[UNK]")
+_AFTER = (*["answer", "in", "one", "word", ".", "with", "yes", "or", "no", "only", "please"], "[UNK]")
 _PLAIN_SHARE, _INSTRUCTED_SHARE = 0.5, 0.25
 
 
@@ -93,7 +103,7 @@ def sample_reading_batch(
             labels.append({"shapes": _nothing(patch), **letter_labels(text, patch)})
             pairs += [_text_pair(text, rng) for _ in range(questions_per_image)]
         else:
-            scene = sample_scene(rng)
+            scene = _shape_scene(rng)
             images.append(render(scene))
             shapes, colors = patch_labels(scene, patch)
             more = {name: _nothing(patch) for name in EXTRA_LABELS}
@@ -133,18 +143,35 @@ def counted_question(shape: str, color: str = "") -> str:
     return f"How many {color} {plural(shape)} are there?".replace("  ", " ")
 
 
+def _shape_scene(rng: np.random.Generator) -> Scene:
+    """Any scene of the VQA judge's, or one to five of one shape with up to two other shapes, in up to three colours."""
+    if rng.random() >= _GROUP_SHARE:
+        return sample_scene(rng)
+    n = int(rng.integers(1, len(COUNT_WORDS)))
+    shape, *others = (SHAPES[index] for index in rng.choice(len(SHAPES), size=3, replace=False))
+    colors = [tuple(COLORS)[index] for index in rng.choice(len(COLORS), size=int(rng.integers(1, 4)))]
+    drawn = [shape] * n + others[: int(rng.integers(0, min(3, len(COUNT_WORDS) - n)))]
+    include = [{"class": name, "count": 1, "color": _pick(rng, tuple(colors))} for name in drawn]
+    return scene_for({"include": include}, rng)
+
+
 def _shape_pair(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     chance = rng.random()
     if chance < _READ_SHARE:
         return _pick(rng, ((READ, ""), ("Is there text?", "no"), ("How many words are there?", "zero")))
-    if chance < _READ_SHARE + 0.1:
+    chance -= _READ_SHARE
+    if chance < _COLOR_COUNT_SHARE:
         item = scene.objects[int(rng.integers(len(scene.objects)))]
         color = item.color if rng.random() < 0.7 else _pick(rng, tuple(COLORS))
         counts = Counter((one.shape, one.color) for one in scene.objects)
         return counted_question(item.shape, color), COUNT_WORDS[counts[item.shape, color]]
-    if chance < _READ_SHARE + 0.1 + (0.9 - _READ_SHARE) * _OPEN_SHARE:
-        return open_pair(scene, rng, _OPEN_KIND_SHARES)
-    return claim_pair(scene, rng)
+    chance -= _COLOR_COUNT_SHARE
+    if chance < _ABSENT_SHARE:
+        shown = tuple({item.shape: None for item in scene.objects})
+        pair = [_pick(rng, shown), _pick(rng, tuple(name for name in SHAPES if name not in shown))]
+        one, other = pair if rng.random() < 0.5 else pair[::-1]
+        return Claim("relation", one, relation=_pick(rng, RELATIONS), other=other).question, "no"
+    return open_pair(scene, rng, _OPEN_KIND_SHARES) if rng.random() < _OPEN_SHARE else claim_pair(scene, rng)
 
 
 def _text_pair(scene: TextScene, rng: np.random.Generator) -> tuple[str, str]:

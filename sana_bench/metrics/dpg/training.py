@@ -107,9 +107,7 @@ class VQATask:
 
     def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Mean over questions of the summed cross-entropy of each right answer's tokens, and the teacher's loss."""
-        batch = self._stream.sample(
-            self._seed, step, batch_size, self._questions_per_image, self._patch
-        )
+        batch = self._stream.sample(self._seed, step, batch_size, self._questions_per_image, self._patch)
         ids, mask = self._questions(batch.questions)
         answers = self._answers(batch.answers)
         image = self.network.encode_images(training_pixels(batch.images, self._blur, generator))
