@@ -1,8 +1,9 @@
-"""What a judge is: an image-and-text model that says yes or no about an image.
+"""What a judge is: an image-and-text model that answers questions about an image.
 
-Every judge has weights to load and an identity (`Judge`). A `QuestionJudge` answers questions about an image, which is what
-DPG-Bench needs. A `PromptJudge` says whether an image shows its prompt, which is what a search needs; one is made of a judge that
-answers questions by a rule that turns a prompt into questions.
+Every judge has weights to load and an identity (`Judge`). A `QuestionJudge` answers questions with yes or no, which is what
+DPG-Bench needs. A `ReadingJudge` answers in its own words, reads text, and says how probable an answer is. A `PromptJudge`
+says whether an image shows its prompt, which is what a search needs; one is made of a judge that answers questions by a rule
+that turns a prompt into questions.
 """
 
 import math
@@ -16,7 +17,17 @@ from numpy.typing import NDArray
 from sana_bench.core.errors import SuiteError
 from sana_bench.suites.schema import JudgeSpec
 
-__all__ = ["Answer", "CutsQuestions", "Judge", "PromptJudge", "QuestionJudge", "YesNo", "needs_fp32"]
+__all__ = [
+    "Answer",
+    "CutsQuestions",
+    "FirstToken",
+    "Judge",
+    "PromptJudge",
+    "QuestionJudge",
+    "ReadingJudge",
+    "YesNo",
+    "needs_fp32",
+]
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,17 @@ class Answer:
 
     text: str
     p_yes: float | None = None
+
+
+@dataclass(frozen=True)
+class FirstToken:
+    """The token that begins a spelling, by its id in the judge's vocabulary, and its probability as the next token.
+
+    The probability is that of a softmax over the whole vocabulary.
+    """
+
+    token: int
+    probability: float
 
 
 @dataclass(frozen=True)
@@ -78,6 +100,30 @@ class QuestionJudge(Judge, Protocol):
 
     def answers(self, image: NDArray[np.uint8], questions: Sequence[str]) -> list[Answer]:
         """One answer a question about an RGB image (height, width, 3), in order."""
+        ...
+
+
+class ReadingJudge(Judge, Protocol):
+    """Answers in its own words, and says how probably an answer begins with given spellings.
+
+    Images are RGB (height, width, 3). All questions about an image belong in one call, which encodes the image once. A question
+    is complete: what tells the judge how to answer is a part of it. Each is answered on its own.
+    """
+
+    def probabilities(
+        self, image: NDArray[np.uint8], questions: Sequence[str], spellings: Sequence[Sequence[str]]
+    ) -> list[list[FirstToken]]:
+        """One list a question, with an entry for each of its spellings in order; a first token that several share is repeated."""
+        ...
+
+    def answer(
+        self, image: NDArray[np.uint8], questions: Sequence[str], *, max_tokens: int = 16
+    ) -> list[str]:
+        """One answer a question, in order: the most probable token at each step, `max_tokens` at most, no space around."""
+        ...
+
+    def read_text(self, image: NDArray[np.uint8], request: str, *, max_tokens: int = 1024) -> str:
+        """The text that the judge reads in an image when it is asked by `request`."""
         ...
 
 
