@@ -35,6 +35,8 @@ __all__ = [
     "VOCABULARY",
     "counted_question",
     "sample_reading_batch",
+    "sample_shape_scene",
+    "sample_text_scene",
     "spelled",
 ]
 
@@ -103,7 +105,7 @@ def sample_reading_batch(
             labels.append({"shapes": _nothing(patch), **letter_labels(text, patch)})
             pairs += [_text_pair(text, rng) for _ in range(questions_per_image)]
         else:
-            scene = _shape_scene(rng)
+            scene = sample_shape_scene(rng)
             images.append(render(scene))
             shapes, colors = patch_labels(scene, patch)
             more = {name: _nothing(patch) for name in EXTRA_LABELS}
@@ -143,8 +145,8 @@ def counted_question(shape: str, color: str = "") -> str:
     return f"How many {color} {plural(shape)} are there?".replace("  ", " ")
 
 
-def _shape_scene(rng: np.random.Generator) -> Scene:
-    """Any scene of the VQA judge's, or one to five of one shape with up to two other shapes, in up to three colours."""
+def sample_shape_scene(rng: np.random.Generator) -> Scene:
+    """Draw any scene of the VQA judge's, or one to five of one shape with up to two other shapes, in up to three colours."""
     if rng.random() >= _GROUP_SHARE:
         return sample_scene(rng)
     n = int(rng.integers(1, len(COUNT_WORDS)))

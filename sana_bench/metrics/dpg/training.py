@@ -155,7 +155,8 @@ def run_vqa_training(config: Mapping[str, Any], out: Path, *, fresh: bool = Fals
         AssetError: the weights to start from are missing or damaged.
         FloatingPointError: the loss is not finite.
     """
-    from sana_bench.metrics.dpg.card import write_card
+    from sana_bench.metrics import reading_card
+    from sana_bench.metrics.dpg import card
 
     settings = _parse(config)
     stream = STREAMS[settings.kind]
@@ -171,6 +172,7 @@ def run_vqa_training(config: Mapping[str, Any], out: Path, *, fresh: bool = Fals
     folder = out / settings.kind
     save_network(task.network, stream.vocabulary, folder)
     export_curve(out, folder, ("loss", "yes_no_loss"), settings.name)
+    write_card = reading_card.write_card if settings.kind == "reading" else card.write_card
     write_card(folder, config=yaml.safe_dump(dict(config), sort_keys=False), result=result)
     return result
 
