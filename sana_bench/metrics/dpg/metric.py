@@ -236,11 +236,14 @@ def build_dpg(tier: str, assets: MetricAssets, choice: MetricSpec | None = None)
     """
     choice = choice or MetricSpec(name="dpg")
     if tier == "full" and names_judge(choice):
+        from sana_bench.judges.answers import RememberingQuestionJudge
         from sana_bench.judges.vlm import VLMJudge
 
-        named = named_judge(choice, "fp32")
+        named = named_judge(choice)
         judge = VLMJudge(named.folder, device=assets.device, precision=named.precision)
-        return DPGMetric(named.protocol, judge, STRICT)
+        return DPGMetric(
+            named.protocol, RememberingQuestionJudge(judge, assets.cache_dir / "answers"), STRICT
+        )
     if tier == "micro":
         choice.parameters_among({})
         protocol, folder = choice.pick(["dpg/micro@1"]), assets.weights_dir / "vqa"
