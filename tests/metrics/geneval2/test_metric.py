@@ -180,9 +180,9 @@ def assets(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("protocol", "parameters", "kind", "message"),
     [
-        (None, {}, AssetError, "metric 'geneval2' on the full tier: the judge 'Qwen/Qwen3-VL-8B-Instruct' is neither a folder"),
+        (None, {}, AssetError, "metric 'geneval2' on the full tier: weights 'Qwen/Qwen3-VL-8B-Instruct' are not on this machine"),
         (None, {"judge": "owner/judge-1b"}, AssetError, "hf download owner/judge-1b"),
-        (None, {"precision": "fp8"}, SuiteError, "metric 'geneval2': precision is 'fp8'; one of fp32, bf16"),
+        (None, {"precision": "fp8"}, SuiteError, "metric 'geneval2' on the full tier: precision is 'fp8'; one of fp32, bf16"),
         (None, {"beams": 3}, SuiteError, "no parameter 'beams'"),
         ("geneval2/oficial@1", {}, SuiteError, "did you mean 'geneval2/official@1'?"),
         ("geneval2/vlm-x@1", {}, SuiteError, "geneval2/vlm-x@1 needs the parameter judge"),

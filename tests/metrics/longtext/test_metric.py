@@ -141,7 +141,7 @@ def test_prompts_that_ask_for_no_text_are_named(tmp_path, metadata, message):
 @pytest.mark.parametrize(
     ("protocol", "parameters", "kind", "message"),
     [
-        (None, {}, AssetError, "metric 'longtext' on the full tier: the judge 'Qwen/Qwen2.5-VL-7B-Instruct' is neither"),
+        (None, {}, AssetError, "metric 'longtext' on the full tier: weights 'Qwen/Qwen2.5-VL-7B-Instruct' are not on"),
         ("longtext/official@2", {}, SuiteError, "did you mean 'longtext/official@1'?"),
         (None, {"language": "zh"}, SuiteError, "no parameter 'language'"),
     ],
