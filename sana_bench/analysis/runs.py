@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["Run", "Target", "compare", "compare_selected", "load_run", "select"]
+__all__ = ["Run", "Target", "compare", "load_run", "select"]
 
 _NUMBER = (
     *(
@@ -112,7 +112,7 @@ class Run:
     def compare(self, a: str, b: str) -> Comparison:
         """Variant b against variant a, paired by prompt and sample; raises `UsageError` for a name that is none."""
         sides = [(self.results, self.results.variant(name)) for name in (a, b)]
-        return compare_selected(*sides)
+        return _compared(*sides)
 
     def plot(self, *metrics: str) -> "Figure":
         """Numbers with their 95 % intervals, a panel for each of `metrics`, by default for all; hollow where incomplete.
@@ -178,10 +178,10 @@ def compare(
     Raises:
         UsageError: a run, variant or baseline that is not there.
     """
-    return compare_selected(select(a, output, run), select(b, output, run))
+    return _compared(select(a, output, run), select(b, output, run))
 
 
-def compare_selected(a: Selected, b: Selected) -> Comparison:
+def _compared(a: Selected, b: Selected) -> Comparison:
     """The comparison, with the number of prompts that would show what the default policy says matters."""
     return compare_variants(a, b, sizes=load_policy().sizes)
 

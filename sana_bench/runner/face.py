@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sana_bench.analysis.runs import Run, compare_selected
+from sana_bench.analysis.compare import compare_with_first
+from sana_bench.analysis.policy import load_policy
+from sana_bench.analysis.runs import Run
 from sana_bench.core.errors import UsageError
 from sana_bench.core.fields import whole_number
 from sana_bench.core.tiers import TierRequest
@@ -128,8 +130,7 @@ def score(
 def scored(options: ScoreOptions) -> Run:
     """Score folders, and compare the first with each other one; raises as `score` does."""
     results = _results(score_folders(options), options.output)
-    first, *others = results.variants.values()
-    return Run(results, tuple(compare_selected((results, first), (results, other)) for other in others))
+    return Run(results, tuple(compare_with_first(results, sizes=load_policy().sizes)))
 
 
 def _results(outcome: Outcome, output: Path) -> reader.RunResults:
