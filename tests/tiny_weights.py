@@ -1,5 +1,6 @@
 """Small random weights in the published layouts: the real classes, sized for tests."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from sana_bench.judges.mplug.network import MPlugVQA
 from sana_bench.metrics.clip.micro_network import WordTokenizer, build_model, save_clip
 from sana_bench.metrics.image_reward.network import RewardNetwork, VisionSize, save_reward_network
 from sana_bench.micro.captions import VOCABULARY
+from sana_bench.micro.reading_data import VOCABULARY as READING_VOCABULARY
 from sana_bench.micro.reward_data import VOCABULARY as REWARD_VOCABULARY
 from sana_bench.micro.vqa_data import VOCABULARY as VQA_VOCABULARY
 from sana_models import DCAE, DCAEConfig, SanaConfig, SanaTransformer, TextEncoder, save_pretrained
@@ -125,6 +127,19 @@ def write_tiny_vqa(folder: Path, seed: int = 0) -> Path:
     # Without a push towards the word, random weights never say yes.
     network.text_decoder.cls["predictions"].bias.data[VQA_VOCABULARY.index("yes")] = 6.0
     save_network(network, VQA_VOCABULARY, folder)
+    return folder
+
+
+def write_tiny_reading(folder: Path, seed: int = 0) -> Path:
+    """Write a micro reading judge with random weights, which says letters and words of all kinds."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = MPlugVQA(replace(TINY_VQA, vocab_size=len(READING_VOCABULARY)))
+    bias = network.text_decoder.cls["predictions"].bias.data
+    # Without a push towards what answers are made of, random weights say anything.
+    for word in ("yes", "two", "o", "##p", "##e", "[SEP]"):
+        bias[READING_VOCABULARY.index(word)] = 4.0
+    save_network(network, READING_VOCABULARY, folder)
     return folder
 
 

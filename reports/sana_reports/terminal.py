@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from sana_reports.comparison import comparison_table
 from sana_reports.data import ReportData, SummaryCell
 from sana_reports.labels import (
     MISSING,
     format_count,
     format_interval,
     format_value,
+    licence_line,
     made_from,
     metric_label,
     notices,
@@ -24,7 +26,7 @@ _NO_NUMBER = "-"
 
 
 def render_terminal(data: ReportData) -> str:
-    """A table with variants as rows and overall numbers as columns, each `value [low, high]` with its n.
+    """The verdicts, then a table with variants as rows and overall numbers as columns, each `value [low, high]` with its n.
 
     Incomplete variants follow below, without a rank and with the reason. Plain ASCII apart from names.
     """
@@ -43,7 +45,10 @@ def render_terminal(data: ReportData) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in grid]
     n_ranked = sum(row["rank"] is not None for row in table)
 
-    text = [_heading(data), *map(one_line, notices(data)), "", *lines[:2]]
+    text = [_heading(data), *map(one_line, notices(data)), ""]
+    for text_table in comparison_table(data):
+        text += [*_text_table(text_table), ""]
+    text += lines[:2]
     text += ["  ".join("-" * width for width in widths), *lines[2 : 2 + n_ranked]]
     if n_ranked < len(table):
         text += ["", "Incomplete, not ranked:"]
@@ -57,8 +62,7 @@ def render_terminal(data: ReportData) -> str:
         text += ["", "This run is incomplete:", *(f"   {one_line(reason)}" for reason in untold)]
     for text_table in (*report_scaling(data), *data.speed_tables):
         text += ["", *_text_table(text_table)]
-    if data.selfcheck:
-        text += ["", one_line(data.selfcheck)]
+    text += [line for told in (data.selfcheck, licence_line(data)) if told for line in ("", one_line(told))]
     return "\n".join(line.rstrip() for line in text) + "\n"
 
 

@@ -1,14 +1,15 @@
 """Two variants side by side: what differs, by how much, how surely, and what that means."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sana_bench.analysis.comparison import Comparison, Flip, MetricComparison, Verdict
+from sana_bench.analysis.contributions import contributions
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.samples import OVERALL
 from sana_bench.metrics.fid.compare import NotMeasuredError, compare_sets
@@ -21,72 +22,9 @@ from sana_bench.results.statistics.latency import compare_latency
 from sana_bench.results.statistics.paired import compare_means, compare_proportions
 from sana_bench.results.statistics.power import cluster_differences, minimum_detectable_effect, prompts_needed
 
-__all__ = ["Comparison", "Flip", "MetricComparison", "about", "compare_variants", "configuration_difference"]
+__all__ = ["Selected", "about", "compare_variants", "compare_with_first", "configuration_difference"]
 
-Verdict = Literal["better", "worse", "no evidence", "not comparable", "not measured"]
 Selected = tuple[RunResults, VariantResults]
-
-
-@dataclass(frozen=True)
-class MetricComparison:
-    """One metric of one benchmark, or one task of it (`key`).
-
-    `p_value` is Holm's, corrected over the tasks of the metric; the row `overall` stands alone.
-    `detectable` is the smallest difference these prompts would show with 80 % power, where it is known; `matters` is the
-    difference that the caller cares about, and `prompts_needed` how many prompts would show that one.
-    """
-
-    benchmark: str
-    metric: str
-    key: str
-    value_a: float | None
-    value_b: float | None
-    higher_is_better: bool
-    verdict: Verdict
-    reason: str = ""
-    effect: Effect | None = None
-    p_value: float | None = None
-    detectable: float | None = None
-    matters: float | None = None
-    prompts_needed: int | None = None
-    no_interval: str = field(init=False, default="")
-
-    def __post_init__(self) -> None:
-        """Say why a difference has no interval."""
-        if self.effect is not None and not self.effect.has_interval:
-            unit = "measurement" if self.metric == "latency" else "prompt"
-            few = f"one {unit}" if self.effect.n_clusters == 1 else f"a task of one {unit}"
-            object.__setattr__(self, "no_interval", f"no interval: {few}")
-
-
-@dataclass(frozen=True)
-class Flip:
-    """A sample that one variant passed and the other failed."""
-
-    benchmark: str
-    metric: str
-    prompt_id: str
-    index: int
-    prompt: str
-    lost: bool
-    image_a: Path
-    image_b: Path
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Everything that `compare` shows; differences are B minus A."""
-
-    a: str
-    b: str
-    settings: dict[str, tuple[Any, Any]]
-    metrics: list[MetricComparison]
-    flips: list[Flip] = field(default_factory=list)
-
-    @property
-    def comparable(self) -> bool:
-        """Whether any metric could be compared."""
-        return any(row.effect is not None for row in self.metrics)
 
 
 def compare_variants(
@@ -130,6 +68,12 @@ def compare_variants(
     )
 
 
+def compare_with_first(run: RunResults, *, sizes: Mapping[str, float] | None = None) -> list[Comparison]:
+    """Compare every other variant of a run with its first, in the order of the suite; `sizes` as for `compare_variants`."""
+    first, *others = run.variants.values()
+    return [compare_variants((run, first), (run, other), sizes=sizes) for other in others]
+
+
 def configuration_difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the dotted keys whose values differ; None stands for a key that is absent."""
     first, second = dict(_flat(a)), dict(_flat(b))
@@ -163,6 +107,11 @@ class _Question:
         return first, second
 
     @property
+    def labels(self) -> tuple[str, str]:
+        """What the sides are called in a reason."""
+        return _labels(*(variant for _, variant in self.sides))
+
+    @property
     def higher_is_better(self) -> bool:
         """The direction of better, by whichever side has the metric."""
         return next((row.higher_is_better for row in self.summaries if row is not None), True)
@@ -182,13 +131,19 @@ class _Question:
         )
 
 
+def _labels(a: VariantResults, b: VariantResults) -> tuple[str, str]:
+    """The names of two variants, or A and B where one variant is compared in two runs."""
+    return (a.name, b.name) if a.name != b.name else ("A", "B")
+
+
 def _pairs(a: VariantResults, b: VariantResults, benchmark: str) -> list[tuple[SampleResult, SampleResult]]:
     second = {sample.key: sample for sample in b.samples_of(benchmark)}
     return [(s, second[s.key]) for s in a.samples_of(benchmark) if s.key in second]
 
 
-def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRecord) -> str:
+def _obstacle(asked: _Question, first: SummaryRecord, second: SummaryRecord) -> str:
     """Say why two summaries must not be compared; empty when they may be."""
+    a, b = asked.sides
     benchmark = first.benchmark
     if a[0].suite.tier != b[0].suite.tier:
         return f"different tiers: {a[0].suite.tier} and {b[0].suite.tier}"
@@ -198,7 +153,7 @@ def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRec
         identities = [side[1].identities.get(row.metric_key, {}) for side, row in ((a, first), (b, second))]
         differing = ", ".join(configuration_difference(*identities)) or "unknown"
         return f"different metric identities: {differing}"
-    for label, row in (("A", first), ("B", second)):
+    for label, row in zip(asked.labels, (first, second), strict=True):
         if not row.complete:
             return f"incomplete: {label} has {row.n_samples}/{row.n_expected} images"
     if a[0].suite.seed != b[0].suite.seed:
@@ -215,8 +170,8 @@ def _compare_metric(asked: _Question) -> list[MetricComparison]:
     benchmark, metric = asked.benchmark, asked.metric
     first, second = asked.summaries
     if first is None or second is None:
-        return [asked.unanswered("not measured", f"{'A' if first is None else 'B'} has no score")]
-    if reason := _obstacle(*asked.sides, first, second):
+        return [asked.unanswered("not measured", f"{asked.labels[first is not None]} has no score")]
+    if reason := _obstacle(asked, first, second):
         return [asked.unanswered("not comparable", reason)]
     pairs = _pairs(asked.sides[0][1], asked.sides[1][1], benchmark)
     if not any(metric in x.scores or metric in y.scores for x, y in pairs):
@@ -244,7 +199,7 @@ def _paired_effect(
     pairs: list[tuple[SampleResult, SampleResult]], metric: str, seed: int
 ) -> tuple[Effect, NDArray[np.float64]]:
     """The effect, and the differences by prompt that it is the mean of."""
-    a, b = (np.array([pair[side].scores[metric].value for pair in pairs]) for side in (0, 1))
+    a, b = (np.array(contributions(metric, [pair[side] for pair in pairs])) for side in (0, 1))
     clusters = [x.prompt.id for x, _ in pairs]
     binary = _is_verdict(pairs, metric)
     # Pass rates are means of task rates, as the official GenEval aggregates them; scores are plain means.
@@ -288,9 +243,9 @@ def _means(pairs: list[tuple[SampleResult, SampleResult]], metric: str) -> tuple
     means = []
     for side in (0, 1):
         by_tag: dict[str, list[float]] = {}
-        for pair in pairs:
+        for pair, value in zip(pairs, contributions(metric, [pair[side] for pair in pairs]), strict=True):
             tag = pair[0].prompt.tag if by_task else ""
-            by_tag.setdefault(tag, []).append(pair[side].scores[metric].value)
+            by_tag.setdefault(tag, []).append(value)
         means.append(float(np.mean([np.mean(values) for values in by_tag.values()])))
     return means[0], means[1]
 
@@ -327,7 +282,8 @@ def _compare_latency(
     medians = [float(np.median(found)) if found else None for found in times]
     judged = partial(MetricComparison, "", "latency", OVERALL, medians[0], medians[1], False)
     if not times[0] or not times[1]:
-        existing = [name for name, v in (("A", a), ("B", b)) if not v.described.generates]
+        sides = zip(_labels(a, b), (a, b), strict=True)
+        existing = [label for label, variant in sides if not variant.described.generates]
         why = f"the images of {' and '.join(existing)} existed already" if existing else "no times per image"
         return judged("not measured", why)
     for what in ("device", "batch_size"):

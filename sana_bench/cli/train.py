@@ -11,7 +11,7 @@ from sana_bench.core.progress import say
 
 __all__ = ["register"]
 
-_KINDS = ("dc_ae", "sana", "clip", "vqa", "reward")
+_KINDS = ("dc_ae", "sana", "clip", "vqa", "reading", "reward")
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +69,7 @@ def _check_device(kind: str, device: str) -> None:
     if device == "cuda":
         import torch
 
-        if kind in ("clip", "vqa", "reward"):
+        if kind in ("clip", "vqa", "reading", "reward"):
             raise UsageError(f"--device cuda: kind {kind}, of the micro tier, trains on the CPU only")
         if not torch.cuda.is_available():
             raise UsageError("--device cuda: no CUDA device found")
@@ -81,7 +81,7 @@ def _train(kind: str, config: dict[str, Any], folder: Path, device: str, *, fres
 
         run_clip_training(config, folder, fresh=fresh)
         return
-    if kind == "vqa":
+    if kind in ("vqa", "reading"):
         from sana_bench.metrics.dpg.training import run_vqa_training
 
         run_vqa_training(config, folder, fresh=fresh)

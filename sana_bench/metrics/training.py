@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sana_bench.assets.locate import MICRO_SCHEME, resolve_folder
 from sana_bench.core import atomic
 from sana_bench.core.preprocess import CLIP_MEAN, CLIP_STD
 from sana_bench.micro.world import COLORS, SHAPES
@@ -97,9 +98,13 @@ def read_sections(
     start = config.get("start")
     if start is not None and not isinstance(start, str):
         raise ValueError(f"start is {start!r}, not a folder's name")
-    return Sections(
-        str(config.get("name")), found["data"], found["model"], loop, None if start is None else Path(start)
-    )
+    return Sections(str(config.get("name")), found["data"], found["model"], loop, _folder(start))
+
+
+def _folder(start: str | None) -> Path | None:
+    if start is not None and start.startswith(MICRO_SCHEME):
+        return resolve_folder(start, Path())
+    return None if start is None else Path(start)
 
 
 def only_keys(prefix: str, section: Mapping[str, Any], allowed: Sequence[str]) -> None:
@@ -109,10 +114,10 @@ def only_keys(prefix: str, section: Mapping[str, Any], allowed: Sequence[str]) -
         raise ValueError(f"unknown key '{prefix}{unknown[0]}'; allowed: {', '.join(allowed)}")
 
 
-def go_on_from(network: nn.Module, loaded: nn.Module, start: Path) -> None:
-    """Give `network` the weights of one `loaded` from `start`; raises ValueError when the sizes differ."""
+def go_on_from(network: nn.Module, state: Mapping[str, Tensor], start: Path) -> None:
+    """Give `network` the weights of `state`, from `start`; raises ValueError when the sizes differ."""
     try:
-        network.load_state_dict(loaded.state_dict(), strict=True)
+        network.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise ValueError(f"start: {start} is not of the size that `model` asks for") from error
 
@@ -135,15 +140,21 @@ class PatchTeacher(nn.Module):
     never learnt.
     """
 
-    def __init__(self, vision_width: int, side: int) -> None:
+    def __init__(self, vision_width: int, side: int, more: Mapping[str, int] | None = None) -> None:
+        """`more`: further labels of a patch by name, with the number of their values, 0 included."""
         super().__init__()
         self._side = side
         self.rows = nn.Linear(vision_width, side)
         self.columns = nn.Linear(vision_width, side)
         self.shapes = nn.Linear(vision_width, len(SHAPES) + 1)
         self.colors = nn.Linear(vision_width, len(COLORS) + 1)
+        self.more = nn.ModuleDict(
+            {name: nn.Linear(vision_width, count) for name, count in (more or {}).items()}
+        )
 
-    def patch_loss(self, patches: Tensor, shapes: Tensor, colors: Tensor) -> Tensor:
+    def patch_loss(
+        self, patches: Tensor, shapes: Tensor, colors: Tensor, more: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """Cross-entropies of image tokens (n, side * side, width) against labels (n, side * side) and places, added."""
         places = torch.arange(self._side * self._side).expand_as(shapes)
         parts = (
@@ -151,6 +162,7 @@ class PatchTeacher(nn.Module):
             (self.colors, colors),
             (self.rows, places // self._side),
             (self.columns, places % self._side),
+            *((self.more[name], labels) for name, labels in (more or {}).items()),
         )
         return torch.stack(
             [F.cross_entropy(head(patches).flatten(0, 1), labels.flatten()) for head, labels in parts]

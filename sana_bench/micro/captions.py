@@ -12,7 +12,9 @@ from sana_bench.micro.world import COLORS, IMAGE_SIZE, SHAPES, Scene, SceneObjec
 __all__ = [
     "TASK_WEIGHTS",
     "VOCABULARY",
+    "background_color",
     "is_held_out",
+    "jittered",
     "sample_record",
     "sample_scene",
     "sample_training_batch",
@@ -85,10 +87,10 @@ def scene_for(record: dict[str, Any], rng: np.random.Generator) -> Scene:
     relation = next((c["position"][0] for c in record["include"] if "position" in c), None)
     centres, radii = _place_related(rng, relation) if relation else _place_apart(rng, len(wanted))
     objects = [
-        SceneObject(shape, color, x, y, radius, _jitter(rng, COLORS[color]))
+        SceneObject(shape, color, x, y, radius, jittered(rng, COLORS[color]))
         for (shape, color), (x, y), radius in zip(wanted, centres, radii, strict=True)
     ]
-    return Scene(tuple(objects), _background(rng))
+    return Scene(tuple(objects), background_color(rng))
 
 
 def sample_record(task: str, rng: np.random.Generator) -> dict[str, Any]:
@@ -172,13 +174,14 @@ def _pick(rng: np.random.Generator, items: tuple[str, ...]) -> str:
     return items[int(rng.integers(len(items)))]
 
 
-def _jitter(rng: np.random.Generator, rgb: tuple[int, int, int]) -> tuple[int, int, int]:
+def jittered(rng: np.random.Generator, rgb: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Draw a colour near `rgb`, as every object is painted."""
     r, g, b = np.clip(np.asarray(rgb) + rng.integers(-_COLOR_JITTER, _COLOR_JITTER + 1, size=3), 0, 255)
     return int(r), int(g), int(b)
 
 
-def _background(rng: np.random.Generator) -> tuple[int, int, int]:
-    """A light grey with a slight tint, dark enough for white and light enough for black shapes."""
+def background_color(rng: np.random.Generator) -> tuple[int, int, int]:
+    """Draw a light grey with a slight tint, dark enough for white and light enough for black shapes."""
     grey = rng.integers(172, 203)
     r, g, b = grey + rng.integers(-8, 9, size=3)
     return int(r), int(g), int(b)

@@ -1,8 +1,9 @@
 """Training pictures with questions and answers: the endless, seeded stream of the micro world's VQA judge."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from sana_bench.micro.templates import plural
 from sana_bench.micro.truth import patch_labels
 from sana_bench.micro.world import COLORS, IMAGE_SIZE, SHAPES, Scene
 
-__all__ = ["VOCABULARY", "VQABatch", "sample_scene", "sample_vqa_batch"]
+__all__ = ["VOCABULARY", "VQABatch", "claim_pair", "open_pair", "sample_scene", "sample_vqa_batch"]
 
 _WORDS = (
     "? is are there a an exactly the what color how many where which shape describe left right above below of"
@@ -57,7 +58,8 @@ _OPEN_KIND_SHARES = (0.1, 0.1, 0.35, 0.35, 0.1)
 class VQABatch:
     """Pictures uint8 (B, 64, 64, 3), and for each the same number of questions with answers, one after the other.
 
-    shapes, colors (B, patches): what each patch shows, 0 for background.
+    An answer is words of the vocabulary with blanks between them. shapes, colors (B, patches): what each patch shows, 0 for
+    background; `more` holds further labels of patches by name.
     """
 
     images: NDArray[np.uint8]
@@ -65,6 +67,7 @@ class VQABatch:
     colors: NDArray[np.int64]
     questions: list[str]
     answers: list[str]
+    more: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 def sample_vqa_batch(seed: int, step: int, n_images: int, questions_per_image: int, patch: int) -> VQABatch:
@@ -110,16 +113,22 @@ def _any_scene(rng: np.random.Generator) -> Scene:
 
 
 def _pair(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    if rng.random() < _OPEN_SHARE:
-        return _open_question(scene, rng)
+    return open_pair(scene, rng) if rng.random() < _OPEN_SHARE else claim_pair(scene, rng)
+
+
+def claim_pair(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """Draw a yes-or-no question about a scene, with its answer."""
     claim = sample_claim(scene, rng, truth=bool(rng.random() < 0.5))
     return claim.question, "yes" if claim.holds(scene) else "no"
 
 
-def _open_question(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+def open_pair(
+    scene: Scene, rng: np.random.Generator, shares: Sequence[float] = _OPEN_KIND_SHARES
+) -> tuple[str, str]:
+    """Draw a question that is answered in words, with its answer; `shares` of colour, number, place, relation, everything."""
     counts = Counter(item.shape for item in scene.objects)
     shape = scene.objects[int(rng.integers(len(scene.objects)))].shape
-    match str(rng.choice(("color", "count", "place", "relation", "describe"), p=_OPEN_KIND_SHARES)):
+    match str(rng.choice(("color", "count", "place", "relation", "describe"), p=shares)):
         case "color":
             colors = {item.color for item in scene.objects if item.shape == shape}
             if len(colors) == 1:

@@ -11,7 +11,7 @@ from typing import Any, Self, TextIO
 
 from sana_bench.core.atomic import open_own
 from sana_bench.core.errors import UsageError
-from sana_bench.core.provenance import command_line, now
+from sana_bench.core.provenance import now
 
 __all__ = ["LibraryLog"]
 
@@ -23,7 +23,8 @@ class LibraryLog(io.TextIOBase):
     before write to it too, and those set up inside write to the terminal again afterwards.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, command: str) -> None:
+        self._command = command
         self._terminal: TextIO | None = None
         self._file: TextIO | None = None
         self._path: Path | None = None
@@ -59,7 +60,7 @@ class LibraryLog(io.TextIOBase):
                 self._file = os.fdopen(
                     descriptor, "a", encoding="utf-8", errors="backslashreplace", newline="\n"
                 )
-                self._file.write(f"{now()} {command_line()}\n")
+                self._file.write(f"{now()} {self._command}\n")
             self._file.write(text)
             self._file.flush()
         except (

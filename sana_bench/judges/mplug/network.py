@@ -120,8 +120,20 @@ class MPlugVQA(nn.Module):
         """Next-token logits over the vocabulary for any hidden states (.., D)."""
         return self.text_decoder.cls["predictions"](hidden)
 
-    def answer(self, image: Tensor, ids: Tensor, mask: Tensor) -> list[list[Hypothesis]]:
-        """Beam search of each question's answers; image tokens (I, N, D), ids and mask (B, T), as for `fuse`."""
+    def answer(
+        self,
+        image: Tensor,
+        ids: Tensor,
+        mask: Tensor,
+        *,
+        beam_size: int | None = None,
+        min_length: int | None = None,
+        max_length: int | None = None,
+    ) -> list[list[Hypothesis]]:
+        """Beam search of each question's answers; image tokens (I, N, D), ids and mask (B, T), as for `fuse`.
+
+        The search is the configuration's where nothing else is asked for; one beam is greedy search.
+        """
         fused, text = self.fuse(image, ids, mask)
         context = self.context(fused, text)
         visible = _visible(fused, mask)
@@ -135,9 +147,9 @@ class MPlugVQA(nn.Module):
             len(ids),
             start=START,
             end=END,
-            beam_size=self.config.beam_size,
-            min_length=self.config.min_length,
-            max_length=self.config.max_length,
+            beam_size=self.config.beam_size if beam_size is None else beam_size,
+            min_length=self.config.min_length if min_length is None else min_length,
+            max_length=self.config.max_length if max_length is None else max_length,
             device=ids.device,
         )
 

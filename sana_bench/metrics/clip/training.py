@@ -100,7 +100,7 @@ class ClipTask:
             torch.manual_seed(loop.seed)
             self.network = build_model(model_config, self.tokenizer)
         if start is not None:
-            go_on_from(self.network, load_clip(start).model, start)
+            go_on_from(self.network, load_clip(start).model.state_dict(), start)
         self.modules: dict[str, nn.Module] = {"clip": self.network}
         # One thread renders the next batch while the current one trains: rendering is a sixth of a step.
         self._pool = ThreadPoolExecutor(max_workers=1)

@@ -1,4 +1,4 @@
-"""How often the micro VQA judge is right: its answers against the renderer's truth."""
+"""How often a judge of the micro tier is right: its answers against the renderer's truth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,19 @@ from sana_bench.micro.vqa_data import sample_scene
 from sana_bench.micro.world import Scene
 from sana_models.training.loop import TrainingResult
 
-__all__ = ["Rate", "accuracy_tables", "measure_prompts", "measure_random", "write_card"]
+__all__ = [
+    "Outcome",
+    "Rate",
+    "accuracy_tables",
+    "measure_prompts",
+    "measure_random",
+    "rate_rows",
+    "rates_of",
+    "write_card",
+]
+
+#: Scenes, kind of question, true answer, and whether the judge gave it.
+Outcome = tuple[str, str, str, bool]
 
 _QUESTIONS_PER_SCENE = 8
 
@@ -39,7 +51,7 @@ def measure_prompts(judge: MPlugJudge, prompts: Sequence[DensePrompt], seed: int
     Also the mean absolute difference between the strict score of an image by the judge and by the truth.
     """
     rng = np.random.default_rng([seed, 0])
-    outcomes: list[tuple[str, str, bool, bool]] = []
+    outcomes: list[Outcome] = []
     differences = []
     for prompt in prompts:
         questions = prompt.record("")["questions"]
@@ -49,7 +61,7 @@ def measure_prompts(judge: MPlugJudge, prompts: Sequence[DensePrompt], seed: int
             answers = judge.answers(render(scene), [question["question"] for question in questions])
             truth = ["yes" if claim.holds(scene) else "no" for claim in claims]
             outcomes += [
-                (scenes, category(q), right == "yes", answer.text == right)
+                (scenes, category(q), right, answer.text == right)
                 for q, right, answer in zip(questions, truth, answers, strict=True)
             ]
             scores = [
@@ -57,7 +69,7 @@ def measure_prompts(judge: MPlugJudge, prompts: Sequence[DensePrompt], seed: int
                 for texts in (truth, [answer.text for answer in answers])
             ]
             differences.append(abs(scores[0] - scores[1]))
-    return _rates(outcomes), float(np.mean(differences))
+    return rates_of(outcomes), float(np.mean(differences))
 
 
 def measure_random(judge: MPlugJudge, n_scenes: int, seed: int) -> list[Rate]:
@@ -68,7 +80,7 @@ def measure_random(judge: MPlugJudge, n_scenes: int, seed: int) -> list[Rate]:
         scene = sample_scene(rng)
         claims = [sample_claim(scene, rng, truth=turn % 2 == 0) for turn in range(_QUESTIONS_PER_SCENE)]
         outcomes += _judged(judge, scene, claims, "random")
-    return _rates(outcomes)
+    return rates_of(outcomes)
 
 
 def accuracy_tables(judge: MPlugJudge, n_scenes: int = 500, seed: int = EVALUATION_SEED) -> str:
@@ -86,11 +98,26 @@ def accuracy_tables(judge: MPlugJudge, n_scenes: int = 500, seed: int = EVALUATI
     parts = (("evaluation prompts", rates), ("random", measure_random(judge, n_scenes, seed)))
     for name, of_scenes in parts:
         total = Rate(name, "all", "", sum(r.n_right for r in of_scenes), sum(r.n for r in of_scenes))
-        lines += [
-            f"| {r.scenes} | {r.kind} | {r.truth} | {r.n} | {r.n_right} | {r.n_right / r.n:.1%} |"
-            for r in [*of_scenes, total]
-        ]
+        lines += rate_rows([*of_scenes, total])
     return "\n".join(lines)
+
+
+def rate_rows(rates: Sequence[Rate]) -> list[str]:
+    """The rows of a Markdown table."""
+    return [
+        f"| {r.scenes} | {r.kind} | {r.truth} | {r.n} | {r.n_right} | {r.n_right / r.n:.1%} |" for r in rates
+    ]
+
+
+def rates_of(outcomes: Sequence[Outcome]) -> list[Rate]:
+    """Outcomes counted by scenes, kind and truth, in the order of these."""
+    found: dict[tuple[str, str, str], list[bool]] = {}
+    for scenes, kind, truth, right in outcomes:
+        found.setdefault((scenes, kind, truth), []).append(right)
+    return [
+        Rate(scenes, kind, truth, sum(right), len(right))
+        for (scenes, kind, truth), right in sorted(found.items())
+    ]
 
 
 def write_card(folder: Path, *, config: str, result: TrainingResult) -> None:
@@ -108,26 +135,10 @@ def write_card(folder: Path, *, config: str, result: TrainingResult) -> None:
     training.write_card(folder, text, config=config, result=result)
 
 
-def _judged(
-    judge: MPlugJudge, scene: Scene, claims: Sequence[Claim], scenes: str
-) -> list[tuple[str, str, bool, bool]]:
+def _judged(judge: MPlugJudge, scene: Scene, claims: Sequence[Claim], scenes: str) -> list[Outcome]:
     answers = judge.answers(render(scene), [claim.question for claim in claims])
+    truths = ["yes" if claim.holds(scene) else "no" for claim in claims]
     return [
-        (
-            scenes,
-            KINDS[claim.kind],
-            claim.holds(scene),
-            answer.text == ("yes" if claim.holds(scene) else "no"),
-        )
-        for claim, answer in zip(claims, answers, strict=True)
-    ]
-
-
-def _rates(outcomes: Sequence[tuple[str, str, bool, bool]]) -> list[Rate]:
-    found: dict[tuple[str, str, bool], list[bool]] = {}
-    for scenes, kind, truth, right in outcomes:
-        found.setdefault((scenes, kind, truth), []).append(right)
-    return [
-        Rate(scenes, kind, "yes" if truth else "no", sum(right), len(right))
-        for (scenes, kind, truth), right in sorted(found.items())
+        (scenes, KINDS[claim.kind], truth, answer.text == truth)
+        for claim, truth, answer in zip(claims, truths, answers, strict=True)
     ]

@@ -106,7 +106,7 @@ class RewardTask:
                 vision.width, vision.image_size // vision.patch, int(text["hidden_size"])
             )
         if start is not None:
-            go_on_from(self.network, RewardFiles.of_folder(start).network, start)
+            go_on_from(self.network, RewardFiles.of_folder(start).network.state_dict(), start)
         self.modules: dict[str, nn.Module] = {"reward": self.network, "teacher": self._teacher}
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:

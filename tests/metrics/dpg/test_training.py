@@ -11,9 +11,11 @@ from sana_bench.cli.main import execute
 from sana_bench.judges.mplug.config import MPlugConfig
 from sana_bench.judges.mplug.files import load_network
 from sana_bench.judges.mplug.judge import MPlugJudge
+from sana_bench.judges.mplug.reading import ReadingMPlug
 from sana_bench.metrics.dpg.card import accuracy_tables
-from sana_bench.metrics.dpg.training import VQATask, run_vqa_training
+from sana_bench.metrics.dpg.training import STREAMS, Stream, VQATask, run_vqa_training
 from sana_bench.metrics.training import PatchTeacher
+from sana_bench.micro.reading_data import VOCABULARY as READING_VOCABULARY
 from sana_bench.micro.vqa_data import VOCABULARY, sample_vqa_batch
 from sana_bench.micro.world import COLORS, SHAPES
 from tests import ROOT
@@ -122,10 +124,46 @@ def test_weights_of_another_size_are_no_start(trained, tmp_path):
         run_vqa_training(CONFIG | {"start": str(trained / "vqa"), "model": model}, tmp_path)
 
 
-def test_loss_falls_on_a_batch_it_sees_again_and_again(monkeypatch):
+def test_a_reading_judge_goes_on_from_a_vqa_judges_words(trained, tmp_path):
+    stream = STREAMS["reading"]
+    config = MPlugConfig(**CONFIG["model"], vocab_size=len(stream.vocabulary))
+    task = VQATask(config, 7, 2, 0.5, trained / "vqa", stream)
+    fresh = VQATask(config, 7, 2, 0.5, stream=stream).network.state_dict()
+    start, n = load_network(trained / "vqa").state_dict(), len(VOCABULARY)
+    for name, value in task.network.state_dict().items():
+        if len(value) == len(READING_VOCABULARY):
+            assert torch.equal(value[:n], start[name])
+            assert torch.equal(value[n:], fresh[name][n:])
+        else:
+            assert torch.equal(value, start[name])
+    reading = CONFIG | {"kind": "reading", "name": "reading-tiny", "start": str(trained / "vqa")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sana_bench.metrics.reading_card.accuracy_tables", lambda judge: "")
+        run_vqa_training(reading, tmp_path)
+    judge = ReadingMPlug(tmp_path / "reading")
+    assert judge.network.config.vocab_size == len(READING_VOCABULARY)
+    assert len(judge.answer(sample_vqa_batch(9, 0, 1, 1, 8).images[0], ["Is there text?"])) == 1
+    with pytest.raises(ValueError, match=r"start: .* has words that this training numbers otherwise"):
+        run_vqa_training(CONFIG | {"start": str(tmp_path / "reading")}, tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "message"),
+    [("Is there a dog?", "no", "question has a word"), ("Is there a ring?", "perhaps", "answer has a word")],
+)
+def test_words_that_the_vocabulary_lacks_are_not_trained(question, answer, message):
+    batch = sample_vqa_batch(0, 0, 1, 1, PATCH)
+    batch.questions[0], batch.answers[0] = question, answer
+    stream = Stream(VOCABULARY, lambda *_: batch)
+    task = VQATask(MPlugConfig(**CONFIG["model"], vocab_size=len(VOCABULARY)), 0, 1, 0.0, stream=stream)
+    with pytest.raises(ValueError, match=message):
+        task.loss(0, 1, torch.Generator())
+
+
+def test_loss_falls_on_a_batch_it_sees_again_and_again():
     fixed = sample_vqa_batch(0, 0, 4, 2, PATCH)
-    monkeypatch.setattr("sana_bench.metrics.dpg.training.sample_vqa_batch", lambda *_: fixed)
-    task = VQATask(MPlugConfig(**CONFIG["model"], vocab_size=len(VOCABULARY)), 0, 2, 0.0)
+    stream = Stream(VOCABULARY, lambda *_: fixed)
+    task = VQATask(MPlugConfig(**CONFIG["model"], vocab_size=len(VOCABULARY)), 0, 2, 0.0, stream=stream)
     optimizer = torch.optim.AdamW(task.parameter_groups(5e-3))
     losses = []
     for step in range(80):
@@ -137,8 +175,11 @@ def test_loss_falls_on_a_batch_it_sees_again_and_again(monkeypatch):
     assert losses[-1] < 0.3 * losses[0]
 
 
-def test_every_parameter_is_trained():
-    task = VQATask(MPlugConfig(**CONFIG["model"], vocab_size=len(VOCABULARY)), 0, 2, 0.0)
+@pytest.mark.parametrize("kind", STREAMS)
+def test_every_parameter_is_trained(kind):
+    stream = STREAMS[kind]
+    config = MPlugConfig(**CONFIG["model"], vocab_size=len(stream.vocabulary))
+    task = VQATask(config, 0, 2, 0.0, stream=stream)
     loss, _ = task.loss(0, 4, torch.Generator().manual_seed(0))
     loss.backward()
     named = [pair for module in task.modules.values() for pair in module.named_parameters()]
@@ -159,6 +200,15 @@ def test_the_teacher_asks_for_row_and_column():
     guessing = math.log(len(SHAPES) + 1) + math.log(len(COLORS) + 1)
     found = teacher.patch_loss(torch.eye(16)[None], nothing, nothing)
     assert found.item() == pytest.approx(guessing, abs=1e-5)  # float32
+
+
+def test_the_teacher_asks_for_further_labels():
+    teacher = PatchTeacher(16, 4, {"letters": 27})
+    patches, nothing = torch.randn(1, 16, 16), torch.zeros(1, 16, dtype=torch.long)
+    letters = torch.full((1, 16), 26)
+    without, more = (teacher.patch_loss(patches, nothing, nothing, m) for m in (None, {"letters": letters}))
+    own = torch.nn.functional.cross_entropy(teacher.more["letters"](patches)[0], letters[0])
+    assert more.item() == pytest.approx((without + own).item(), rel=1e-5)  # float32
 
 
 def test_accuracy_tables_count_every_question(trained):
@@ -186,7 +236,7 @@ def test_bad_configurations_are_one_line(tmp_path, change, message):
         run_vqa_training(CONFIG | change, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["vqa_micro", "vqa_micro_second"])
+@pytest.mark.parametrize("name", ["vqa_micro", "vqa_micro_second", "reading_micro"])
 def test_the_shipped_configurations_are_read(tmp_path, monkeypatch, name):
     path = ROOT / f"configs/train/{name}.yaml"
     config = yaml.safe_load(path.read_text())
