@@ -9,7 +9,7 @@ from sana_bench.core.errors import UsageError, nearest
 from sana_bench.results.database import writer_lock
 from sana_bench.results.reader import RunResults, VariantResults, load_run
 
-__all__ = ["read_baselines", "remove_baseline", "resolve", "set_baseline"]
+__all__ = ["only_variant", "read_baselines", "remove_baseline", "resolve", "set_baseline"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -71,12 +71,16 @@ def resolve(output: Path, target: str, run: str | None = None) -> tuple[RunResul
     loaded = load_run(output, name if separator else target)
     if separator:
         return loaded, loaded.variant(variant)
-    if len(loaded.variants) != 1:
+    return loaded, only_variant(loaded, target)
+
+
+def only_variant(run: RunResults, called: str) -> VariantResults:
+    """The variant of a run that has one only; raises `UsageError` with the names of several."""
+    if len(run.variants) != 1:
         raise UsageError(
-            f"{target} has {len(loaded.variants)} variants; write RUN:VARIANT with one of "
-            f"{', '.join(loaded.variants)}"
+            f"{called} has {len(run.variants)} variants; write RUN:VARIANT with one of {', '.join(run.variants)}"
         )
-    return loaded, next(iter(loaded.variants.values()))
+    return next(iter(run.variants.values()))
 
 
 def _baseline(output: Path, name: str, known: dict[str, dict[str, str]]) -> tuple[RunResults, VariantResults]:

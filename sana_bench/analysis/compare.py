@@ -1,14 +1,14 @@
 """Two variants side by side: what differs, by how much, how surely, and what that means."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sana_bench.analysis.comparison import Comparison, Flip, MetricComparison, Verdict
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.samples import OVERALL
 from sana_bench.metrics.fid.compare import NotMeasuredError, compare_sets
@@ -21,80 +21,9 @@ from sana_bench.results.statistics.latency import compare_latency
 from sana_bench.results.statistics.paired import compare_means, compare_proportions
 from sana_bench.results.statistics.power import cluster_differences, minimum_detectable_effect, prompts_needed
 
-__all__ = [
-    "Comparison",
-    "Flip",
-    "MetricComparison",
-    "about",
-    "compare_variants",
-    "compare_with_first",
-    "configuration_difference",
-]
+__all__ = ["Selected", "about", "compare_variants", "compare_with_first", "configuration_difference"]
 
-Verdict = Literal["better", "worse", "no evidence", "not comparable", "not measured"]
 Selected = tuple[RunResults, VariantResults]
-
-
-@dataclass(frozen=True)
-class MetricComparison:
-    """One metric of one benchmark, or one task of it (`key`).
-
-    `p_value` is Holm's, corrected over the tasks of the metric; the row `overall` stands alone.
-    `detectable` is the smallest difference these prompts would show with 80 % power, where it is known; `matters` is the
-    difference that the caller cares about, and `prompts_needed` how many prompts would show that one.
-    """
-
-    benchmark: str
-    metric: str
-    key: str
-    value_a: float | None
-    value_b: float | None
-    higher_is_better: bool
-    verdict: Verdict
-    reason: str = ""
-    effect: Effect | None = None
-    p_value: float | None = None
-    detectable: float | None = None
-    matters: float | None = None
-    prompts_needed: int | None = None
-    no_interval: str = field(init=False, default="")
-
-    def __post_init__(self) -> None:
-        """Say why a difference has no interval."""
-        if self.effect is not None and not self.effect.has_interval:
-            unit = "measurement" if self.metric == "latency" else "prompt"
-            few = f"one {unit}" if self.effect.n_clusters == 1 else f"a task of one {unit}"
-            object.__setattr__(self, "no_interval", f"no interval: {few}")
-
-
-@dataclass(frozen=True)
-class Flip:
-    """A sample that one variant passed and the other failed."""
-
-    benchmark: str
-    metric: str
-    prompt_id: str
-    index: int
-    prompt: str
-    lost: bool
-    image_a: Path
-    image_b: Path
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Everything that `compare` shows; differences are B minus A."""
-
-    a: str
-    b: str
-    settings: dict[str, tuple[Any, Any]]
-    metrics: list[MetricComparison]
-    flips: list[Flip] = field(default_factory=list)
-
-    @property
-    def comparable(self) -> bool:
-        """Whether any metric could be compared."""
-        return any(row.effect is not None for row in self.metrics)
 
 
 def compare_variants(
@@ -138,10 +67,10 @@ def compare_variants(
     )
 
 
-def compare_with_first(run: RunResults) -> list[Comparison]:
-    """Compare every other variant of a run with its first, in the order of the suite."""
+def compare_with_first(run: RunResults, *, sizes: Mapping[str, float] | None = None) -> list[Comparison]:
+    """Compare every other variant of a run with its first, in the order of the suite; `sizes` as for `compare_variants`."""
     first, *others = run.variants.values()
-    return [compare_variants((run, first), (run, other)) for other in others]
+    return [compare_variants((run, first), (run, other), sizes=sizes) for other in others]
 
 
 def configuration_difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

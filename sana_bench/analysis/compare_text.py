@@ -1,21 +1,11 @@
-"""A comparison as text for terminals, as Markdown and as plain data for JSON."""
+"""A comparison as text for terminals and as Markdown."""
 
-import math
-from dataclasses import asdict
-from typing import Any
-
-from sana_bench.analysis.compare import Comparison, MetricComparison
+from sana_bench.analysis.comparison import Comparison, MetricComparison
 from sana_bench.core.samples import OVERALL
 
-__all__ = ["as_data", "as_markdown", "as_text", "metric_line"]
+__all__ = ["as_markdown", "as_text", "escape", "metric_line"]
 
 _MOST_FLIPS = 20
-
-
-def as_data(comparison: Comparison) -> dict[str, Any]:
-    """Return plain JSON-able data: paths as text, NaN as null."""
-    found = asdict(comparison)
-    return {**_plain(found), "comparable": comparison.comparable}
 
 
 def metric_line(row: MetricComparison) -> list[str]:
@@ -81,13 +71,3 @@ def _flips(comparison: Comparison, mark: str) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else str(value)

@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from sana_bench.analysis.gate import load_policy
+from sana_bench.analysis.policy import load_policy
 from sana_bench.cli.main import execute
 from sana_bench.core.registry import METRICS
 from tests import ROOT

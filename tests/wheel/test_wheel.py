@@ -119,5 +119,13 @@ def test_images_and_reports_are_written(told, here: Path) -> None:
     assert len(list(here.glob("results/runs/*/report/report.html"))) == 4
 
 
+def test_every_package_says_that_it_is_typed(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        typed = {name for name in archive.namelist() if name.endswith("py.typed")}
+    assert typed == {
+        f"{name}/py.typed" for name in ("sana_bench", "sana_models", "sana_kernels", "sana_reports")
+    }
+
+
 def test_the_size_of_the_wheel(wheel: Path) -> None:
     assert wheel.stat().st_size < LARGEST
