@@ -276,6 +276,7 @@ METRICS = Registry(
     Entry("kid", "sana_bench.metrics.fid.metric:build_kid"),
     Entry("dpg", "sana_bench.metrics.dpg.metric:build_dpg", reads=("questions",)),
     Entry("image_reward", "sana_bench.metrics.image_reward.metric:build_image_reward", reads=("text",)),
+    Entry("vqascore", "sana_bench.metrics.vqascore.metric:build_vqascore", reads=("text",)),
     needs=("name", "protocol", "higher_is_better", "identity"),
     reserved=MEASURED,
 )

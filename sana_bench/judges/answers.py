@@ -8,16 +8,20 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.core import atomic
 from sana_bench.core.fingerprint import canonical_json, fingerprint
+from sana_bench.core.preprocess import prefetch
 from sana_bench.judges.base import Answer, FirstToken, QuestionJudge, ReadingJudge
 
 __all__ = ["Answers", "RememberingJudge", "RememberingQuestionJudge"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Answers:
@@ -60,10 +64,15 @@ class RememberingJudge:
         self._judge, self._identity = judge, identity
         self._answers = Answers(folder, identity)
 
-    @property
-    def images_at_once(self) -> int:
-        """About how many images the judge answers at the same time."""
-        return int(getattr(self._judge, "images_at_once", 1))
+    def over_images(self, work: Callable[[_Item], _Result], images: Sequence[_Item]) -> list[_Result]:
+        """What `work` makes of each image, in order; of as many at the same time as the judge answers for.
+
+        One on this machine answers for one, a served one for as many as it may have questions on their way.
+        """
+        at_once = getattr(self._judge, "images_at_once", 1)
+        if at_once == 1:
+            return [work(image) for image in images]
+        return list(prefetch(work, images, at_once, getattr(self._judge, "stop", lambda: None)))
 
     def load(self) -> None:
         self._judge.load()

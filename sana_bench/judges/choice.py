@@ -13,7 +13,6 @@ from sana_bench.assets.locate import data_root
 from sana_bench.core.errors import SuiteError
 from sana_bench.core.registry import JUDGES
 from sana_bench.judges.answers import RememberingJudge
-from sana_bench.judges.base import ReadingJudge
 from sana_bench.suites.judge_spec import JudgeSpec, ServerSpec
 
 __all__ = ["PARAMETERS", "ChosenJudge", "choose", "model_label"]
@@ -34,7 +33,7 @@ class ChosenJudge:
     """A judge, not loaded yet, and what protocols call it, e.g. `qwen3-vl-8b-instruct` or `served-qwen3-vl-8b-instruct`."""
 
     label: str
-    judge: ReadingJudge
+    judge: RememberingJudge
 
 
 def choose(where: str, parameters: Mapping[str, Any], cache: Path, device: str) -> ChosenJudge:

@@ -16,7 +16,14 @@ from sana_bench.core.fingerprint import HashCache, fingerprint
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.results.statistics.intervals import clustered_bootstrap, clustered_proportion
 
-__all__ = ["MetricAssets", "mean_summary", "metric_key", "missing_micro_weights", "with_task_counts"]
+__all__ = [
+    "MetricAssets",
+    "mean_summaries",
+    "mean_summary",
+    "metric_key",
+    "missing_micro_weights",
+    "with_task_counts",
+]
 
 
 @dataclass(frozen=True)
@@ -210,6 +217,23 @@ def mean_summary(
         higher_is_better=metric.higher_is_better,
         note=note,
     )
+
+
+def mean_summaries(
+    metric: _Named, rows: Sequence[ScoreRow], n_expected: int, seed: int, *, unit: str
+) -> list[Summary]:
+    """`mean_summary` of all rows, and of each task's in the order of their first samples.
+
+    Every task counts all missing samples as its own: see `with_task_counts`.
+    """
+    overall = mean_summary(metric, rows, n_expected, seed, unit=unit)
+    tags = list(dict.fromkeys(row.tag for row in sorted(rows, key=lambda row: row.sample_id)))
+    n_missing = n_expected - len(rows)
+    parts = ([row for row in rows if row.tag == tag] for tag in tags)
+    return [overall] + [
+        mean_summary(metric, part, len(part) + n_missing, seed, unit=unit, key=tag)
+        for tag, part in zip(tags, parts, strict=True)
+    ]
 
 
 def metric_key(metric: Metric | FeatureMetric) -> str:

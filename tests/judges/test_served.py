@@ -263,7 +263,7 @@ def test_what_was_answered_is_not_asked_again(server, tmp_path):
     server.reply = lambda _: 400
     again = RememberingJudge(judge, tmp_path, judge.identity())
     assert again.answer(IMAGE, ["b", "a"]) == ["b!", "a!"]
-    assert again.images_at_once == 8
+    assert judge.images_at_once == 8
     other = _judge(server, top_logprobs=5)
     with pytest.raises(UsageError, match="it answers 400"):
         RememberingJudge(other, tmp_path, other.identity()).answer(IMAGE, ["a"])

@@ -12,10 +12,22 @@ from typing import Literal
 
 from sana_bench.assets.locate import micro_weights_root
 
-__all__ = ["USER_JUDGE", "Bench", "Check", "Result", "SkippedError", "Tolerance", "run_checks", "stored_name"]
+__all__ = [
+    "USER_JUDGES",
+    "Bench",
+    "Check",
+    "Result",
+    "SkippedError",
+    "Tolerance",
+    "run_checks",
+    "stored_name",
+]
 
-#: All protocols of a judge that the user chose, as checks name them: one set of rules, any model.
-USER_JUDGE = "dpg/vlm-*@1"
+#: The protocols of judges that the user chose, as checks name them: one set of rules, any model; and what of them is checked.
+USER_JUDGES = {
+    "dpg/vlm-*@1": "its rules, dpg/strict@1's, pass here",
+    "vqascore/*@1": "what such judges have in common passes here",
+}
 
 Status = Literal["ok", "failed", "skipped"]
 
@@ -26,7 +38,7 @@ class SkippedError(Exception):
 
 def stored_name(protocol: str) -> str:
     """The name under which checks know a protocol."""
-    return USER_JUDGE if fnmatchcase(protocol, USER_JUDGE) else protocol
+    return next((name for name in USER_JUDGES if fnmatchcase(protocol, name)), protocol)
 
 
 @dataclass(frozen=True)

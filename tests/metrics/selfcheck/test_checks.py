@@ -14,11 +14,11 @@ from sana_bench.metrics.geneval import mask2former
 from sana_bench.metrics.geneval.metric import PROTOCOLS as GENEVAL
 from sana_bench.metrics.image_reward import metric as image_reward
 from sana_bench.metrics.selfcheck import chains, detectors, golden_files, judges, sums
-from sana_bench.metrics.selfcheck.check import USER_JUDGE, run_checks
+from sana_bench.metrics.selfcheck.check import USER_JUDGES, run_checks
 from sana_bench.metrics.selfcheck.registry import all_checks, checks_for, select
 
 PUBLISHED = (
-    *GENEVAL["full"], *DPG, USER_JUDGE, *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
+    *GENEVAL["full"], *DPG, *USER_JUDGES, *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
 )  # fmt: skip
 MICRO = (*GENEVAL["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1")
 
