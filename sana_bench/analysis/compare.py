@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.analysis.comparison import Comparison, Flip, MetricComparison, Verdict
+from sana_bench.analysis.contributions import contributions
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.samples import OVERALL
 from sana_bench.metrics.fid.compare import NotMeasuredError, compare_sets
@@ -198,7 +199,7 @@ def _paired_effect(
     pairs: list[tuple[SampleResult, SampleResult]], metric: str, seed: int
 ) -> tuple[Effect, NDArray[np.float64]]:
     """The effect, and the differences by prompt that it is the mean of."""
-    a, b = (np.array([pair[side].scores[metric].value for pair in pairs]) for side in (0, 1))
+    a, b = (np.array(contributions(metric, [pair[side] for pair in pairs])) for side in (0, 1))
     clusters = [x.prompt.id for x, _ in pairs]
     binary = _is_verdict(pairs, metric)
     # Pass rates are means of task rates, as the official GenEval aggregates them; scores are plain means.
@@ -242,9 +243,9 @@ def _means(pairs: list[tuple[SampleResult, SampleResult]], metric: str) -> tuple
     means = []
     for side in (0, 1):
         by_tag: dict[str, list[float]] = {}
-        for pair in pairs:
+        for pair, value in zip(pairs, contributions(metric, [pair[side] for pair in pairs]), strict=True):
             tag = pair[0].prompt.tag if by_task else ""
-            by_tag.setdefault(tag, []).append(pair[side].scores[metric].value)
+            by_tag.setdefault(tag, []).append(value)
         means.append(float(np.mean([np.mean(values) for values in by_tag.values()])))
     return means[0], means[1]
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from sana_bench.analysis import model_size
+from sana_bench.analysis.contributions import contributions
 from sana_bench.analysis.gains import Scores, metric_scores, paired_gain
 from sana_bench.analysis.report import build_report_data
 from sana_bench.assets.locate import resolve_weights
@@ -218,8 +219,8 @@ def _result(run: RunResults, variant: VariantResults, benchmark: StoredBenchmark
     values: dict[str, Mapping[str, tuple[str, float]]] = {}
     for metric, scored in scores.items():
         by_prompt: dict[str, list[float]] = {}
-        for (prompt, _), one in scored.items():
-            by_prompt.setdefault(prompt, []).append(one.scores[metric].value)
+        for (prompt, _), value in zip(scored, contributions(metric, list(scored.values())), strict=True):
+            by_prompt.setdefault(prompt, []).append(value)
         if by_prompt and all(len(found) == benchmark.images_per_prompt for found in by_prompt.values()):
             prompts = run.prompts[benchmark.name]
             values[metric] = {

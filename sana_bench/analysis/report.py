@@ -89,6 +89,7 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         provenance=provenance,
         cut_texts=cut_lines(provenance.get("events", ())),
         selfcheck=str(provenance.get("selfcheck", {}).get("summary", "")),
+        prompt_licences=provenance.get("prompt_licences", {}),
         speed_tables=latency_tables(store, run),
     )
 

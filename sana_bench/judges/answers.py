@@ -8,20 +8,16 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.core import atomic
 from sana_bench.core.fingerprint import canonical_json, fingerprint
-from sana_bench.core.preprocess import prefetch
-from sana_bench.judges.base import Answer, FirstToken, QuestionJudge, ReadingJudge
+from sana_bench.judges.base import Answer, AskedAtOnce, FirstToken, QuestionJudge, ReadingJudge
 
 __all__ = ["Answers", "RememberingJudge", "RememberingQuestionJudge"]
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 class Answers:
@@ -64,15 +60,13 @@ class RememberingJudge:
         self._judge, self._identity = judge, identity
         self._answers = Answers(folder, identity)
 
-    def over_images(self, work: Callable[[_Item], _Result], images: Sequence[_Item]) -> list[_Result]:
-        """What `work` makes of each image, in order; of as many at the same time as the judge answers for.
+    @property
+    def images_at_once(self) -> int:
+        return self._judge.images_at_once if isinstance(self._judge, AskedAtOnce) else 1
 
-        One on this machine answers for one, a served one for as many as it may have questions on their way.
-        """
-        at_once = getattr(self._judge, "images_at_once", 1)
-        if at_once == 1:
-            return [work(image) for image in images]
-        return list(prefetch(work, images, at_once, getattr(self._judge, "stop", lambda: None)))
+    def stop(self) -> None:
+        if isinstance(self._judge, AskedAtOnce):
+            self._judge.stop()
 
     def load(self) -> None:
         self._judge.load()

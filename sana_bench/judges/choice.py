@@ -15,7 +15,7 @@ from sana_bench.core.registry import JUDGES
 from sana_bench.judges.answers import RememberingJudge
 from sana_bench.suites.judge_spec import JudgeSpec, ServerSpec
 
-__all__ = ["PARAMETERS", "ChosenJudge", "choose", "model_label"]
+__all__ = ["PARAMETERS", "ChosenJudge", "choose", "judge_label", "model_label"]
 
 #: The parameters by which a metric takes a judge, with their defaults; those from `server` on belong to a served one.
 PARAMETERS: Mapping[str, Any] = {
@@ -24,6 +24,7 @@ PARAMETERS: Mapping[str, Any] = {
     "server": "",
     **{name: field.default for name, field in ServerSpec.model_fields.items() if name != "address"},
 }
+_PRECISIONS = ("fp32", "bf16", "fp16")
 # What the label of a served judge begins with: its answers compare with none of the same model here.
 _SERVED = "served-"
 
@@ -54,8 +55,12 @@ def choose(where: str, parameters: Mapping[str, Any], cache: Path, device: str) 
         raise SuiteError(
             f"{where} needs the parameter judge: a hub id or folder of an image-text-to-text model, or a judge's name"
         )
+    if parameters["precision"] not in _PRECISIONS:
+        raise SuiteError(
+            f"{where}: precision is {parameters['precision']!r}; one of {', '.join(_PRECISIONS)}"
+        )
     try:
-        spec, label = _spec(parameters), _label(parameters)
+        spec, label = _spec(parameters), judge_label(parameters)
     except ValidationError as error:
         wrong = error.errors()[0]
         reason = wrong["msg"].removeprefix("Value error, ")
@@ -66,21 +71,25 @@ def choose(where: str, parameters: Mapping[str, Any], cache: Path, device: str) 
     return ChosenJudge(label, RememberingJudge(judge, cache / "answers", judges.identity(spec, judge)))
 
 
-def model_label(model: str) -> str:
-    """What a protocol calls a model, e.g. `qwen3-vl-8b-instruct`; raises ValueError for no name."""
-    plain = re.sub(r"[^a-z0-9.]+", "-", model.rsplit("/", 1)[-1].lower()).strip("-.")
-    if not plain:
-        raise ValueError(f"{model!r} names no model")
-    return plain
+def judge_label(parameters: Mapping[str, Any]) -> str:
+    """What a protocol calls a judge, e.g. `qwen3-vl-8b-instruct`, or `served-qwen3-vl-8b-instruct` for one behind a server.
 
-
-def _label(parameters: Mapping[str, Any]) -> str:
+    Raises ValueError for no name, and for a model on this machine with the name of a served one.
+    """
     label = model_label(parameters["judge"])
-    if parameters["server"]:
+    if parameters.get("server"):
         return f"{_SERVED}{label}"
     if label.startswith(_SERVED):
         raise ValueError(f"{parameters['judge']!r} has the name of a served one; call its folder otherwise")
     return label
+
+
+def model_label(model: str) -> str:
+    """What a protocol calls a model on this machine; raises ValueError for no name."""
+    plain = re.sub(r"[^a-z0-9.]+", "-", model.rsplit("/", 1)[-1].lower()).strip("-.")
+    if not plain:
+        raise ValueError(f"{model!r} names no model")
+    return plain
 
 
 def _spec(parameters: Mapping[str, Any]) -> JudgeSpec:

@@ -44,11 +44,9 @@ class ServedJudge:
 
     @property
     def images_at_once(self) -> int:
-        """About how many images questions can be asked at the same time, from as many threads."""
         return self._server.at_once
 
     def stop(self) -> None:
-        """Give up what other threads are asking."""
         self._chat.stop()
 
     def load(self) -> None:

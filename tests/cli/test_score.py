@@ -246,7 +246,7 @@ def test_a_metrics_judge_is_named_on_the_command_line(given, capsys, monkeypatch
             found = as_json(capsys, *arguments)
             assert len(server.requests) == N
     overall = next(row for row in found["numbers"] if row["key"] == "overall")
-    assert (overall["metric"], overall["protocol"]) == ("vqascore", "vqascore/served-tiny@1")
+    assert (overall["metric"], overall["protocol"]) == ("vqascore", "vqascore/vlm-served-tiny@1")
     assert overall["value"] == pytest.approx(0.75, rel=1e-12)
     assert server.keys == [f"Bearer {key}"] * N
     assert not [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sana_bench.core.errors import AssetError, SuiteError
-from sana_bench.judges.choice import PARAMETERS, choose, model_label
+from sana_bench.judges.choice import PARAMETERS, choose, judge_label
 from sana_bench.judges.vlm import VisionLanguageModel
 from tests.tiny_qwen import write_qwen
 
@@ -34,7 +34,7 @@ def test_a_folder_is_an_image_text_to_text_model(tmp_path: Path, monkeypatch):
         (
             {"judge": "a/b", "precision": "int8"},
             SuiteError,
-            "metric 'x': precision: Input should be 'fp32', 'bf16' or 'fp16'",
+            "metric 'x': precision is 'int8'; one of fp32, bf16, fp16",
         ),
         ({"judge": "./"}, SuiteError, r"metric 'x': judge './' names no model"),
         ({"judge": "Qwen/Absent"}, AssetError, "Absent"),
@@ -74,8 +74,13 @@ def test_what_is_no_judge_is_refused(tmp_path, monkeypatch, parameters, kind, me
     assert "secret" not in str(caught.value)
 
 
-def test_labels():
-    assert model_label("Qwen/Qwen3-VL-8B-Instruct") == "qwen3-vl-8b-instruct"
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("Qwen/Qwen3-VL-8B-Instruct", "qwen3-vl-8b-instruct"), ("llava_1.5", "llava-1.5")],
+)
+def test_labels(name, label):
+    assert judge_label({"judge": name}) == label
+    assert judge_label({"judge": name, "server": "http://a"}) == f"served-{label}"
 
 
 def test_a_served_judge_is_another_than_the_same_model_here(tmp_path):

@@ -19,7 +19,8 @@ from sana_bench.metrics.base import (
     ScoreRow,
     Summary,
     check_ids,
-    mean_summaries,
+    mean_summary,
+    tag_summaries,
 )
 from sana_bench.metrics.clip.features import OpenClipFeatures, full_prompt
 from sana_bench.metrics.clip.micro_features import ClipFeatures
@@ -71,11 +72,9 @@ class ClipScore:
         ]
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
-        """Mean over all images and over each task's, with 95 % bootstrap intervals clustered by prompt.
-
-        Every task counts all missing samples as its own, as in `sana_bench.metrics.geneval.metric.GenEvalRates`.
-        """
-        return mean_summaries(self, rows, n_expected, seed, unit=_UNIT)
+        """Mean over all images and over each task's, with 95 % bootstrap intervals clustered by prompt."""
+        overall = mean_summary(self, rows, n_expected, seed, unit=_UNIT)
+        return [overall, *tag_summaries(self, rows, n_expected, seed, unit=_UNIT)]
 
     def summarise_features(
         self,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sana_bench.metrics.selfcheck.check import Bench, Check, Tolerance
+from sana_bench.metrics.selfcheck.check import Bench, Check, Tolerance, user_judge
 
 __all__ = ["CHECKS"]
 
@@ -79,7 +79,7 @@ def _side_by_side(bench: Bench) -> float:
 CHECKS = (
     Check(
         "judges that read: questions side by side",
-        ("vqascore/*@1",),
+        (user_judge("vqascore"),),
         _side_by_side,
         Tolerance(1e-5, "of a probability", "float32 sums in another order, through a few layers"),
     ),

@@ -10,8 +10,9 @@ from typing import Any
 
 from sana_bench.core.images import load_image
 from sana_bench.core.samples import Sample
-from sana_bench.judges.choice import PARAMETERS, ChosenJudge, choose
-from sana_bench.metrics.base import MetricAssets, ScoreRow, Summary, mean_summaries
+from sana_bench.judges.base import ReadingJudge, over_images
+from sana_bench.metrics.base import MetricAssets, ScoreRow, Summary, mean_summary, tag_summaries
+from sana_bench.metrics.chosen_judge import reading_judge
 from sana_bench.metrics.clip.features import full_prompt
 from sana_bench.suites.schema import MetricSpec
 
@@ -30,9 +31,9 @@ class VQAScore:
     name = "vqascore"
     higher_is_better = True
 
-    def __init__(self, chosen: ChosenJudge) -> None:
-        self.protocol = f"vqascore/{chosen.label}@1"
-        self._judge = chosen.judge
+    def __init__(self, protocol: str, judge: ReadingJudge) -> None:
+        self.protocol = protocol
+        self._judge = judge
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -45,27 +46,20 @@ class VQAScore:
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
         """One row per sample. Raises as the judge does."""
-        return [
-            ScoreRow(sample.id, sample.prompt.id, sample.prompt.tag, probability)
-            for sample, probability in zip(
-                samples, self._judge.over_images(self._probability, samples), strict=True
-            )
-        ]
+        return over_images(self._judge, self._score, samples)
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """Mean over all images and over each task's, with 95 % bootstrap intervals clustered by prompt."""
-        return mean_summaries(self, rows, n_expected, seed, unit=_UNIT)
+        overall = mean_summary(self, rows, n_expected, seed, unit=_UNIT)
+        return [overall, *tag_summaries(self, rows, n_expected, seed, unit=_UNIT)]
 
-    def _probability(self, sample: Sample) -> float:
+    def _score(self, sample: Sample) -> ScoreRow:
         # A prompt may hold braces.
         question = QUESTION.replace("{prompt}", full_prompt(sample))
         ((token,),) = self._judge.probabilities(load_image(sample.image_path), [question], [[ANSWER]])
-        return token.probability
+        return ScoreRow(sample.id, sample.prompt.id, sample.prompt.tag, token.probability)
 
 
 def build_vqascore(tier: str, assets: MetricAssets, choice: MetricSpec) -> VQAScore:
-    """VQAScore by the judge that `choice` names; raises `SuiteError` without one."""
-    parameters = choice.parameters_among(PARAMETERS)
-    metric = VQAScore(choose(f"metric {choice.name!r}", parameters, assets.cache_dir, assets.device))
-    choice.pick([metric.protocol])
-    return metric
+    """VQAScore by the judge that `choice` names, on either tier; raises as `reading_judge`."""
+    return VQAScore(*reading_judge(choice, assets, official=()))

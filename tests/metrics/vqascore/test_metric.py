@@ -41,8 +41,8 @@ def _served(tmp_path, server: ChatServer, **more):
 
 def test_the_score_is_the_probability_of_yes(folder, samples, tmp_path):
     """The question is t2v_metrics' of version 3, and the answer's first token alone counts."""
-    metric = _metric(tmp_path, judge=str(folder))
-    assert metric.protocol == "vqascore/tiny-vl@1"
+    metric = _metric(tmp_path, judge=str(folder), precision="fp32")
+    assert metric.protocol == "vqascore/vlm-tiny-vl@1"
     prompt = replace(samples[0].prompt, text='a {prompt} "in" braces')
     asked = [replace(samples[0], prompt=prompt), *samples[1:4]]
     rows = metric.score(asked)
@@ -61,7 +61,7 @@ def test_the_score_is_the_probability_of_yes(folder, samples, tmp_path):
 
 def test_options_that_a_prompt_was_cut_of_are_asked_for(folder, samples, tmp_path):
     """As CLIP score does: the prompt as published."""
-    metric = _metric(tmp_path, judge=str(folder))
+    metric = _metric(tmp_path, judge=str(folder), precision="fp32")
     prompt = replace(samples[0].prompt, metadata={"full_prompt": "a cat --ar 3:2"})
     found = metric.score([replace(samples[0], prompt=prompt), samples[0]])
     assert found[0].value != found[1].value
@@ -92,26 +92,26 @@ def test_images_are_asked_about_at_the_same_time(samples, tmp_path, server):
 
 def test_judges_are_told_apart(folder, tmp_path, server):
     here, there = _metric(tmp_path, judge=str(folder)), _served(tmp_path, server)
-    assert (here.protocol, there.protocol) == ("vqascore/tiny-vl@1", "vqascore/served-tiny-vl@1")
+    assert (here.protocol, there.protocol) == ("vqascore/vlm-tiny-vl@1", "vqascore/vlm-served-tiny-vl@1")
     identity = there.identity()
     assert identity["judge"]["server"] == server.address
     assert identity["question"] == 'Does this figure show "{prompt}"? Please answer Yes or No.'
-    half = _metric(tmp_path, judge=str(folder), precision="bf16")
-    assert half.protocol == here.protocol
-    assert half.identity()["judge"] != here.identity()["judge"]
+    whole = _metric(tmp_path, judge=str(folder), precision="fp32")
+    assert whole.protocol == here.protocol
+    assert [one.identity()["judge"]["precision"] for one in (here, whole)] == ["bf16", "fp32"]
     assert not server.requests
 
 
 @pytest.mark.parametrize("tier", ["micro", "full"])
 def test_without_a_judge_there_is_no_score(tmp_path, tier):
-    with pytest.raises(SuiteError, match="metric 'vqascore' needs the parameter judge"):
+    with pytest.raises(SuiteError, match="metric 'vqascore': it needs the parameter judge"):
         build("vqascore", tier, MetricAssets(tmp_path, tmp_path))
 
 
 def test_a_protocol_must_be_that_of_the_judge(tmp_path, server):
     parameters = {"judge": "owner/Tiny-VL", "server": server.address}
-    spec = MetricSpec(name="vqascore", protocol="vqascore/tiny-vl@1", parameters=parameters)
+    spec = MetricSpec(name="vqascore", protocol="vqascore/vlm-tiny-vl@1", parameters=parameters)
     with pytest.raises(
-        SuiteError, match=r"no protocol 'vqascore/tiny-vl@1'.*it has vqascore/served-tiny-vl@1"
+        SuiteError, match=r"no protocol 'vqascore/vlm-tiny-vl@1'.*it has vqascore/vlm-served-tiny-vl@1"
     ):
         build(spec, "full", MetricAssets(tmp_path, tmp_path))
