@@ -77,18 +77,28 @@ def clip_pixels(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
-def prefetch(work: Callable[[_Item], _Result], items: Sequence[_Item], n_threads: int) -> Iterator[_Result]:
+def prefetch(
+    work: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    n_threads: int,
+    stop: Callable[[], None] = lambda: None,
+) -> Iterator[_Result]:
     """Results of `work` in order, computed by `n_threads` threads that stay at most two batches ahead.
 
-    Decoding and resizing release the interpreter lock. Memory holds `4 * n_threads` results at most.
+    Decoding and resizing release the interpreter lock. Memory holds `4 * n_threads` results at most. Where one fails, or no more
+    are wanted, `stop` tells those that are being worked on to give up, before they are waited for.
     """
     with workers(n_threads) as pool:
         rest = iter(items)
         waiting: list[Future[_Result]] = [pool.submit(work, item) for item in islice(rest, 4 * n_threads)]
-        while waiting:
-            result = waiting.pop(0).result()
-            waiting += [pool.submit(work, item) for item in islice(rest, 1)]
-            yield result
+        try:
+            while waiting:
+                result = waiting.pop(0).result()
+                waiting += [pool.submit(work, item) for item in islice(rest, 1)]
+                yield result
+        finally:
+            if waiting:
+                stop()
 
 
 def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
