@@ -70,7 +70,7 @@ def test_times_of_another_device_are_not_compared(compare, other) -> None:
     assert re.fullmatch("different device: .+ and gpu-x", found["reason"])
 
 
-def test_other_prompts_are_not_compared(compare, tmp_path, monkeypatch) -> None:
+def test_other_prompts_are_not_compared(compare, tmp_path, monkeypatch, capsys) -> None:
     """The same words in another task: the images are the same, and what is asked of them is not."""
     prompts = fakes.Shapes().prompts("micro")
     monkeypatch.setattr(
@@ -79,6 +79,7 @@ def test_other_prompts_are_not_compared(compare, tmp_path, monkeypatch) -> None:
     world = fakes.World(tmp_path)
     assert world.run() == 0
     (run,) = (world.output / "runs").iterdir()
+    capsys.readouterr()
     found = row(compare(f"{run}:fake-4")[1], "redness")
     assert (found["verdict"], found["reason"]) == ("not comparable", "different prompts")
 
