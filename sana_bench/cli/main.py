@@ -17,7 +17,7 @@ __all__ = ["execute", "main"]
 _COMMANDS = (
     *("run", "score", "validate", "list", "report", "doctor", "train", "generate"),
     *("compare", "baseline", "gate", "leaderboard", "history", "export", "import_"),
-    *("fetch", "rescore", "reshape", "profile", "selfcheck"),
+    *("fetch", "rescore", "reshape", "profile", "selfcheck", "store"),
 )
 
 _EXIT_CODES = (

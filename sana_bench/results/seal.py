@@ -70,13 +70,13 @@ def changed_blocks(output: Path, file: BufferedReader | None = None) -> list[int
 
 def _read(output: Path) -> list[str] | None:
     path = output / SEAL_NAME
-    if not os.path.lexists(path):
-        return None
     try:
         data = unsealed(read_text(path))
         sums = data["sums"]
         if (data["version"], data["block"]) != (_VERSION, BLOCK) or len(sums) % (2 * _DIGEST):
             raise ValueError("of another version")
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SealError(f"{path}: damaged sums of the store ({error})") from None
     return [sums[place : place + 2 * _DIGEST] for place in range(0, len(sums), 2 * _DIGEST)]
