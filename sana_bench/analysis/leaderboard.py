@@ -14,7 +14,7 @@ from sana_bench.analysis.gains import Scores, metric_scores, paired_gain
 from sana_bench.analysis.report import build_report_data
 from sana_bench.assets.locate import resolve_weights
 from sana_bench.core.errors import AssetError, BenchError, UsageError, nearest
-from sana_bench.core.fingerprint import NOT_WEIGHTS, FileHashes, HashCache, directory_sha256, fingerprint
+from sana_bench.core.fingerprint import FileHashes, HashCache, fingerprint, pipeline_sha256
 from sana_bench.core.samples import OVERALL
 from sana_bench.profiling.identity import PROTOCOLS, comparable
 from sana_bench.results.reader import RunResults, VariantResults, read_run
@@ -159,7 +159,8 @@ def _entry(
     link: str | None,
     hashes: HashCache,
 ) -> Entry:
-    weights, sha256 = variant.described.weights, variant.described.weights_sha256
+    described = variant.described
+    weights, sha256 = described.weights, described.weights_sha256
     return Entry(
         variant=variant.name,
         fingerprint=info.fingerprint,
@@ -170,7 +171,7 @@ def _entry(
         created=str(run.row["created"]),
         weights=weights,
         weights_sha256=sha256,
-        parameters=info.parameters or count_parameters(weights, sha256, hashes),
+        parameters=info.parameters or count_parameters(weights, sha256, hashes, described.weights_variant),
         depth=info.depth,
         cut_from=info.cut_from,
         cut_from_depth=info.cut_from_depth,
@@ -326,16 +327,18 @@ def paired_contrast(
 
 
 def weights_sha256(weights: str) -> str:
-    """Hash of the weights that `weights` names on this machine; raises `AssetError` when they are missing."""
-    return directory_sha256(resolve_weights(weights, Path.cwd()), ignore=NOT_WEIGHTS)
+    """Hash of the plain weights that `weights` names on this machine; raises `AssetError` when they are missing."""
+    return pipeline_sha256(resolve_weights(weights, Path.cwd()))
 
 
-def count_parameters(weights: str, sha256: str, hashes: HashCache | None = None) -> int | None:
+def count_parameters(
+    weights: str, sha256: str, hashes: HashCache | None = None, weights_variant: str | None = None
+) -> int | None:
     """Parameters of the denoising network by its safetensors headers; None if these weights are not at hand."""
     try:
-        directory = resolve_weights(weights, Path.cwd())
-        if directory_sha256(directory, hashes, ignore=NOT_WEIGHTS) != sha256:
+        directory = resolve_weights(weights, Path.cwd(), weights_variant)
+        if pipeline_sha256(directory, hashes, weights_variant) != sha256:
             return None
     except (AssetError, OSError):
         return None
-    return model_size.count_parameters(directory)
+    return model_size.count_parameters(directory, weights_variant)

@@ -44,7 +44,7 @@ from sana_bench.runner.checks import (
     refuse_surplus,
     stoppable,
 )
-from sana_bench.runner.estimate import Estimator, plan_lines
+from sana_bench.runner.dry_run import DryRun
 from sana_bench.runner.generation import Halved, generate_missing
 from sana_bench.runner.library_log import LibraryLog
 from sana_bench.runner.loggers import Loggers, check_loggers
@@ -115,20 +115,16 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
         fetch_suite(suite, say)
     with reading(options.output) as store:
         hashes = FileHashes(store.file_hashes() if store is not None else None)
+        if options.dry_run:
+            batch_size = options.batch_size or _DEFAULT_BATCH_SIZE[tier.tier]
+            plan = DryRun(suite, tier, store, hashes, options.output, options.limit, options.variants)
+            return Outcome(plan.tell(batch_size if options.measure else None), 0)
         resolved = resolve_suite(suite, tier, hashes)
         cells = resolved.cells(options.variants)
         directory = options.output / "runs" / resolved.run_id
         plans = [
             plan_cell(cell, store, options.output, directory, options.limit, verify=False) for cell in cells
         ]
-        if options.dry_run:
-            estimator = Estimator(store, tier.tier, tier.device)
-            if options.measure:
-                for plan in plans:
-                    estimator.measure(plan, options.batch_size or _DEFAULT_BATCH_SIZE[tier.tier])
-            for line in suite.borrowed + plan_lines(resolved, plans, estimator, options.output):
-                say(line)
-            return Outcome(resolved.run_id, 0)
     surplus = refuse_surplus(cells, options.allow_incomplete)
     loaded = load_metrics(resolved, options.output, hashes)
     check_generators(plans, tier.device)
