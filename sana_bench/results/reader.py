@@ -85,6 +85,7 @@ class VariantResults:
     """One variant of a stored run, with everything that the store has of it.
 
     `rewrites` has by benchmark and prompt id the text that the model was given where that was not the prompt.
+    `evidence` has by benchmark and metric what comparing a distance between sets needs, where the features are not in a store.
     `recorded` has by benchmark every sample that the suite asks for and the store has, finished or failed; `samples` are the
     finished ones with their scores. `reasons` say by benchmark why it is incomplete, and `identities` are those of metrics by
     key.
@@ -97,6 +98,7 @@ class VariantResults:
     reasons: Mapping[str, list[str]]
     identities: dict[str, dict[str, Any]]
     rewrites: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    evidence: Mapping[tuple[str, str], Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -11,7 +11,14 @@ from sana_bench.assets.hub import check_repository
 from sana_bench.assets.locate import data_root, hub_cache, resolve_folder
 from sana_bench.assets.mjhq30k import Mjhq30k
 from sana_bench.assets.needs import Needs, needs_of_variants
-from sana_bench.assets.table import Asset, Repository, find_asset, read_assets, repository_facts
+from sana_bench.assets.table import (
+    Asset,
+    Repository,
+    find_asset,
+    published_judges,
+    read_assets,
+    repository_facts,
+)
 from sana_bench.core.errors import AssetError
 from sana_bench.core.progress import size_text
 from sana_bench.judges.mplug.config import BERT_FILE, CONFIGURATION_FILE, NETWORK_FILE, VOCABULARY_FILE
@@ -78,7 +85,8 @@ def all_items(variants: Sequence[tuple[Variant, Path]]) -> list[Item]:
     ]
     own = needs_of_variants(full)
     known = tuple(name for name in own.assets if name not in assets)
-    return items_of(Needs((*assets, *known), own.repositories, own.folders))
+    judges = {Repository(name): (data_root(), ()) for name in published_judges().values()}
+    return items_of(Needs((*assets, *known), {**judges, **own.repositories}, own.folders))
 
 
 def item_lines(items: Sequence[Item], title: str) -> list[str]:
@@ -165,13 +173,15 @@ def _repository_item(repository: Repository, relative_to: Path, users: Sequence[
             )
         except AssetError as error:
             is_here, problem = False, str(error)
-    how = f"sana-bench fetch {users[0] if users else suite}"
+    judged = [metric for metric, judge in published_judges().items() if judge == repository.name]
+    who = ", ".join(users) or f"the judge of {', '.join(judged) or 'a metric'}"
+    how = f"sana-bench fetch {next(filter(None, (*users, suite, *judged)))}"
     if facts.gated:
         page = f"{_PAGE}/{repository.name.partition('@')[0]}"
         how = f"accept its licence at {page}, log in with `hf auth login`, then {how}"
     return Item(
         name=repository.label,
-        needed_for=", ".join(users) or "a judge",
+        needed_for=who,
         size=size,
         about=not is_here,
         licence=facts.licence,

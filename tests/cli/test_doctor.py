@@ -4,6 +4,8 @@ import json
 import re
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from sana_bench.cli.doctor import diagnose
 from sana_bench.cli.main import execute
@@ -50,6 +52,17 @@ def test_the_judge_of_dpg_bench(root, state_of, tmp_path, is_cached):
     (folder / "vocab.txt").unlink()
     lacks = f"! mplug: lacks {folder / 'vocab.txt'}"
     assert state_of("mplug") == ("partly", "sana-bench fetch dpg_bench", [lacks])
+
+
+def test_judges_that_metrics_take_from_the_hub(root, state_of):
+    name = "Qwen/Qwen3-VL-8B-Instruct"
+    assert state_of(name) == ("no", "sana-bench fetch geneval2", [])
+    folder = root / "models" / name
+    folder.mkdir(parents=True)
+    state, _, (told,) = state_of(name)
+    assert (state, told) == ("partly", f"! {name}: {folder}: missing weights, *.safetensors")
+    save_file({"a": torch.zeros(2)}, folder / "model.safetensors")
+    assert state_of(name) == ("yes", "", [])
 
 
 def test_the_images_of_mjhq30k(root, state_of):
