@@ -12,7 +12,9 @@ from typing import Any
 from safetensors import SafetensorError
 
 from sana_bench.core.errors import AssetError
+from sana_bench.core.text import read_text
 from sana_models.config import SANA_PIPELINES
+from sana_models.files import open_plain
 from sana_models.shared_parts import pipeline_files
 from sana_models.weight_names import files_to_read, refuse_variant, weight_file
 
@@ -104,7 +106,7 @@ def weights_to_read(directory: Path, weights_variant: str | None = None) -> dict
 def _index(directory: Path) -> dict[str, Any]:
     path = directory / _INDEX
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except FileNotFoundError:
         raise AssetError(f"{directory}: missing {_INDEX}, so it is not a diffusers pipeline") from None
     except (OSError, ValueError) as error:
@@ -154,7 +156,7 @@ def _shards(path: Path) -> set[str]:
     if ".safetensors.index" not in path.name:
         return set()
     try:
-        return set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+        return set(json.loads(read_text(path))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError):
         raise AssetError(f"{path}: not an index of weight files") from None
 
@@ -178,7 +180,7 @@ def safetensors_shapes(path: Path) -> list[tuple[int, ...]]:
     Raises `AssetError` unless the file is a safetensors file of exactly the length that its header says.
     """
     size = path.stat().st_size
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         prefix = file.read(8)
         header_length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         if not 2 <= header_length <= min(size - 8, 100_000_000):
