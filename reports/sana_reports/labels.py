@@ -40,6 +40,7 @@ _APPROXIMATIONS = {
 }
 _METRICS = {
     "clip_score": "CLIP score",
+    "dpg": "DPG-Bench",
     "dpg_bench": "DPG-Bench",
     "fid": "FID",
     "geneval": "GenEval",

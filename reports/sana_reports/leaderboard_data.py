@@ -124,10 +124,11 @@ class Incomplete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
-    """Everything one leaderboard shows."""
+    """Everything one leaderboard shows; `palette` names variants in the order in which they are given colours."""
 
     tables: Sequence[Table]
     incomplete: Sequence[Incomplete] = field(default_factory=tuple)
+    palette: Sequence[str] = ()
 
     @property
     def entries(self) -> list[Entry]:
@@ -140,9 +141,17 @@ class Leaderboard:
         return len({entry.fingerprint for entry in self.entries})
 
     @property
+    def not_ranked(self) -> list[tuple[list[str], Incomplete]]:
+        """What is incomplete, with the variants of which a run says the same; the record is that of the first one."""
+        groups: dict[tuple[object, ...], list[Incomplete]] = {}
+        for row in self.incomplete:
+            groups.setdefault((row.run, row.tier, row.benchmark, tuple(row.reasons)), []).append(row)
+        return [([row.variant for row in rows], rows[0]) for rows in groups.values()]
+
+    @property
     def colors(self) -> dict[str, int]:
         """The series colour of each variant, the same in all tables."""
-        return variant_colors(entry.variant for entry in self.entries)
+        return variant_colors((entry.variant for entry in self.entries), self.palette)
 
 
 def to_json(board: Leaderboard) -> str:
@@ -162,6 +171,7 @@ def from_json(text: str) -> Leaderboard:
         return Leaderboard(
             tables=[_table(table) for table in plain["tables"]],
             incomplete=[Incomplete(**row) for row in plain["incomplete"]],
+            palette=plain.get("palette", ()),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a leaderboard: {error}") from None

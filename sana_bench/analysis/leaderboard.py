@@ -59,6 +59,7 @@ def collect_leaderboard(
     with open_store(output) as store:
         # Variants share weights of many gigabytes: no file is hashed twice, nor one that a run has hashed.
         hashes = FileHashes(store.file_hashes())
+        palette = store.variant_names()
         for run_id in sorted(store.run_ids()):
             run = store.run(run_id)
             if run is None or tier not in (None, run["tier"]):
@@ -86,7 +87,7 @@ def collect_leaderboard(
     if benchmark is not None and benchmark not in known:
         raise UsageError(f"--benchmark {benchmark}: no run has it{nearest(benchmark, known)}")
     results = _with_measured_latency(results, timed)
-    return Leaderboard(tables=_tables(results), incomplete=incomplete)
+    return Leaderboard(tables=_tables(results), incomplete=incomplete, palette=palette)
 
 
 def _unreadable(store: Store, run_id: str, tier: str, reason: str) -> list[Incomplete]:
@@ -127,7 +128,7 @@ def _read_run(
                     tier=run.suite.tier,
                     benchmark=benchmark,
                     run=run.run_id,
-                    reasons=[*reasons, *_short_numbers(variant, benchmark)],
+                    reasons=reasons,
                 )
                 incomplete.append(short)
                 continue
@@ -139,15 +140,6 @@ def _read_run(
             entry = _entry(run, variant, benchmark, infos[variant.name], cells, link, hashes)
             results.append(_result(run, variant, run.benchmarks[benchmark], entry))
     return results, incomplete
-
-
-def _short_numbers(variant: VariantResults, benchmark: str) -> list[str]:
-    """Which numbers of an incomplete cell cover how much."""
-    return [
-        f"{row.metric} ({row.key}): {row.n_samples}/{row.n_expected} samples"
-        for row in variant.summaries
-        if row.benchmark == benchmark and not (row.complete and row.n_samples == row.n_expected)
-    ]
 
 
 def _entry(

@@ -10,6 +10,9 @@ from sana_bench.core.tiers import TIERS
 
 __all__ = ["register"]
 
+# More variants than these are counted; the pages name them.
+_NAMED = 4
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -34,6 +37,7 @@ def leaderboard(
     for table in board.tables:
         names = "variant" if len(table.entries) == 1 else "variants"
         print(f"{table.benchmark}, {table.tier} tier: {len(table.entries)} {names}")
-    for row in board.incomplete:
-        print(f"not ranked: {row.variant} on {row.benchmark} ({row.run}): {'; '.join(row.reasons)}")
+    for variants, row in board.not_ranked:
+        names = ", ".join(variants) if len(variants) <= _NAMED else f"{len(variants)} variants"
+        print(f"not ranked: {names} on {row.benchmark} ({row.run}): {'; '.join(row.reasons)}")
     print(f"leaderboard: {paths.html}")
