@@ -3,7 +3,8 @@
     python benchmarks/judges_speed.py [--questions 12] [--side 448] [--repetitions 5]
 
 Random Qwen2.5-VL and Qwen3-VL of small size, on the CPU in fp32, see the same picture and are asked the same questions. The peer
-is what published scripts do: the processor and the network of transformers once a question, the image with it. A time is after all probabilities agreed to 1e-5 in this very run. Writes `reports/benchmarks/judges_speed.{json,md}`.
+is what published scripts do: the processor and the network of transformers once a question, the image with it. A time is reported
+only after all probabilities agreed to 1e-5 in this very run. Writes `reports/benchmarks/judges_speed.{json,md}`.
 """
 
 import argparse

@@ -199,7 +199,7 @@ class ReportData:
     `created` is text ready to be shown. `banner` is an extra notice above the results; the notice that micro
     numbers do not compare with published ones appears by itself when `tier == "micro"`. `selfcheck` is one line that says
     whether the machine's numbers were checked. `cut_texts` are lines on who was given texts
-    without their end. `speed_tables` are shown as they are. `palette` names variants in the
+    without their end. `prompt_licences` are by benchmark. `speed_tables` are shown as they are. `palette` names variants in the
     order in which they are given colours. `verdicts` compare the other variants with `compared_with`.
     Raises `ValueError` for a variant of unknown kind.
     """
@@ -219,6 +219,7 @@ class ReportData:
     banner: str | None = None
     selfcheck: str = ""
     cut_texts: Sequence[str] = ()
+    prompt_licences: Mapping[str, Sequence[str]] = field(default_factory=dict)
     speed_tables: Sequence[TextTable] = ()
     palette: Sequence[str] = ()
     compared_with: str = ""

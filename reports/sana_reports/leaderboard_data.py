@@ -4,10 +4,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sana_reports.colors import variant_colors
 from sana_reports.data import KINDS, Gain, ImageCost, Latency, SummaryCell
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "Column",
@@ -19,6 +22,15 @@ __all__ = [
     "from_json",
     "to_json",
 ]
+
+
+# A line names so many variants; more are counted.
+_NAMED = 4
+# Columns of a leaderboard in a notebook.
+_SHOWN = (
+    *("tier", "benchmark", "variant", "metric", "protocol", "rank_best", "rank_worst"),
+    *("value", "low", "high", "n_samples"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,9 +161,38 @@ class Leaderboard:
         return [([row.variant for row in rows], rows[0]) for rows in groups.values()]
 
     @property
+    def not_ranked_lines(self) -> list[str]:
+        """What is incomplete, a line each: up to four variants by name, more by number."""
+        return [
+            f"not ranked: {', '.join(variants) if len(variants) <= _NAMED else f'{len(variants)} variants'} "
+            f"on {row.benchmark} ({row.run}): {'; '.join(row.reasons)}"
+            for variants, row in self.not_ranked
+        ]
+
+    @property
     def colors(self) -> dict[str, int]:
         """The series colour of each variant, the same in all tables."""
         return variant_colors((entry.variant for entry in self.entries), self.palette)
+
+    def table(self) -> "pd.DataFrame":
+        """One row a ranked variant and metric, and one a published number beside it: the columns of `leaderboard.csv`."""
+        from sana_reports.leaderboard_text import csv_frame
+
+        return csv_frame(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The leaderboard as JSON holds it; numbers that do not exist are None."""
+        return dict(_without_nan(asdict(self)))
+
+    def _repr_html_(self) -> str:
+        from sana_reports.labels import MICRO_NOTICE
+        from sana_reports.notebook import section
+
+        micro = any(table.tier == "micro" for table in self.tables)
+        lines = [MICRO_NOTICE] if micro else []
+        lines += self.not_ranked_lines
+        found = self.table()
+        return section(lines, found[found["rank_best"].notna()][list(_SHOWN)])
 
 
 def to_json(board: Leaderboard) -> str:
@@ -160,7 +201,7 @@ def to_json(board: Leaderboard) -> str:
         replace(table, entries=[replace(entry, report=None) for entry in table.entries])
         for table in board.tables
     ]
-    plain = _without_nan(asdict(replace(board, tables=tables)))
+    plain = replace(board, tables=tables).to_dict()
     return json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -1,6 +1,7 @@
 """The leaderboard as Markdown, CSV and LaTeX."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sana_reports.csv_table import COST_COLUMNS, cost_fields, csv_text, without_formulas
 from sana_reports.data import KINDS, OVERALL, SummaryCell
@@ -23,7 +24,10 @@ from sana_reports.published import PublishedRow, PublishedTable, published_table
 from sana_reports.ranking import RANK_RULE, RankRange, grouped
 from sana_reports.scaling import table_scaling
 
-__all__ = ["CSV_COLUMNS", "render_csv", "render_latex", "render_markdown", "table_titles"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CSV_COLUMNS", "csv_frame", "render_csv", "render_latex", "render_markdown", "table_titles"]
 
 QUOTED_NOTE = "Quoted from papers under their own protocol and hardware: for orientation, never ranked."
 CSV_COLUMNS = (
@@ -177,6 +181,18 @@ def _number(cell: SummaryCell) -> str:
 def render_csv(board: Leaderboard) -> str:
     """One line per variant and metric at full precision; quoted numbers have the paper as their source."""
     return csv_text(CSV_COLUMNS, without_formulas(row for table in board.tables for row in _csv_rows(table)))
+
+
+def csv_frame(board: Leaderboard) -> "pd.DataFrame":
+    """The same as a table of pandas, with texts as they are."""
+    import pandas as pd
+
+    rows = [
+        [None if value == "" else value for value in row]
+        for table in board.tables
+        for row in _csv_rows(table)
+    ]
+    return pd.DataFrame(rows, columns=list(CSV_COLUMNS))
 
 
 def _csv_rows(table: Table) -> list[Sequence[object]]:

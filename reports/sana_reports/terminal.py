@@ -9,6 +9,7 @@ from sana_reports.labels import (
     format_count,
     format_interval,
     format_value,
+    licence_line,
     made_from,
     metric_label,
     notices,
@@ -60,8 +61,7 @@ def render_terminal(data: ReportData) -> str:
         text += ["", "This run is incomplete:", *(f"   {one_line(reason)}" for reason in untold)]
     for text_table in (*report_scaling(data), *data.speed_tables):
         text += ["", *_text_table(text_table)]
-    if data.selfcheck:
-        text += ["", one_line(data.selfcheck)]
+    text += [line for told in (data.selfcheck, licence_line(data)) if told for line in ("", one_line(told))]
     return "\n".join(line.rstrip() for line in text) + "\n"
 
 

@@ -10,15 +10,17 @@ from urllib.parse import quote
 import numpy as np
 
 from sana_bench.analysis import model_size
+from sana_bench.analysis.contributions import contributions
 from sana_bench.analysis.gains import Scores, metric_scores, paired_gain
 from sana_bench.analysis.report import build_report_data
 from sana_bench.assets.locate import resolve_weights
 from sana_bench.core.errors import AssetError, BenchError, UsageError, nearest
 from sana_bench.core.fingerprint import NOT_WEIGHTS, FileHashes, HashCache, directory_sha256, fingerprint
 from sana_bench.core.samples import OVERALL
+from sana_bench.core.tiers import TIERS, unknown_tier
 from sana_bench.profiling.identity import PROTOCOLS, comparable
 from sana_bench.results.reader import RunResults, VariantResults, read_run
-from sana_bench.results.run_folder import RunFiles, open_store
+from sana_bench.results.run_folder import DEFAULT_OUTPUT, RunFiles, open_store
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.statistics.intervals import t_interval
 from sana_bench.results.store import Store
@@ -26,7 +28,7 @@ from sana_bench.results.stored_suite import StoredBenchmark
 from sana_reports import SummaryCell, VariantInfo
 from sana_reports.leaderboard_data import Column, Contrast, Entry, Incomplete, Leaderboard, Table
 
-__all__ = ["collect_leaderboard", "count_parameters", "paired_contrast", "weights_sha256"]
+__all__ = ["collect_leaderboard", "count_parameters", "leaderboard", "paired_contrast", "weights_sha256"]
 
 _LEVEL = 0.95
 
@@ -88,6 +90,35 @@ def collect_leaderboard(
         raise UsageError(f"--benchmark {benchmark}: no run has it{nearest(benchmark, known)}")
     results = _with_measured_latency(results, timed)
     return Leaderboard(tables=_tables(results), incomplete=incomplete, palette=palette)
+
+
+def leaderboard(
+    output: str | Path = DEFAULT_OUTPUT,
+    *,
+    to: str | Path | None = None,
+    tier: str | None = None,
+    benchmark: str | None = None,
+) -> Leaderboard:
+    """Rank every variant of an output folder as far as the evidence goes, as `sana-bench leaderboard` does.
+
+    Args:
+        output: folder of runs and of the result store.
+        to: where to write `leaderboard.{html,md,csv,tex}`; nowhere by default.
+        tier: only this tier.
+        benchmark: only this benchmark.
+
+    Raises:
+        UsageError: no result store, an unknown tier, or a benchmark that no run has.
+    """
+    if tier not in (None, *TIERS):
+        raise unknown_tier("leaderboard", str(tier))
+    folder = None if to is None else Path(to)
+    board = collect_leaderboard(Path(output), link_from=folder, tier=tier, benchmark=benchmark)
+    if folder is not None:
+        from sana_reports.leaderboard import write_leaderboard
+
+        write_leaderboard(board, folder)
+    return board
 
 
 def _unreadable(store: Store, run_id: str, tier: str, reason: str) -> list[Incomplete]:
@@ -180,8 +211,8 @@ def _result(run: RunResults, variant: VariantResults, benchmark: StoredBenchmark
     values: dict[str, Mapping[str, tuple[str, float]]] = {}
     for metric, scored in scores.items():
         by_prompt: dict[str, list[float]] = {}
-        for (prompt, _), one in scored.items():
-            by_prompt.setdefault(prompt, []).append(one.scores[metric].value)
+        for (prompt, _), value in zip(scored, contributions(metric, list(scored.values())), strict=True):
+            by_prompt.setdefault(prompt, []).append(value)
         if by_prompt and all(len(found) == benchmark.images_per_prompt for found in by_prompt.values()):
             prompts = run.prompts[benchmark.name]
             values[metric] = {

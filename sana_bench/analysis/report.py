@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from sana_bench.analysis.compare import MetricComparison, compare_with_first
+from sana_bench.analysis.compare import compare_with_first
+from sana_bench.analysis.comparison import MetricComparison
 from sana_bench.analysis.gains import Gains, image_cost, run_gains
 from sana_bench.analysis.latency_tables import latency_tables
 from sana_bench.core.cut_texts import cut_lines
@@ -88,6 +89,7 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         provenance=provenance,
         cut_texts=cut_lines(provenance.get("events", ())),
         selfcheck=str(provenance.get("selfcheck", {}).get("summary", "")),
+        prompt_licences=provenance.get("prompt_licences", {}),
         speed_tables=latency_tables(store, run),
         palette=store.variant_names(),
     )

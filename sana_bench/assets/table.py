@@ -9,7 +9,15 @@ from typing import Any
 from sana_bench.assets.locate import data_root, is_hub_id
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.suites.config_files import read_yaml
-from sana_bench.suites.schema import NAMED_REFERENCES, OWN_METRICS, JudgeSpec, MetricSpec, Suite, Variant
+from sana_bench.suites.schema import (
+    NAMED_REFERENCES,
+    OWN_METRICS,
+    BenchmarkSpec,
+    JudgeSpec,
+    MetricSpec,
+    Suite,
+    Variant,
+)
 
 __all__ = [
     "VERIFIER",
@@ -22,6 +30,8 @@ __all__ = [
     "judge_needs",
     "local_weights",
     "metric_needs",
+    "prompt_licences",
+    "published_judges",
     "read_assets",
     "repositories_of",
 ]
@@ -150,17 +160,13 @@ def metric_needs(suite: Suite) -> tuple[list[str], list[str]]:
 
     A judge that a metric is given as a parameter is none of them: see `judge_ids`.
     """
-    from sana_bench.core.registry import BENCHMARKS
-
     table = read_yaml(_TABLE).data
     needs: Mapping[str, list[str]] = table["needs"]
     assets: dict[str, None] = {}
     unlisted: dict[str, None] = {}
     for spec in suite.file.benchmarks:
-        own = spec.prompt_file is not None
-        assets.update(dict.fromkeys(() if own else table["prompts"].get(spec.source, ())))
-        default = OWN_METRICS if own else BENCHMARKS.build(spec.source).metric_names
-        for metric in spec.metric_specs or [MetricSpec(name=name) for name in default]:
+        assets.update(dict.fromkeys(() if spec.prompt_file else table["prompts"].get(spec.source, ())))
+        for metric in _metrics(spec):
             if _JUDGE in metric.parameters or metric.function is not None:
                 continue
             listed = needs.get(metric.protocol or metric.name, needs.get(metric.name))
@@ -174,10 +180,33 @@ def metric_needs(suite: Suite) -> tuple[list[str], list[str]]:
 
 def judge_ids(suite: Suite, relative_to: Path) -> list[str]:
     """The hub repositories that metrics of the suite take their judges from, each once."""
-    chosen = [metric for spec in suite.file.benchmarks for metric in spec.metric_specs]
-    named = (str(metric.parameters[_JUDGE]) for metric in chosen if _JUDGE in metric.parameters)
+    published = published_judges()
+    chosen = [metric for spec in suite.file.benchmarks for metric in _metrics(spec)]
+    named = (str(metric.parameters.get(_JUDGE, published.get(metric.name, ""))) for metric in chosen)
     judges = (name.removeprefix("hf://") for name in named)
     return list(dict.fromkeys(name for name in judges if is_hub_id(name, relative_to)))
+
+
+def published_judges() -> Mapping[str, str]:
+    """By metric, the hub repository of the judge whose scores its authors publish."""
+    judges: Mapping[str, str] = read_yaml(_TABLE).data["metric_judges"]
+    return judges
+
+
+def prompt_licences(benchmark: str) -> list[str]:
+    """The licences of a benchmark's published prompts, as far as their publishers name one."""
+    names = read_yaml(_TABLE).data["prompts"].get(benchmark, ())
+    return list(dict.fromkeys(file.licence for file in files_for(names) if file.licence))
+
+
+def _metrics(spec: BenchmarkSpec) -> list[MetricSpec]:
+    """The metrics that a benchmark of a suite is scored with."""
+    from sana_bench.core.registry import BENCHMARKS
+
+    if spec.metric_specs:
+        return list(spec.metric_specs)
+    default = OWN_METRICS if spec.prompt_file is not None else BENCHMARKS.build(spec.source).metric_names
+    return [MetricSpec(name=name) for name in default]
 
 
 def judge_needs(variants: Iterable[Variant]) -> list[str]:

@@ -149,7 +149,7 @@ def changed_files(root: Path) -> list[str]:
 
 def _full(variants: "Mapping[str, Path]") -> list[str]:
     from sana_bench.assets.locate import resolve_weights
-    from sana_bench.assets.table import read_assets
+    from sana_bench.assets.table import published_judges, read_assets
     from sana_bench.suites.cells import NO_WEIGHTS
     from sana_bench.suites.load import load_variant
 
@@ -163,7 +163,24 @@ def _full(variants: "Mapping[str, Path]") -> list[str]:
         except BenchError as error:
             lines.append(f"full tier, variant {name}: cannot be used: {error}")
     named = [asset for asset in read_assets().values() if asset.needed_for]
-    return lines + [f"{asset.needed_for}: {_state(asset)}" for asset in named]
+    lines += [f"{asset.needed_for}: {_state(asset)}" for asset in named]
+    metrics: dict[str, list[str]] = {}
+    for metric, judge in published_judges().items():
+        metrics.setdefault(judge, []).append(metric)
+    return lines + [
+        f"{', '.join(names)} (full tier), the judge: {_judge_state(judge)}"
+        for judge, names in metrics.items()
+    ]
+
+
+def _judge_state(judge: str) -> str:
+    from sana_bench.assets.locate import data_root, resolve_folder
+
+    try:
+        resolve_folder(judge, data_root())
+    except AssetError as error:
+        return f"lacks {judge} ({error})"
+    return "is there"
 
 
 def _state(asset: "Asset") -> str:

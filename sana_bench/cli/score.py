@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sana_bench.cli.options import AutoBatchSizeOption, DataDirOption, OutputOption, TierOption, from_record
-from sana_bench.core.errors import UsageError
+from sana_bench.core.errors import IncompleteError, UsageError
 
 if TYPE_CHECKING:
-    from sana_bench.runner.scores import Scores
+    from sana_bench.analysis.runs import Run
 
 __all__ = ["register"]
 
@@ -89,15 +89,15 @@ def score(options: _Options) -> int:
         found = _scored(options)
     if options.as_json:
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
-    return found.exit_code
+    return 0 if found.complete else IncompleteError.exit_code
 
 
-def _scored(options: _Options) -> "Scores":
+def _scored(options: _Options) -> "Run":
+    from sana_bench.runner.face import scored
     from sana_bench.runner.score import ScoreOptions
-    from sana_bench.runner.scores import scores_of
 
     others = tuple(options.compare or ())
-    return scores_of(
+    return scored(
         ScoreOptions(
             folders=(options.images, *others),
             prompts=options.prompts,

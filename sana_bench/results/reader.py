@@ -23,6 +23,7 @@ __all__ = [
     "SampleResult",
     "VariantResults",
     "asked_images",
+    "batch_seconds",
     "device_label",
     "incomplete_reasons",
     "load_features",
@@ -84,6 +85,7 @@ class VariantResults:
     """One variant of a stored run, with everything that the store has of it.
 
     `rewrites` has by benchmark and prompt id the text that the model was given where that was not the prompt.
+    `evidence` has by benchmark and metric what comparing a distance between sets needs, where the features are not in a store.
     `recorded` has by benchmark every sample that the suite asks for and the store has, finished or failed; `samples` are the
     finished ones with their scores. `reasons` say by benchmark why it is incomplete, and `identities` are those of metrics by
     key.
@@ -96,6 +98,7 @@ class VariantResults:
     reasons: Mapping[str, list[str]]
     identities: dict[str, dict[str, Any]]
     rewrites: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    evidence: Mapping[tuple[str, str], Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -123,9 +126,7 @@ class VariantResults:
 
         No other code decides what the time per image of a variant is that the latency benchmark did not measure.
         """
-        return [
-            s * 1000 for s in dict.fromkeys(one.image.seconds for one in self.samples if one.image.seconds)
-        ]
+        return [seconds * 1000 for seconds in batch_seconds(one.image for one in self.samples)]
 
     def device(self, row: SummaryRecord) -> str:
         """The device that a measured number belongs to, as people call it."""
@@ -269,6 +270,11 @@ def _scored(store: Store, done: list[SampleResult], keys: Mapping[str, str]) -> 
         )
         for one in done
     ]
+
+
+def batch_seconds(images: Iterable[ImageRow]) -> list[float]:
+    """Seconds an image, once for each batch that was timed: the images of a batch share one measurement."""
+    return list(dict.fromkeys(image.seconds for image in images if image.seconds))
 
 
 def asked_images(

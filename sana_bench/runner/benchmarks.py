@@ -80,7 +80,7 @@ def _check_prompts(benchmark: ResolvedBenchmark, *, published: bool) -> None:
             )
         for key in METRICS.entry(name).reads:
             lacking = next(
-                (p for p in benchmark.prompts if not (p.text if key == "text" else key in p.metadata)), None
+                (p for p in benchmark.prompts if not (p.text if key == "prompt" else key in p.metadata)), None
             )
             if lacking is not None:
                 raise SuiteError(

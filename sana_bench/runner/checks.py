@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -191,7 +192,10 @@ def reading(output: Path) -> Iterator[Store | None]:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let a termination request end the run as Ctrl-C does."""
+    """Let a termination request end the run as Ctrl-C does; only the main thread of a program may ask for that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from sana_bench.core.provenance import command_line, now
+from sana_bench.core.provenance import now
 
 __all__ = ["LibraryLog"]
 
@@ -20,7 +20,8 @@ class LibraryLog(io.TextIOBase):
     before write to it too, and those set up inside write to the terminal again afterwards.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, command: str) -> None:
+        self._command = command
         self._terminal: TextIO | None = None
         self._file: TextIO | None = None
         self._path: Path | None = None
@@ -53,7 +54,7 @@ class LibraryLog(io.TextIOBase):
         try:
             if self._file is None:
                 self._file = self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n")
-                self._file.write(f"{now()} {command_line()}\n")
+                self._file.write(f"{now()} {self._command}\n")
             self._file.write(text)
             self._file.flush()
         except OSError:  # a full disk: the run says so itself, and nothing is lost meanwhile

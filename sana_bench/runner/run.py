@@ -44,6 +44,7 @@ from sana_bench.runner.checks import (
     refuse_surplus,
     stoppable,
 )
+from sana_bench.runner.estimate import Estimator, plan_lines
 from sana_bench.runner.generation import Halved, generate_missing
 from sana_bench.runner.library_log import LibraryLog
 from sana_bench.runner.loggers import Loggers, check_loggers
@@ -52,7 +53,7 @@ from sana_bench.runner.resolve import resolve_suite
 from sana_bench.runner.scoring import Scorer
 from sana_bench.suites.cells import Cell, ResolvedSuite
 from sana_bench.suites.load import load_suite
-from sana_bench.suites.plan import CellPlan, plan_cell, plan_lines
+from sana_bench.suites.plan import CellPlan, plan_cell
 from sana_bench.suites.schema import Suite
 from sana_bench.suites.tiers import choose_tier
 
@@ -63,7 +64,7 @@ _DEFAULT_BATCH_SIZE = {"micro": 32, "full": 8}
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line of `sana-bench run` says."""
+    """What the command line of `sana-bench run` says; `command` is how the run is asked for."""
 
     suite: Path
     output: Path = Path("results")
@@ -73,11 +74,13 @@ class RunOptions:
     overrides: tuple[str, ...] = ()
     batch_size: int | None = None
     dry_run: bool = False
+    measure: bool = False
     loggers: tuple[str, ...] = ()
     text_cache: bool = True
     fetch: bool = False
     allow_incomplete: bool = False
     profile: ProfileOptions = field(default_factory=ProfileOptions)
+    command: str = field(default_factory=command_line)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Outcome:
 
     run_id: str
     exit_code: int
+    interrupted: bool = False
 
 
 def run_suite(options: RunOptions, suite: Suite | None = None) -> int:
@@ -99,7 +103,7 @@ def execute_suite(options: RunOptions, suite: Suite | None = None) -> Outcome:
     `suite` stands in for the file that `options` names. Nothing is written before suite, weights, metrics and folders of
     existing images have been checked. What libraries print meanwhile goes to the run's log file. Raises `BenchError`.
     """
-    with LibraryLog() as log:
+    with LibraryLog(options.command) as log:
         return _run_suite(options, suite, log)
 
 
@@ -120,7 +124,11 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
             plan_cell(cell, store, options.output, directory, options.limit, verify=False) for cell in cells
         ]
         if options.dry_run:
-            for line in suite.borrowed + plan_lines(resolved, plans, store, options.output):
+            estimator = Estimator(store, tier.tier, tier.device)
+            if options.measure:
+                for plan in plans:
+                    estimator.measure(plan, options.batch_size or _DEFAULT_BATCH_SIZE[tier.tier])
+            for line in suite.borrowed + plan_lines(resolved, plans, estimator, options.output):
                 say(line)
             return Outcome(resolved.run_id, 0)
     surplus = refuse_surplus(cells, options.allow_incomplete)
@@ -135,7 +143,7 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
     ):
         store.put_file_hashes(hashes.learnt)
         session = _Session(store, resolved, options, cells, loaded, surplus, log)
-        return Outcome(resolved.run_id, session.execute())
+        return session.execute()
 
 
 class _Session:
@@ -164,7 +172,7 @@ class _Session:
         self._session_id = 0
         self._checked: dict[str, Any] = {}
 
-    def execute(self) -> int:
+    def execute(self) -> Outcome:
         """Do everything; record how it ended, and tell the loggers."""
         described = {
             **self._resolved.describe(),
@@ -180,7 +188,7 @@ class _Session:
             self._check()
             return self._work(loggers, result)
 
-    def _work(self, loggers: Loggers, result: dict[str, Any]) -> int:
+    def _work(self, loggers: Loggers, result: dict[str, Any]) -> Outcome:
         state = result["state"]
         reasons: list[str] = []
         try:
@@ -191,7 +199,7 @@ class _Session:
         except KeyboardInterrupt:
             state = "interrupted"
             say(self._how_to_resume())
-            return IncompleteError.exit_code
+            return Outcome(self._run_id, IncompleteError.exit_code, interrupted=True)
         finally:
             # On a full disk even this cannot be written; the error in flight is the one to tell.
             with suppress(sqlite3.OperationalError) if state == "failed" else nullcontext():
@@ -200,7 +208,7 @@ class _Session:
         self._report(reasons)
         for record in self._store.summaries(self._run_id):
             loggers.summary(asdict(record))
-        return IncompleteError.exit_code if reasons else 0
+        return Outcome(self._run_id, IncompleteError.exit_code if reasons else 0)
 
     def _prepare(self) -> None:
         suite = self._resolved.suite.file
@@ -212,7 +220,7 @@ class _Session:
         self._store.put_run(
             self._run_id, suite.name, self._resolved.tier.tier, fingerprint, relative, created
         )
-        self._session_id = self._store.start_session(self._run_id, created, command_line())
+        self._session_id = self._store.start_session(self._run_id, created, self._options.command)
         text = yaml.safe_dump(self._resolved.describe(), sort_keys=False, allow_unicode=True)
         atomic.write_text(self._files.suite, text)
         for benchmark in self._resolved.benchmarks:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from sana_bench.benchmarks.prompt_file import PromptSet, read_geneval_prompts, read_prompts
 from sana_bench.core.errors import UsageError
 from sana_bench.core.progress import listed, say
+from sana_bench.core.provenance import command_line
 from sana_bench.core.registry import BENCHMARKS, MEASURED, METRICS
 from sana_bench.core.samples import FoundImages, Prompt
 from sana_bench.core.tiers import Tier, TierRequest
@@ -47,7 +48,7 @@ class ScoreOptions:
     """What `sana-bench score` is given; `folders` are compared with the first of them.
 
     `metrics` are names, protocols (`fid/clean@1`) and functions (`./file.py:name`); empty for those that fit. `prompts` is a file
-    of prompts, or None where the folder says them or there are none.
+    of prompts, or None where the folder says them or there are none; `command` is how it is asked for.
     """
 
     folders: tuple[Path, ...]
@@ -61,6 +62,7 @@ class ScoreOptions:
     batch_size: int | None = None
     fetch: bool = False
     allow_incomplete: bool = False
+    command: str = field(default_factory=command_line)
 
 
 def score_folders(options: ScoreOptions) -> Outcome:
@@ -101,6 +103,7 @@ def score_folders(options: ScoreOptions) -> Outcome:
         batch_size=options.batch_size,
         fetch=options.fetch,
         allow_incomplete=options.allow_incomplete,
+        command=options.command,
     )
     return execute_suite(run, suite)
 

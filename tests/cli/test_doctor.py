@@ -49,6 +49,14 @@ def test_the_judge_of_dpg_bench(root, line_of, tmp_path, is_cached):
     assert f"lacks {folder / 'vocab.txt'} (" in line_of("dpg (")
 
 
+def test_judges_that_metrics_take_from_the_hub(root, line_of):
+    line = line_of("geneval2 (full tier), the judge")
+    assert "lacks Qwen/Qwen3-VL-8B-Instruct" in line
+    assert "hf download Qwen/Qwen3-VL-8B-Instruct" in line
+    (root / "models/Qwen/Qwen3-VL-8B-Instruct").mkdir(parents=True)
+    assert line_of("geneval2 (full tier), the judge").endswith(": is there")
+
+
 def test_the_images_of_mjhq30k(root, line_of):
     start = "the prompts of mjhq30k"
     assert f"lacks {root / 'mjhq30k/meta_data.json'} (`sana-bench fetch mjhq30k` downloads it" in line_of(

@@ -138,6 +138,11 @@ def test_inception_distances_to_a_folder_and_to_its_statistics(given, capsys, mo
     for ours, theirs in zip(archive["numbers"], folder["numbers"], strict=True):
         # 1e-6: of 8 images a covariance has rank 7 of 2,048.
         assert ours["value"] == pytest.approx(theirs["value"], rel=1e-6)
+    # Features of 2,048 numbers an image are not in a baseline; the distances without groups of prompts are.
+    sana_bench.export_baseline(f"{folder['run']}:my_images", "mine.json")
+    assert Path("mine.json").stat().st_size < 20_000
+    found = sana_bench.compare("mine.json", f"{folder['run']}:other").to_dict()
+    assert found["metrics"] == folder["comparisons"][0]["metrics"]
     rows = [found["comparisons"][0]["metrics"][0] for found in (folder, archive)]
     assert [row["verdict"] for row in rows] != ["not measured", "not measured"]
     assert rows[1]["effect"]["difference"] == pytest.approx(rows[0]["effect"]["difference"], rel=1e-6)

@@ -18,7 +18,8 @@ README_LIMIT = 300_000  # bytes; a page about the project must stay quick to ope
 @pytest.fixture(scope="module")
 def report_picture() -> ModuleType:
     spec = importlib.util.spec_from_file_location("report_picture", ROOT / "scripts" / "report_picture.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -12,8 +12,9 @@ from sana_bench.core.images import ImageError, load_image
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.judges.base import Answer
 from sana_bench.metrics.base import MetricAssets
+from sana_bench.metrics.chosen_judge import vlm_protocol
 from sana_bench.metrics.dpg.grid import Grid, SanaGrid, SingleImage, cut_cells, layout_of, sana_grid_jpeg
-from sana_bench.metrics.dpg.metric import OFFICIAL, STRICT, DPGMetric, build_dpg, vlm_protocol
+from sana_bench.metrics.dpg.metric import OFFICIAL, STRICT, DPGMetric, build_dpg
 from sana_bench.suites.schema import MetricSpec
 
 SEED = 5
@@ -264,4 +265,4 @@ def test_missing_weights_and_unknown_protocols_are_one_line(monkeypatch, tmp_pat
     ],
 )
 def test_the_judge_is_part_of_the_protocol(name, protocol):
-    assert vlm_protocol(name) == protocol
+    assert vlm_protocol("dpg", name) == protocol
