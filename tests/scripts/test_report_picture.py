@@ -1,6 +1,8 @@
 """The picture of a report in the README."""
 
 import importlib.util
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,12 +14,14 @@ from sana_reports import write_report
 from tests import ROOT
 from tests.reports.synthetic import make_report, with_verdicts
 
+SCRIPT = ROOT / "scripts" / "report_picture.py"
+SIZE = (1860, 1515)
 README_LIMIT = 300_000  # bytes; a page about the project must stay quick to open
 
 
 @pytest.fixture(scope="module")
 def report_picture() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("report_picture", ROOT / "scripts" / "report_picture.py")
+    spec = importlib.util.spec_from_file_location("report_picture", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -25,40 +29,35 @@ def report_picture() -> ModuleType:
     return module
 
 
-def test_the_readme_shows_a_modest_picture(report_picture: ModuleType) -> None:
+def test_the_readme_shows_a_modest_picture() -> None:
     path = ROOT / "docs" / "report.png"
     assert "](docs/report.png)" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert path.stat().st_size < README_LIMIT
     with Image.open(path) as picture:
-        assert picture.size == (
-            report_picture.WIDTH * report_picture.SCALE,
-            report_picture.HEIGHT * report_picture.SCALE,
-        )
+        assert picture.size == SIZE
 
 
 @pytest.mark.browser
-def test_the_picture_is_taken_of_the_newest_demo(
-    report_picture: ModuleType,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    from tests.reports.browsing import CHROMIUM
-
-    if CHROMIUM is None:
-        pytest.skip("no `chromium` on the PATH")
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no `chromium` on the PATH")
+def test_the_picture_is_taken_of_the_newest_demo(tmp_path: Path) -> None:
     made = with_verdicts(make_report(tmp_path, prompts_per_task=1, images_per_prompt=1))
     write_report(made, tmp_path / "results" / "runs" / "demo-micro-1" / "report")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["report_picture.py", "--to", "picture.png"])
-    assert report_picture.main() == 0
-    with Image.open("picture.png") as picture:
-        assert picture.size == (1860, 1515)
+    taken = subprocess.run(
+        [sys.executable, SCRIPT, "--to", "picture.png"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (taken.returncode, taken.stderr) == (0, "")
+    assert taken.stdout.startswith("picture: picture.png, ")
+    path = tmp_path / "picture.png"
+    assert path.stat().st_size < README_LIMIT
+    with Image.open(path) as picture:
+        assert picture.size == SIZE
         colors = picture.convert("RGB").getcolors(1 << 20)
     assert colors is not None
     assert 20 < len(colors) <= 96  # a page, not a blank
-    assert Path("picture.png").stat().st_size < README_LIMIT
-    assert "picture.png" in capsys.readouterr().out
 
 
 def test_without_a_demo_there_is_no_picture(report_picture: ModuleType, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 // What the report and the leaderboard share: the address that remembers a view, and tables wider than the page.
 const page = (() => {
   // The view that the address names, after the #; empty for the address of a section.
+  let known = location.hash;
   function view() {
+    known = location.hash;
     return new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
   }
 
@@ -11,12 +13,14 @@ const page = (() => {
   function remember(form, more = () => ({})) {
     clearTimeout(waiting);
     waiting = setTimeout(() => { // browsers allow only so many changes a second
+      if (location.hash !== known) return; // a new address, which is about to be followed
       const chosen = new URLSearchParams();
       for (const [name, value] of new FormData(form)) {
         if (value && !(form.elements[name].selectedIndex === 0)) chosen.set(name, value);
       }
       for (const [name, value] of Object.entries(more())) if (value) chosen.set(name, value);
-      if (`${chosen}` || location.hash.includes("=")) history.replaceState(null, "", `#${chosen}`);
+      if (`${chosen}` || known.includes("=")) history.replaceState(null, "", `#${chosen}`);
+      known = location.hash;
     }, 100);
   }
 
