@@ -1,5 +1,6 @@
 """From real runs of the small test world to the leaderboard."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,11 @@ from sana_bench.analysis.leaderboard import (
     paired_contrast,
     weights_sha256,
 )
+from sana_bench.analysis.report import build_report_data
 from sana_bench.cli.main import execute
 from sana_bench.core.errors import UsageError
+from sana_bench.results.reader import read_run
+from sana_bench.results.run_folder import RunFiles, open_store
 from sana_reports.leaderboard_data import to_json
 from tests import ROOT
 
@@ -185,3 +189,16 @@ def test_staleness_check_finds_a_changed_page(world, tmp_path: Path) -> None:
     assert "leaderboard.md is stale" in stale.stderr
     shutil.rmtree(tmp_path / "board")
     assert update("--check").returncode == 1
+
+
+def test_a_variant_has_one_colour_in_every_report_and_in_the_leaderboard(world) -> None:
+    world.run()
+    world.run(overrides=("name=other", "variants.micro=[fake-2]"))
+    board = collect_leaderboard(world.output)
+    assert board.colors == {"fake-2": 1, "fake-4": 0}  # in the order in which the first run had them
+    with open_store(world.output) as store:
+        for directory in (world.output / "runs").iterdir():
+            data = build_report_data(store, read_run(store, RunFiles(directory)))
+            assert data.colors == {variant.name: board.colors[variant.name] for variant in data.variants}
+            page = (directory / "report" / "report.html").read_text(encoding="utf-8")
+            assert f'"colors":{json.dumps(list(data.colors.values()), separators=(",", ":"))}' in page
