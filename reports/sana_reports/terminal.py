@@ -16,7 +16,7 @@ from sana_reports.labels import (
     one_line,
 )
 from sana_reports.scaling import report_scaling
-from sana_reports.tables import leaderboard_table
+from sana_reports.tables import leaderboard_table, untold_reasons
 from sana_reports.text_table import TextTable
 
 __all__ = ["render_terminal", "text_lines"]
@@ -57,8 +57,7 @@ def render_terminal(data: ReportData) -> str:
     if columns:
         _, metric, protocol = columns[0]
         text += ["", f"Ranked by {metric_label(metric)} ({protocol}). [95 % interval], n images."]
-    told = {f"{row['variant']}: {reason}" for row in table for reason in row["reasons"]}
-    if untold := [reason for reason in data.incomplete_reasons if reason not in told]:
+    if untold := untold_reasons(data):
         text += ["", "This run is incomplete:", *(f"   {one_line(reason)}" for reason in untold)]
     for text_table in (*report_scaling(data), *data.speed_tables):
         text += ["", *text_lines(text_table)]

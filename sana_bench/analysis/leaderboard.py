@@ -62,6 +62,7 @@ def collect_leaderboard(
     with open_store(output) as store:
         # Variants share weights of many gigabytes: no file is hashed twice, nor one that a run has hashed.
         hashes = FileHashes(store.file_hashes())
+        palette = store.variant_names()
         for run_id in sorted(store.run_ids()):
             run = store.run(run_id)
             if run is None or tier not in (None, run["tier"]):
@@ -89,7 +90,7 @@ def collect_leaderboard(
     if benchmark is not None and benchmark not in known:
         raise UsageError(f"--benchmark {benchmark}: no run has it{nearest(benchmark, known)}")
     results = _with_measured_latency(results, timed)
-    return Leaderboard(tables=_tables(results), incomplete=incomplete)
+    return Leaderboard(tables=_tables(results), incomplete=incomplete, palette=palette)
 
 
 def leaderboard(
@@ -159,7 +160,7 @@ def _read_run(
                     tier=run.suite.tier,
                     benchmark=benchmark,
                     run=run.run_id,
-                    reasons=[*reasons, *_short_numbers(variant, benchmark)],
+                    reasons=reasons,
                 )
                 incomplete.append(short)
                 continue
@@ -171,15 +172,6 @@ def _read_run(
             entry = _entry(run, variant, benchmark, infos[variant.name], cells, link, hashes)
             results.append(_result(run, variant, run.benchmarks[benchmark], entry))
     return results, incomplete
-
-
-def _short_numbers(variant: VariantResults, benchmark: str) -> list[str]:
-    """Which numbers of an incomplete cell cover how much."""
-    return [
-        f"{row.metric} ({row.key}): {row.n_samples}/{row.n_expected} samples"
-        for row in variant.summaries
-        if row.benchmark == benchmark and not (row.complete and row.n_samples == row.n_expected)
-    ]
 
 
 def _entry(
