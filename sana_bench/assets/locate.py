@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sana_bench.assets.checks import check_pipeline_directory
 from sana_bench.core.errors import AssetError, UsageError, nearest
+from sana_bench.core.text import read_text
 
 __all__ = [
     "JUDGE_KEY",
@@ -85,14 +86,14 @@ def micro_weights_root() -> Path:
     return Path(__file__).resolve().parents[1] / "micro" / "weights"
 
 
-def resolve_weights(weights: str, relative_to: Path) -> Path:
+def resolve_weights(weights: str, relative_to: Path, weights_variant: str | None = None) -> Path:
     """Return the local SANA pipeline directory that `weights` names, checked for missing and truncated files.
 
-    Raises `AssetError` that names the missing files and how to get them.
+    Of weights, only those that are read for the variant count. Raises `AssetError` that names what is missing and how to get it.
     """
     directory = resolve_folder(weights, relative_to)
     try:
-        check_pipeline_directory(directory)
+        check_pipeline_directory(directory, weights_variant)
     except AssetError as error:
         if not is_hub_id(weights.removeprefix(HUB_SCHEME), relative_to):
             raise
@@ -160,7 +161,7 @@ def _how_to_get(hub_id: str, directory: Path | None = None) -> str:
 def _hub_snapshot(name: str, revision: str) -> Path | None:
     repository = hub_repository(name)
     reference = repository / "refs" / revision
-    commit = reference.read_text().strip() if reference.is_file() else revision
+    commit = read_text(reference).strip() if reference.is_file() else revision
     snapshot = repository / "snapshots" / commit
     return snapshot if snapshot.is_dir() else None
 
