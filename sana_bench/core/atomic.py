@@ -13,7 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["TEMPORARY_PREFIX", "new_folder", "remove_leftovers", "write_bytes", "write_text", "write_with"]
+from sana_bench.core.errors import UsageError
+
+__all__ = [
+    "TEMPORARY_PREFIX",
+    "check_output",
+    "new_folder",
+    "remove_leftovers",
+    "write_bytes",
+    "write_text",
+    "write_with",
+]
 
 TEMPORARY_PREFIX = ".tmp-"
 
@@ -35,6 +45,17 @@ def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _flush_directory(path.parent)
+
+
+def check_output(output: Path) -> None:
+    """Refuse a folder, named by `--output`, that cannot be written to, without creating it; raises `UsageError`."""
+    existing = output
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UsageError(f"--output {output}: {existing} is a file, not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"--output {output}: no permission to write to {existing}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,6 +1,5 @@
 """What a run checks before it writes anything, and what holds while it writes."""
 
-import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,6 @@ from sana_bench.suites.plan import CellPlan
 
 __all__ = [
     "check_generators",
-    "check_output",
     "choice_key",
     "create_output",
     "load_metrics",
@@ -158,17 +156,6 @@ def check_generators(plans: Sequence[CellPlan], device: str) -> None:
         if plan.missing and identity not in seen:
             seen.add(identity)
             generators.build(spec, device)
-
-
-def check_output(output: Path) -> None:
-    """Refuse an output folder that cannot be written, without creating it."""
-    existing = output
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise UsageError(f"--output {output}: {existing} is a file, not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"--output {output}: no permission to write to {existing}")
 
 
 def create_output(output: Path) -> None:

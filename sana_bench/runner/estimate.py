@@ -26,7 +26,7 @@ from sana_bench.results.store import Store
 from sana_bench.results.stored_suite import StoredSuite
 from sana_bench.runner.generation import make_batch
 from sana_bench.suites.cells import Cell, ResolvedSuite
-from sana_bench.suites.plan import CellPlan
+from sana_bench.suites.plan import CellPlan, work_left
 from sana_bench.suites.schema import Variant
 from sana_reports.published_speed import PUBLISHED_SPEED, SpeedRow
 
@@ -197,7 +197,7 @@ def plan_lines(
 ) -> list[str]:
     """Return the plan as `--dry-run` prints it."""
     lines = [f"run {resolved.run_id} in {output / 'runs' / resolved.run_id}"]
-    total, n_images = Estimate(0, 0, 0, ""), 0
+    total = Estimate(0, 0, 0, "")
     for plan in plans:
         estimate = estimator.estimate(plan)
         wanted = len(plan.done) + len(plan.missing)
@@ -207,13 +207,13 @@ def plan_lines(
         took = f", {estimate.line}" if plan.missing else ""
         lines.append(
             f"{plan.cell.label}: {wanted}{part} images, {len(plan.done)} done{redo}, "
-            f"{len(plan.missing)} to generate{took}"
+            f"{len(plan.missing)} to {plan.work}{took}"
         )
-        n_images += len(plan.missing)
         total += estimate
     metrics = sorted({metric for plan in plans for metric in plan.cell.benchmark.metrics})
-    span = f", {format_seconds(total.low)} to {format_seconds(total.high)}" if total.seconds else ""
-    lines.append(f"total: {n_images} images to generate, about {format_seconds(total.seconds)}{span}")
+    span = f"{format_seconds(total.low)} to {format_seconds(total.high)}"
+    took = f", about {format_seconds(total.seconds)}, {span}" if total.seconds else ""
+    lines.append(f"total: {work_left(plans)}{took}")
     lines.append(f"then loading, and scoring with {', '.join(metrics)}, which no time is estimated for")
     return lines
 

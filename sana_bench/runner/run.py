@@ -35,7 +35,6 @@ from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.store import Store
 from sana_bench.runner.checks import (
     check_generators,
-    check_output,
     choice_key,
     create_output,
     load_metrics,
@@ -53,7 +52,7 @@ from sana_bench.runner.resolve import resolve_suite
 from sana_bench.runner.scoring import Scorer
 from sana_bench.suites.cells import Cell, ResolvedSuite
 from sana_bench.suites.load import load_suite
-from sana_bench.suites.plan import CellPlan, plan_cell
+from sana_bench.suites.plan import CellPlan, plan_cell, work_left
 from sana_bench.suites.schema import Suite
 from sana_bench.suites.tiers import choose_tier
 
@@ -111,7 +110,7 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
     check_loggers(options.loggers)
     tier = choose_tier(options.tier)
     suite = suite or load_suite(options.suite, tier.tier, options.overrides)
-    check_output(options.output)
+    atomic.check_output(options.output)
     say(tier.line)
     if options.fetch:
         fetch_suite(suite, say)
@@ -248,12 +247,11 @@ class _Session:
         for plan in plans:
             self._adopt(plan)
         todo = [plan for plan in plans if plan.missing]
-        n_missing = sum(len(plan.missing) for plan in todo)
         n_done = sum(len(plan.done) for plan in plans)
         self._store.count_reused(self._session_id, n_done)
         damaged = sum(plan.damaged for plan in plans)
         note = f", {damaged} damaged or lost and to be made again" if damaged else ""
-        say(f"run {self._run_id}: {n_missing} images to generate, {n_done} already there{note}")
+        say(f"run {self._run_id}: {work_left(plans)}, {n_done} already there{note}")
         for plan in todo:
             self._generate(plan)
 

@@ -1,7 +1,7 @@
 """What a run still has to do: samples without a verified image."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from sana_bench.results.schema import ImageRow
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import Cell
 
-__all__ = ["CellPlan", "asked_rows", "image_is_intact", "plan_cell"]
+__all__ = ["CellPlan", "asked_rows", "image_is_intact", "plan_cell", "work_left"]
 
 _READERS = 8
 
@@ -37,6 +37,20 @@ class CellPlan:
     def n_expected(self) -> int:
         """Samples of the whole cell, whatever the limit."""
         return self.cell.benchmark.n_samples
+
+    @property
+    def work(self) -> str:
+        """What is done for a missing sample: `generate` its image, or `read` the one that exists."""
+        return "generate" if self.cell.variant.variant.generates else "read"
+
+
+def work_left(plans: Sequence[CellPlan]) -> str:
+    """What is missing in words: `24 images to generate and 8 to read`."""
+    missing = {plan.work: 0 for plan in plans} or {"generate": 0}
+    for plan in plans:
+        missing[plan.work] += len(plan.missing)
+    first, *others = [f"{count} {{}}to {work}" for work, count in missing.items()]
+    return " and ".join([first.format("images "), *(other.format("") for other in others)])
 
 
 def plan_cell(

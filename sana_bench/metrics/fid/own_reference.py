@@ -1,7 +1,7 @@
 """What images are held against instead of the published set: a folder of images, or stored statistics.
 
-Statistics are an `.npz` with a mean and a covariance (`mu`, `sigma`), as clean-fid and pytorch-fid write it. It does not say by
-which chain its features were made: that is for whoever names it to know.
+Statistics are a mean and a covariance (`mu`, `sigma`): an `.npz` as clean-fid and pytorch-fid write it, or a `.pt` of
+torch-fidelity's cache. They do not say by which chain their features were made: that is for whoever names them to know.
 """
 
 import zipfile
@@ -69,7 +69,7 @@ class _Identified(Protocol):
 
 
 class StatisticsReference:
-    """The mean and covariance of an `.npz`, copied to the cache so that `compare` finds them later.
+    """The mean and covariance of a file, copied to the cache so that `compare` finds them later.
 
     The number of images behind them is not known: `n` stands for a covariance that is used as it is.
     """
@@ -149,16 +149,35 @@ def _cached(
     return found
 
 
-def _read_moments(path: Path, n_features: int) -> Moments:
+def _arrays(path: Path) -> dict[str, Any]:
+    """What a file of statistics holds, by name; nothing in it is run."""
     try:
+        if path.suffix.lower() == ".pt":
+            from sana_models.single_files import read_archive
+            from sana_models.weight_files import CheckpointError
+
+            try:
+                found = read_archive(path)
+            except CheckpointError as error:
+                raise AssetError(f"reference {error}") from None
+            if not isinstance(found, dict):
+                raise AssetError(f"reference {path}: no mu and sigma (it has a {type(found).__name__})")
+            return {str(name): value for name, value in found.items()}
         with np.load(path, allow_pickle=False) as archive:
-            keys = next((keys for keys in _KEYS if set(keys) <= set(archive.files)), None)
-            if keys is None:
-                found = ", ".join(archive.files) or "nothing"
-                raise AssetError(f"reference {path}: no mu and sigma (it has {found})")
-            mean, covariance = (np.asarray(archive[key], np.float64) for key in keys)
+            return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise AssetError(f"reference {path}: no archive of statistics ({error})") from None
+
+
+def _read_moments(path: Path, n_features: int) -> Moments:
+    arrays = _arrays(path)
+    keys = next((keys for keys in _KEYS if set(keys) <= set(arrays)), None)
+    if keys is None:
+        raise AssetError(f"reference {path}: no mu and sigma (it has {', '.join(arrays) or 'nothing'})")
+    try:
+        mean, covariance = (np.asarray(arrays[key], np.float64) for key in keys)
+    except (TypeError, ValueError):
+        raise AssetError(f"reference {path}: {' and '.join(keys)} are no numbers") from None
     if mean.shape != (n_features,) or covariance.shape != (n_features, n_features):
         raise AssetError(
             f"reference {path}: mean {mean.shape} and covariance {covariance.shape}, "
