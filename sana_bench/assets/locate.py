@@ -4,6 +4,7 @@ Nothing here downloads. This is the only module of the harness that reads enviro
 
 - `SANA_BENCH_DATA`: evaluator weights and data sets (default: `assets/sana-bench` in the Hugging Face home)
 - `SANA_BENCH_MICRO_WEIGHTS`: folder used for `micro://NAME` instead of the one shipped with the package
+- `SANA_BENCH_JUDGE_KEY`: the key of the server that a served judge is asked at; it is written nowhere
 - `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `XDG_CACHE_HOME`: as Hugging Face defines them
 """
 
@@ -12,21 +13,26 @@ import re
 from pathlib import Path
 
 from sana_bench.assets.checks import check_pipeline_directory
-from sana_bench.core.errors import AssetError, nearest
+from sana_bench.core.errors import AssetError, UsageError, nearest
 
 __all__ = [
+    "JUDGE_KEY",
     "choose_data_root",
     "data_root",
     "hub_cache",
     "hub_repository",
     "is_hub_id",
     "is_offline",
+    "judge_key",
     "micro_weights_root",
     "resolve_folder",
     "resolve_weights",
 ]
 
 MICRO_SCHEME = "micro://"
+
+#: The variable that holds the key of a served judge's server.
+JUDGE_KEY = "SANA_BENCH_JUDGE_KEY"
 
 
 HUB_SCHEME = "hf://"
@@ -50,6 +56,14 @@ def choose_data_root(folder: Path) -> None:
 def is_offline() -> bool:
     """Say whether HF_HUB_OFFLINE forbids the network, read as the hub's client does."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def judge_key() -> str:
+    """Return the key of a served judge's server, empty for none; raises `UsageError`, without it, for what cannot be one."""
+    key = os.environ.get(JUDGE_KEY, "").strip()
+    if re.search(r"[^!-~]", key):
+        raise UsageError(f"{JUDGE_KEY} holds a character that cannot be sent as a key")
+    return key
 
 
 def hub_cache() -> Path:

@@ -43,8 +43,8 @@ _TABLE = Path(__file__).with_name("assets.yaml")
 
 _HUB_FILE = re.compile(r"hf://(?P<dataset>datasets/)?(?P<repository>[^/]+/[^/]+)/(?P<file>.+)")
 
-# The parameter by which a metric takes another judge.
-_JUDGE = "judge"
+# The parameters by which a metric takes another judge: a model on this machine, or on a server.
+_JUDGE, _SERVER = "judge", "server"
 # What a distance is held against where no reference of one's own is named.
 _REFERENCES = ("mjhq30k_images",)
 
@@ -182,7 +182,8 @@ def judge_ids(suite: Suite, relative_to: Path) -> list[str]:
     """The hub repositories that metrics of the suite take their judges from, each once."""
     published = published_judges()
     chosen = [metric for spec in suite.file.benchmarks for metric in _metrics(spec)]
-    named = (str(metric.parameters.get(_JUDGE, published.get(metric.name, ""))) for metric in chosen)
+    here = [metric for metric in chosen if not metric.parameters.get(_SERVER)]
+    named = (str(metric.parameters.get(_JUDGE, published.get(metric.name, ""))) for metric in here)
     judges = (name.removeprefix("hf://") for name in named)
     return list(dict.fromkeys(name for name in judges if is_hub_id(name, relative_to)))
 
@@ -229,7 +230,7 @@ def repositories_of(variants: Iterable[Variant], relative_to: Path) -> list[Repo
         if judge is not None and judge.name == "vila":
             read.append((judge.weights or VERIFIER, "vila"))
         # mPLUG is published as a pickle, of which the hub's client is asked for none; see `judge_needs`.
-        elif judge is not None and judge.weights is not None and judge.name != "vqa":
+        elif judge is not None and judge.weights is not None and judge.name not in ("vqa", "served"):
             read.append((judge.weights, "other"))
         for weights, reader in read:
             name = weights.removeprefix("hf://")

@@ -76,10 +76,16 @@ def clip_pixels(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
-def prefetch(work: Callable[[_Item], _Result], items: Sequence[_Item], n_threads: int) -> Iterator[_Result]:
+def prefetch(
+    work: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    n_threads: int,
+    stop: Callable[[], None] = lambda: None,
+) -> Iterator[_Result]:
     """Results of `work` in order, computed by `n_threads` threads that stay at most two batches ahead.
 
-    Decoding and resizing release the interpreter lock. Memory holds `4 * n_threads` results at most.
+    Decoding and resizing release the interpreter lock. Memory holds `4 * n_threads` results at most. Where one fails, or no more
+    are wanted, `stop` tells those that are being worked on to give up, before they are waited for.
     """
     with ThreadPoolExecutor(max_workers=n_threads) as pool:
         rest = iter(items)
@@ -92,6 +98,8 @@ def prefetch(work: Callable[[_Item], _Result], items: Sequence[_Item], n_threads
         finally:
             for future in waiting:
                 future.cancel()
+            if waiting:
+                stop()
 
 
 def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sana_bench.core import atomic
 from sana_bench.core.fingerprint import canonical_json, fingerprint
-from sana_bench.judges.base import Answer, FirstToken, QuestionJudge, ReadingJudge
+from sana_bench.judges.base import Answer, AskedAtOnce, FirstToken, QuestionJudge, ReadingJudge
 
 __all__ = ["Answers", "RememberingJudge", "RememberingQuestionJudge"]
 
@@ -62,8 +62,11 @@ class RememberingJudge:
 
     @property
     def images_at_once(self) -> int:
-        """About how many images the judge answers at the same time."""
-        return int(getattr(self._judge, "images_at_once", 1))
+        return self._judge.images_at_once if isinstance(self._judge, AskedAtOnce) else 1
+
+    def stop(self) -> None:
+        if isinstance(self._judge, AskedAtOnce):
+            self._judge.stop()
 
     def load(self) -> None:
         self._judge.load()

@@ -18,6 +18,7 @@ from sana_bench.core.tiers import Tier, TierRequest
 from sana_bench.generators.image_folder import MANIFEST, is_geneval_layout
 from sana_bench.generators.image_match import Match, image_files, match_images, number_images
 from sana_bench.runner.run import Outcome, RunOptions, execute_suite
+from sana_bench.suites.config_files import parse_override
 from sana_bench.suites.schema import (
     FUNCTION_PATTERN,
     NAMED_REFERENCES,
@@ -47,13 +48,15 @@ _LONGEST = 60
 class ScoreOptions:
     """What `sana-bench score` is given; `folders` are compared with the first of them.
 
-    `metrics` are names, protocols (`fid/clean@1`) and functions (`./file.py:name`); empty for those that fit. `prompts` is a file
-    of prompts, or None where the folder says them or there are none; `command` is how it is asked for.
+    `metrics` are names, protocols (`fid/clean@1`) and functions (`./file.py:name`); empty for those that fit. `overrides` set
+    parameters of theirs, `METRIC.PARAMETER=VALUE`. `prompts` is a file of prompts, or None where the folder says them or there
+    are none; `command` is how it is asked for.
     """
 
     folders: tuple[Path, ...]
     prompts: Path | None = None
     metrics: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     reference: str | None = None
     names: tuple[str, ...] = ()
     images_per_prompt: int | None = None
@@ -134,6 +137,7 @@ def _metrics(options: ScoreOptions, *, has_prompts: bool) -> tuple[MetricSpec, .
         raise UsageError(
             "without prompts images are held against others: --reference FOLDER, or --prompts FILE"
         )
+    asked = _with_parameters(asked, options.overrides)
     reference = _reference(options.reference)
     found = []
     for metric in asked:
@@ -171,6 +175,22 @@ def _metric(text: str) -> MetricSpec:
     if name not in METRICS:
         METRICS.refuse(name, "--metrics")
     return MetricSpec(name=name, protocol=text if slash else None)
+
+
+def _with_parameters(metrics: Sequence[MetricSpec], overrides: Sequence[str]) -> list[MetricSpec]:
+    """The metrics with the parameters that `METRIC.PARAMETER=VALUE` set; what a metric does not know it refuses itself."""
+    parameters: dict[str, dict[str, int | float | str | bool]] = {metric.name: {} for metric in metrics}
+    for text in overrides:
+        key, value = parse_override(text)
+        name, dot, parameter = key.partition(".")
+        if name not in parameters or not dot:
+            raise UsageError(
+                f"--set {text}: expected METRIC.PARAMETER=VALUE with a metric of --metrics: {', '.join(parameters)}"
+            )
+        if not isinstance(value, int | float | str | bool):
+            raise UsageError(f"--set {text}: expected a number, a text, true or false")
+        parameters[name][parameter] = value
+    return [metric.model_copy(update={"parameters": parameters[metric.name]}) for metric in metrics]
 
 
 def _reference(given: str | None) -> str | None:

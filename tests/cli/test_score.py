@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from sana_bench.micro.captions import scene_for
 from sana_bench.micro.renderer import render
 from sana_bench.results.reader import load_features
 from tests.cli.conftest import one_line
+from tests.judges.chat_server import said, serving
 
 N = 8
 FUNCTION = """
@@ -309,3 +311,42 @@ def test_from_python(given):
     assert found.report.is_file()
     with pytest.raises(sana_bench.UsageError, match="tier 'small': one of auto, micro, full"):
         sana_bench.score("my_images", tier="small")
+
+
+def test_a_metrics_judge_is_named_on_the_command_line(given, capsys, monkeypatch):
+    """Of any prompts, by a server; asked once, as the same command again finds."""
+    key = "sk-Secret_123"
+    monkeypatch.setenv("SANA_BENCH_JUDGE_KEY", key)
+    with serving(lambda _: said("Yes", {"Yes": math.log(0.75), "No": math.log(0.25)})) as server:
+        arguments = (
+            "--prompts", "prompts.csv", "--metrics", "vqascore", "--set", "vqascore.judge=owner/Tiny",
+            "--set", f"vqascore.server={server.address}",
+        )  # fmt: skip
+        for _ in range(2):
+            found = as_json(capsys, *arguments)
+            assert len(server.requests) == N
+    overall = next(row for row in found["numbers"] if row["key"] == "overall")
+    assert (overall["metric"], overall["protocol"]) == ("vqascore", "vqascore/vlm-served-tiny@1")
+    assert overall["value"] == pytest.approx(0.75, rel=1e-12)
+    assert server.keys == [f"Bearer {key}"] * N
+    assert not [
+        path for path in Path("results").rglob("*") if path.is_file() and key.encode() in path.read_bytes()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given_set", "message"),
+    [
+        (
+            "vqascore=3",
+            "--set vqascore=3: expected METRIC.PARAMETER=VALUE with a metric of --metrics: vqascore",
+        ),
+        ("dpg.judge=x", "expected METRIC.PARAMETER=VALUE with a metric of --metrics: vqascore"),
+        ("vqascore.judge=[x]", "expected a number, a text, true or false"),
+        ("vqascore.juge=x", "metric 'vqascore' has no parameter 'juge' (did you mean 'judge'?)"),
+        ("vqascore.judge=clip_score", "judge 'clip_score' scores images and answers no questions in words"),
+    ],
+)
+def test_parameters_that_no_metric_has_are_refused(given, capsys, given_set, message):
+    assert score("--prompts", "prompts.csv", "--metrics", "vqascore", "--set", given_set) == 2
+    assert message in one_line(capsys)

@@ -22,7 +22,7 @@ from sana_bench.metrics.selfcheck.check import run_checks, user_judge
 from sana_bench.metrics.selfcheck.registry import all_checks, checks_for, select
 
 PUBLISHED = (
-    *GENEVAL["full"], *DPG, *GENEVAL2, *LONGTEXT, *map(user_judge, ("dpg", "geneval2", "longtext")),
+    *GENEVAL["full"], *DPG, *GENEVAL2, *LONGTEXT, *map(user_judge, ("dpg", "geneval2", "longtext", "vqascore")),
     *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
 )  # fmt: skip
 MICRO = (*GENEVAL["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1")
