@@ -1,6 +1,6 @@
 """The leaderboard's files: HTML, Markdown, CSV and LaTeX."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -53,10 +53,12 @@ def render_leaderboard(board: Leaderboard) -> dict[str, str]:
     }
 
 
-def write_leaderboard(board: Leaderboard, out_dir: Path) -> LeaderboardPaths:
-    """Write `leaderboard.{html,md,csv,tex}` into `out_dir`, each replaced atomically; raises `OSError`."""
+def write_leaderboard(
+    board: Leaderboard, out_dir: Path, *, write: Callable[[Path, str], None] = write_text_atomic
+) -> LeaderboardPaths:
+    """Write `leaderboard.{html,md,csv,tex}` into `out_dir` by `write`, each replaced atomically; raises `OSError`."""
     for name, content in render_leaderboard(board).items():
-        write_text_atomic(out_dir / name, content)
+        write(out_dir / name, content)
     return LeaderboardPaths(*(out_dir / f"leaderboard.{suffix}" for suffix in ("html", "md", "csv", "tex")))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from sana_bench.analysis.baseline_file import read_baseline, write_baseline
 from sana_bench.core import atomic
 from sana_bench.core.errors import UsageError, nearest
+from sana_bench.core.text import read_text
 from sana_bench.results.database import writer_lock
 from sana_bench.results.reader import RunResults, VariantResults, load_run
 from sana_bench.results.run_folder import DEFAULT_OUTPUT
@@ -22,7 +23,7 @@ def read_baselines(output: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
         return {str(name): {key: str(row[key]) for key in ("run", "variant")} for name, row in found.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: damaged baselines: {error}") from None

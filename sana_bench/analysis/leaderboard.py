@@ -14,6 +14,7 @@ from sana_bench.analysis.contributions import contributions
 from sana_bench.analysis.gains import Scores, metric_scores, paired_gain
 from sana_bench.analysis.report import build_report_data
 from sana_bench.assets.locate import resolve_weights
+from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError, BenchError, UsageError, nearest
 from sana_bench.core.fingerprint import NOT_WEIGHTS, FileHashes, HashCache, directory_sha256, fingerprint
 from sana_bench.core.samples import OVERALL
@@ -116,7 +117,7 @@ def leaderboard(
     if folder is not None:
         from sana_reports.leaderboard import write_leaderboard
 
-        write_leaderboard(board, folder)
+        write_leaderboard(board, folder, write=atomic.write_text)
     return board
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from sana_bench.assets.checks import safetensors_shapes
 from sana_bench.assets.locate import resolve_weights
 from sana_bench.core.errors import AssetError
+from sana_bench.core.text import read_text
 from sana_bench.suites.cells import ResolvedVariant
 from sana_bench.suites.config_files import read_yaml
 from sana_bench.suites.find import variant_files
@@ -71,7 +72,7 @@ def _cut_from(variant: Variant, folder: Path, variants_dir: Path | None) -> dict
 
 def _whole_number(path: Path, key: str) -> int | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8")).get(key)
+        found = json.loads(read_text(path)).get(key)
     except (OSError, ValueError, AttributeError):
         return None
     return found if isinstance(found, int) and found > 0 else None

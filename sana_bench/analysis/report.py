@@ -10,6 +10,7 @@ from sana_bench.analysis.compare import compare_with_first
 from sana_bench.analysis.comparison import MetricComparison
 from sana_bench.analysis.gains import Gains, image_cost, run_gains
 from sana_bench.analysis.latency_tables import latency_tables
+from sana_bench.core import atomic
 from sana_bench.core.cut_texts import cut_lines
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.samples import OVERALL
@@ -58,7 +59,7 @@ def write_run_report(store: Store, files: RunFiles) -> tuple[str, ReportPaths]:
     data = build_report_data(store, run)
     if len(run.variants) > 1:
         data = replace(data, compared_with=next(iter(run.variants)), verdicts=_verdicts(run))
-    return render_terminal(data), write_report(data, files.report)
+    return render_terminal(data), write_report(data, files.report, write=atomic.write_text)
 
 
 def build_report_data(store: Store, run: RunResults) -> ReportData:

@@ -10,6 +10,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from sana_bench.core.errors import AssetError
+from sana_bench.core.text import read_text
+from sana_models.files import open_plain
 from sana_models.shared_parts import shared_parts
 
 __all__ = ["DAMAGED", "check_pipeline_directory", "check_safetensors_files"]
@@ -71,7 +73,7 @@ def _shards(folder: Path) -> set[str]:
     names = set()
     for index in folder.glob("[!.]*.safetensors.index.json"):
         try:
-            names |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            names |= set(json.loads(read_text(index))["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError):
             raise AssetError(f"{index}: not an index of weight files") from None
     for path in folder.glob("[!.]*.safetensors"):
@@ -99,7 +101,7 @@ def safetensors_shapes(path: Path) -> list[tuple[int, ...]]:
     Raises `AssetError` unless the file is a safetensors file of exactly the length that its header says.
     """
     size = path.stat().st_size
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         prefix = file.read(8)
         header_length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         if not 2 <= header_length <= min(size - 8, 100_000_000):

@@ -23,6 +23,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import file_sha256
 from sana_bench.core.progress import megabytes
 from sana_bench.core.text import lines, read_text
+from sana_models.files import open_plain
 
 __all__ = [
     "SUMS",
@@ -236,7 +237,9 @@ def _fetch(file: RemoteFile, source: str | Path, place: Path, sums: dict[str, st
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(source, Path):
-            shutil.copyfile(source, part)
+            part.unlink(missing_ok=True)
+            with open_plain(source) as content, open(part, "xb") as out:
+                shutil.copyfileobj(content, out, 1 << 20)
         else:
             download_file(source, part)
     except OSError as error:
@@ -247,7 +250,7 @@ def _fetch(file: RemoteFile, source: str | Path, place: Path, sums: dict[str, st
     except AssetError:
         forget(part)
         raise
-    with open(part, "rb") as written:
+    with open_plain(part) as written:
         os.fsync(written.fileno())
     os.replace(part, place)
     forget(part)

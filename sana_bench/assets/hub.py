@@ -13,6 +13,7 @@ from sana_bench.assets.download import Download, Say, Size
 from sana_bench.assets.locate import data_root, hub_cache, hub_repository, resolve_folder
 from sana_bench.assets.table import Repository
 from sana_bench.core.errors import AssetError
+from sana_bench.core.text import read_text
 
 __all__ = ["planned_repositories"]
 
@@ -109,7 +110,7 @@ def _named_parts(folder: Path) -> list[str]:
     if not index.is_file():
         return [path.name for path in folder.iterdir() if path.is_dir()]
     try:
-        entries = json.loads(index.read_text(encoding="utf-8"))
+        entries = json.loads(read_text(index))
         return [name for name, entry in entries.items() if isinstance(entry, list) and any(entry)]
     except (ValueError, AttributeError):
         raise AssetError(f"{index}: not valid JSON") from None

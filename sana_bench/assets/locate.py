@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sana_bench.assets.checks import check_pipeline_directory
 from sana_bench.core.errors import AssetError, UsageError, nearest
+from sana_bench.core.text import read_text
 
 __all__ = [
     "JUDGE_KEY",
@@ -160,7 +161,7 @@ def _how_to_get(hub_id: str, directory: Path | None = None) -> str:
 def _hub_snapshot(name: str, revision: str) -> Path | None:
     repository = hub_repository(name)
     reference = repository / "refs" / revision
-    commit = reference.read_text().strip() if reference.is_file() else revision
+    commit = read_text(reference).strip() if reference.is_file() else revision
     snapshot = repository / "snapshots" / commit
     return snapshot if snapshot.is_dir() else None
 

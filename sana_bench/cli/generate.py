@@ -130,7 +130,7 @@ def _folder_jobs(options: _Options, file: Path) -> tuple[list[str], list[_Job]]:
 
     if options.output.suffix.lower() == ".png" or options.output.is_file():
         raise UsageError(f"--output {options.output}: with --prompts it is a folder")
-    atomic.check_output(options.output)
+    atomic.check_writable(options.output)
     lines, jobs = [], []
     for prompt in read_prompts(file).prompts:
         if not is_path_name(prompt.id):
@@ -182,7 +182,7 @@ def _paths(options: _Options, count: int) -> list[Path]:
     output = options.output
     if output.suffix.lower() != ".png":
         raise UsageError(f"--output {output}: images are written as PNG; the name must end with .png")
-    atomic.check_output(output.parent)
+    atomic.check_writable(output.parent)
     width = len(str(count - 1))
     paths = (
         [output]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
+from sana_models.files import open_plain
 from sana_models.shared_parts import pipeline_files
 
 __all__ = [
@@ -103,7 +104,7 @@ def file_sha256(path: Path, cache: HashCache | None = None) -> str:
     key = FileKey.of(path)
     if cache is not None and (known := cache.get(key)) is not None:
         return known
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     # A file that changed within a tick of the file system's clock can change again without another key.
     if cache is not None and FileKey.of(path) == key and key.ctime_ns + _SETTLED_NS <= _now_ns():

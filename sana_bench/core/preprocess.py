@@ -1,7 +1,7 @@
 """Image chains of the published scorers: which codec, which resize, which crop, before a network sees pixels."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sana_bench.core.images import load_image, source_format
+from sana_bench.core.stopping import workers
 
 __all__ = [
     "CLIP_MEAN",
@@ -87,7 +88,7 @@ def prefetch(
     Decoding and resizing release the interpreter lock. Memory holds `4 * n_threads` results at most. Where one fails, or no more
     are wanted, `stop` tells those that are being worked on to give up, before they are waited for.
     """
-    with ThreadPoolExecutor(max_workers=n_threads) as pool:
+    with workers(n_threads) as pool:
         rest = iter(items)
         waiting: list[Future[_Result]] = [pool.submit(work, item) for item in islice(rest, 4 * n_threads)]
         try:
@@ -96,8 +97,6 @@ def prefetch(
                 waiting += [pool.submit(work, item) for item in islice(rest, 1)]
                 yield result
         finally:
-            for future in waiting:
-                future.cancel()
             if waiting:
                 stop()
 

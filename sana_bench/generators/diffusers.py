@@ -14,6 +14,7 @@ from sana_bench.assets.locate import resolve_folder
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
 from sana_bench.core.precision import torch_dtype
+from sana_bench.core.text import read_text
 from sana_bench.generators.base import Request, Stage, refuse_sana_settings
 from sana_bench.generators.torch_device import memory_errors_told
 from sana_bench.suites.cells import GeneratorSpec
@@ -135,7 +136,7 @@ class DiffusersGenerator:
 def _check_parts(folder: Path) -> None:
     index = folder / "model_index.json"
     try:
-        parts = json.loads(index.read_text(encoding="utf-8"))
+        parts = json.loads(read_text(index))
     except FileNotFoundError:
         raise AssetError(f"{folder}: missing model_index.json, so it is not a diffusers pipeline") from None
     except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sana_bench.core import atomic
 from sana_bench.core.fingerprint import canonical_json, fingerprint
+from sana_bench.core.text import read_text
 from sana_bench.judges.base import Answer, AskedAtOnce, FirstToken, QuestionJudge, ReadingJudge
 
 __all__ = ["Answers", "RememberingJudge", "RememberingQuestionJudge"]
@@ -129,7 +130,7 @@ class RememberingQuestionJudge:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

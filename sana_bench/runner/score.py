@@ -33,6 +33,7 @@ from sana_bench.suites.schema import (
     check_name,
 )
 from sana_bench.suites.tiers import choose_tier
+from sana_models.files import open_plain
 from sana_models.image_files import upright_size
 
 __all__ = ["ScoreOptions", "score_folders"]
@@ -249,7 +250,7 @@ def _sizes(files: Mapping[tuple[str, int], Path]) -> str:
     counts: Counter[str] = Counter()
     for path in files.values():
         try:
-            with Image.open(path) as image:
+            with open_plain(path) as file, Image.open(file) as image:
                 height, width = upright_size(image)
                 counts[f"{width}x{height}"] += 1
         except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):

@@ -180,9 +180,9 @@ class Hostile:
     [
         (Hostile(), "unsafe archive"),
         ({"mu": Hostile()}, "unsafe archive"),
-        ([1, 2], "no mu and sigma (it has a list)"),
+        ([1, 2], "no mu and sigma (it has nothing)"),
         ({"mu": [1.0]}, "no mu and sigma (it has mu)"),
-        ({"mu": "a", "sigma": "b"}, "mu and sigma are no numbers"),
+        ({"mu": "a", "sigma": "b"}, "could not convert string to float"),
         ({"mu": [1.0], "sigma": [[1.0]]}, "mean (1,) and covariance (1, 1), expected (64,) and (64, 64)"),
         (b"PK", "truncated or not a PyTorch archive"),
     ],
