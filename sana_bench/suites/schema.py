@@ -179,6 +179,11 @@ class Variant(_Spec):
         """Whether images are made for the run; otherwise they exist already."""
         return self.generator != "images"
 
+    @property
+    def image_source(self) -> str:
+        """The generator that reads the weights: of a search, the one that makes its candidates."""
+        return self.best_of_n.generator if self.best_of_n is not None else self.generator
+
     @model_validator(mode="after")
     def _searches(self) -> Self:
         if (self.generator == "best_of_n") != (self.best_of_n is not None):
