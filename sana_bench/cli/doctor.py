@@ -168,18 +168,17 @@ def _full(variants: "Mapping[str, Path]") -> list[str]:
     for metric, judge in published_judges().items():
         metrics.setdefault(judge, []).append(metric)
     return lines + [
-        f"{', '.join(names)} (full tier), the judge: {_judge_state(judge)}"
-        for judge, names in metrics.items()
+        f"{', '.join(names)} (full tier), {judge}: {_hub_state(judge)}" for judge, names in metrics.items()
     ]
 
 
-def _judge_state(judge: str) -> str:
+def _hub_state(repository: str) -> str:
     from sana_bench.assets.locate import data_root, resolve_folder
 
     try:
-        resolve_folder(judge, data_root())
+        resolve_folder(repository, data_root())
     except AssetError as error:
-        return f"lacks {judge} ({error})"
+        return f"lacking ({error})"
     return "is there"
 
 

@@ -39,7 +39,8 @@ def resolve_benchmark(spec: BenchmarkSpec, suite: Suite, hashes: HashCache) -> R
     else:
         benchmark = BENCHMARKS.build(spec.source)
         prompts = tuple(benchmark.prompts(suite.tier))
-        images_per_prompt, metrics = benchmark.default_images_per_prompt, benchmark.metric_names
+        images_per_prompt = benchmark.default_images_per_prompt
+        metrics = tuple(name for name in benchmark.metric_names if _is_of_tier(name, suite.tier))
     if spec.subset is not None:
         prompts = tuple(stratified(prompts, spec.subset))
     _check_names(spec.label, prompts)
@@ -57,6 +58,11 @@ def resolve_benchmark(spec: BenchmarkSpec, suite: Suite, hashes: HashCache) -> R
     )
     _check_prompts(resolved, published=spec.prompt_file is None and spec.label not in suite.prompts)
     return resolved
+
+
+def _is_of_tier(metric: str, tier: str) -> bool:
+    """Whether a benchmark's own metric is measured on a tier; what the suite names itself is not asked."""
+    return tier == "full" or metric in MEASURED or not METRICS.entry(metric).full_only
 
 
 def _content_sha256(metric: MetricSpec, hashes: HashCache) -> str | None:
@@ -78,7 +84,12 @@ def _check_prompts(benchmark: ResolvedBenchmark, *, published: bool) -> None:
             raise SuiteError(
                 f"benchmark {benchmark.name!r}: {name} of one's own prompts needs a reference: a folder of images or an .npz"
             )
-        for key in METRICS.entry(name).reads:
+        entry = METRICS.entry(name)
+        if not any(entry.concerns(prompt.metadata) for prompt in benchmark.prompts):
+            raise SuiteError(
+                f"benchmark {benchmark.name!r}: metric {name!r} looks for {entry.only!r} in prompts, and none has it"
+            )
+        for key in entry.reads:
             lacking = next(
                 (p for p in benchmark.prompts if not (p.text if key == "prompt" else key in p.metadata)), None
             )

@@ -50,11 +50,12 @@ def test_the_judge_of_dpg_bench(root, line_of, tmp_path, is_cached):
 
 
 def test_judges_that_metrics_take_from_the_hub(root, line_of):
-    line = line_of("geneval2 (full tier), the judge")
-    assert "lacks Qwen/Qwen3-VL-8B-Instruct" in line
+    start = "geneval2 (full tier), Qwen/Qwen3-VL-8B-Instruct"
+    line = line_of(start)
+    assert f"{start}: lacking" in line
     assert "hf download Qwen/Qwen3-VL-8B-Instruct" in line
     (root / "models/Qwen/Qwen3-VL-8B-Instruct").mkdir(parents=True)
-    assert line_of("geneval2 (full tier), the judge").endswith(": is there")
+    assert line_of(start).endswith(": is there")
 
 
 def test_the_images_of_mjhq30k(root, line_of):

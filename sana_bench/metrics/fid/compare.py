@@ -1,4 +1,4 @@
-"""Two variants compared by a distance between sets of images, from stored features and the cached reference."""
+"""Two variants compared by what sets of images have as a whole, from stored features and the cached reference."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sana_bench.core.errors import AssetError
+from sana_bench.core.errors import AssetError, IncompleteError
 from sana_bench.core.fingerprint import fingerprint, short
+from sana_bench.metrics.oneig.diversity import PAIRWISE, by_prompt
 from sana_bench.results.reader import RunResults, SampleResult, load_features
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.statistics.distances import compare_frechet, compare_left_out
 from sana_bench.results.statistics.effect import Effect
+from sana_bench.results.statistics.paired import compare_means
 
 if TYPE_CHECKING:
     from sana_bench.metrics.fid.frechet import Moments
@@ -35,11 +37,13 @@ def compare_sets(
     pairs: Pairs,
     seed: int,
 ) -> Effect:
-    """The difference of two distances over all images, prompts being the units and the reference held fixed.
+    """The difference of two numbers over all images, prompts being the units and the reference, if any, held fixed.
 
     Raises:
         NotMeasuredError: stored features or reference statistics are missing or damaged, or an image has no partner.
     """
+    if identity.get("distance") == PAIRWISE:
+        return _compare_diversity(runs, identity, pairs, seed)
     if "chain" in identity:
         return _compare_inception(runs, identity, summaries, pairs)
     reference = _stored_reference(runs, identity)
@@ -51,6 +55,19 @@ def compare_sets(
     return compare_frechet(
         *sets, (reference.mean, reference.covariance), clusters, seed=seed, n_draws=_FRECHET_DRAWS
     )
+
+
+def _compare_diversity(
+    runs: tuple[RunResults, RunResults], identity: Mapping[str, Any], pairs: Pairs, seed: int
+) -> Effect:
+    """Every prompt has a number of its own on either side."""
+    prompts = [sample.prompt.id for sample, _ in pairs]
+    try:
+        first, second = (by_prompt(prompts, rows) for rows in _features(runs, identity["features"], pairs))
+    except IncompleteError as error:
+        raise NotMeasuredError(str(error)) from None
+    names = list(first)
+    return compare_means([first[name] for name in names], [second[name] for name in names], names, seed=seed)
 
 
 def _compare_inception(
