@@ -135,7 +135,7 @@ class OneIGEncoder(StyleEncoder):
                 dtype=torch_dtype(self._precision),
                 output_loading_info=True,
             )
-        except (OSError, ValueError, KeyError) as error:
+        except DAMAGED as error:
             raise AssetError(f"{self._folder}: not a CLIP vision model ({_first_line(error)})") from None
         if lacking := sorted({*info["missing_keys"], *map(str, info["mismatched_keys"])}):
             raise AssetError(f"{self._folder}: {len(lacking)} tensors do not fit, e.g. {lacking[0]}")
