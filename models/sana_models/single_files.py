@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sana_models.files import plain
 from sana_models.weight_files import CheckpointError, StoredTensor, first_line, open_safetensors
 
 __all__ = ["SINGLE_FILES", "open_single_file"]
@@ -62,7 +63,7 @@ def _load(path: Path) -> Any:
         raise CheckpointError(f"{path}: truncated or not a PyTorch archive")
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(plain(path), map_location="cpu", weights_only=True, mmap=True)
     except _DAMAGE as error:
         raise CheckpointError(
             f"{path}: truncated, foreign or unsafe archive ({first_line(error)})"

@@ -177,8 +177,9 @@ def _compare_metric(asked: _Question) -> list[MetricComparison]:
     if not any(metric in x.scores or metric in y.scores for x, y in pairs):
         return [_compare_set(asked, first, second, pairs)]
     pairs = [(x, y) for x, y in pairs if metric in x.scores and metric in y.scores]
-    if len(pairs) < first.n_samples:
-        reason = f"only {len(pairs)} of {first.n_samples} images have scores on both sides"
+    needed = max(first.n_samples, second.n_samples)
+    if len(pairs) < needed:
+        reason = f"only {len(pairs)} of {needed} images have scores on both sides"
         return [asked.unanswered("not measured", reason)]
     tags = list(dict.fromkeys(x.prompt.tag for x, _ in pairs))
     groups = [(OVERALL, pairs), *((tag, [p for p in pairs if p[0].prompt.tag == tag]) for tag in tags)]
@@ -263,10 +264,13 @@ def _compare_set(
     pairs: list[tuple[SampleResult, SampleResult]],
 ) -> MetricComparison:
     """Compare distances between sets of images."""
-    (run_a, a), (run_b, _) = asked.sides
+    (run_a, a), (run_b, b) = asked.sides
     identity = a.identities[first.metric_key]
+    given = [variant.evidence.get((asked.benchmark, asked.metric)) for variant in (a, b)]
     try:
-        effect = compare_sets((run_a, run_b), identity, (first, second), pairs, asked.seed)
+        effect = compare_sets(
+            (run_a, run_b), identity, (first, second), pairs, asked.seed, (given[0], given[1])
+        )
     except NotMeasuredError as reason:
         return asked.unanswered("not measured", str(reason))
     return asked.answered((first.value, second.value), effect, effect.p_value)

@@ -252,7 +252,9 @@ def _load_variant(variant: "Variant", folder: Path, device: str) -> tuple[Any, d
         raise UsageError(
             f"--model {variant.name}: its generator is {variant.generator}; only variants of generator sana can be used"
         )
-    pipeline = load_sana(resolve_weights(variant.model.weights, folder), variant, device)
+    model = variant.model
+    weights = resolve_weights(model.weights, folder, model.weights_variant)
+    pipeline = load_sana(weights, variant, device)
     return pipeline, {
         "steps": variant.sampler.steps,
         "guidance": guidance_of(variant),

@@ -37,6 +37,14 @@ class _Options:
             help="Metrics, protocols (fid/clean@1) or functions (./file.py:name); default: clip_score.",
         ),
     ] = None
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="METRIC.KEY=VALUE",
+            help="A parameter of a metric, such as vqascore.judge=Qwen/Qwen3-VL-8B-Instruct; may be repeated.",
+        ),
+    ] = None
     reference: Annotated[
         str | None,
         typer.Option(
@@ -102,6 +110,7 @@ def _scored(options: _Options) -> "Run":
             folders=(options.images, *others),
             prompts=options.prompts,
             metrics=_names(options.metrics),
+            overrides=tuple(options.overrides or ()),
             reference=options.reference,
             names=(options.name,) if options.name is not None else (),
             images_per_prompt=options.images_per_prompt,

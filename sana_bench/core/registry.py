@@ -307,6 +307,7 @@ METRICS = Registry(
     ),
     Entry("oneig_style", "sana_bench.metrics.oneig.style:build_style", only="style", full_only=True),
     Entry("oneig_diversity", "sana_bench.metrics.oneig.diversity:build_diversity"),
+    Entry("vqascore", "sana_bench.metrics.vqascore.metric:build_vqascore", reads=("prompt",)),
     needs=("name", "protocol", "higher_is_better", "identity"),
     reserved=MEASURED,
 )
@@ -329,6 +330,7 @@ JUDGES = Registry(
     "judges",
     Entry("clip_score", "sana_bench.generators.best_of_n.metric_judges:build_clip_score"),
     Entry("image_reward", "sana_bench.generators.best_of_n.metric_judges:build_image_reward"),
+    Entry("served", "sana_bench.judges.served:build_served"),
     Entry("vila", "sana_bench.judges.nvila.judge:build_vila"),
     Entry("vision_language", "sana_bench.judges.vlm:build_vision_language"),
     Entry("vqa", "sana_bench.judges.mplug.prompts:build_vqa"),

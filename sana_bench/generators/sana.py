@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sana_bench.core import atomic
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
 from sana_bench.core.precision import torch_dtype
@@ -206,7 +207,9 @@ def _load(asked: _Loaded) -> Any:
         ) from None
     except ValueError as error:
         raise AssetError(" ".join(str(error).split())) from None
-    pipeline.text_encoder = sana_models.CachedTextEncoder(pipeline.text_encoder, asked.text_cache)
+    pipeline.text_encoder = sana_models.CachedTextEncoder(
+        pipeline.text_encoder, asked.text_cache, atomic.write_with
+    )
     return pipeline
 
 

@@ -1,6 +1,5 @@
 """One execution of a suite: generate, score, summarise, store, report; again, only what is missing."""
 
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext, suppress
@@ -21,6 +20,7 @@ from sana_bench.core.fingerprint import FileHashes
 from sana_bench.core.progress import Progress, listed, say
 from sana_bench.core.provenance import command_line, now
 from sana_bench.core.registry import MEASURED
+from sana_bench.core.stopping import stoppable
 from sana_bench.core.tiers import TierRequest
 from sana_bench.generators.base import CutsPrompts, PreparesPrompts
 from sana_bench.metrics.base import CutsTexts, FeatureMetric, Metric, Summary, metric_key
@@ -37,14 +37,12 @@ from sana_bench.runner.checks import (
     check_generators,
     check_output,
     choice_key,
-    create_output,
     load_metrics,
     missing_images,
     reading,
     refuse_surplus,
-    stoppable,
 )
-from sana_bench.runner.estimate import Estimator, plan_lines
+from sana_bench.runner.dry_run import DryRun
 from sana_bench.runner.generation import Halved, generate_missing
 from sana_bench.runner.library_log import LibraryLog
 from sana_bench.runner.loggers import Loggers, check_loggers
@@ -117,24 +115,21 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
         fetch_suite(suite, say)
     with reading(options.output) as store:
         hashes = FileHashes(store.file_hashes() if store is not None else None)
+        if options.dry_run:
+            batch_size = options.batch_size or _DEFAULT_BATCH_SIZE[tier.tier]
+            plan = DryRun(suite, tier, store, hashes, options.output, options.limit, options.variants)
+            return Outcome(plan.tell(batch_size if options.measure else None), 0)
         resolved = resolve_suite(suite, tier, hashes)
         cells = resolved.cells(options.variants)
         directory = options.output / "runs" / resolved.run_id
         plans = [
             plan_cell(cell, store, options.output, directory, options.limit, verify=False) for cell in cells
         ]
-        if options.dry_run:
-            estimator = Estimator(store, tier.tier, tier.device)
-            if options.measure:
-                for plan in plans:
-                    estimator.measure(plan, options.batch_size or _DEFAULT_BATCH_SIZE[tier.tier])
-            for line in suite.borrowed + plan_lines(resolved, plans, estimator, options.output):
-                say(line)
-            return Outcome(resolved.run_id, 0)
     surplus = refuse_surplus(cells, options.allow_incomplete)
     loaded = load_metrics(resolved, options.output, hashes)
     check_generators(plans, tier.device)
-    create_output(options.output)
+    with disk_errors(options.output):
+        atomic.make_folder(options.output)
     with (
         disk_errors(options.output),
         writer_lock(options.output),
@@ -180,7 +175,7 @@ class _Session:
             "fingerprint": self._resolved.fingerprint,
             "directory": str(self._files.directory),
         }
-        self._files.directory.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(self._files.directory)
         self._log.keep_in(self._files.log)
         loggers = Loggers(self._options.loggers, self._files.directory)
         with loggers.observe(described) as result:
@@ -246,6 +241,7 @@ class _Session:
     def _generate_all(self) -> None:
         plans = [self._plan(cell) for cell in self._cells]
         for plan in plans:
+            self._refuse_taken(plan)
             self._adopt(plan)
         todo = [plan for plan in plans if plan.missing]
         n_missing = sum(len(plan.missing) for plan in todo)
@@ -257,6 +253,13 @@ class _Session:
         for plan in todo:
             self._generate(plan)
 
+    def _refuse_taken(self, plan: CellPlan) -> None:
+        """Raise `UsageError` before hours of work where an image could not be written at their end."""
+        for sample in plan.missing:
+            place = self._files.directory / sample.image_path
+            if place.is_dir() and not place.is_symlink():
+                raise atomic.in_the_way(place, place.lstat().st_mode)
+
     def _adopt(self, plan: CellPlan) -> None:
         """Bring intact images that an earlier run left elsewhere into this run's directory."""
         found = {one.sample.place: one.sample.image_path for one in plan.done}
@@ -264,12 +267,7 @@ class _Session:
             path, target = found.get(sample.place), self._files.directory / sample.image_path
             if path in (None, target):
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
-            try:
-                os.link(path, target)
-            except OSError:  # another file system, or one without hard links
-                atomic.write_bytes(target, path.read_bytes())
+            atomic.link_or_copy(path, target)
 
     def _generate(self, plan: CellPlan) -> None:
         cell = plan.cell
@@ -404,7 +402,11 @@ class _Session:
             say(f"messages of libraries: {self._log.written}")
 
     def _how_to_resume(self) -> str:
-        plans = [self._plan(cell) for cell in self._cells]
+        directory, limit = self._files.directory, self._options.limit
+        # By the records alone: what keeps a file from being read must not keep the run from stopping.
+        plans = [
+            plan_cell(cell, self._store, self._output, directory, limit, verify=False) for cell in self._cells
+        ]
         done = sum(len(plan.done) for plan in plans)
         total = sum(len(plan.done) + len(plan.missing) for plan in plans)
         return (

@@ -18,6 +18,7 @@ from sana_bench.core.tiers import Tier, TierRequest
 from sana_bench.generators.image_folder import MANIFEST, is_geneval_layout
 from sana_bench.generators.image_match import Match, image_files, match_images, number_images
 from sana_bench.runner.run import Outcome, RunOptions, execute_suite
+from sana_bench.suites.config_files import parse_override
 from sana_bench.suites.schema import (
     FUNCTION_PATTERN,
     NAMED_REFERENCES,
@@ -32,12 +33,16 @@ from sana_bench.suites.schema import (
     check_name,
 )
 from sana_bench.suites.tiers import choose_tier
+from sana_models.files import open_plain
 from sana_models.image_files import upright_size
 
 __all__ = ["ScoreOptions", "score_folders"]
 
 # Asked for by people who come from other tools.
-_ABSENT = ("cmmd", "diversity")
+_ABSENT = {
+    "cmmd": f"between sets it has {' and '.join(SET_METRICS)}",
+    "diversity": "between images of a prompt it has oneig_diversity",
+}
 # Pairs of image and prompt that are shown before work begins.
 _SHOWN = 3
 _LONGEST = 60
@@ -47,13 +52,15 @@ _LONGEST = 60
 class ScoreOptions:
     """What `sana-bench score` is given; `folders` are compared with the first of them.
 
-    `metrics` are names, protocols (`fid/clean@1`) and functions (`./file.py:name`); empty for those that fit. `prompts` is a file
-    of prompts, or None where the folder says them or there are none; `command` is how it is asked for.
+    `metrics` are names, protocols (`fid/clean@1`) and functions (`./file.py:name`); empty for those that fit. `overrides` set
+    parameters of theirs, `METRIC.PARAMETER=VALUE`. `prompts` is a file of prompts, or None where the folder says them or there
+    are none; `command` is how it is asked for.
     """
 
     folders: tuple[Path, ...]
     prompts: Path | None = None
     metrics: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     reference: str | None = None
     names: tuple[str, ...] = ()
     images_per_prompt: int | None = None
@@ -130,6 +137,7 @@ def _metrics(options: ScoreOptions, *, has_prompts: bool) -> tuple[MetricSpec, .
         raise UsageError(
             "without prompts images are held against others: --reference FOLDER, or --prompts FILE"
         )
+    asked = _with_parameters(asked, options.overrides)
     reference = _reference(options.reference)
     found = []
     for metric in asked:
@@ -157,14 +165,28 @@ def _metric(text: str) -> MetricSpec:
         return MetricSpec(name=name, function=f"{path}:{name}")
     name, slash, _ = text.partition("/")
     if name in _ABSENT:
-        raise UsageError(
-            f"--metrics {name}: sana-bench has no {name}; between sets it has {' and '.join(SET_METRICS)}"
-        )
+        raise UsageError(f"--metrics {name}: sana-bench has no {name}; {_ABSENT[name]}")
     if name in MEASURED:
         raise UsageError(f"--metrics {name}: is measured while images are made, not of images that exist")
     if name not in METRICS:
         METRICS.refuse(name, "--metrics")
     return MetricSpec(name=name, protocol=text if slash else None)
+
+
+def _with_parameters(metrics: Sequence[MetricSpec], overrides: Sequence[str]) -> list[MetricSpec]:
+    """The metrics with the parameters that `METRIC.PARAMETER=VALUE` set; what a metric does not know it refuses itself."""
+    parameters: dict[str, dict[str, int | float | str | bool]] = {metric.name: {} for metric in metrics}
+    for text in overrides:
+        key, value = parse_override(text)
+        name, dot, parameter = key.partition(".")
+        if name not in parameters or not dot:
+            raise UsageError(
+                f"--set {text}: expected METRIC.PARAMETER=VALUE with a metric of --metrics: {', '.join(parameters)}"
+            )
+        if not isinstance(value, int | float | str | bool):
+            raise UsageError(f"--set {text}: expected a number, a text, true or false")
+        parameters[name][parameter] = value
+    return [metric.model_copy(update={"parameters": parameters[metric.name]}) for metric in metrics]
 
 
 def _reference(given: str | None) -> str | None:
@@ -223,7 +245,7 @@ def _sizes(files: Mapping[tuple[str, int], Path]) -> str:
     counts: Counter[str] = Counter()
     for path in files.values():
         try:
-            with Image.open(path) as image:
+            with open_plain(path) as file, Image.open(file) as image:
                 height, width = upright_size(image)
                 counts[f"{width}x{height}"] += 1
         except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):

@@ -2,15 +2,16 @@
 
 import hashlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sana_bench.core.samples import Sample
+from sana_bench.core.stopping import workers
 from sana_bench.results.reader import SampleResult, asked_images
 from sana_bench.results.schema import ImageRow
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import Cell
+from sana_models.files import read_bytes
 
 __all__ = ["CellPlan", "asked_rows", "image_is_intact", "plan_cell"]
 
@@ -67,7 +68,7 @@ def plan_cell(
             candidates = [path for path in candidates if image_is_intact(path, one.image)]
         return replace(one, sample=replace(one.sample, image_path=candidates[0])) if candidates else None
 
-    with ThreadPoolExecutor(_READERS) as pool:
+    with workers(_READERS) as pool:
         done = tuple(one for one in pool.map(locate, recorded) if one is not None)
     there = {one.sample.place for one in done}
     wanted = cell.samples[:limit]
@@ -87,7 +88,7 @@ def asked_rows(cell: Cell, store: Store | None) -> dict[tuple[str, int], ImageRo
 def image_is_intact(path: Path, row: ImageRow) -> bool:
     """Say whether `path` is a file with the recorded length and SHA-256."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError:
         return False
     return len(content) == row.length and hashlib.sha256(content).hexdigest() == row.sha256

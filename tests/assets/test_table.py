@@ -13,11 +13,13 @@ from sana_bench.assets.table import (
     metric_needs,
     prompt_licences,
     read_assets,
+    repositories_of,
 )
 from sana_bench.metrics.fid.features import CHAINS
-from sana_bench.suites.load import load_suite
+from sana_bench.suites.load import load_suite, load_variant
 from tests import ROOT
 from tests.assets.conftest import write_mine
+from tests.suite_files import write_variant
 
 SUITES = ROOT / "suites"
 
@@ -136,6 +138,21 @@ def test_a_judge_on_the_hub_is_fetched_from_there(tmp_path):
     benchmarks = "{name: dpg_bench, metrics: [{name: dpg, parameters: {judge: hf://owner/judge-1b}}]}"
     suite = load_suite(write_mine(tmp_path, benchmarks), "full")
     assert judge_ids(suite, tmp_path) == ["owner/judge-1b"]
+
+
+def test_nothing_is_fetched_for_a_judge_on_a_server(tmp_path):
+    """Its name is that of a model there, and looks like an id of the hub."""
+    server = "http://localhost:8000/v1"
+    judge = f"{{judge: owner/judge-1b, server: {server}}}"
+    suite = write_mine(tmp_path, f"{{name: dpg_bench, metrics: [{{name: dpg, parameters: {judge}}}]}}")
+    assert judge_ids(load_suite(suite, "full"), tmp_path) == []
+    search = f"{{name: served, weights: owner/judge-1b, server: {{address: {server}}}}}"
+    path = write_variant(
+        tmp_path,
+        "best",
+        f"generator: best_of_n\nbest_of_n: {{candidates: 2, judge: {search}}}",
+    )
+    assert repositories_of([load_variant(path)], tmp_path) == []
 
 
 def test_the_published_judge_is_fetched_where_the_suite_names_none(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from sana_bench.cli.main import execute
 from sana_bench.micro.captions import scene_for
 from sana_bench.micro.renderer import render
 from tests.cli.conftest import one_line
+from tests.judges.chat_server import said, serving
 
 N = 8
 FUNCTION = """
@@ -138,6 +140,11 @@ def test_inception_distances_to_a_folder_and_to_its_statistics(given, capsys, mo
     for ours, theirs in zip(archive["numbers"], folder["numbers"], strict=True):
         # 1e-6: of 8 images a covariance has rank 7 of 2,048.
         assert ours["value"] == pytest.approx(theirs["value"], rel=1e-6)
+    # Features of 2,048 numbers an image are not in a baseline; the distances without groups of prompts are.
+    sana_bench.export_baseline(f"{folder['run']}:my_images", "mine.json")
+    assert Path("mine.json").stat().st_size < 20_000
+    found = sana_bench.compare("mine.json", f"{folder['run']}:other").to_dict()
+    assert found["metrics"] == folder["comparisons"][0]["metrics"]
     rows = [found["comparisons"][0]["metrics"][0] for found in (folder, archive)]
     assert [row["verdict"] for row in rows] != ["not measured", "not measured"]
     assert rows[1]["effect"]["difference"] == pytest.approx(rows[0]["effect"]["difference"], rel=1e-6)
@@ -160,7 +167,7 @@ def test_a_changed_image_is_scored_again_and_the_others_are_not(given, capsys):
         (("--metrics", "clip_score"), "clip_score judges images by their prompts: --prompts FILE"),
         (("--metrics", "fid"), "fid holds images against others: --reference FOLDER, or an .npz"),
         (("--metrics", "cmmd"), "--metrics cmmd: sana-bench has no cmmd; between sets it has fid and kid"),
-        (("--metrics", "diversity"), "--metrics diversity: sana-bench has no diversity"),
+        (("--metrics", "diversity"), "has no diversity; between images of a prompt it has oneig_diversity"),
         (("--metrics", "latency"), "--metrics latency: is measured while images are made"),
         (("--metrics", "clip_scor"), "unknown metric 'clip_scor' (did you mean 'clip_score'?)"),
         (("--reference", "nowhere"), "--reference nowhere: there is no such folder or file"),
@@ -229,3 +236,42 @@ def test_from_python(given):
     assert found.report.is_file()
     with pytest.raises(sana_bench.UsageError, match="tier 'small': one of auto, micro, full"):
         sana_bench.score("my_images", tier="small")
+
+
+def test_a_metrics_judge_is_named_on_the_command_line(given, capsys, monkeypatch):
+    """Of any prompts, by a server; asked once, as the same command again finds."""
+    key = "sk-Secret_123"
+    monkeypatch.setenv("SANA_BENCH_JUDGE_KEY", key)
+    with serving(lambda _: said("Yes", {"Yes": math.log(0.75), "No": math.log(0.25)})) as server:
+        arguments = (
+            "--prompts", "prompts.csv", "--metrics", "vqascore", "--set", "vqascore.judge=owner/Tiny",
+            "--set", f"vqascore.server={server.address}",
+        )  # fmt: skip
+        for _ in range(2):
+            found = as_json(capsys, *arguments)
+            assert len(server.requests) == N
+    overall = next(row for row in found["numbers"] if row["key"] == "overall")
+    assert (overall["metric"], overall["protocol"]) == ("vqascore", "vqascore/vlm-served-tiny@1")
+    assert overall["value"] == pytest.approx(0.75, rel=1e-12)
+    assert server.keys == [f"Bearer {key}"] * N
+    assert not [
+        path for path in Path("results").rglob("*") if path.is_file() and key.encode() in path.read_bytes()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given_set", "message"),
+    [
+        (
+            "vqascore=3",
+            "--set vqascore=3: expected METRIC.PARAMETER=VALUE with a metric of --metrics: vqascore",
+        ),
+        ("dpg.judge=x", "expected METRIC.PARAMETER=VALUE with a metric of --metrics: vqascore"),
+        ("vqascore.judge=[x]", "expected a number, a text, true or false"),
+        ("vqascore.juge=x", "metric 'vqascore' has no parameter 'juge' (did you mean 'judge'?)"),
+        ("vqascore.judge=clip_score", "judge 'clip_score' scores images and answers no questions in words"),
+    ],
+)
+def test_parameters_that_no_metric_has_are_refused(given, capsys, given_set, message):
+    assert score("--prompts", "prompts.csv", "--metrics", "vqascore", "--set", given_set) == 2
+    assert message in one_line(capsys)

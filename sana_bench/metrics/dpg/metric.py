@@ -34,7 +34,7 @@ from sana_bench.suites.schema import MetricSpec
 
 __all__ = ["OFFICIAL", "PROTOCOLS", "STRICT", "DPGMetric", "Rules", "build_dpg"]
 
-#: Protocols of the full tier; a judge that a suite names has its own (`sana_bench.metrics.chosen_judge.vlm_protocol`).
+#: Protocols of the full tier; a judge that a suite names has its own (`sana_bench.metrics.chosen_judge`).
 PROTOCOLS = ("dpg/official@1", "dpg/strict@1", "dpg/sana-grid@1")
 
 _SCALE = 100

@@ -4,7 +4,6 @@ Statistics are an `.npz` with a mean and a covariance (`mu`, `sigma`), as clean-
 which chain its features were made: that is for whoever names it to know.
 """
 
-import zipfile
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.assets.reference_set import reference_images, reference_sha256
+from sana_bench.core.arrays import read_arrays
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.fingerprint import HashCache, file_sha256, fingerprint, short
 from sana_bench.core.samples import OVERALL
@@ -151,14 +151,9 @@ def _cached(
 
 def _read_moments(path: Path, n_features: int) -> Moments:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            keys = next((keys for keys in _KEYS if set(keys) <= set(archive.files)), None)
-            if keys is None:
-                found = ", ".join(archive.files) or "nothing"
-                raise AssetError(f"reference {path}: no mu and sigma (it has {found})")
-            mean, covariance = (np.asarray(archive[key], np.float64) for key in keys)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise AssetError(f"reference {path}: no archive of statistics ({error})") from None
+        mean, covariance = (np.asarray(found, np.float64) for found in read_arrays(path, *_KEYS).values())
+    except (OSError, ValueError) as error:
+        raise AssetError(f"reference {path}: {error}") from None
     if mean.shape != (n_features,) or covariance.shape != (n_features, n_features):
         raise AssetError(
             f"reference {path}: mean {mean.shape} and covariance {covariance.shape}, "

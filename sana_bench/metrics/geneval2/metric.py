@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sana_bench.core.images import load_image
 from sana_bench.core.samples import Sample
-from sana_bench.judges.base import ReadingJudge
+from sana_bench.judges.base import ReadingJudge, over_images
 from sana_bench.metrics.base import (
     MetricAssets,
     ScoreRow,
@@ -74,7 +74,7 @@ class GenEval2Metric:
         Raises:
             UsageError: a prompt without questions, or with some that cannot be scored.
         """
-        return [self._score(sample) for sample in samples]
+        return over_images(self._judge, self._score, samples)
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """Soft-TIFA GM overall, `am`, AM of each skill (over its questions) and GM of each task, with 95 % intervals by prompt.

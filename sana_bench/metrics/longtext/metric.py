@@ -5,7 +5,7 @@ from typing import Any
 
 from sana_bench.core.images import load_image
 from sana_bench.core.samples import Sample
-from sana_bench.judges.base import ReadingJudge
+from sana_bench.judges.base import ReadingJudge, over_images
 from sana_bench.metrics.base import MetricAssets, ScoreRow, Summary, check_rows, word_share
 from sana_bench.metrics.chosen_judge import reading_judge
 from sana_bench.metrics.longtext.rules import asked_texts, compare
@@ -47,7 +47,7 @@ class LongTextMetric:
 
         Raises `UsageError` for a prompt that asks for no text.
         """
-        return [self._score(sample) for sample in samples]
+        return over_images(self._judge, self._score, samples)
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """The share of all words that were read, and of each category's, with 95 % intervals by prompt.

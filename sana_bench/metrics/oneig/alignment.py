@@ -6,7 +6,7 @@ from typing import Any
 from sana_bench.core.errors import UsageError
 from sana_bench.core.fields import field, text
 from sana_bench.core.samples import Sample
-from sana_bench.judges.base import ReadingJudge
+from sana_bench.judges.base import ReadingJudge, over_images
 from sana_bench.metrics.base import MetricAssets, ScoreRow, Summary, mean_summary, tag_summaries
 from sana_bench.metrics.chosen_judge import reading_judge
 from sana_bench.metrics.oneig.picture import CODEC, NOTE, picture
@@ -50,7 +50,7 @@ class AlignmentMetric:
 
         Raises `UsageError` for a prompt whose questions cannot be scored.
         """
-        return [self._score(sample) for sample in samples]
+        return over_images(self._judge, self._score, samples)
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """The mean of all images and of each category's, with 95 % intervals by prompt."""

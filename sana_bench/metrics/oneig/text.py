@@ -7,7 +7,7 @@ from typing import Any
 from sana_bench.core import fields
 from sana_bench.core.errors import IncompleteError, UsageError
 from sana_bench.core.samples import Sample
-from sana_bench.judges.base import ReadingJudge
+from sana_bench.judges.base import ReadingJudge, over_images
 from sana_bench.metrics.base import (
     MetricAssets,
     ScoreRow,
@@ -62,7 +62,7 @@ class TextMetric:
 
         Raises `UsageError` for a prompt that asks for no text.
         """
-        return [self._score(sample) for sample in samples]
+        return over_images(self._judge, self._score, samples)
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """The score, the share of images without any error (`CR`) and that of words read (`WAC`), with 95 % intervals by prompt.

@@ -5,12 +5,12 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sana_bench.assets.locate import micro_weights_root
+from sana_bench.core.stopping import workers
 
 __all__ = [
     "Bench",
@@ -116,7 +116,7 @@ class Result:
 def run_checks(checks: Sequence[Check], device: str) -> Iterator[Result]:
     """Results in the order of `checks`; an exception of any kind fails the check that it comes from."""
     # A future holds whatever its task raised; an interrupt ends the wait for it and so the whole self-check.
-    with tempfile.TemporaryDirectory(prefix="sana-bench-") as scratch, ThreadPoolExecutor(1) as pool:
+    with tempfile.TemporaryDirectory(prefix="sana-bench-") as scratch, workers(1) as pool:
         for check in checks:
             bench = Bench(check.place(device), micro_weights_root(), Path(scratch))
             started = time.perf_counter()

@@ -17,6 +17,7 @@ from sana_bench.assets.locate import micro_weights_root
 from sana_bench.core import atomic
 from sana_bench.core.fingerprint import FileHashes, directory_sha256, file_sha256, fingerprint, short
 from sana_bench.core.provenance import cpu_model, describe_machine, now, package_versions
+from sana_bench.core.text import read_text
 from sana_bench.metrics.selfcheck.check import Check, Result, has_user_judge
 from sana_bench.metrics.selfcheck.registry import checks_for
 
@@ -64,7 +65,7 @@ def outcome_path(output: Path, device: str) -> Path:
 def load_results(path: Path) -> dict[str, Result]:
     """The stored results by check; empty when there are none, or the file is damaged or of another version."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(read_text(path))
         if stored["machine"]["version"] != _VERSION:
             return {}
         found = [Result(**{**entry, "protocols": tuple(entry["protocols"])}) for entry in stored["results"]]

@@ -1,5 +1,7 @@
 """OneIG-Bench's four metrics: alignment and text against stored outcomes, diversity and style by known vectors."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from sana_bench.core.errors import AssetError, IncompleteError, SuiteError, Usag
 from sana_bench.core.preprocess import as_jpeg
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.metrics.base import MetricAssets
+from sana_bench.metrics.fid.compare import NotMeasuredError, compare_sets, evidence_of, in_order
 from sana_bench.metrics.oneig.alignment import AlignmentMetric
 from sana_bench.metrics.oneig.diversity import DiversityMetric
 from sana_bench.metrics.oneig.rules import Reading, compare, contributions, pairwise_distance, pooled
@@ -18,7 +21,9 @@ from sana_bench.metrics.oneig.rules import text as text_score
 from sana_bench.metrics.oneig.style import Judged, StyleMetric
 from sana_bench.metrics.oneig.text import TextMetric
 from sana_bench.metrics.read_text import REQUEST
+from sana_bench.results.statistics.paired import compare_means
 from sana_bench.suites.schema import MetricSpec
+from tests.metrics.fid.test_compare import stored_sample
 from tests.metrics.published_cases import published_cases
 from tests.metrics.told_judge import ToldJudge, numbered_image
 
@@ -252,6 +257,63 @@ def test_diversity_is_the_mean_distance_of_pairs(tmp_path):
     mixed = samples[::-1]
     again = metric.summarise_features(mixed, [(mixed, metric.features(mixed))], 12, SEED)
     assert {row.key: row for row in again} == found
+
+
+@pytest.fixture
+def compared(tmp_path, monkeypatch):
+    """Diversities of two folders compared, from stored features or from what a baseline carries of either."""
+
+    def run(first, second, *, carried=False):
+        metric, samples = diverse(tmp_path, first)
+        sides = [(samples, metric.features(samples))]
+        metric, others = diverse(tmp_path, second)
+        sides.append((others, metric.features(others)))
+        stored = {
+            f"{side}{sample.id}": vector
+            for side, (samples, vectors) in enumerate(sides)
+            for sample, vector in zip(samples, vectors, strict=True)
+        }
+
+        def load(output, key, names):
+            assert key == Known.key
+            return np.stack([stored[name] for name in names])
+
+        monkeypatch.setattr("sana_bench.metrics.fid.compare.load_features", load)
+        runs = (SimpleNamespace(output=tmp_path),) * 2
+        kept = [
+            [stored_sample(sample, f"{side}{sample.id}") for sample in samples]
+            for side, (samples, _) in enumerate(sides)
+        ]
+        identity = metric.identity()
+        count = SimpleNamespace(n_samples=max(map(len, kept)))
+        given = (None, None)
+        if carried:
+            given = tuple(evidence_of(runs[0], identity, in_order(samples), None) for samples in kept)
+        return compare_sets(
+            runs, identity, (count, count), list(zip(*kept, strict=False)), SEED, evidence=given
+        )
+
+    return run
+
+
+def test_diversities_are_compared_by_prompt(compared):
+    second = {**SPREAD, "b": ("Portrait", [0, 60, 0, 60]), "c": ("Text", [0, 90, 90, 90])}
+    # Of b four of six pairs at 60 degrees; of c one pair less at 180, and one more at 90 is none less.
+    differences = {"a": 0.0, "b": 4 * 0.5 / 6, "c": 3 / 6 - 1.0}
+    effect = compared(SPREAD, second)
+    expected = compare_means(np.zeros(3), np.array(list(differences.values())), list(differences), seed=SEED)
+    assert effect.difference == pytest.approx(expected.difference, abs=1e-6)
+    assert (effect.low, effect.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert (effect.p_value, effect.n_clusters) == (expected.p_value, 3)
+    assert compared(SPREAD, second, carried=True) == effect
+    assert compared(SPREAD, SPREAD).p_value == 1
+
+
+def test_diversities_of_other_images_are_not_compared(compared):
+    with pytest.raises(NotMeasuredError, match="prompt b has one image"):
+        compared(*[{"a": ("Portrait", [0, 60]), "b": ("Portrait", [0])}] * 2)
+    with pytest.raises(NotMeasuredError, match="only 3 of 4 images are on both sides"):
+        compared({"b": ("Portrait", [0, 1, 2])}, {"b": ("Portrait", [0, 1, 2, 3])})
 
 
 def test_a_prompt_of_one_image_has_no_pair(tmp_path):

@@ -31,7 +31,7 @@ from sana_bench.metrics.selfcheck.registry import all_checks, checks_for, select
 
 PUBLISHED = (
     *GENEVAL["full"], *DPG, *GENEVAL2, *LONGTEXT, *ALIGNMENT, *TEXT, *STYLE, *DIVERSITY["full"],
-    *map(user_judge, ("dpg", "geneval2", "longtext", "oneig_alignment", "oneig_text")),
+    *map(user_judge, ("dpg", "geneval2", "longtext", "oneig_alignment", "oneig_text", "vqascore")),
     *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
 )  # fmt: skip
 MICRO = (
