@@ -94,7 +94,8 @@ def _check_prompts(benchmark: ResolvedBenchmark, *, published: bool) -> None:
             continue
         if name in SET_METRICS and not published and choice.reference is None:
             raise SuiteError(
-                f"benchmark {benchmark.name!r}: {name} of one's own prompts needs a reference: a folder of images or an .npz"
+                f"benchmark {benchmark.name!r}: {name} of one's own prompts needs a reference: a folder of images or a file "
+                "of statistics"
             )
         entry = METRICS.entry(name)
         if not any(entry.concerns(prompt.metadata) for prompt in benchmark.prompts):
