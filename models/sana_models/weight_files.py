@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sana_models.files import plain, read_text
 from sana_models.key_maps import Piece
+from sana_models.weight_names import weight_file
 
 __all__ = [
     "CheckpointError",
@@ -91,8 +92,8 @@ def open_folder(folder: Path, stem: str, variant: str | None = None) -> dict[str
 
 def has_variant(folder: Path, variant: str) -> bool:
     """Return whether a folder has weight files of a variant, such as `*.fp16.safetensors`, whole or in shards."""
-    kinds = (f"*.{variant}.safetensors", f"*.{variant}-*.safetensors", f"*.index.{variant}.json")
-    return any(any(folder.glob(kind)) for kind in kinds)
+    found = map(weight_file, (path.name for path in folder.iterdir()))
+    return any(one is not None and one.variant == variant for one in found)
 
 
 def open_safetensors(path: Path) -> dict[str, StoredTensor]:

@@ -31,6 +31,7 @@ __all__ = [
     "Say",
     "Size",
     "carry_out",
+    "existing_part",
     "planned_files",
     "read_sums",
 ]
@@ -116,7 +117,7 @@ def _check_space(downloads: Sequence[Download], sizes: Sequence[Size]) -> None:
     """Folders of one file system share its space."""
     needed: dict[int, int] = {}
     for download, size in zip(downloads, sizes, strict=True):
-        place = _existing(download.folder)
+        place = existing_part(download.folder)
         device = os.stat(place).st_dev
         needed[device] = needed.get(device, 0) + size.to_fetch + size.unpacked
         free = shutil.disk_usage(place).free
@@ -125,7 +126,8 @@ def _check_space(downloads: Sequence[Download], sizes: Sequence[Size]) -> None:
             raise AssetError(f"{download.folder}: {megabytes(total)} are needed, {megabytes(free)} are free")
 
 
-def _existing(folder: Path) -> Path:
+def existing_part(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
     return next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
 
 
@@ -192,7 +194,7 @@ def _unpacking(file: RemoteFile, root: Path, say: Say) -> Download:
 def _unpack(file: RemoteFile, root: Path, say: Say) -> None:
     place, folder = root / file.path, root / file.unpack
     count = unpacking.unpack(place, folder)
-    if not images_are_there(_listing(place)):
+    if _listing(place).is_file() and not images_are_there(_listing(place)):
         raise AssetError(f"{place}: does not contain all images that {_listing(place)} names")
     say(f"{file.path}: {count} files unpacked into {folder}")
 

@@ -86,14 +86,14 @@ def micro_weights_root() -> Path:
     return Path(__file__).resolve().parents[1] / "micro" / "weights"
 
 
-def resolve_weights(weights: str, relative_to: Path) -> Path:
+def resolve_weights(weights: str, relative_to: Path, weights_variant: str | None = None) -> Path:
     """Return the local SANA pipeline directory that `weights` names, checked for missing and truncated files.
 
-    Raises `AssetError` that names the missing files and how to get them.
+    Of weights, only those that are read for the variant count. Raises `AssetError` that names what is missing and how to get it.
     """
     directory = resolve_folder(weights, relative_to)
     try:
-        check_pipeline_directory(directory)
+        check_pipeline_directory(directory, weights_variant)
     except AssetError as error:
         if not is_hub_id(weights.removeprefix(HUB_SCHEME), relative_to):
             raise

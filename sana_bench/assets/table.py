@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,19 @@ __all__ = [
     "Asset",
     "RemoteFile",
     "Repository",
+    "RepositoryFacts",
     "files_for",
     "find_asset",
     "judge_ids",
     "judge_needs",
     "local_weights",
     "metric_needs",
+    "prompt_count",
     "prompt_licences",
     "published_judges",
     "read_assets",
     "repositories_of",
+    "repository_facts",
 ]
 
 #: Where the published weights are.
@@ -62,6 +65,7 @@ class RemoteFile:
     sha256: str = ""
     unpack: str = ""
     licence: str = ""
+    bytes: int | None = None
 
     @property
     def url(self) -> str:
@@ -85,6 +89,23 @@ class Asset:
     files: tuple[RemoteFile, ...]
     needed_for: str = ""
     fetched_by: str = ""
+
+    @property
+    def licence(self) -> str:
+        """As far as its publisher names one."""
+        return self.files[0].licence
+
+    @property
+    def bytes(self) -> int | None:
+        """What all files take together, unpacked ones included; None where one of them has no published size."""
+        sizes = [file.bytes * (2 if file.unpack else 1) for file in self.files if file.bytes is not None]
+        return sum(sizes) if len(sizes) == len(self.files) else None
+
+    @property
+    def command(self) -> str:
+        """The command that fetches it."""
+        suite = f" {self.fetched_by}" if " " not in self.fetched_by else f", of {self.fetched_by}"
+        return f"sana-bench fetch{suite}"
 
     @property
     def path(self) -> Path:
@@ -116,10 +137,43 @@ class Asset:
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository of the hub, `owner/name[@revision]`, and what reads it: `sana`, `vila` or `other`."""
+    """A repository of the hub, `owner/name[@revision]`, what reads it (`sana`, `vila` or `other`), and which weight files."""
 
     name: str
     reader: str = "other"
+    weights_variant: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        return self.name if self.weights_variant is None else f"{self.name} ({self.weights_variant})"
+
+
+@dataclass(frozen=True)
+class RepositoryFacts:
+    """What is known of a repository of the hub without asking it.
+
+    `bytes` are those of all files that are read, by weight variant, `plain` for none; `parameters` are those of the denoising
+    network.
+    """
+
+    licence: str = ""
+    terms: str = ""
+    gated: bool = False
+    parameters: int | None = None
+    bytes: Mapping[str, int] = field(default_factory=dict)
+
+
+def repository_facts(name: str) -> RepositoryFacts:
+    """What the table knows of `owner/name[@revision]`, maybe nothing."""
+    known = read_yaml(_TABLE).data.get("repositories", {})
+    return RepositoryFacts(**known.get(name.removeprefix("hf://").partition("@")[0], {}))
+
+
+def prompt_count(benchmark: str) -> int | None:
+    """How many prompts a benchmark has whose prompts are a file; None where that is not known."""
+    found = read_yaml(_TABLE).data.get("prompt_counts", {}).get(benchmark)
+    return None if found is None else int(found)
 
 
 def read_assets() -> dict[str, Asset]:
@@ -149,6 +203,7 @@ def _asset(name: str, entry: Mapping[str, Any]) -> Asset:
             sha256=str(file.get("sha256", "")),
             unpack=file.get("unpack", ""),
             licence=entry.get("licence", ""),
+            bytes=file.get("bytes"),
         )
         for file in entry["files"]
     )
@@ -220,23 +275,23 @@ def judge_needs(variants: Iterable[Variant]) -> list[str]:
 
 
 def repositories_of(variants: Iterable[Variant], relative_to: Path) -> list[Repository]:
-    """The hub repositories of variants' weights and of their judges', each once."""
-    found: dict[str, Repository] = {}
+    """The hub repositories of variants' weights and of their judges', each once for each kind of weight files."""
+    found: dict[Repository, None] = {}
     for variant in variants:
-        search = variant.best_of_n
-        generator = search.generator if search is not None else variant.generator
-        read = [(variant.model.weights, "sana" if generator == "sana" else "other")]
+        model = variant.model
+        reader = "sana" if variant.image_source == "sana" else "other"
+        read = [(model.weights, reader, model.weights_variant)]
         judge = _judge(variant)
         if judge is not None and judge.name == "vila":
-            read.append((judge.weights or VERIFIER, "vila"))
+            read.append((judge.weights or VERIFIER, "vila", None))
         # mPLUG is published as a pickle, of which the hub's client is asked for none; see `judge_needs`.
         elif judge is not None and judge.weights is not None and judge.name not in ("vqa", "served"):
-            read.append((judge.weights, "other"))
-        for weights, reader in read:
+            read.append((judge.weights, "other", None))
+        for weights, reader, files in read:
             name = weights.removeprefix("hf://")
             if is_hub_id(name, relative_to):
-                found.setdefault(name, Repository(name, reader))
-    return list(found.values())
+                found.setdefault(Repository(name, reader, files))
+    return list(found)
 
 
 def local_weights(variants: Iterable[Variant], relative_to: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from sana_models.files import open_plain
 from sana_models.shared_parts import pipeline_files
+from sana_models.weight_names import files_to_read
 
 __all__ = [
     "NOT_WEIGHTS",
@@ -24,6 +25,7 @@ __all__ = [
     "file_sha256",
     "fingerprint",
     "image_key",
+    "pipeline_sha256",
     "sealed",
     "sha256_bytes",
     "short",
@@ -153,10 +155,26 @@ def directory_sha256(directory: Path, cache: HashCache | None = None, *, ignore:
     Parts that a pipeline folder shares with a neighbour count as its own. Hidden files and the relative paths in
     `ignore` (a model card, a training curve) do not take part.
     """
+    return _sha256_of(pipeline_files(directory), cache, ignore)
+
+
+def pipeline_sha256(
+    directory: Path, cache: HashCache | None = None, weights_variant: str | None = None
+) -> str:
+    """Return one SHA-256 over the files of a pipeline folder that are read for a weight variant, but those that explain.
+
+    Other weights beside them, which come and go with what is fetched, change no image. Without any, it is `directory_sha256`.
+    """
+    files = pipeline_files(directory)
+    read = {name: files[name] for name in files_to_read(files, weights_variant)}
+    return _sha256_of(read, cache, NOT_WEIGHTS)
+
+
+def _sha256_of(files: Mapping[str, Path], cache: HashCache | None, ignore: tuple[str, ...]) -> str:
     return fingerprint(
         {
             name: file_sha256(path, cache)
-            for name, path in pipeline_files(directory).items()
+            for name, path in files.items()
             if name not in ignore and not any(part.startswith(".") for part in name.split("/"))
         }
     )

@@ -240,6 +240,14 @@ class Store(Database):
         flags = ("higher_is_better", "complete")
         return [SummaryRecord(**{**row, **{flag: bool(row[flag]) for flag in flags}}) for row in found]
 
+    def variant_names(self) -> list[str]:
+        """Every variant with a summary, in the order in which runs first had them."""
+        rows = self.rows(
+            "SELECT variant FROM summaries JOIN runs USING (run_id) GROUP BY run_id, variant "
+            "ORDER BY created, run_id, MIN(position), variant"
+        )
+        return list(dict.fromkeys(row["variant"] for row in rows))
+
     def file_hashes(self) -> dict[FileKey, str]:
         """Return every remembered file hash."""
         rows = self._connection.execute(

@@ -70,6 +70,11 @@ class StoredVariant:
         return str((self.settings.get("model") or {}).get("weights", ""))
 
     @property
+    def weights_variant(self) -> str | None:
+        """Which of their files were read; None for the plain ones."""
+        return (self.settings.get("model") or {}).get("weights_variant")
+
+    @property
     def weights_sha256(self) -> str:
         """SHA-256 over the files of the weights."""
         return str(self.settings.get("weights_sha256", ""))

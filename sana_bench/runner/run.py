@@ -42,7 +42,7 @@ from sana_bench.runner.checks import (
     reading,
     refuse_surplus,
 )
-from sana_bench.runner.estimate import Estimator, plan_lines
+from sana_bench.runner.dry_run import DryRun
 from sana_bench.runner.generation import Halved, generate_missing
 from sana_bench.runner.library_log import LibraryLog
 from sana_bench.runner.loggers import Loggers, check_loggers
@@ -51,7 +51,7 @@ from sana_bench.runner.resolve import resolve_suite
 from sana_bench.runner.scoring import Scorer
 from sana_bench.suites.cells import Cell, ResolvedSuite
 from sana_bench.suites.load import load_suite
-from sana_bench.suites.plan import CellPlan, plan_cell
+from sana_bench.suites.plan import CellPlan, plan_cell, work_left, work_of
 from sana_bench.suites.schema import Suite
 from sana_bench.suites.tiers import choose_tier
 
@@ -115,20 +115,16 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
         fetch_suite(suite, say)
     with reading(options.output) as store:
         hashes = FileHashes(store.file_hashes() if store is not None else None)
+        if options.dry_run:
+            batch_size = options.batch_size or _DEFAULT_BATCH_SIZE[tier.tier]
+            plan = DryRun(suite, tier, store, hashes, options.output, options.limit, options.variants)
+            return Outcome(plan.tell(batch_size if options.measure else None), 0)
         resolved = resolve_suite(suite, tier, hashes)
         cells = resolved.cells(options.variants)
         directory = options.output / "runs" / resolved.run_id
         plans = [
             plan_cell(cell, store, options.output, directory, options.limit, verify=False) for cell in cells
         ]
-        if options.dry_run:
-            estimator = Estimator(store, tier.tier, tier.device)
-            if options.measure:
-                for plan in plans:
-                    estimator.measure(plan, options.batch_size or _DEFAULT_BATCH_SIZE[tier.tier])
-            for line in suite.borrowed + plan_lines(resolved, plans, estimator, options.output):
-                say(line)
-            return Outcome(resolved.run_id, 0)
     surplus = refuse_surplus(cells, options.allow_incomplete)
     loaded = load_metrics(resolved, options.output, hashes)
     check_generators(plans, tier.device)
@@ -248,12 +244,12 @@ class _Session:
             self._refuse_taken(plan)
             self._adopt(plan)
         todo = [plan for plan in plans if plan.missing]
-        n_missing = sum(len(plan.missing) for plan in todo)
+        left = work_left((work_of(plan.cell.variant.variant), len(plan.missing)) for plan in plans)
         n_done = sum(len(plan.done) for plan in plans)
         self._store.count_reused(self._session_id, n_done)
         damaged = sum(plan.damaged for plan in plans)
         note = f", {damaged} damaged or lost and to be made again" if damaged else ""
-        say(f"run {self._run_id}: {n_missing} images to generate, {n_done} already there{note}")
+        say(f"run {self._run_id}: {left}, {n_done} already there{note}")
         for plan in todo:
             self._generate(plan)
 

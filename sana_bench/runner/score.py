@@ -39,7 +39,10 @@ from sana_models.image_files import upright_size
 __all__ = ["ScoreOptions", "score_folders"]
 
 # Asked for by people who come from other tools.
-_ABSENT = ("cmmd", "diversity")
+_ABSENT = {
+    "cmmd": f"between sets it has {' and '.join(SET_METRICS)}",
+    "diversity": "between images of a prompt it has oneig_diversity",
+}
 # Pairs of image and prompt that are shown before work begins.
 _SHOWN = 3
 _LONGEST = 60
@@ -64,6 +67,8 @@ class ScoreOptions:
     output: Path = Path("results")
     tier: TierRequest = "auto"
     batch_size: int | None = None
+    limit: int | None = None
+    dry_run: bool = False
     fetch: bool = False
     allow_incomplete: bool = False
     command: str = field(default_factory=command_line)
@@ -105,6 +110,8 @@ def score_folders(options: ScoreOptions) -> Outcome:
         output=options.output,
         tier=tier,
         batch_size=options.batch_size,
+        limit=options.limit,
+        dry_run=options.dry_run,
         fetch=options.fetch,
         allow_incomplete=options.allow_incomplete,
         command=options.command,
@@ -140,7 +147,9 @@ def _metrics(options: ScoreOptions, *, has_prompts: bool) -> tuple[MetricSpec, .
     for metric in asked:
         if metric.name in SET_METRICS:
             if reference is None:
-                raise UsageError(f"{metric.name} holds images against others: --reference FOLDER, or an .npz")
+                raise UsageError(
+                    f"{metric.name} holds images against others: --reference FOLDER, or a file of statistics"
+                )
             metric = metric.model_copy(update={"reference": reference})
         elif not has_prompts and metric.function is None and METRICS.entry(metric.name).reads:
             raise UsageError(f"{metric.name} judges images by their prompts: --prompts FILE")
@@ -162,9 +171,7 @@ def _metric(text: str) -> MetricSpec:
         return MetricSpec(name=name, function=f"{path}:{name}")
     name, slash, _ = text.partition("/")
     if name in _ABSENT:
-        raise UsageError(
-            f"--metrics {name}: sana-bench has no {name}; between sets it has {' and '.join(SET_METRICS)}"
-        )
+        raise UsageError(f"--metrics {name}: sana-bench has no {name}; {_ABSENT[name]}")
     if name in MEASURED:
         raise UsageError(f"--metrics {name}: is measured while images are made, not of images that exist")
     if name not in METRICS:

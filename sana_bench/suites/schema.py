@@ -179,6 +179,11 @@ class Variant(_Spec):
         """Whether images are made for the run; otherwise they exist already."""
         return self.generator != "images"
 
+    @property
+    def image_source(self) -> str:
+        """The generator that reads the weights: of a search, the one that makes its candidates."""
+        return self.best_of_n.generator if self.best_of_n is not None else self.generator
+
     @model_validator(mode="after")
     def _searches(self) -> Self:
         if (self.generator == "best_of_n") != (self.best_of_n is not None):
@@ -201,7 +206,7 @@ class MetricSpec(_Spec):
     """A metric with the protocol and parameters to use instead of its defaults.
 
     `function` (`FILE.py:NAME`) scores with a function of one's own instead of a metric of that name. `reference` is what a
-    distance between sets holds the images against: a folder of images, or an `.npz` of statistics. Their paths start from the
+    distance between sets holds the images against: a folder of images, or a file of statistics. Their paths start from the
     suite's folder.
     """
 
