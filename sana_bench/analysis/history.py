@@ -1,11 +1,11 @@
 """Numbers of a store's runs in order of time, with the steps in them."""
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sana_bench.core.errors import UsageError, nearest
+from sana_bench.core.progress import say
 from sana_bench.core.samples import OVERALL
 from sana_bench.results.run_folder import RunFiles, open_store
 from sana_bench.results.statistics.steps import Step, detect_steps
@@ -96,7 +96,7 @@ def _prompts(output: Path, run_id: str) -> dict[str, str]:
         suite = StoredSuite.read(path)
     except UsageError as error:
         # One damaged run must not take the others down; on standard error, because the histories may be JSON.
-        print(f"{error}; which prompts this run had is unknown", file=sys.stderr)
+        say(f"{error}; which prompts this run had is unknown", error=True)
         return {}
     return {benchmark.name: benchmark.prompts_sha256 for benchmark in suite.benchmarks}
 

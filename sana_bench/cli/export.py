@@ -8,6 +8,7 @@ import typer
 
 from sana_bench.cli.options import RunOutputOption, choose
 from sana_bench.core.errors import IncompleteError, UsageError
+from sana_bench.core.progress import say
 
 __all__ = ["register"]
 
@@ -67,8 +68,8 @@ def _export(
 
     counts, damaged = export_runs(None if all_ else list(runs or ()), output, to, chosen)
     for name, count in counts.items():
-        print(f"{name}: {count} rows")
-    print(f"export: {to}")
+        say(f"{name}: {count} rows")
+    say(f"export: {to}")
     if damaged:
         raise IncompleteError(left_out(damaged))
     return 0
@@ -84,5 +85,5 @@ def _export_folders(
     if len(runs) != 1:
         raise UsageError(f"export {option} needs the name of one run")
     for folder in write(runs[0], output, to):
-        print(f"export: {folder}")
+        say(f"export: {folder}")
     return 0

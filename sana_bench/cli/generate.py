@@ -23,6 +23,7 @@ from sana_bench.cli.options import (
 )
 from sana_bench.core import atomic
 from sana_bench.core.errors import BenchError, UsageError, nearest
+from sana_bench.core.progress import say
 
 if TYPE_CHECKING:
     from sana_bench.suites.schema import Variant
@@ -107,14 +108,14 @@ def generate(options: _Options) -> None:
         raise UsageError("give either --prompt TEXT or --prompts FILE")
     if options.prompts is None:
         for path in _generate_files(options, _single_jobs(options)):
-            print(path)
+            say(path)
         return
     lines, jobs = _folder_jobs(options, options.prompts)
     _generate_files(options, jobs)
     # Last, so that a folder with a manifest has all of its images.
     manifest = options.output / _MANIFEST
     atomic.write_text(manifest, "".join(f"{line}\n" for line in lines))
-    print(manifest)
+    say(manifest)
 
 
 def _single_jobs(options: _Options) -> list[_Job]:

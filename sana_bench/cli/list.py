@@ -6,6 +6,7 @@ import typer
 
 from sana_bench.cli.options import starting
 from sana_bench.core.errors import SuiteError, UsageError, nearest
+from sana_bench.core.progress import say
 
 if TYPE_CHECKING:
     from sana_bench.core.registry import Registry
@@ -40,12 +41,12 @@ def list_(
     if what is not None and what not in sections:
         raise UsageError(f"cannot list {what!r}{nearest(what, sections)}; one of {', '.join(sections)}")
     if what is not None:
-        print("\n".join(_lines(what)))
+        say("\n".join(_lines(what)))
         return
     for section in sections:
-        print(f"{section}:")
+        say(f"{section}:")
         for line in _lines(section):
-            print(f"  {line}")
+            say(f"  {line}")
 
 
 def _lines(section: str) -> list[str]:

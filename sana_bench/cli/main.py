@@ -9,6 +9,7 @@ import typer
 from sana_bench import __version__
 from sana_bench.core.allocator import keep_freed_memory
 from sana_bench.core.errors import BenchError, UsageError
+from sana_bench.core.progress import say
 from sana_bench.core.stopping import leave, stoppable
 
 __all__ = ["execute", "main"]
@@ -61,19 +62,20 @@ def execute(arguments: list[str]) -> int:
     except _ClickException as error:
         return _fail(UsageError(_usage_message(error)), UsageError.exit_code, debug)
     except KeyboardInterrupt:
-        print("sana-bench: interrupted", file=sys.stderr)
+        say("sana-bench: interrupted", error=True)
         return 3
     except OSError as error:
         from sana_bench.core.storage import explained
 
         told = explained(error)
         return _fail(told, told.exit_code, debug)
-    except Exception as error:
+    # An exit that code of somebody else asks for is none of ours: what was asked for is not done.
+    except (Exception, SystemExit) as error:
         if debug:
             raise
         kind = type(error).__name__
         first = str(error).strip().partition("\n")[0]
-        print(f"sana-bench: crashed with {kind}: {first} (--debug shows where)", file=sys.stderr)
+        say(f"sana-bench: crashed with {kind}: {first} (--debug shows where)", error=True)
         return 1
     return result if isinstance(result, int) else 0
 
@@ -90,7 +92,7 @@ def _fail(error: Exception, code: int, debug: bool) -> int:
 
         traceback.print_exception(error)
     message = " ".join(str(error).split())
-    print(f"sana-bench: {message}", file=sys.stderr)
+    say(f"sana-bench: {message}", error=True)
     return code
 
 
@@ -102,7 +104,7 @@ def _usage_message(error: Any) -> str:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"sana-bench {__version__}")
+        say(f"sana-bench {__version__}")
         raise typer.Exit
 
 
@@ -119,7 +121,7 @@ def _root(
     ] = False,  # for the help alone: `execute` takes it out before
 ) -> int | None:
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        say(context.get_help())
         return UsageError.exit_code
     return None
 

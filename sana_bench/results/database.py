@@ -316,6 +316,8 @@ def _unusable(path: Path, error: sqlite3.Error) -> BenchError:
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     if code in _OF_THE_DISK and (reason := why_not_writable(path.parent)) is not None:
         reason.filename = str(path)
+        for note in getattr(error, "__notes__", ()):
+            reason.add_note(note)
         return explained(reason, kept=GO_ON)
     if code == sqlite3.SQLITE_FULL:
         return IncompleteError(f"{path}: {error}; {GO_ON}")
