@@ -7,6 +7,7 @@ from pathlib import Path
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.progress import say
 from sana_bench.core.samples import OVERALL
+from sana_bench.core.text import escaped
 from sana_bench.results.run_folder import RunFiles, open_store
 from sana_bench.results.statistics.steps import Step, detect_steps
 from sana_bench.results.stored_suite import StoredSuite
@@ -120,4 +121,4 @@ def history_lines(histories: Iterable[History]) -> list[str]:
         lines.append(
             f"  {len(history.points)} {runs}, {len(steps) or 'no'} step{'' if len(steps) == 1 else 's'}"
         )
-    return lines
+    return [escaped(line, "") for line in lines]

@@ -43,8 +43,8 @@ def listed(problems: Mapping[str, Sequence[str]]) -> list[str]:
     """A headed list for each entry, long ones cut."""
     lines = []
     for heading, found in problems.items():
-        lines.append(heading)
-        lines += [f"  {line}" for line in found[:LISTED]]
+        lines.append(escaped(heading, ""))
+        lines += [f"  {escaped(line, '')}" for line in found[:LISTED]]
         if len(found) > LISTED:
             lines.append(f"  and {len(found) - LISTED} more")
     return lines
