@@ -80,6 +80,12 @@ class StoredVariant:
         return str(self.settings.get("weights_sha256", ""))
 
     @property
+    def precision(self) -> str:
+        """The number format of the networks, in words."""
+        found = self.settings.get("precision", "")
+        return ", ".join(f"{k} {v}" for k, v in found.items() if v) if isinstance(found, Mapping) else str(found)
+
+    @property
     def rewritten(self) -> bool:
         """Whether the model was given other texts than the prompts."""
         return self.settings.get("prompt_rewrites") is not None
