@@ -90,6 +90,12 @@ def _check_prompts(benchmark: ResolvedBenchmark, *, published: bool) -> None:
             raise SuiteError(
                 f"benchmark {benchmark.name!r}: {name} of one's own prompts needs a reference: a folder of images or an .npz"
             )
+        joined = METRICS.entry(name).joins.get(str(choice.protocol), 1)
+        if joined > 1 and benchmark.images_per_prompt not in (1, joined):
+            raise SuiteError(
+                f"benchmark {benchmark.name!r}: {choice.protocol} joins {joined} images of a prompt, "
+                f"and images_per_prompt is {benchmark.images_per_prompt}; {joined}, or 1 where files are joined already"
+            )
         for key in METRICS.entry(name).reads:
             lacking = next(
                 (p for p in benchmark.prompts if not (p.text if key == "prompt" else key in p.metadata)), None

@@ -17,8 +17,16 @@ from sana_bench.core import atomic
 from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import fingerprint, sha256_bytes, short
 from sana_bench.core.samples import Sample
-from sana_bench.metrics.base import FeatureMetric, Metric, ScoreRow, Summary, metric_key, with_task_counts
-from sana_bench.results.reader import SampleResult, feature_rows, paired_scores
+from sana_bench.metrics.base import (
+    FeatureMetric,
+    JoinsImages,
+    Metric,
+    ScoreRow,
+    Summary,
+    metric_key,
+    with_task_counts,
+)
+from sana_bench.results.reader import SampleResult, feature_rows, paired_scores, whole_groups
 from sana_bench.results.schema import ScoreRecord
 from sana_bench.results.store import Store
 from sana_bench.suites.plan import CellPlan
@@ -44,11 +52,14 @@ class Scorer:
     def score(self, plan: CellPlan, metric: Metric | FeatureMetric) -> list[Summary]:
         """Score the images of a cell and return its summaries; an empty list when it has no images.
 
+        Of a metric that joins images, those whose group lacks one are left out.
         Raises `BenchError` when the metric does not give a row for an image.
         """
         key = metric_key(metric)
         self._store.put_metric(key, metric.name, metric.protocol, metrics.identity(metric))
         items = sorted(plan.done, key=lambda one: one.sample.place)
+        if isinstance(metric, JoinsImages) and metric.joins > 1 and plan.cell.benchmark.images_per_prompt > 1:
+            items = whole_groups(items, metric.joins)
         if not items:
             return []
         samples = [item.sample for item in items]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sana_bench.core.fingerprint import fingerprint, image_key, short
-from sana_bench.core.registry import BENCHMARKS, GENERATORS
+from sana_bench.core.registry import BENCHMARKS, GENERATORS, METRICS
 from sana_bench.core.samples import FoundImages, Prompt, Sample
 from sana_bench.results.run_folder import image_path
 from sana_bench.suites.rewrites import PromptRewrites
@@ -95,17 +95,35 @@ class ResolvedBenchmark:
         return len(self.prompts) * self.images_per_prompt
 
     @cached_property
+    def joins(self) -> int:
+        """How many images of a prompt are looked at together: more than 1 where a protocol joins them, and there are several."""
+        if self.images_per_prompt == 1:
+            return 1
+        named = (spec for spec in self.choices if spec.name in METRICS)
+        return max((METRICS.entry(spec.name).joins.get(str(spec.protocol), 1) for spec in named), default=1)
+
+    def at_most(self, limit: int | None) -> int:
+        """The number of samples that `--limit` leaves: images that are joined stay together."""
+        return self.n_samples if limit is None else min(self.n_samples, -(-limit // self.joins) * self.joins)
+
+    @cached_property
     def places(self) -> tuple[tuple[Prompt, int], ...]:
         """Prompt and index of all samples in the order of work: first indices first, tasks in turn.
 
-        Any beginning of this order is spread over the tasks, which is what `--limit` takes.
+        Any beginning of this order is spread over the tasks, which is what `--limit` takes. Images that are joined follow one
+        another.
         """
         by_tag: dict[str, list[Prompt]] = {}
         for prompt in self.prompts:
             by_tag.setdefault(prompt.tag, []).append(prompt)
         longest = max(map(len, by_tag.values()), default=0)
         spread = [group[turn] for turn in range(longest) for group in by_tag.values() if turn < len(group)]
-        return tuple((prompt, index) for index in range(self.images_per_prompt) for prompt in spread)
+        return tuple(
+            (prompt, index)
+            for first in range(0, self.images_per_prompt, self.joins)
+            for prompt in spread
+            for index in range(first, first + self.joins)
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies the benchmark in a run."""
