@@ -18,7 +18,7 @@ from torch import Tensor
 from sana_models.files import plain
 from sana_models.weight_files import CheckpointError, StoredTensor, first_line, open_safetensors
 
-__all__ = ["SINGLE_FILES", "open_single_file"]
+__all__ = ["SINGLE_FILES", "open_single_file", "read_archive"]
 
 #: Suffixes of such files.
 SINGLE_FILES = (".pth", ".pt", ".safetensors")
@@ -40,7 +40,7 @@ def open_single_file(path: Path, *, part: str = "transformer", ema: bool = False
         if ema:
             raise CheckpointError(f"{path}: one set of weights and no moving average")
         return {_plain(key): value for key, value in open_safetensors(path).items()}
-    data = _load(path)
+    data = read_archive(path)
     choices = _choices(data, part, path)
     if not choices:
         raise CheckpointError(f"{path}: expected a dictionary of tensors, found {_found(data)}")
@@ -56,7 +56,8 @@ def open_single_file(path: Path, *, part: str = "transformer", ema: bool = False
     return {_plain(key): _in_memory(value) for key, value in choices[name]().items()}
 
 
-def _load(path: Path) -> Any:
+def read_archive(path: Path) -> Any:
+    """What a file of `torch.save` holds, tensors memory-mapped, without running code of it; raises CheckpointError."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):

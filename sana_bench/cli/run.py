@@ -8,6 +8,8 @@ import typer
 from sana_bench.cli.options import (
     AutoBatchSizeOption,
     DataDirOption,
+    DryRunOption,
+    LimitOption,
     OutputOption,
     SetOption,
     SuiteArgument,
@@ -29,21 +31,12 @@ def register(app: typer.Typer) -> None:
 
 def run(
     suite: SuiteArgument,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Only the first N images of each variant and benchmark; the result is marked.",
-        ),
-    ] = None,
+    limit: LimitOption = None,
     variants: VariantsOption = None,
     tier: TierOption = "auto",
     output: OutputOption = Path("results"),
     set_: SetOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.")
-    ] = False,
+    dry_run: DryRunOption = False,
     measure: Annotated[
         bool,
         typer.Option("--measure", help="With --dry-run: time an image of each variant instead of guessing."),

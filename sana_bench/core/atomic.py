@@ -24,6 +24,7 @@ __all__ = [
     "STORE_NAME",
     "TEMPORARY_PREFIX",
     "check_own",
+    "check_writable",
     "in_the_way",
     "link_or_copy",
     "make_folder",
@@ -53,6 +54,17 @@ def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except IsADirectoryError:
         raise in_the_way(path, path.lstat().st_mode) from None
     _flush_directory(path.parent)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder, named by `--output`, that cannot be written to, without creating it; raises `UsageError`."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UsageError(f"--output {folder}: {existing} is a file, not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"--output {folder}: no permission to write to {existing}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -53,7 +53,7 @@ class DiffusersGenerator:
     """
 
     def __init__(self, spec: GeneratorSpec, device: str) -> None:
-        """Load the pipeline; raises `AssetError` when diffusers is missing or cannot load it."""
+        """Load the pipeline; raises `AssetError` when diffusers cannot load it."""
         self._spec = spec
         self._device = device
         self._pipeline = _load(
@@ -132,11 +132,8 @@ class DiffusersGenerator:
 
 @lru_cache(maxsize=1)
 def _load(path: str, sha256: str, device: str, precision: str, weights_variant: str | None) -> Any:
-    try:
-        with without_torchao():
-            from diffusers import DiffusionPipeline
-    except ImportError:
-        raise AssetError("generator diffusers needs the diffusers package: pip install diffusers") from None
+    with without_torchao():
+        from diffusers import DiffusionPipeline
     try:
         pipeline = DiffusionPipeline.from_pretrained(
             path,

@@ -130,15 +130,10 @@ def tiling_of(variant: Variant) -> Any:
 
 
 def instruction_text(instruction: str, conditioning: "Conditioning") -> str | None:
-    """Return the text before every prompt; raises `AssetError` when diffusers, which has SANA's, is not installed."""
+    """Return the text before every prompt: none, or SANA's, which the installed diffusers has."""
     from sana_models.text import complex_human_instruction
 
-    if instruction == "none":
-        return None
-    try:
-        return complex_human_instruction(conditioning)
-    except ImportError:
-        raise AssetError("model.instruction 'sana' is read from diffusers, which is not installed") from None
+    return None if instruction == "none" else complex_human_instruction(conditioning)
 
 
 def load_sana(

@@ -88,7 +88,8 @@ def _check_prompts(benchmark: ResolvedBenchmark, *, published: bool) -> None:
             continue
         if name in SET_METRICS and not published and choice.reference is None:
             raise SuiteError(
-                f"benchmark {benchmark.name!r}: {name} of one's own prompts needs a reference: a folder of images or an .npz"
+                f"benchmark {benchmark.name!r}: {name} of one's own prompts needs a reference: a folder of images or a file "
+                "of statistics"
             )
         joined = METRICS.entry(name).joins.get(str(choice.protocol), 1)
         if joined > 1 and benchmark.images_per_prompt not in (1, joined):

@@ -1,6 +1,5 @@
 """What a run checks before it writes anything, and what holds while it writes."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any
 
 from sana_bench import generators, metrics
 from sana_bench.assets.locate import micro_weights_root
-from sana_bench.core.errors import AssetError, IncompleteError, UsageError
+from sana_bench.core import atomic
+from sana_bench.core.errors import AssetError, IncompleteError
 from sana_bench.core.fingerprint import HashCache, canonical_json
 from sana_bench.core.progress import listed, say
 from sana_bench.core.registry import MEASURED
@@ -159,13 +159,7 @@ def check_generators(plans: Sequence[CellPlan], device: str) -> None:
 
 def check_output(output: Path) -> None:
     """Refuse an output folder that cannot be written, or whose files are links and the like, without creating it."""
-    existing = output
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise UsageError(f"--output {output}: {existing} is a file, not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"--output {output}: no permission to write to {existing}")
+    atomic.check_writable(output)
     check_files(output)
 
 

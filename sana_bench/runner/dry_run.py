@@ -20,7 +20,7 @@ from sana_bench.runner.resolve import find_weights, resolve_suite
 from sana_bench.suites.cells import Cell, ResolvedSuite
 from sana_bench.suites.config_files import read_yaml
 from sana_bench.suites.find import variant_files
-from sana_bench.suites.plan import CellPlan, plan_cell
+from sana_bench.suites.plan import CellPlan, plan_cell, work_left, work_of
 from sana_bench.suites.schema import BenchmarkSpec, Suite, Variant
 from sana_bench.suites.tiers import TierChoice
 
@@ -32,9 +32,10 @@ _BYTES_A_PIXEL = 3
 
 @dataclass(frozen=True)
 class _Line:
-    """One cell of the plan: what is said of it, how many images are to be made, how long that takes, their pixels in all."""
+    """One cell of the plan: what is said of it, how many images are to come by which work, how long, their pixels in all."""
 
     text: str
+    work: str
     n_missing: int
     estimate: Estimate
     pixels: int
@@ -133,15 +134,16 @@ class DryRun:
                 prompts = counted.get(spec.label) or self._count_prompts(spec)
                 if prompts is None:
                     text = f"{label}: how many prompts there are is not known before they are here"
-                    yield _Line(text, 0, Estimate(0, 0, 0, ""), 0)
+                    yield _Line(text, work_of(variant), 0, Estimate(0, 0, 0, ""), 0)
                     continue
                 whole = prompts * asked_of(spec, self.suite)[0]
                 count = min(whole, self.limit or whole)
                 part = f" of {whole}" if count < whole else ""
                 effort = Effort.of(variant, _published_parameters(variant, self.suite.folder(variant)))
                 estimate = estimator.estimate_images(variant, effort, count)
-                text = f"{label}: {count}{part} images to generate, {estimate.line}"
-                yield _Line(text, count, estimate, _pixels(variant, count))
+                work = work_of(variant)
+                text = f"{label}: {count}{part} images to {work}, {estimate.line}"
+                yield _Line(text, work, count, estimate, _pixels(variant, count))
 
     def _count_prompts(self, spec: BenchmarkSpec) -> int | None:
         if spec.subset is not None:
@@ -153,9 +155,9 @@ class DryRun:
 
     def _totals(self, lines: Sequence[_Line]) -> list[str]:
         total = sum((line.estimate for line in lines), Estimate(0, 0, 0, ""))
-        span = f", {format_seconds(total.low)} to {format_seconds(total.high)}" if total.seconds else ""
-        count = sum(line.n_missing for line in lines)
-        found = [f"total: {count} images to generate, about {format_seconds(total.seconds)}{span}"]
+        span = f"{format_seconds(total.low)} to {format_seconds(total.high)}"
+        took = f", about {format_seconds(total.seconds)}, {span}" if total.seconds else ""
+        found = [f"total: {work_left((line.work, line.n_missing) for line in lines)}{took}"]
         if self.tier.tier == "full" and total.seconds:
             hours = [f"{seconds / 3600:,.1f}" for seconds in (total.seconds, total.low, total.high)]
             found.append(f"GPU hours: about {hours[0]}, {hours[1]} to {hours[2]}")
@@ -178,8 +180,9 @@ def _planned(plan: CellPlan, estimator: Estimator) -> _Line:
     redo = f", {plan.damaged} damaged" if plan.damaged else ""
     redo += f", {len(plan.errors)} failed before" if plan.errors else ""
     took = f", {estimate.line}" if count else ""
-    text = f"{plan.cell.label}: {wanted}{part} images, {len(plan.done)} done{redo}, {count} to generate{took}"
-    return _Line(text, count, estimate, _pixels(plan.cell.variant.variant, count))
+    work = work_of(plan.cell.variant.variant)
+    text = f"{plan.cell.label}: {wanted}{part} images, {len(plan.done)} done{redo}, {count} to {work}{took}"
+    return _Line(text, work, count, estimate, _pixels(plan.cell.variant.variant, count))
 
 
 def _published_parameters(variant: Variant, folder: Path) -> int | None:

@@ -81,6 +81,7 @@ def score(
     images_per_prompt: int | None = None,
     output: str | Path = DEFAULT_OUTPUT,
     tier: TierRequest = "auto",
+    limit: int | None = None,
     batch_size: int | None = None,
     fetch: bool = False,
     allow_incomplete: bool = False,
@@ -99,6 +100,7 @@ def score(
         images_per_prompt: by default as many as there are of any prompt.
         output: folder of runs and of the result store.
         tier: `auto`, `micro` or `full`.
+        limit: only the first images of each folder; their numbers are marked as incomplete.
         batch_size: images a batch; changes the time, not the numbers.
         fetch: download what is missing first.
         allow_incomplete: score what matches although images or prompts are left over.
@@ -119,6 +121,7 @@ def score(
         images_per_prompt=_count("images_per_prompt", images_per_prompt),
         output=Path(output),
         tier=tier,
+        limit=_count("limit", limit),
         batch_size=_count("batch_size", batch_size),
         fetch=fetch,
         allow_incomplete=allow_incomplete,

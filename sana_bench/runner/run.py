@@ -51,7 +51,7 @@ from sana_bench.runner.resolve import resolve_suite
 from sana_bench.runner.scoring import Scorer
 from sana_bench.suites.cells import Cell, ResolvedSuite
 from sana_bench.suites.load import load_suite
-from sana_bench.suites.plan import CellPlan, plan_cell
+from sana_bench.suites.plan import CellPlan, plan_cell, work_left, work_of
 from sana_bench.suites.schema import Suite
 from sana_bench.suites.tiers import choose_tier
 
@@ -244,12 +244,12 @@ class _Session:
             self._refuse_taken(plan)
             self._adopt(plan)
         todo = [plan for plan in plans if plan.missing]
-        n_missing = sum(len(plan.missing) for plan in todo)
+        left = work_left((work_of(plan.cell.variant.variant), len(plan.missing)) for plan in plans)
         n_done = sum(len(plan.done) for plan in plans)
         self._store.count_reused(self._session_id, n_done)
         damaged = sum(plan.damaged for plan in plans)
         note = f", {damaged} damaged or lost and to be made again" if damaged else ""
-        say(f"run {self._run_id}: {n_missing} images to generate, {n_done} already there{note}")
+        say(f"run {self._run_id}: {left}, {n_done} already there{note}")
         for plan in todo:
             self._generate(plan)
 

@@ -64,6 +64,8 @@ class ScoreOptions:
     output: Path = Path("results")
     tier: TierRequest = "auto"
     batch_size: int | None = None
+    limit: int | None = None
+    dry_run: bool = False
     fetch: bool = False
     allow_incomplete: bool = False
     command: str = field(default_factory=command_line)
@@ -105,6 +107,8 @@ def score_folders(options: ScoreOptions) -> Outcome:
         output=options.output,
         tier=tier,
         batch_size=options.batch_size,
+        limit=options.limit,
+        dry_run=options.dry_run,
         fetch=options.fetch,
         allow_incomplete=options.allow_incomplete,
         command=options.command,
@@ -140,7 +144,9 @@ def _metrics(options: ScoreOptions, *, has_prompts: bool) -> tuple[MetricSpec, .
     for metric in asked:
         if metric.name in SET_METRICS:
             if reference is None:
-                raise UsageError(f"{metric.name} holds images against others: --reference FOLDER, or an .npz")
+                raise UsageError(
+                    f"{metric.name} holds images against others: --reference FOLDER, or a file of statistics"
+                )
             metric = metric.model_copy(update={"reference": reference})
         elif not has_prompts and metric.function is None and METRICS.entry(metric.name).reads:
             raise UsageError(f"{metric.name} judges images by their prompts: --prompts FILE")

@@ -1,7 +1,8 @@
 """What a run still has to do: samples without a verified image."""
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from sana_bench.results.reader import SampleResult, asked_images
 from sana_bench.results.schema import ImageRow
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import Cell
+from sana_bench.suites.schema import Variant
 from sana_models.files import read_bytes
 
-__all__ = ["CellPlan", "asked_rows", "image_is_intact", "plan_cell"]
+__all__ = ["CellPlan", "asked_rows", "image_is_intact", "plan_cell", "work_left", "work_of"]
 
 _READERS = 8
 
@@ -38,6 +40,22 @@ class CellPlan:
     def n_expected(self) -> int:
         """Samples of the whole cell, whatever the limit."""
         return self.cell.benchmark.n_samples
+
+
+def work_of(variant: Variant) -> str:
+    """What is done for an image that is missing: `generate` it, or `read` the one that exists."""
+    return "generate" if variant.generates else "read"
+
+
+def work_left(missing: Iterable[tuple[str, int]]) -> str:
+    """Images to come in words, from counts by `work_of`: `24 images to generate and 8 to read`."""
+    counts: Counter[str] = Counter()
+    for work, count in missing:
+        counts[work] += count
+    first, *others = counts.items() or [("generate", 0)]
+    return " and ".join(
+        [f"{first[1]} images to {first[0]}", *(f"{count} to {work}" for work, count in others)]
+    )
 
 
 def plan_cell(

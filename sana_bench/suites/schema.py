@@ -206,7 +206,7 @@ class MetricSpec(_Spec):
     """A metric with the protocol and parameters to use instead of its defaults.
 
     `function` (`FILE.py:NAME`) scores with a function of one's own instead of a metric of that name. `reference` is what a
-    distance between sets holds the images against: a folder of images, or an `.npz` of statistics. Their paths start from the
+    distance between sets holds the images against: a folder of images, or a file of statistics. Their paths start from the
     suite's folder.
     """
 

@@ -14,6 +14,7 @@ from sana_bench.benchmarks.geneval import GenEval
 from sana_bench.cli.main import execute
 from sana_bench.micro.captions import scene_for
 from sana_bench.micro.renderer import render
+from sana_bench.results.reader import load_features
 from tests.cli.conftest import one_line
 from tests.judges.chat_server import said, serving
 
@@ -150,6 +151,80 @@ def test_inception_distances_to_a_folder_and_to_its_statistics(given, capsys, mo
     assert rows[1]["effect"]["difference"] == pytest.approx(rows[0]["effect"]["difference"], rel=1e-6)
 
 
+def test_statistics_of_torch_fidelity(given, capsys):
+    """As its cache has them: features through its own function, kept by its own writer."""
+    import torch
+
+    fidelity = pytest.importorskip("torch_fidelity.metric_fid")
+    from torch_fidelity.utils_torch import torch_atomic_save
+
+    images = sana_bench.score("real", reference="my_images", tier="micro", quiet=True)
+    places = [sample.image.sha256 for sample in images.results.variants["real"].samples]
+    key = next(iter(images.results.variants["real"].identities.values()))
+    features = load_features(Path("results"), f"{key['network']}/{key['weights_sha256']}", places)
+    torch_atomic_save(fidelity.fid_features_to_statistics(torch.from_numpy(features)), "real-stat-fid.pt")
+    (folder,) = as_json(capsys, "--reference", "real")["numbers"]
+    (row,) = as_json(capsys, "--reference", "real-stat-fid.pt")["numbers"]
+    assert row["note"].startswith("against the statistics of real-stat-fid.pt")
+    # 1e-6: it takes the mean in float32.
+    assert row["value"] == pytest.approx(folder["value"], rel=1e-6)
+
+
+class Hostile:
+    def __reduce__(self):
+        return Path.touch, (Path("touched"),)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (Hostile(), "unsafe archive"),
+        ({"mu": Hostile()}, "unsafe archive"),
+        ([1, 2], "no mu and sigma (it has nothing)"),
+        ({"mu": [1.0]}, "no mu and sigma (it has mu)"),
+        ({"mu": "a", "sigma": "b"}, "could not convert string to float"),
+        ({"mu": [1.0], "sigma": [[1.0]]}, "mean (1,) and covariance (1, 1), expected (64,) and (64, 64)"),
+        (b"PK", "truncated or not a PyTorch archive"),
+    ],
+)
+def test_a_pt_file_is_data(given, capsys, content, told):
+    import torch
+
+    if isinstance(content, bytes):
+        Path("real.pt").write_bytes(content)
+    else:
+        torch.save(content, "real.pt")
+    assert score("--reference", "real.pt") == 2
+    line = one_line(capsys)
+    assert "real.pt: " in line
+    assert told in line
+    assert not Path("touched").exists()
+    assert not Path("results/store.sqlite").exists()
+
+
+def test_a_dry_run_says_what_it_would_do_and_writes_nothing(given, capsys):
+    assert score("--prompts", "prompts.csv", "--compare", "other", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "  8 of 8 prompts have images (8, found by name), such as\n" in out
+    assert "prompts / my_images: 8 images, 0 done, 8 to read, its images exist\n" in out
+    assert "\ntotal: 16 images to read\n" in out
+    assert not Path("results").exists()
+    assert score("--prompts", "prompts.csv", "--dry-run", "--json") == 2
+    assert one_line(capsys) == "sana-bench: --json prints numbers, and --dry-run makes none"
+
+
+def test_a_limit_is_a_quick_look(given, capsys):
+    options = ("--prompts", "prompts.csv", "--metrics", "./mine.py:brightness")
+    assert score(*options, "--limit", "3") == 3
+    out = capsys.readouterr().out
+    assert ": 3 images to read, 0 already there" in out
+    found = sana_bench.load_run()
+    assert found.table()[["n_samples", "n_expected", "complete"]].values.tolist() == [[3, N, False]]
+    assert score(*options) == 0
+    assert ": 5 images to read, 3 already there" in capsys.readouterr().out
+    assert sana_bench.load_run().complete
+
+
 def test_a_changed_image_is_scored_again_and_the_others_are_not(given, capsys):
     options = ("--prompts", "prompts.csv", "--metrics", "./mine.py:brightness")
     before = as_json(capsys, *options)
@@ -165,7 +240,7 @@ def test_a_changed_image_is_scored_again_and_the_others_are_not(given, capsys):
     [
         ((), "without prompts images are held against others: --reference FOLDER, or --prompts FILE"),
         (("--metrics", "clip_score"), "clip_score judges images by their prompts: --prompts FILE"),
-        (("--metrics", "fid"), "fid holds images against others: --reference FOLDER, or an .npz"),
+        (("--metrics", "fid"), "fid holds images against others: --reference FOLDER, or a file of"),
         (("--metrics", "cmmd"), "--metrics cmmd: sana-bench has no cmmd; between sets it has fid and kid"),
         (("--metrics", "diversity"), "--metrics diversity: sana-bench has no diversity"),
         (("--metrics", "latency"), "--metrics latency: is measured while images are made"),

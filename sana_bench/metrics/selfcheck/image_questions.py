@@ -49,9 +49,12 @@ def _network() -> Any:
 def _side_by_side(bench: Bench) -> float:
     """The largest difference of a probability."""
     import torch
-    from transformers import BatchFeature
 
     from sana_bench.judges.image_questions import ImageQuestions
+    from sana_models.libraries import without_torchao
+
+    with without_torchao():
+        from transformers import BatchFeature
 
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
