@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sana_bench.core.errors import UsageError, nearest
-from sana_bench.core.fingerprint import fingerprint, image_key
+from sana_bench.core.fingerprint import fingerprint
 from sana_bench.core.samples import OVERALL, Prompt, Sample
 from sana_bench.results.run_folder import RunFiles, find_run, image_path, open_store
 from sana_bench.results.schema import FeatureRow, ImageRow, ScoreRecord, SummaryRecord
@@ -228,7 +228,7 @@ def _variant(
     recorded, samples, reasons = {}, [], {}
     for benchmark in suite.benchmarks:
         name = benchmark.name
-        key = image_key(described.fingerprint, name)
+        key = benchmark.image_key(described)
         rows = asked_images(store, key, prompts[name], benchmark.images_per_prompt)
         if not described.generates:  # stores of earlier versions have the time that reading the files took
             rows = {

@@ -3,7 +3,7 @@
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from sana_bench.core.registry import BENCHMARKS, GENERATORS, METRICS
 from sana_bench.core.samples import FoundImages, Prompt, Sample
 from sana_bench.results.run_folder import image_path
 from sana_bench.suites.rewrites import PromptRewrites
-from sana_bench.suites.schema import MetricSpec, Suite, Variant, source_of
+from sana_bench.suites.schema import THROUGHPUT_PARAMETERS, MetricSpec, Suite, Variant, source_of
 from sana_bench.suites.tiers import TierChoice
 from sana_kernels import Backend
 
@@ -84,10 +84,17 @@ class ResolvedBenchmark:
     choices: tuple[MetricSpec, ...] = ()
     # By metric, the hash of the file or folder that its choice names.
     contents: Mapping[str, str] = field(default_factory=dict)
+    # Keys of the model that it changes of every variant.
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def choice(self, metric: str) -> MetricSpec:
         """The metric with the protocol and parameters to use."""
         return next((spec for spec in self.choices if spec.name == metric), MetricSpec(name=metric))
+
+    @property
+    def throughput_batch(self) -> int | None:
+        """The one batch size that throughput is asked for; None for the best of a sweep."""
+        return self.choice("throughput").parameters_among(THROUGHPUT_PARAMETERS)["batch_size"] or None
 
     @property
     def n_samples(self) -> int:
@@ -141,6 +148,7 @@ class ResolvedBenchmark:
                 if self.choices
                 else {}
             ),
+            **({"settings": dict(self.settings)} if self.settings else {}),
             "n_prompts": len(self.prompts),
             "prompts_sha256": prompts,
         }
@@ -210,7 +218,14 @@ class Cell:
     @cached_property
     def image_key(self) -> str:
         """Identity, with prompt and sample index, of an image of this cell in any run."""
-        return image_key(self.variant.fingerprint, self.benchmark.name)
+        return image_key(self.variant.fingerprint, self.benchmark.name, self.benchmark.settings)
+
+    @cached_property
+    def spec(self) -> GeneratorSpec:
+        """What the images are made with: the variant, with the settings that the benchmark changes."""
+        variant = self.variant.variant
+        model = variant.model.model_copy(update=dict(self.benchmark.settings))
+        return replace(self.variant.spec, variant=variant.model_copy(update={"model": model}))
 
     @property
     def label(self) -> str:
