@@ -189,7 +189,7 @@ def test_joined_images_are_scored_together_or_not_at_all(data, tmp_path, capsys)
     # One image would be no grid: the limit takes the whole of it.
     assert "4/8 images" in capsys.readouterr().out
     assert execute(run) == 0
-    assert "4 images to generate, 4 already there" in capsys.readouterr().out
+    assert "4 images to read, 4 already there" in capsys.readouterr().out
     assert len(recorded(output)) == 8
     images = folder / "variants/images"
     (images / "1-0.png").write_bytes((images / "0-0.png").read_bytes())
