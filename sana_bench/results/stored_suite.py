@@ -89,7 +89,9 @@ class StoredVariant:
     def precision(self) -> str:
         """The number format of the networks, in words."""
         found = self.settings.get("precision", "")
-        return ", ".join(f"{k} {v}" for k, v in found.items() if v) if isinstance(found, Mapping) else str(found)
+        if isinstance(found, Mapping):
+            return ", ".join(f"{network} {format}" for network, format in found.items() if format)
+        return str(found)
 
     @property
     def rewritten(self) -> bool:
