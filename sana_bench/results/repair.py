@@ -16,7 +16,7 @@ from typing import Any
 
 from sana_bench.core import atomic
 from sana_bench.core.errors import UsageError
-from sana_bench.core.fingerprint import fingerprint, image_key, sha256_bytes
+from sana_bench.core.fingerprint import fingerprint, sha256_bytes
 from sana_bench.core.images import ImageError, load_image
 from sana_bench.core.provenance import now
 from sana_bench.results.database import STORE_NAME, disk_errors, writer_lock
@@ -292,7 +292,7 @@ def _images_of(files: RunFiles, store: Store) -> Iterator[dict[str, Any]]:
         except UsageError:
             continue
         for variant in suite.variants:
-            key = image_key(variant.fingerprint, benchmark.name)
+            key = benchmark.image_key(variant)
             have = store.images(key)
             for prompt in prompts.values():
                 for index in range(benchmark.images_per_prompt):

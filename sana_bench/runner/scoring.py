@@ -18,8 +18,16 @@ from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import fingerprint, sha256_bytes, short
 from sana_bench.core.registry import METRICS
 from sana_bench.core.samples import Sample
-from sana_bench.metrics.base import FeatureMetric, Metric, ScoreRow, Summary, metric_key, with_task_counts
-from sana_bench.results.reader import SampleResult, feature_rows, paired_scores
+from sana_bench.metrics.base import (
+    FeatureMetric,
+    JoinsImages,
+    Metric,
+    ScoreRow,
+    Summary,
+    metric_key,
+    with_task_counts,
+)
+from sana_bench.results.reader import SampleResult, feature_rows, paired_scores, whole_groups
 from sana_bench.results.schema import ScoreRecord
 from sana_bench.results.store import Store
 from sana_bench.suites.plan import CellPlan
@@ -45,6 +53,7 @@ class Scorer:
     def score(self, plan: CellPlan, metric: Metric | FeatureMetric) -> list[Summary]:
         """Score the images of a cell that concern a metric and return its summaries; an empty list when there are none.
 
+        Of a metric that joins images, those whose group lacks one are left out.
         Raises `BenchError` when the metric does not give a row for an image.
         """
         key = metric_key(metric)
@@ -53,6 +62,8 @@ class Scorer:
         items = [one for one in plan.done if _concerns(metric.name, one.sample)]
         items.sort(key=lambda one: one.sample.place)
         self._advance(len(plan.done) - len(items))
+        if isinstance(metric, JoinsImages) and metric.joins > 1 and plan.cell.benchmark.images_per_prompt > 1:
+            items = whole_groups(items, metric.joins)
         if not items:
             return []
         samples = [item.sample for item in items]

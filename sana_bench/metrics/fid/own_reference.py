@@ -160,7 +160,7 @@ def _of_torch_fidelity(path: Path) -> dict[str, Any]:
         raise ArraysError(str(error).removeprefix(f"{path}: ")) from None
     held = found if isinstance(found, dict) else {}
     names = next((names for names in _KEYS if set(names) <= set(held)), None)
-    if names is None:
+    if not names:
         raise ArraysError(f"no {' and '.join(_KEYS[0])} (it has {', '.join(map(str, held)) or 'nothing'})")
     return {name: held[name] for name in names}
 
