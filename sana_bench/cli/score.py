@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sana_bench.cli.options import AutoBatchSizeOption, DataDirOption, OutputOption, TierOption, from_record
-from sana_bench.core.errors import IncompleteError, UsageError
+from sana_bench.cli.options import (
+    AutoBatchSizeOption,
+    DataDirOption,
+    EffectOption,
+    ErrorOption,
+    OutputOption,
+    TierOption,
+    UntilOption,
+    from_record,
+    names,
+)
+from sana_bench.core.errors import IncompleteError
 
 if TYPE_CHECKING:
     from sana_bench.analysis.runs import Run
@@ -56,6 +66,9 @@ class _Options:
         int | None,
         typer.Option(min=1, max=1000, metavar="N", help="Default: as many as there are of any prompt."),
     ] = None
+    until: UntilOption = None
+    effect: EffectOption = None
+    error: ErrorOption = None
     tier: TierOption = "auto"
     output: OutputOption = Path("results")
     batch_size: AutoBatchSizeOption = None
@@ -89,19 +102,20 @@ def score(options: _Options) -> int:
         found = _scored(options)
     if options.as_json:
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
-    return 0 if found.complete else IncompleteError.exit_code
+    return 0 if found.settled else IncompleteError.exit_code
 
 
 def _scored(options: _Options) -> "Run":
     from sana_bench.runner.face import scored
     from sana_bench.runner.score import ScoreOptions
+    from sana_bench.suites.stop import StopRequest
 
     others = tuple(options.compare or ())
     return scored(
         ScoreOptions(
             folders=(options.images, *others),
             prompts=options.prompts,
-            metrics=_names(options.metrics),
+            metrics=names("--metrics", options.metrics) or (),
             reference=options.reference,
             names=(options.name,) if options.name is not None else (),
             images_per_prompt=options.images_per_prompt,
@@ -110,12 +124,6 @@ def _scored(options: _Options) -> "Run":
             batch_size=options.batch_size,
             fetch=options.fetch,
             allow_incomplete=options.allow_incomplete,
+            stop=StopRequest(until=options.until, effect=options.effect, error=options.error),
         )
     )
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
-    if text is not None and not names:
-        raise UsageError("--metrics: expected names separated by commas")
-    return names

@@ -45,21 +45,29 @@ class Scorer:
 
         Raises `BenchError` when the metric does not give a row for an image.
         """
-        key = metric_key(metric)
-        self._store.put_metric(key, metric.name, metric.protocol, metrics.identity(metric))
+        rows = self.rows(plan, metric)
         items = sorted(plan.done, key=lambda one: one.sample.place)
         if not items:
             return []
-        samples = [item.sample for item in items]
         if isinstance(metric, FeatureMetric):
-            self._ensure_features(metric, items)
-            self._score_features(metric, key, items)
+            samples = [item.sample for item in items]
             chunks = self._feature_chunks(metric, items)
             summaries = metric.summarise_features(samples, chunks, plan.n_expected, self._seed)
         else:
-            self._score_images(metric, key, items)
-            summaries = metric.summarise(self._rows(key, items), plan.n_expected, self._seed)
+            summaries = metric.summarise(rows, plan.n_expected, self._seed)
         return with_task_counts(summaries, Counter(sample.prompt.tag for sample in plan.cell.samples))
+
+    def rows(self, plan: CellPlan, metric: Metric | FeatureMetric) -> list[ScoreRow]:
+        """Score the images of a plan and return a row for each that has a score; raises as `score` does."""
+        key = metric_key(metric)
+        self._store.put_metric(key, metric.name, metric.protocol, metrics.identity(metric))
+        items = sorted(plan.done, key=lambda one: one.sample.place)
+        if isinstance(metric, FeatureMetric):
+            self._ensure_features(metric, items)
+            self._score_features(metric, key, items)
+        else:
+            self._score_images(metric, key, items)
+        return self._rows(key, items)
 
     def _rows(self, key: str, items: Sequence[SampleResult]) -> list[ScoreRow]:
         stored = paired_scores(self._store, key, items)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from sana_bench.core.errors import SuiteError, nearest
 from sana_bench.core.samples import FoundImages, Prompt
 from sana_bench.core.tiers import TIERS, Tier
+from sana_bench.suites.stop import StopSpec
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -210,8 +211,6 @@ class Variant(_Spec):
 FUNCTION_PATTERN = r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$"
 #: What one's own prompts are scored with where a suite says nothing.
 OWN_METRICS = ("clip_score",)
-#: Metrics that hold a set of images against another.
-SET_METRICS = ("fid", "kid")
 #: Reference sets that have a name: the distances' own default.
 NAMED_REFERENCES = ("mjhq30k",)
 _SUBSET_PATTERN = re.compile(r"(?P<name>[^@]+)@(?P<count>[1-9][0-9]{0,6})")
@@ -367,6 +366,7 @@ class SuiteFile(_Spec):
     variants: dict[Tier, Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=200)]] = (
         Field(min_length=1)
     )
+    stop: StopSpec | None = None
 
 
 @dataclass(frozen=True)

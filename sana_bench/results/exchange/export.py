@@ -79,6 +79,9 @@ def read_export(directory: Path) -> tuple[Tables, str]:
     decode = _DECODERS[manifest["format"]]
     tables: Tables = {}
     for table in TABLES.values():
+        if table.later and table.name not in manifest["tables"]:
+            tables[table.name] = []
+            continue
         content = _read_file(directory, manifest, table)
         try:
             tables[table.name] = [_checked(row, table) for row in decode(table, content)]

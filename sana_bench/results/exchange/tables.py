@@ -26,12 +26,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table; `key` names the columns that together are unique."""
+    """One table; `key` names the columns that together are unique. Exports of earlier versions lack a `later` one."""
 
     name: str
     meaning: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
+    later: bool = False
 
 
 _RUN = Column("run_id", "text", "the run")
@@ -186,6 +187,58 @@ _ALL = (
             Column("note", "text", "what a reader must know beside the number"),
             Column("complete", "boolean", "n_samples equals n_expected"),
         ),
+    ),
+    Table(
+        "sequences",
+        "one row per look of a sequence that a run was stopped by, or was to be",
+        ("run_id", "sequence_key", "look"),
+        (
+            _RUN,
+            Column(
+                "sequence_key", "text", "SHA-256 of the question and of what its images and scores depend on"
+            ),
+            Column("look", "integer", "number of the look, from 0"),
+            Column("benchmark", "text", "the benchmark"),
+            Column("metric", "text", "the metric's name"),
+            Column("metric_key", "text", "see metrics"),
+            Column("variant", "text", "the variant"),
+            Column(
+                "against",
+                "text",
+                "the variant that is subtracted; empty where one is looked at alone",
+                nullable=True,
+            ),
+            Column(
+                "effect",
+                "real",
+                "a difference smaller than this is none",
+                "as in summaries.unit",
+                nullable=True,
+            ),
+            Column(
+                "width", "real", "how narrow the interval is to become", "as in summaries.unit", nullable=True
+            ),
+            Column("error", "real", "chance that any look is wrong"),
+            Column("n_prompts", "integer", "prompts used by then"),
+            Column("n_images", "integer", "images of each variant used by then"),
+            Column("n_expected", "integer", "images of each variant that the suite asks for"),
+            Column("value", "real", "the difference, or the score, so far", "as in summaries.unit"),
+            Column(
+                "low", "real", "lower end of the interval that holds at every look", "as in summaries.unit"
+            ),
+            Column(
+                "high", "real", "upper end of the interval that holds at every look", "as in summaries.unit"
+            ),
+            Column(
+                "verdict",
+                "text",
+                "`better`, `worse`, `equivalent`, `narrow enough`, `undecided` or `all prompts used`",
+            ),
+            Column(
+                "tasks", "json", "by task: prompts, value and, of a difference, the p-value valid at any look"
+            ),
+        ),
+        later=True,
     ),
     Table(
         "sessions",
