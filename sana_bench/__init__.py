@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from sana_bench.analysis.baselines import export_baseline
     from sana_bench.analysis.comparison import Comparison
     from sana_bench.analysis.gate import GateResult, gate
     from sana_bench.analysis.leaderboard import leaderboard
@@ -67,6 +68,7 @@ _MODULES = {
     "check_rows": "metrics.base",
     "clustered_bootstrap": "results.statistics.intervals",
     "compare": "analysis.runs",
+    "export_baseline": "analysis.baselines",
     "gate": "analysis.gate",
     "leaderboard": "analysis.leaderboard",
     "load_image": "core.images",
@@ -104,6 +106,7 @@ __all__ = [
     "check_rows",
     "clustered_bootstrap",
     "compare",
+    "export_baseline",
     "gate",
     "leaderboard",
     "load_image",

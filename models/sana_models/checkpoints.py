@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sana_kernels import Backend, Kernels, resolve_backend
-from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, DCAEConfig, SanaConfig
+from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, SANA_PIPELINES, DCAEConfig, SanaConfig
 from sana_models.dc_ae import DCAE
 from sana_models.hub import locate
 from sana_models.key_maps import autoencoder_pieces, transformer_pieces
@@ -48,7 +48,6 @@ __all__ = [
 ]
 
 _WEIGHTS = "diffusion_pytorch_model"
-_PIPELINES = ("SanaPipeline", "SanaPAGPipeline")
 #: What a configuration of wrong types or sizes raises while a module is built from it.
 _BUILD_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -78,7 +77,7 @@ def load_transformer(
     are compared with PyTorch's on the device first, and a difference is a KernelError.
     """
     backend = resolve_backend(kernels, device)
-    path = locate(path, part="transformer")
+    path = locate(path, part="transformer", variant=variant)
     if not _is_official(path):
         data, tensors = read_config(path), open_folder(path, _WEIGHTS, variant)
         model = _build(
@@ -108,7 +107,7 @@ def load_autoencoder(
     given `config`, or another single file of one. Raises CheckpointError naming the file and the first missing, extra or
     misshapen keys.
     """
-    path = locate(path, part="vae")
+    path = locate(path, part="vae", variant=variant)
     if not _is_official(path):
         model = _build(lambda: DCAE(DCAEConfig.from_dict(read_config(path))), path / "config.json")
         return assign_weights(model, open_folder(path, _WEIGHTS, variant), path, device, dtype)
@@ -132,7 +131,7 @@ def load_text_encoder(
     with without_torchao():
         from transformers import AutoTokenizer, Gemma2Config, Gemma2Model
 
-    root = locate(root)
+    root = locate(root, variant=variant)
     folder = root / "text_encoder"
     data = read_config(folder)
     kind = data.get("model_type")
@@ -186,9 +185,9 @@ def load_flow_shift(root: str | Path) -> float:
 def check_pipeline_folder(root: Path) -> None:
     """Raise CheckpointError unless `root/model_index.json` describes a SANA pipeline."""
     kind = read_config(root, "model_index.json").get("_class_name")
-    if kind not in _PIPELINES:
+    if kind not in SANA_PIPELINES:
         raise CheckpointError(
-            f"{root / 'model_index.json'}: pipeline is {kind!r}, expected {_PIPELINES[0]!r}"
+            f"{root / 'model_index.json'}: pipeline is {kind!r}, expected {SANA_PIPELINES[0]!r}"
         )
 
 

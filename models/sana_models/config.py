@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, Self
 
-__all__ = ["DC_AE_F32C32", "SANA_CONFIGS", "DCAEConfig", "SanaConfig"]
+__all__ = ["DC_AE_F32C32", "SANA_CONFIGS", "SANA_PIPELINES", "DCAEConfig", "SanaConfig"]
 
+#: What `model_index.json` calls the pipelines that hold these networks.
+SANA_PIPELINES = ("SanaPipeline", "SanaPAGPipeline")
 #: Largest finite value of fp16.
 FP16_MAX = 65504.0
 QK_NORM = "rms_norm_across_heads"

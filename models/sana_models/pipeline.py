@@ -300,7 +300,7 @@ def load_pipeline(
         raise CheckpointError(
             f"{root}: holds a transformer only; give the folder or hub id of a pipeline, and this file as transformer"
         )
-    root = locate(root)
+    root = locate(root, variant=variant)
     check_pipeline_folder(root)
     wide = torch.float32 if dtype == torch.float16 else dtype
     variants = part_variants(root, variant)

@@ -4,7 +4,12 @@ import base64
 import hashlib
 from importlib.resources import files
 
-__all__ = ["asset", "script_hash"]
+__all__ = ["asset", "script", "script_hash"]
+
+
+def script(name: str) -> str:
+    """The script of a page, after what all pages share."""
+    return asset("page.js") + asset(name)
 
 
 def asset(name: str) -> str:

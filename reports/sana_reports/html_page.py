@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sana_reports import labels
-from sana_reports.assets import asset, script_hash
+from sana_reports.assets import asset, script, script_hash
 from sana_reports.comparison import ComparedMetric, comparison_title, metrics_compared, overviews
 from sana_reports.data import KINDS, ReportData
 from sana_reports.gallery import gallery_json, total_image_bytes
@@ -22,9 +22,10 @@ from sana_reports.tables import (
     MetricRow,
     flatten,
     leader,
-    leaderboard_table,
     metric_blocks,
     setting_rows,
+    unranked,
+    untold_reasons,
     verdict_changes,
 )
 
@@ -56,7 +57,7 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
 
     inline = total_image_bytes(data.samples) <= inline_limit_bytes
     blocks = metric_blocks(data)
-    script = Markup(asset("report.js"))
+    code = Markup(script("report.js"))
     environment = Environment(
         loader=PackageLoader("sana_reports"),
         autoescape=True,
@@ -70,7 +71,8 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
         kinds=KINDS,
         colors=data.colors,
         notices=labels.notices(data),
-        unranked=[row for row in leaderboard_table(data) if row["rank"] is None],
+        unranked=unranked(data),
+        untold=untold_reasons(data),
         comparison=[(metric, _differences(metric, data.colors)) for metric in metrics_compared(data)],
         comparison_title=comparison_title(data),
         overviews=overviews(data),
@@ -85,8 +87,8 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
         gallery=gallery_json(data, out_dir, inline=inline),
         inline=inline,
         css=Markup(asset("report.css")),
-        script=script,
-        script_hash=script_hash(script),
+        script=code,
+        script_hash=script_hash(code),
     )
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "format_interval",
     "format_latency_interval",
     "format_value",
+    "licence_line",
     "made_from",
     "metric_label",
     "notices",
@@ -40,12 +41,21 @@ _APPROXIMATIONS = {
 }
 _METRICS = {
     "clip_score": "CLIP score",
+    "dpg": "DPG-Bench",
     "dpg_bench": "DPG-Bench",
     "fid": "FID",
     "geneval": "GenEval",
+    "geneval2": "GenEval 2",
     "image_reward": "ImageReward",
     "latency": "Latency",
+    "longtext": "LongText-Bench",
+    "longtext_zh": "LongText-Bench, Chinese",
     "mjhq30k": "MJHQ-30K",
+    "oneig": "OneIG-Bench",
+    "oneig_alignment": "OneIG alignment",
+    "oneig_diversity": "OneIG diversity",
+    "oneig_style": "OneIG style",
+    "oneig_text": "OneIG text",
     "throughput": "Throughput",
 }
 _FLOPS = (("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6))
@@ -163,6 +173,12 @@ def approximation_notices(cells: Iterable[SummaryCell]) -> list[str]:
     """What must be known of the protocols that only come near another one, each once; an empty list without such numbers."""
     found = dict.fromkeys(cell.protocol for cell in cells if cell.protocol in _APPROXIMATIONS)
     return [f"{protocol}: {_APPROXIMATIONS[protocol]}." for protocol in found]
+
+
+def licence_line(data: ReportData) -> str:
+    """Whose prompts come under which licence; empty where no publisher names one."""
+    found = [f"{metric_label(name)} {', '.join(licences)}" for name, licences in data.prompt_licences.items()]
+    return f"licence of the prompts: {'; '.join(found)}" if found else ""
 
 
 def one_line(text: str) -> str:

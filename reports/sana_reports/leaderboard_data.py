@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 
+# A line names so many variants; more are counted.
+_NAMED = 4
 # Columns of a leaderboard in a notebook.
 _SHOWN = (
     *("tier", "benchmark", "variant", "metric", "protocol", "rank_best", "rank_worst"),
@@ -134,10 +136,11 @@ class Incomplete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
-    """Everything one leaderboard shows."""
+    """Everything one leaderboard shows; `palette` names variants in the order in which they are given colours."""
 
     tables: Sequence[Table]
     incomplete: Sequence[Incomplete] = field(default_factory=tuple)
+    palette: Sequence[str] = ()
 
     @property
     def entries(self) -> list[Entry]:
@@ -150,9 +153,26 @@ class Leaderboard:
         return len({entry.fingerprint for entry in self.entries})
 
     @property
+    def not_ranked(self) -> list[tuple[list[str], Incomplete]]:
+        """What is incomplete, with the variants of which a run says the same; the record is that of the first one."""
+        groups: dict[tuple[object, ...], list[Incomplete]] = {}
+        for row in self.incomplete:
+            groups.setdefault((row.run, row.tier, row.benchmark, tuple(row.reasons)), []).append(row)
+        return [([row.variant for row in rows], rows[0]) for rows in groups.values()]
+
+    @property
+    def not_ranked_lines(self) -> list[str]:
+        """What is incomplete, a line each: up to four variants by name, more by number."""
+        return [
+            f"not ranked: {', '.join(variants) if len(variants) <= _NAMED else f'{len(variants)} variants'} "
+            f"on {row.benchmark} ({row.run}): {'; '.join(row.reasons)}"
+            for variants, row in self.not_ranked
+        ]
+
+    @property
     def colors(self) -> dict[str, int]:
         """The series colour of each variant, the same in all tables."""
-        return variant_colors(entry.variant for entry in self.entries)
+        return variant_colors((entry.variant for entry in self.entries), self.palette)
 
     def table(self) -> "pd.DataFrame":
         """One row a ranked variant and metric, and one a published number beside it: the columns of `leaderboard.csv`."""
@@ -170,10 +190,7 @@ class Leaderboard:
 
         micro = any(table.tier == "micro" for table in self.tables)
         lines = [MICRO_NOTICE] if micro else []
-        lines += [
-            f"not ranked: {row.variant} on {row.benchmark}: {'; '.join(row.reasons)}"
-            for row in self.incomplete
-        ]
+        lines += self.not_ranked_lines
         found = self.table()
         return section(lines, found[found["rank_best"].notna()][list(_SHOWN)])
 
@@ -195,6 +212,7 @@ def from_json(text: str) -> Leaderboard:
         return Leaderboard(
             tables=[_table(table) for table in plain["tables"]],
             incomplete=[Incomplete(**row) for row in plain["incomplete"]],
+            palette=plain.get("palette", ()),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a leaderboard: {error}") from None

@@ -12,6 +12,7 @@ from sana_reports.labels import (
     format_interval,
     format_latency_interval,
     format_value,
+    licence_line,
     made_from,
     metric_label,
     notices,
@@ -71,7 +72,7 @@ def _facts(data: ReportData) -> str:
     about = (
         f"Suite {_code(data.suite_name)}, {escape_markdown(tier)}, {escape_markdown(data.created)}, {run}."
     )
-    return f"{about}\n\n{escape_markdown(data.selfcheck)}" if data.selfcheck else about
+    return "\n\n".join([about, *map(escape_markdown, filter(None, (data.selfcheck, licence_line(data))))])
 
 
 def _summary(data: ReportData) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.analysis.comparison import Comparison, Flip, MetricComparison, Verdict
+from sana_bench.analysis.contributions import contributions
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.samples import OVERALL
 from sana_bench.metrics.fid.compare import NotMeasuredError, compare_sets
@@ -192,8 +193,9 @@ def _compare_metric(asked: _Question) -> list[MetricComparison]:
     if not any(metric in x.scores or metric in y.scores for x, y in pairs):
         return [_compare_set(asked, first, second, pairs)]
     pairs = [(x, y) for x, y in pairs if metric in x.scores and metric in y.scores]
-    if len(pairs) < first.n_samples:
-        reason = f"only {len(pairs)} of {first.n_samples} images have scores on both sides"
+    needed = max(first.n_samples, second.n_samples)
+    if len(pairs) < needed:
+        reason = f"only {len(pairs)} of {needed} images have scores on both sides"
         return [asked.unanswered("not measured", reason)]
     tags = list(dict.fromkeys(x.prompt.tag for x, _ in pairs))
     groups = [(OVERALL, pairs), *((tag, [p for p in pairs if p[0].prompt.tag == tag]) for tag in tags)]
@@ -214,7 +216,7 @@ def _paired_effect(
     pairs: list[tuple[SampleResult, SampleResult]], metric: str, seed: int
 ) -> tuple[Effect, NDArray[np.float64]]:
     """The effect, and the differences by prompt that it is the mean of."""
-    a, b = (np.array([pair[side].scores[metric].value for pair in pairs]) for side in (0, 1))
+    a, b = (np.array(contributions(metric, [pair[side] for pair in pairs])) for side in (0, 1))
     clusters = [x.prompt.id for x, _ in pairs]
     binary = _is_verdict(pairs, metric)
     # Pass rates are means of task rates, as the official GenEval aggregates them; scores are plain means.
@@ -258,9 +260,9 @@ def _means(pairs: list[tuple[SampleResult, SampleResult]], metric: str) -> tuple
     means = []
     for side in (0, 1):
         by_tag: dict[str, list[float]] = {}
-        for pair in pairs:
+        for pair, value in zip(pairs, contributions(metric, [pair[side] for pair in pairs]), strict=True):
             tag = pair[0].prompt.tag if by_task else ""
-            by_tag.setdefault(tag, []).append(pair[side].scores[metric].value)
+            by_tag.setdefault(tag, []).append(value)
         means.append(float(np.mean([np.mean(values) for values in by_tag.values()])))
     return means[0], means[1]
 
@@ -278,10 +280,13 @@ def _compare_set(
     pairs: list[tuple[SampleResult, SampleResult]],
 ) -> MetricComparison:
     """Compare distances between sets of images."""
-    (run_a, a), (run_b, _) = asked.sides
+    (run_a, a), (run_b, b) = asked.sides
     identity = a.identities[first.metric_key]
+    given = [variant.evidence.get((asked.benchmark, asked.metric)) for variant in (a, b)]
     try:
-        effect = compare_sets((run_a, run_b), identity, (first, second), pairs, asked.seed)
+        effect = compare_sets(
+            (run_a, run_b), identity, (first, second), pairs, asked.seed, (given[0], given[1])
+        )
     except NotMeasuredError as reason:
         return asked.unanswered("not measured", str(reason))
     return asked.answered((first.value, second.value), effect, effect.p_value)

@@ -54,7 +54,13 @@ def escape(text: str) -> str:
 def _settings(comparison: Comparison) -> list[str]:
     if not comparison.settings:
         return ["settings: the same"]
-    return [f"{key}: {a} -> {b}" for key, (a, b) in comparison.settings.items()]
+    return [f"{key}: {_printed(a)} -> {_printed(b)}" for key, (a, b) in comparison.settings.items()]
+
+
+def _printed(value: object) -> str:
+    """A setting as text; one that would move a terminal's cursor as Python writes it."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)
 
 
 def _flips(comparison: Comparison, mark: str) -> list[str]:

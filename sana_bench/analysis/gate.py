@@ -89,7 +89,7 @@ def gate(
 
     Args:
         candidate: a run of one variant, `(run, variant)`, or a name as on the command line: `RUN` or `RUN:VARIANT`.
-        baseline: the name of a baseline of `output`, or a run as `candidate` may be one.
+        baseline: the name of a baseline of `output`, a baseline's file, or a run as `candidate` may be one.
         policy: name or file of what matters.
         output: folder of runs and of the result store.
 

@@ -10,11 +10,13 @@ from urllib.parse import quote
 import numpy as np
 
 from sana_bench.analysis import model_size
+from sana_bench.analysis.contributions import contributions
 from sana_bench.analysis.gains import Scores, metric_scores, paired_gain
 from sana_bench.analysis.report import build_report_data
 from sana_bench.assets.locate import resolve_weights
+from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError, BenchError, UsageError, nearest
-from sana_bench.core.fingerprint import NOT_WEIGHTS, FileHashes, HashCache, directory_sha256, fingerprint
+from sana_bench.core.fingerprint import FileHashes, HashCache, fingerprint, pipeline_sha256
 from sana_bench.core.samples import OVERALL
 from sana_bench.core.tiers import TIERS, unknown_tier
 from sana_bench.profiling.identity import PROTOCOLS, comparable
@@ -60,6 +62,7 @@ def collect_leaderboard(
     with open_store(output) as store:
         # Variants share weights of many gigabytes: no file is hashed twice, nor one that a run has hashed.
         hashes = FileHashes(store.file_hashes())
+        palette = store.variant_names()
         for run_id in sorted(store.run_ids()):
             run = store.run(run_id)
             if run is None or tier not in (None, run["tier"]):
@@ -87,7 +90,7 @@ def collect_leaderboard(
     if benchmark is not None and benchmark not in known:
         raise UsageError(f"--benchmark {benchmark}: no run has it{nearest(benchmark, known)}")
     results = _with_measured_latency(results, timed)
-    return Leaderboard(tables=_tables(results), incomplete=incomplete)
+    return Leaderboard(tables=_tables(results), incomplete=incomplete, palette=palette)
 
 
 def leaderboard(
@@ -115,7 +118,7 @@ def leaderboard(
     if folder is not None:
         from sana_reports.leaderboard import write_leaderboard
 
-        write_leaderboard(board, folder)
+        write_leaderboard(board, folder, write=atomic.write_text)
     return board
 
 
@@ -157,7 +160,7 @@ def _read_run(
                     tier=run.suite.tier,
                     benchmark=benchmark,
                     run=run.run_id,
-                    reasons=[*reasons, *_short_numbers(variant, benchmark)],
+                    reasons=reasons,
                 )
                 incomplete.append(short)
                 continue
@@ -171,15 +174,6 @@ def _read_run(
     return results, incomplete
 
 
-def _short_numbers(variant: VariantResults, benchmark: str) -> list[str]:
-    """Which numbers of an incomplete cell cover how much."""
-    return [
-        f"{row.metric} ({row.key}): {row.n_samples}/{row.n_expected} samples"
-        for row in variant.summaries
-        if row.benchmark == benchmark and not (row.complete and row.n_samples == row.n_expected)
-    ]
-
-
 def _entry(
     run: RunResults,
     variant: VariantResults,
@@ -189,7 +183,8 @@ def _entry(
     link: str | None,
     hashes: HashCache,
 ) -> Entry:
-    weights, sha256 = variant.described.weights, variant.described.weights_sha256
+    described = variant.described
+    weights, sha256 = described.weights, described.weights_sha256
     return Entry(
         variant=variant.name,
         fingerprint=info.fingerprint,
@@ -200,7 +195,7 @@ def _entry(
         created=str(run.row["created"]),
         weights=weights,
         weights_sha256=sha256,
-        parameters=info.parameters or count_parameters(weights, sha256, hashes),
+        parameters=info.parameters or count_parameters(weights, sha256, hashes, described.weights_variant),
         depth=info.depth,
         cut_from=info.cut_from,
         cut_from_depth=info.cut_from_depth,
@@ -218,8 +213,8 @@ def _result(run: RunResults, variant: VariantResults, benchmark: StoredBenchmark
     values: dict[str, Mapping[str, tuple[str, float]]] = {}
     for metric, scored in scores.items():
         by_prompt: dict[str, list[float]] = {}
-        for (prompt, _), one in scored.items():
-            by_prompt.setdefault(prompt, []).append(one.scores[metric].value)
+        for (prompt, _), value in zip(scored, contributions(metric, list(scored.values())), strict=True):
+            by_prompt.setdefault(prompt, []).append(value)
         if by_prompt and all(len(found) == benchmark.images_per_prompt for found in by_prompt.values()):
             prompts = run.prompts[benchmark.name]
             values[metric] = {
@@ -356,16 +351,18 @@ def paired_contrast(
 
 
 def weights_sha256(weights: str) -> str:
-    """Hash of the weights that `weights` names on this machine; raises `AssetError` when they are missing."""
-    return directory_sha256(resolve_weights(weights, Path.cwd()), ignore=NOT_WEIGHTS)
+    """Hash of the plain weights that `weights` names on this machine; raises `AssetError` when they are missing."""
+    return pipeline_sha256(resolve_weights(weights, Path.cwd()))
 
 
-def count_parameters(weights: str, sha256: str, hashes: HashCache | None = None) -> int | None:
+def count_parameters(
+    weights: str, sha256: str, hashes: HashCache | None = None, weights_variant: str | None = None
+) -> int | None:
     """Parameters of the denoising network by its safetensors headers; None if these weights are not at hand."""
     try:
-        directory = resolve_weights(weights, Path.cwd())
-        if directory_sha256(directory, hashes, ignore=NOT_WEIGHTS) != sha256:
+        directory = resolve_weights(weights, Path.cwd(), weights_variant)
+        if pipeline_sha256(directory, hashes, weights_variant) != sha256:
             return None
     except (AssetError, OSError):
         return None
-    return model_size.count_parameters(directory)
+    return model_size.count_parameters(directory, weights_variant)

@@ -10,6 +10,7 @@ from sana_bench.analysis.compare import compare_with_first
 from sana_bench.analysis.comparison import MetricComparison
 from sana_bench.analysis.gains import Gains, image_cost, run_gains
 from sana_bench.analysis.latency_tables import latency_tables
+from sana_bench.core import atomic
 from sana_bench.core.cut_texts import cut_lines
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.samples import OVERALL
@@ -57,8 +58,8 @@ def write_run_report(store: Store, files: RunFiles) -> tuple[str, ReportPaths]:
     run = read_run(store, files)
     data = build_report_data(store, run)
     if len(run.variants) > 1:
-        data = replace(data, compared_with=next(iter(run.variants)), verdicts=_verdicts(run))
-    return render_terminal(data), write_report(data, files.report)
+        data = _compared(data, run)
+    return render_terminal(data), write_report(data, files.report, write=atomic.write_text)
 
 
 def build_report_data(store: Store, run: RunResults) -> ReportData:
@@ -89,8 +90,22 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         provenance=provenance,
         cut_texts=cut_lines(provenance.get("events", ())),
         selfcheck=str(provenance.get("selfcheck", {}).get("summary", "")),
+        prompt_licences=provenance.get("prompt_licences", {}),
         speed_tables=latency_tables(store, run),
+        palette=store.variant_names(),
     )
+
+
+def _compared(data: ReportData, run: RunResults) -> ReportData:
+    """The report with its verdicts, and their intervals in the gains over the first variant that have none of their own."""
+    first, verdicts = next(iter(run.variants)), _verdicts(run)
+    found = {(one.variant, one.benchmark, one.metric): one.gain for one in verdicts if one.key == OVERALL}
+    summaries = []
+    for cell in data.summaries:
+        gain = found.get((cell.variant, cell.benchmark, cell.metric))
+        bare = cell.gain is not None and cell.gain.over == first and not math.isfinite(cell.gain.low)
+        summaries.append(replace(cell, gain=gain) if bare and gain is not None else cell)
+    return replace(data, compared_with=first, verdicts=verdicts, summaries=summaries)
 
 
 def _verdicts(run: RunResults) -> list[Verdict]:

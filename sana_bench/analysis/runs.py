@@ -161,7 +161,7 @@ class Run:
         return section(lines, self.table()[list(_SHOWN)])
 
 
-#: A variant: of a run that has one only, by run and name, or as on the command line (`RUN:VARIANT`, `baseline:NAME`).
+#: A variant: of a run that has one only, by run and name, or as on the command line (`RUN:VARIANT`, a baseline).
 Target = Run | tuple[Run, str] | str | Path
 
 

@@ -21,7 +21,7 @@ def compare(
         str,
         typer.Argument(
             metavar="A",
-            help="RUN, RUN:VARIANT, baseline:NAME, or with --run VARIANT.",
+            help="RUN, RUN:VARIANT, baseline:NAME, a baseline's file, or with --run VARIANT.",
             autocompletion=complete_runs,
         ),
     ],

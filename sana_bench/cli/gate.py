@@ -20,7 +20,11 @@ def gate(
         str, typer.Argument(metavar="CANDIDATE", help="RUN or RUN:VARIANT.", autocompletion=complete_runs)
     ],
     baseline: Annotated[
-        str, typer.Option(metavar="NAME", help="Name of a baseline (sana-bench baseline list).")
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Name of a baseline (sana-bench baseline list), or its file (sana-bench baseline export).",
+        ),
     ],
     policy: Annotated[Path, typer.Option(metavar="NAME|FILE", help="Effects that matter.")] = Path("default"),
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,

@@ -21,6 +21,7 @@ from sana_bench.cli.options import (
     from_record,
     precision_choice,
 )
+from sana_bench.core import atomic
 from sana_bench.core.errors import BenchError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class _Options:
             "--output",
             "-o",
             metavar="FILE|DIR",
-            help="PNG file; several images get -0, -1, ... in their names. With --prompts a folder.",
+            help="PNG file, its folder is made; several images get -0, -1, ... in their names. With --prompts a folder.",
         ),
     ] = Path("out.png")
     seed: NoiseSeedOption = 0
@@ -108,8 +109,6 @@ def generate(options: _Options) -> None:
         for path in _generate_files(options, _single_jobs(options)):
             print(path)
         return
-    from sana_bench.core import atomic
-
     lines, jobs = _folder_jobs(options, options.prompts)
     _generate_files(options, jobs)
     # Last, so that a folder with a manifest has all of its images.
@@ -131,6 +130,7 @@ def _folder_jobs(options: _Options, file: Path) -> tuple[list[str], list[_Job]]:
 
     if options.output.suffix.lower() == ".png" or options.output.is_file():
         raise UsageError(f"--output {options.output}: with --prompts it is a folder")
+    atomic.check_writable(options.output)
     lines, jobs = [], []
     for prompt in read_prompts(file).prompts:
         if not is_path_name(prompt.id):
@@ -150,7 +150,6 @@ def _generate_files(options: _Options, jobs: Sequence[_Job]) -> list[Path]:
     Image i of a prompt has seed `options.seed + i`. Every file carries its prompt, seed and settings as PNG text.
     Raises `UsageError` or `AssetError` before anything is written, and `BenchError` for an image that is not finite.
     """
-    from sana_bench.core import atomic
     from sana_bench.core.progress import Progress
     from sana_bench.core.text import lone_surrogate
 
@@ -179,12 +178,11 @@ def _generate_files(options: _Options, jobs: Sequence[_Job]) -> list[Path]:
 
 
 def _paths(options: _Options, count: int) -> list[Path]:
-    """Return where the images go, checked to be writable and free."""
+    """Return where the images go, checked to be writable and free; their folder is made with the first of them."""
     output = options.output
     if output.suffix.lower() != ".png":
         raise UsageError(f"--output {output}: images are written as PNG; the name must end with .png")
-    if not output.parent.is_dir():
-        raise UsageError(f"--output {output}: there is no folder {output.parent}")
+    atomic.check_writable(output.parent)
     width = len(str(count - 1))
     paths = (
         [output]
@@ -252,7 +250,9 @@ def _load_variant(variant: "Variant", folder: Path, device: str) -> tuple[Any, d
         raise UsageError(
             f"--model {variant.name}: its generator is {variant.generator}; only variants of generator sana can be used"
         )
-    pipeline = load_sana(resolve_weights(variant.model.weights, folder), variant, device)
+    model = variant.model
+    weights = resolve_weights(model.weights, folder, model.weights_variant)
+    pipeline = load_sana(weights, variant, device)
     return pipeline, {
         "steps": variant.sampler.steps,
         "guidance": guidance_of(variant),

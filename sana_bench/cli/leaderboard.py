@@ -32,6 +32,6 @@ def leaderboard(
     for table in board.tables:
         names = "variant" if len(table.entries) == 1 else "variants"
         print(f"{table.benchmark}, {table.tier} tier: {len(table.entries)} {names}")
-    for row in board.incomplete:
-        print(f"not ranked: {row.variant} on {row.benchmark} ({row.run}): {'; '.join(row.reasons)}")
+    for line in board.not_ranked_lines:
+        print(line)
     print(f"leaderboard: {folder / 'leaderboard.html'}")

@@ -90,10 +90,12 @@ def _named(registry: "Registry", name: str) -> str:
 
 
 def _benchmark(name: str) -> str:
+    from sana_bench.assets.table import prompt_licences
     from sana_bench.core.registry import BENCHMARKS
 
     found = BENCHMARKS.build(name)
-    return f"{name}: {found.default_images_per_prompt} images per prompt, {', '.join(found.metric_names)}"
+    licences = "".join(f"; full tier's prompts: {licence}" for licence in prompt_licences(name))
+    return f"{name}: {found.default_images_per_prompt} images per prompt, {', '.join(found.metric_names)}{licences}"
 
 
 def _described(name: str, data: dict[str, object]) -> str:

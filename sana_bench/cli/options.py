@@ -17,9 +17,11 @@ __all__ = [
     "CpuDeviceOption",
     "DataDirOption",
     "DeviceOption",
+    "DryRunOption",
     "EffectOption",
     "ErrorOption",
     "GuidanceOption",
+    "LimitOption",
     "NoiseSeedOption",
     "OutputOption",
     "PairOption",
@@ -186,6 +188,15 @@ TraceOption = Annotated[
         help="Write a torch.profiler trace of one image of the latency benchmark, for Perfetto.",
     ),
 ]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Only the first N images of each variant and benchmark; the result is marked.",
+    ),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.")]
 NoiseSeedOption = Annotated[
     int, typer.Option(min=0, metavar="N", help="Seed of the noise; further images count up from it.")
 ]

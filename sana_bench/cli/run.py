@@ -8,8 +8,10 @@ import typer
 from sana_bench.cli.options import (
     AutoBatchSizeOption,
     DataDirOption,
+    DryRunOption,
     EffectOption,
     ErrorOption,
+    LimitOption,
     OutputOption,
     PairOption,
     SetOption,
@@ -34,14 +36,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     suite: SuiteArgument,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Only the first N images of each variant and benchmark; the result is marked.",
-        ),
-    ] = None,
+    limit: LimitOption = None,
     variants: VariantsOption = None,
     tier: TierOption = "auto",
     output: OutputOption = Path("results"),
@@ -50,9 +45,7 @@ def run(
     compare: PairOption = None,
     effect: EffectOption = None,
     error: ErrorOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.")
-    ] = False,
+    dry_run: DryRunOption = False,
     measure: Annotated[
         bool,
         typer.Option("--measure", help="With --dry-run: time an image of each variant instead of guessing."),

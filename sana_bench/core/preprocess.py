@@ -1,7 +1,7 @@
 """Image chains of the published scorers: which codec, which resize, which crop, before a network sees pixels."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sana_bench.core.images import load_image, source_format
+from sana_bench.core.stopping import workers
 
 __all__ = [
     "CLIP_MEAN",
@@ -76,12 +77,18 @@ def clip_pixels(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(scaled.transpose(2, 0, 1))
 
 
-def prefetch(work: Callable[[_Item], _Result], items: Sequence[_Item], n_threads: int) -> Iterator[_Result]:
+def prefetch(
+    work: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    n_threads: int,
+    stop: Callable[[], None] = lambda: None,
+) -> Iterator[_Result]:
     """Results of `work` in order, computed by `n_threads` threads that stay at most two batches ahead.
 
-    Decoding and resizing release the interpreter lock. Memory holds `4 * n_threads` results at most.
+    Decoding and resizing release the interpreter lock. Memory holds `4 * n_threads` results at most. Where one fails, or no more
+    are wanted, `stop` tells those that are being worked on to give up, before they are waited for.
     """
-    with ThreadPoolExecutor(max_workers=n_threads) as pool:
+    with workers(n_threads) as pool:
         rest = iter(items)
         waiting: list[Future[_Result]] = [pool.submit(work, item) for item in islice(rest, 4 * n_threads)]
         try:
@@ -90,8 +97,8 @@ def prefetch(work: Callable[[_Item], _Result], items: Sequence[_Item], n_threads
                 waiting += [pool.submit(work, item) for item in islice(rest, 1)]
                 yield result
         finally:
-            for future in waiting:
-                future.cancel()
+            if waiting:
+                stop()
 
 
 def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

@@ -46,8 +46,9 @@ class Entry:
     `target` is `module:attribute`, or the thing itself where a process adds it: a class or function that builds it.
     `version` is part of the identity of everything made with it. `finder` is, for a generator, the function that finds a
     variant's weights. `package` has to be installed and comes with the extra of the same name. `distribution` is the package
-    that offers a plug-in, and empty otherwise. `reads` names what a metric looks for in every prompt: `text`, or keys of the
-    metadata.
+    that offers a plug-in, and empty otherwise. `reads` names what a metric looks for in every prompt: `prompt`, its text, or
+    keys of the metadata. `contributions` is, for a metric whose overall number is no mean of its scores, the function that
+    turns the details of scores into numbers whose mean it is.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Entry:
     kind: Kind = "metrics"
     distribution: str = ""
     reads: tuple[str, ...] = ()
+    contributions: str = ""
 
     @property
     def is_plugin(self) -> bool:
@@ -95,6 +97,10 @@ class Entry:
     def load_finder(self) -> Callable[..., Any] | None:
         """Import its finder, where it has one; raises `SuiteError` as `load` does."""
         return self._imported(self.finder) if self.finder else None
+
+    def load_contributions(self) -> Callable[..., Any] | None:
+        """Import its contributions, where it has any."""
+        return self._imported(self.contributions) if self.contributions else None
 
     def build(self, *arguments: object, needs: tuple[str, ...] = ()) -> Any:
         """Call it and check that the result has the attributes `needs`, and the name that it was asked for by.
@@ -274,11 +280,19 @@ GENERATORS = Registry(
 METRICS = Registry(
     "metrics",
     Entry("geneval", "sana_bench.metrics.geneval.metric:build_geneval", reads=("tag", "include")),
-    Entry("clip_score", "sana_bench.metrics.clip.metric:build_clip_score", reads=("text",)),
+    Entry("clip_score", "sana_bench.metrics.clip.metric:build_clip_score", reads=("prompt",)),
     Entry("fid", "sana_bench.metrics.fid.micro_metric:build_fid"),
     Entry("kid", "sana_bench.metrics.fid.metric:build_kid"),
     Entry("dpg", "sana_bench.metrics.dpg.metric:build_dpg", reads=("questions",)),
-    Entry("image_reward", "sana_bench.metrics.image_reward.metric:build_image_reward", reads=("text",)),
+    Entry("image_reward", "sana_bench.metrics.image_reward.metric:build_image_reward", reads=("prompt",)),
+    Entry("geneval2", "sana_bench.metrics.geneval2.metric:build_geneval2", reads=("vqa_list", "skills")),
+    Entry(
+        "longtext",
+        "sana_bench.metrics.longtext.metric:build_longtext",
+        reads=("text",),
+        contributions="sana_bench.metrics.longtext.rules:contributions",
+    ),
+    Entry("vqascore", "sana_bench.metrics.vqascore.metric:build_vqascore", reads=("prompt",)),
     needs=("name", "protocol", "higher_is_better", "identity"),
     reserved=MEASURED,
 )
@@ -287,7 +301,10 @@ BENCHMARKS = Registry(
     "benchmarks",
     Entry("geneval", "sana_bench.benchmarks.geneval:GenEval"),
     Entry("dpg_bench", "sana_bench.benchmarks.dpg_bench:DPGBench"),
+    Entry("geneval2", "sana_bench.benchmarks.geneval2:GenEval2"),
     Entry("image_reward", "sana_bench.benchmarks.image_reward:ImageRewardBenchmark"),
+    Entry("longtext", "sana_bench.benchmarks.longtext:LongText"),
+    Entry("longtext_zh", "sana_bench.benchmarks.longtext:LongTextChinese"),
     Entry("mjhq30k", "sana_bench.benchmarks.mjhq30k:Mjhq30kBenchmark"),
     Entry("latency", "sana_bench.benchmarks.latency:Latency"),
     needs=("name", "default_images_per_prompt", "metric_names", "prompts"),
@@ -297,6 +314,7 @@ JUDGES = Registry(
     "judges",
     Entry("clip_score", "sana_bench.generators.best_of_n.metric_judges:build_clip_score"),
     Entry("image_reward", "sana_bench.generators.best_of_n.metric_judges:build_image_reward"),
+    Entry("served", "sana_bench.judges.served:build_served"),
     Entry("vila", "sana_bench.judges.nvila.judge:build_vila"),
     Entry("vision_language", "sana_bench.judges.vlm:build_vision_language"),
     Entry("vqa", "sana_bench.judges.mplug.prompts:build_vqa"),

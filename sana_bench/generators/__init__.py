@@ -41,4 +41,4 @@ def find_sana(variant: Variant, relative_to: Path) -> Path:
         raise SuiteError(
             f"variant {variant.name!r}: generator sana needs a sampler, flow_dpm_solver or flow_euler"
         )
-    return resolve_weights(variant.model.weights, relative_to)
+    return resolve_weights(variant.model.weights, relative_to, variant.model.weights_variant)

@@ -1,7 +1,6 @@
 """Any text-to-image pipeline of diffusers as a source of images."""
 
 import inspect
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sana_bench.assets.checks import check_safetensors_files
+from sana_bench.assets.checks import check_parts
 from sana_bench.assets.locate import resolve_folder
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
@@ -43,8 +42,7 @@ def find_pipeline(variant: Variant, relative_to: Path) -> Path:
         raise SuiteError(f"variant {variant.name!r}: instruction and conditioning belong to generator sana")
     refuse_sana_settings(variant)
     folder = resolve_folder(model.weights, relative_to)
-    _check_parts(folder)
-    check_safetensors_files(folder)
+    check_parts(folder, model.weights_variant)
     return folder
 
 
@@ -55,7 +53,7 @@ class DiffusersGenerator:
     """
 
     def __init__(self, spec: GeneratorSpec, device: str) -> None:
-        """Load the pipeline; raises `AssetError` when diffusers is missing or cannot load it."""
+        """Load the pipeline; raises `AssetError` when diffusers cannot load it."""
         self._spec = spec
         self._device = device
         self._pipeline = _load(
@@ -132,29 +130,10 @@ class DiffusersGenerator:
         """Nothing is kept of a prompt."""
 
 
-def _check_parts(folder: Path) -> None:
-    index = folder / "model_index.json"
-    try:
-        parts = json.loads(index.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AssetError(f"{folder}: missing model_index.json, so it is not a diffusers pipeline") from None
-    except (OSError, ValueError) as error:
-        raise AssetError(f"{index}: unreadable ({error})") from None
-    if not isinstance(parts, dict) or "_class_name" not in parts:
-        raise AssetError(f"{index}: names no pipeline class")
-    wanted = [name for name, value in parts.items() if isinstance(value, list) and value[0] is not None]
-    missing = [name for name in wanted if not (folder / name).is_dir()]
-    if missing:
-        raise AssetError(f"{folder}: missing {', '.join(missing)}")
-
-
 @lru_cache(maxsize=1)
 def _load(path: str, sha256: str, device: str, precision: str, weights_variant: str | None) -> Any:
-    try:
-        with without_torchao():
-            from diffusers import DiffusionPipeline
-    except ImportError:
-        raise AssetError("generator diffusers needs the diffusers package: pip install diffusers") from None
+    with without_torchao():
+        from diffusers import DiffusionPipeline
     try:
         pipeline = DiffusionPipeline.from_pretrained(
             path,

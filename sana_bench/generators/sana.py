@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sana_bench.core import atomic
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
 from sana_bench.core.precision import torch_dtype
@@ -129,15 +130,10 @@ def tiling_of(variant: Variant) -> Any:
 
 
 def instruction_text(instruction: str, conditioning: "Conditioning") -> str | None:
-    """Return the text before every prompt; raises `AssetError` when diffusers, which has SANA's, is not installed."""
+    """Return the text before every prompt: none, or SANA's, which the installed diffusers has."""
     from sana_models.text import complex_human_instruction
 
-    if instruction == "none":
-        return None
-    try:
-        return complex_human_instruction(conditioning)
-    except ImportError:
-        raise AssetError("model.instruction 'sana' is read from diffusers, which is not installed") from None
+    return None if instruction == "none" else complex_human_instruction(conditioning)
 
 
 def load_sana(
@@ -206,7 +202,9 @@ def _load(asked: _Loaded) -> Any:
         ) from None
     except ValueError as error:
         raise AssetError(" ".join(str(error).split())) from None
-    pipeline.text_encoder = sana_models.CachedTextEncoder(pipeline.text_encoder, asked.text_cache)
+    pipeline.text_encoder = sana_models.CachedTextEncoder(
+        pipeline.text_encoder, asked.text_cache, atomic.write_with
+    )
     return pipeline
 
 

@@ -12,6 +12,7 @@ from sana_bench.assets.locate import resolve_folder
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.fingerprint import directory_sha256
 from sana_bench.core.precision import torch_dtype
+from sana_bench.core.text import read_text
 from sana_bench.judges.base import Answer, FirstToken
 from sana_bench.judges.image_questions import ImageQuestions, one_image
 from sana_bench.suites.schema import JudgeSpec
@@ -155,7 +156,7 @@ class VisionLanguageModel:
     def _silent(self) -> dict[str, bool]:
         """That a model does not think aloud, of one that can."""
         templates = [self._folder / name for name in _TEMPLATES]
-        thinks = any("enable_thinking" in path.read_text("utf-8") for path in templates if path.is_file())
+        thinks = any("enable_thinking" in read_text(path) for path in templates if path.is_file())
         return {"thinking": False} if thinks else {}
 
     def _ask(self, image: NDArray[np.uint8], texts: Sequence[str]) -> ImageQuestions:

@@ -7,9 +7,24 @@ from typing import Literal, get_args
 
 from sana_bench.core.errors import UsageError
 
-__all__ = ["HALLUCINATED", "Language", "check_language", "has_chinese", "kept", "n_matched", "without"]
+__all__ = [
+    "HALLUCINATED",
+    "REQUEST",
+    "Language",
+    "check_language",
+    "has_chinese",
+    "kept",
+    "n_matched",
+    "without",
+]
 
 Language = Literal["en", "zh"]
+
+#: What a judge is asked for a text, in both benchmarks word for word (X-Omni's `textbench`, Apache-2.0).
+REQUEST = (
+    "Recognize the text in the image, only reply with the text content, but avoid repeating previously mentioned content. "
+    "If no text is recognized, please reply with 'No text recognized'."
+)
 
 #: What the reader says without being asked to, in the order in which the published scripts remove it.
 HALLUCINATED = ("addCriterion", "No text recognized.")

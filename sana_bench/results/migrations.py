@@ -6,10 +6,12 @@ that also raises `user_version`: a step that is cut short, by a kill or a full d
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from functools import cache
 
 from sana_bench.results.schema import SCHEMA_VERSION
 
-__all__ = ["MIGRATIONS", "migrate", "schema_version"]
+__all__ = ["MIGRATIONS", "columns_of", "migrate", "schema_version", "tables_of_version"]
 
 _TABLES = """
 CREATE TABLE runs (
@@ -136,6 +138,23 @@ if len(MIGRATIONS) != SCHEMA_VERSION:
 def schema_version(connection: sqlite3.Connection) -> int:
     """Return the version of the store behind a connection; 0 before the first step."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def columns_of(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Return table and column of everything that a store holds."""
+    found = connection.execute(
+        "SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'"
+    )
+    return {(str(table), str(column)) for table, column in found}
+
+
+@cache
+def tables_of_version(version: int) -> frozenset[tuple[str, str]]:
+    """Return table and column of everything that a store of a version holds at least."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for step in MIGRATIONS[:version]:
+            step(connection)
+        return frozenset(columns_of(connection))
 
 
 def migrate(connection: sqlite3.Connection) -> None:

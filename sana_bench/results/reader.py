@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.fingerprint import image_key
@@ -19,6 +19,9 @@ from sana_bench.results.sequences import StoredSequence, grouped, stopped_early
 from sana_bench.results.store import Store
 from sana_bench.results.stored_suite import StoredBenchmark, StoredSuite, StoredVariant
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 __all__ = [
     "RunResults",
     "SampleResult",
@@ -26,6 +29,7 @@ __all__ = [
     "asked_images",
     "batch_seconds",
     "device_label",
+    "feature_rows",
     "incomplete_reasons",
     "load_features",
     "load_run",
@@ -86,6 +90,7 @@ class VariantResults:
     """One variant of a stored run, with everything that the store has of it.
 
     `rewrites` has by benchmark and prompt id the text that the model was given where that was not the prompt.
+    `evidence` has by benchmark and metric what comparing a distance between sets needs, where the features are not in a store.
     `recorded` has by benchmark every sample that the suite asks for and the store has, finished or failed; `samples` are the
     finished ones with their scores. `reasons` say by benchmark why it is incomplete, and `identities` are those of metrics by
     key. `metric_keys` has by benchmark and metric the key that scores are stored under.
@@ -99,6 +104,7 @@ class VariantResults:
     identities: dict[str, dict[str, Any]]
     rewrites: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     metric_keys: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    evidence: Mapping[tuple[str, str], Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -363,10 +369,8 @@ def device_label(identity: Mapping[str, Any]) -> str:
     return f"{identity['device']}, {threads} thread{'' if threads == 1 else 's'}"
 
 
-def load_features(output: Path, feature_key: str, image_sha256s: list[str]) -> Any:
+def load_features(output: Path, feature_key: str, image_sha256s: list[str]) -> "NDArray[Any] | None":
     """Return stored feature vectors (n, d) in the order given; None when any is missing."""
-    import numpy as np
-
     store = Store.open_existing(output)
     if store is None:
         return None
@@ -374,10 +378,36 @@ def load_features(output: Path, feature_key: str, image_sha256s: list[str]) -> A
         places: dict[str, FeatureRow] = store.features(feature_key, image_sha256s)
     if not image_sha256s or not set(image_sha256s) <= set(places):
         return None
-    files = {}
-    for path in {places[sha256].path for sha256 in image_sha256s}:
-        if not (output / path).is_file():
-            return None
-        with np.load(output / path, allow_pickle=False) as archive:
-            files[path] = archive["features"]
-    return np.stack([files[places[sha256].path][places[sha256].row] for sha256 in image_sha256s])
+    try:
+        return feature_rows(output, places, image_sha256s)
+    except FileNotFoundError:
+        return None
+
+
+def feature_rows(
+    output: Path, places: Mapping[str, FeatureRow], image_sha256s: Sequence[str]
+) -> "NDArray[Any]":
+    """Return feature vectors (n, d) from their chunk files, in the order given.
+
+    Raises `OSError`, and `UsageError` for a chunk file that is damaged or whose rows are of other images.
+    """
+    import numpy as np
+
+    from sana_bench.core.arrays import ArraysError, read_arrays
+
+    found: dict[str, dict[str, NDArray[Any]]] = {}
+    vectors = []
+    for sha256 in image_sha256s:
+        path, row = places[sha256].path, places[sha256].row
+        try:
+            chunk = found.get(path) or found.setdefault(
+                path, read_arrays(output / path, ("features", "image_sha256"))
+            )
+            if str(chunk["image_sha256"][row]) != sha256:
+                raise ArraysError(f"row {row} is of another image than the store says")
+            vectors.append(chunk["features"][row])
+        except (ArraysError, IndexError) as error:
+            raise UsageError(
+                f"{output / path}: damaged features ({error}); run the suite again, or see `sana-bench store check`"
+            ) from None
+    return np.stack(vectors)

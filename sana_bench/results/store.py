@@ -261,6 +261,14 @@ class Store(Database):
         )
         return [Look(**{**row, "tasks": json.loads(row["tasks"])}) for row in rows]
 
+    def variant_names(self) -> list[str]:
+        """Every variant with a summary, in the order in which runs first had them."""
+        rows = self.rows(
+            "SELECT variant FROM summaries JOIN runs USING (run_id) GROUP BY run_id, variant "
+            "ORDER BY created, run_id, MIN(position), variant"
+        )
+        return list(dict.fromkeys(row["variant"] for row in rows))
+
     def file_hashes(self) -> dict[FileKey, str]:
         """Return every remembered file hash."""
         rows = self._connection.execute(

@@ -23,7 +23,7 @@ from sana_bench.suites.schema import (
     Suite,
 )
 
-__all__ = ["resolve_benchmark"]
+__all__ = ["asked_of", "resolve_benchmark"]
 
 
 def resolve_benchmark(spec: BenchmarkSpec, suite: Suite, hashes: HashCache) -> ResolvedBenchmark:
@@ -32,21 +32,19 @@ def resolve_benchmark(spec: BenchmarkSpec, suite: Suite, hashes: HashCache) -> R
     Raises `SuiteError` for ids that cannot be used, and for a metric that looks for something that the prompts do not have;
     `UsageError` for a prompt file that cannot be read, and `AssetError` for published prompts that are not there.
     """
-    if spec.label in suite.prompts or spec.prompt_file is not None:
+    if _has_own_prompts(spec, suite):
         prompts = suite.prompts.get(spec.label) or read_prompts(Path(str(spec.prompt_file))).prompts
-        images_per_prompt, metrics = 1, OWN_METRICS
     else:
-        benchmark = BENCHMARKS.build(spec.source)
-        prompts = tuple(benchmark.prompts(suite.tier))
-        images_per_prompt, metrics = benchmark.default_images_per_prompt, benchmark.metric_names
+        prompts = tuple(BENCHMARKS.build(spec.source).prompts(suite.tier))
+    images_per_prompt, metrics = asked_of(spec, suite)
     if spec.subset is not None:
         prompts = tuple(stratified(prompts, spec.subset))
     _check_names(spec.label, prompts)
     resolved = ResolvedBenchmark(
         name=spec.label,
         prompts=prompts,
-        images_per_prompt=spec.images_per_prompt or images_per_prompt,
-        metrics=tuple(metric.name for metric in spec.metric_specs) or tuple(metrics),
+        images_per_prompt=images_per_prompt,
+        metrics=metrics,
         choices=tuple(metric for metric in spec.metric_specs if metric.is_choice),
         contents={
             metric.name: sha256
@@ -56,6 +54,20 @@ def resolve_benchmark(spec: BenchmarkSpec, suite: Suite, hashes: HashCache) -> R
     )
     _check_prompts(resolved, published=spec.prompt_file is None and spec.label not in suite.prompts)
     return resolved
+
+
+def asked_of(spec: BenchmarkSpec, suite: Suite) -> tuple[int, tuple[str, ...]]:
+    """Images per prompt and names of metrics that a suite asks for, the benchmark's own where it leaves them out."""
+    images_per_prompt, metrics = 1, OWN_METRICS
+    if not _has_own_prompts(spec, suite):
+        benchmark = BENCHMARKS.build(spec.source)
+        images_per_prompt, metrics = benchmark.default_images_per_prompt, benchmark.metric_names
+    named = tuple(metric.name for metric in spec.metric_specs)
+    return spec.images_per_prompt or images_per_prompt, named or tuple(metrics)
+
+
+def _has_own_prompts(spec: BenchmarkSpec, suite: Suite) -> bool:
+    return spec.label in suite.prompts or spec.prompt_file is not None
 
 
 def _content_sha256(metric: MetricSpec, hashes: HashCache) -> str | None:
@@ -75,11 +87,12 @@ def _check_prompts(benchmark: ResolvedBenchmark, *, published: bool) -> None:
             continue
         if name in SET_METRICS and not published and choice.reference is None:
             raise SuiteError(
-                f"benchmark {benchmark.name!r}: {name} of one's own prompts needs a reference: a folder of images or an .npz"
+                f"benchmark {benchmark.name!r}: {name} of one's own prompts needs a reference: a folder of images or a file "
+                "of statistics"
             )
         for key in METRICS.entry(name).reads:
             lacking = next(
-                (p for p in benchmark.prompts if not (p.text if key == "text" else key in p.metadata)), None
+                (p for p in benchmark.prompts if not (p.text if key == "prompt" else key in p.metadata)), None
             )
             if lacking is not None:
                 raise SuiteError(

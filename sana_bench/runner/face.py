@@ -74,12 +74,14 @@ def score(
     *,
     prompts: str | Path | None = None,
     metrics: Sequence[str] = (),
+    set: Mapping[str, Any] | None = None,
     reference: str | Path | None = None,
     compare: str | Path | Sequence[str | Path] = (),
     name: str | None = None,
     images_per_prompt: int | None = None,
     output: str | Path = DEFAULT_OUTPUT,
     tier: TierRequest = "auto",
+    limit: int | None = None,
     batch_size: int | None = None,
     fetch: bool = False,
     allow_incomplete: bool = False,
@@ -91,12 +93,14 @@ def score(
         images: folder of PNG, JPEG or WebP files.
         prompts: file of prompts; without one, what a manifest or GenEval's layout in the folder says.
         metrics: names, protocols (`fid/clean@1`) or functions (`./file.py:name`); `clip_score` by default.
+        set: parameters of metrics, `METRIC.PARAMETER`, with their values.
         reference: folder of images, or file of their statistics, for `fid` and `kid`.
         compare: further folders of images of the same prompts.
         name: how the images are called; the folder's name by default.
         images_per_prompt: by default as many as there are of any prompt.
         output: folder of runs and of the result store.
         tier: `auto`, `micro` or `full`.
+        limit: only the first images of each folder; their numbers are marked as incomplete.
         batch_size: images a batch; changes the time, not the numbers.
         fetch: download what is missing first.
         allow_incomplete: score what matches although images or prompts are left over.
@@ -111,16 +115,18 @@ def score(
         folders=(Path(images), *map(Path, _texts(compare))),
         prompts=None if prompts is None else Path(prompts),
         metrics=_texts(metrics),
+        overrides=tuple(_override(key, value) for key, value in (set or {}).items()),
         reference=None if reference is None else str(reference),
         names=() if name is None else (name,),
         images_per_prompt=_count("images_per_prompt", images_per_prompt),
         output=Path(output),
         tier=tier,
+        limit=_count("limit", limit),
         batch_size=_count("batch_size", batch_size),
         fetch=fetch,
         allow_incomplete=allow_incomplete,
         command=_call(
-            "score", images, prompts=prompts, metrics=metrics, reference=reference, compare=compare
+            "score", images, prompts=prompts, metrics=metrics, set=set, reference=reference, compare=compare
         ),
     )
     with _voice(quiet):

@@ -1,6 +1,5 @@
 """The images that a run lacks, made and recorded: from a plan of one cell to files and rows of the store."""
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -50,18 +49,19 @@ class ImageMaker:
         return plan_cell(cell, self._store, self._store.output, self._directory, limit, samples=samples)
 
     def adopt(self, plan: CellPlan) -> None:
-        """Bring intact images that an earlier run left elsewhere into this run's directory."""
+        """Bring intact images that an earlier run left elsewhere into this run's directory.
+
+        Raises `UsageError` where an image that is missing could not be written.
+        """
+        for sample in plan.missing:
+            place = self._directory / sample.image_path
+            if place.is_dir() and not place.is_symlink():
+                raise atomic.in_the_way(place, place.lstat().st_mode)
         found = {one.sample.place: one.sample.image_path for one in plan.done}
         for sample in plan.cell.samples:
             path, target = found.get(sample.place), self._directory / sample.image_path
-            if path in (None, target):
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
-            try:
-                os.link(path, target)
-            except OSError:  # another file system, or one without hard links
-                atomic.write_bytes(target, path.read_bytes())
+            if path is not None and path != target:
+                atomic.link_or_copy(path, target)
 
     def open(self, cell: Cell) -> Generator:
         """The generator of a cell, loaded; what it cuts of the prompts and what an image costs is recorded."""

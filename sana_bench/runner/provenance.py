@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sana_bench.analysis.model_size import model_size
+from sana_bench.assets.table import prompt_licences
 from sana_bench.core import atomic
 from sana_bench.core.provenance import code_revision, describe_machine, now, package_versions
 from sana_bench.core.registry import used_plugins
@@ -61,6 +62,11 @@ def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
             for variant in resolved.variants
         },
         "models": _models(store, resolved),
+        "prompt_licences": {
+            benchmark.name: licences
+            for benchmark in resolved.benchmarks
+            if tier.tier == "full" and (licences := prompt_licences(source_of(benchmark.name)))
+        },
         "plugins": used_plugins(
             {
                 "generators": [variant.variant.generator for variant in resolved.variants],

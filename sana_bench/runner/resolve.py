@@ -11,6 +11,7 @@ from sana_bench.core.fingerprint import (
     directory_sha256,
     file_sha256,
     fingerprint,
+    pipeline_sha256,
 )
 from sana_bench.core.registry import GENERATORS, MEASURED
 from sana_bench.generators.best_of_n.search import judge_identity
@@ -28,7 +29,7 @@ from sana_bench.suites.schema import Suite, Variant
 from sana_bench.suites.tiers import TierChoice
 from sana_kernels import Backend, KernelError, resolve_backend
 
-__all__ = ["resolve_suite"]
+__all__ = ["find_weights", "resolve_suite"]
 
 
 def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> ResolvedSuite:
@@ -40,7 +41,7 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
     for variant in suite.variants:
         try:
             folder = suite.folder(variant)
-            spec = _find_weights(variant, suite, hashes)
+            spec = find_weights(variant, suite, hashes)
             search = judge_identity(variant, folder) if variant.best_of_n is not None else None
             found.append((spec, search))
         except AssetError as error:
@@ -93,8 +94,7 @@ def _rewrites(
 
 def _kernels(variant: Variant, device: str) -> Backend:
     """Return what the variant's transformer will run on; raises `SuiteError` where it cannot."""
-    generator = variant.best_of_n.generator if variant.best_of_n is not None else variant.generator
-    if generator != "sana":
+    if variant.image_source != "sana":
         return "torch"
     try:
         return resolve_backend(variant.kernels, device)
@@ -102,7 +102,7 @@ def _kernels(variant: Variant, device: str) -> Backend:
         raise SuiteError(f"variant {variant.name!r}: {error}") from None
 
 
-def _find_weights(variant: Variant, suite: Suite, hashes: HashCache) -> GeneratorSpec:
+def find_weights(variant: Variant, suite: Suite, hashes: HashCache) -> GeneratorSpec:
     """Find and hash the weights of a variant, or the images that were found for it.
 
     Only plug-ins may have no weights, or a layout of their own.
@@ -118,7 +118,11 @@ def _find_weights(variant: Variant, suite: Suite, hashes: HashCache) -> Generato
     if variant.model.weights == NO_WEIGHTS and GENERATORS.entry(variant.generator).is_plugin:
         return GeneratorSpec(variant, variants_dir, fingerprint({}))
     path = generators.find(variant, variants_dir)
-    # Of a folder of images only what is scored counts.
-    is_images = variant.generator == "images"
-    sha256 = images_sha256(path, hashes) if is_images else directory_sha256(path, hashes, ignore=NOT_WEIGHTS)
+    # Of a folder of images only what is scored counts, of weights only what is read.
+    if variant.generator == "images":
+        sha256 = images_sha256(path, hashes)
+    elif GENERATORS.entry(variant.image_source).is_plugin:
+        sha256 = directory_sha256(path, hashes, ignore=NOT_WEIGHTS)
+    else:
+        sha256 = pipeline_sha256(path, hashes, variant.model.weights_variant)
     return GeneratorSpec(variant, path, sha256, variants_dir=variants_dir)

@@ -18,6 +18,7 @@ from sana_bench.core.fingerprint import FileHashes
 from sana_bench.core.progress import Progress, listed, say
 from sana_bench.core.provenance import command_line, now
 from sana_bench.core.registry import MEASURED
+from sana_bench.core.stopping import stoppable
 from sana_bench.core.tiers import TierRequest
 from sana_bench.metrics.base import CutsTexts, FeatureMetric, Metric, Summary, metric_key
 from sana_bench.metrics.fid.metric import OWN
@@ -33,14 +34,12 @@ from sana_bench.runner.checks import (
     check_generators,
     check_output,
     choice_key,
-    create_output,
     load_metrics,
     missing_images,
     reading,
     refuse_surplus,
-    stoppable,
 )
-from sana_bench.runner.estimate import Estimator, plan_lines
+from sana_bench.runner.dry_run import DryRun
 from sana_bench.runner.library_log import LibraryLog
 from sana_bench.runner.loggers import Loggers, check_loggers
 from sana_bench.runner.making import ImageMaker
@@ -50,7 +49,7 @@ from sana_bench.runner.rounds import Question, Rounds, questions_of
 from sana_bench.runner.scoring import Scorer
 from sana_bench.suites.cells import Cell, ResolvedSuite
 from sana_bench.suites.load import load_suite
-from sana_bench.suites.plan import CellPlan, asked_rows, plan_cell
+from sana_bench.suites.plan import CellPlan, asked_rows, plan_cell, work_left, work_of
 from sana_bench.suites.schema import Suite
 from sana_bench.suites.stop import StopRequest, StopSpec
 from sana_bench.suites.tiers import choose_tier
@@ -110,27 +109,27 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
     check_loggers(options.loggers)
     tier = choose_tier(options.tier)
     suite = suite or load_suite(options.suite, tier.tier, options.overrides)
+    stop = _asked_stop(options, suite)
     check_output(options.output)
     say(tier.line)
     if options.fetch:
         fetch_suite(suite, say)
     with reading(options.output) as store:
         hashes = FileHashes(store.file_hashes() if store is not None else None)
+        if options.dry_run:
+            batch_size = options.batch_size or _DEFAULT_BATCH_SIZE[tier.tier]
+            plan = DryRun(suite, tier, store, hashes, options.output, options.limit, options.variants)
+            run_id = plan.tell(batch_size if options.measure else None)
+            if stop is not None:
+                say("that is the most: a run that stops when its question is answered may need far less")
+            return Outcome(run_id, 0)
         resolved = resolve_suite(suite, tier, hashes)
         cells = resolved.cells(options.variants)
-        stop = _asked_stop(options, suite, cells)
         directory = options.output / "runs" / resolved.run_id
         plans = [
             plan_cell(cell, store, options.output, directory, options.limit, verify=False) for cell in cells
         ]
-        if options.dry_run:
-            estimator = Estimator(store, tier.tier, tier.device)
-            if options.measure:
-                for plan in plans:
-                    estimator.measure(plan, options.batch_size or _DEFAULT_BATCH_SIZE[tier.tier])
-            for line in suite.borrowed + plan_lines(resolved, plans, estimator, options.output):
-                say(line)
-            return Outcome(resolved.run_id, 0)
+    surplus = refuse_surplus(cells, options.allow_incomplete)
     loaded = load_metrics(resolved, options.output, hashes)
     questions = questions_of(stop, resolved, cells, loaded) if stop is not None else []
     if questions:
@@ -138,9 +137,9 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
         asked = {cell.label for question in questions for cell in question.cells}
         cells = [cell for cell in cells if cell.label in asked]
         plans = [plan for plan in plans if plan.cell.label in asked]
-    surplus = refuse_surplus(cells, options.allow_incomplete)
     check_generators(plans, tier.device)
-    create_output(options.output)
+    with disk_errors(options.output):
+        atomic.make_folder(options.output)
     with (
         disk_errors(options.output),
         writer_lock(options.output),
@@ -152,9 +151,10 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
         return session.execute()
 
 
-def _asked_stop(options: RunOptions, suite: Suite, cells: Sequence[Cell]) -> StopSpec | None:
+def _asked_stop(options: RunOptions, suite: Suite) -> StopSpec | None:
     """The question to stop by, if any; raises `UsageError` where the options contradict it."""
-    names = list(dict.fromkeys(cell.variant.name for cell in cells))
+    names = [suite.variant(name).name for name in options.variants or ()]
+    names = names or [variant.name for variant in suite.variants]
     stop = options.stop.applied(suite.file.stop, names)
     if stop is None:
         return None
@@ -204,7 +204,7 @@ class _Session:
             "fingerprint": self._resolved.fingerprint,
             "directory": str(self._files.directory),
         }
-        self._files.directory.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(self._files.directory)
         self._log.keep_in(self._files.log)
         loggers = Loggers(self._options.loggers, self._files.directory)
         with loggers.observe(described) as result:
@@ -301,12 +301,12 @@ class _Session:
         for plan in plans:
             self._maker.adopt(plan)
         todo = [plan for plan in plans if plan.missing]
-        n_missing = sum(len(plan.missing) for plan in todo)
+        left = work_left((work_of(plan.cell.variant.variant), len(plan.missing)) for plan in plans)
         n_done = sum(len(plan.done) for plan in plans)
         self._store.count_reused(self._session_id, n_done)
         damaged = sum(plan.damaged for plan in plans)
         note = f", {damaged} damaged or lost and to be made again" if damaged else ""
-        say(f"run {self._run_id}: {n_missing} images to generate, {n_done} already there{note}")
+        say(f"run {self._run_id}: {left}, {n_done} already there{note}")
         for plan in todo:
             self._maker.make(plan, self._maker.open(plan.cell))
 
@@ -399,7 +399,11 @@ class _Session:
             say(f"messages of libraries: {self._log.written}")
 
     def _how_to_resume(self) -> str:
-        plans = [self._plan(cell) for cell in self._cells]
+        directory, limit = self._files.directory, self._options.limit
+        # By the records alone: what keeps a file from being read must not keep the run from stopping.
+        plans = [
+            plan_cell(cell, self._store, self._output, directory, limit, verify=False) for cell in self._cells
+        ]
         done = sum(len(plan.done) for plan in plans)
         total = sum(len(plan.done) + len(plan.missing) for plan in plans)
         return (

@@ -18,10 +18,11 @@ from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import fingerprint, sha256_bytes, short
 from sana_bench.core.samples import Sample
 from sana_bench.metrics.base import FeatureMetric, Metric, ScoreRow, Summary, metric_key, with_task_counts
-from sana_bench.results.reader import SampleResult, paired_scores
+from sana_bench.results.reader import SampleResult, feature_rows, paired_scores
 from sana_bench.results.schema import ScoreRecord
 from sana_bench.results.store import Store
 from sana_bench.suites.plan import CellPlan
+from sana_models.files import read_bytes
 
 __all__ = ["Scorer"]
 
@@ -149,22 +150,14 @@ class Scorer:
 
     def _chunk_is_intact(self, path: str) -> bool:
         try:
-            content = (self._store.output / path).read_bytes()
+            content = read_bytes(self._store.output / path)
         except OSError:
             return False
         return sha256_bytes(content) == self._store.chunk_sha256(path)
 
     def _load_features(self, feature_key: str, items: Sequence[SampleResult]) -> np.ndarray:
-        places = self._store.features(feature_key, (str(item.image.sha256) for item in items))
-        files: dict[str, np.ndarray] = {}
-        vectors = []
-        for item in items:
-            place = places[str(item.image.sha256)]
-            if place.path not in files:
-                with np.load(self._store.output / place.path, allow_pickle=False) as archive:
-                    files[place.path] = archive["features"]
-            vectors.append(files[place.path][place.row])
-        return np.stack(vectors)
+        wanted = [str(item.image.sha256) for item in items]
+        return feature_rows(self._store.output, self._store.features(feature_key, wanted), wanted)
 
     def _feature_chunks(
         self, metric: FeatureMetric, items: Sequence[SampleResult]

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from sana_bench.core.errors import SuiteError, nearest, nearest_names
 from sana_bench.core.text import lone_surrogate
+from sana_models.files import read_bytes
 
 __all__ = ["Document", "KeyPath", "parse_override", "parse_value", "read_yaml", "validate"]
 
@@ -56,7 +57,7 @@ def read_yaml(path: Path) -> Document:
     keys.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
     except OSError as error:
         raise SuiteError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     if len(raw) > _MAX_BYTES:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from sana_bench.core.errors import SuiteError, nearest
 from sana_bench.core.samples import FoundImages, Prompt
 from sana_bench.core.tiers import TIERS, Tier
+from sana_bench.suites.judge_spec import JudgeSpec
 from sana_bench.suites.stop import StopSpec
 
 __all__ = [
@@ -27,27 +28,6 @@ __all__ = [
     "check_name",
     "source_of",
 ]
-
-# What benchmarks score with: a search that it steers would be judged by its own examiner.
-_METRIC_JUDGES = ("detector", "geneval", "mask2former", "micro_detector")
-
-
-def _check_judge(name: str) -> str:
-    if name in _METRIC_JUDGES:
-        raise ValueError(
-            "that is what the benchmark scores with; choose another judge, such as clip_score or vila"
-        )
-    return name
-
-
-class JudgeSpec(BaseModel):
-    """Who chooses among candidates; `weights` as for a model, where the judge needs any."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    name: Annotated[str, AfterValidator(_check_judge)]
-    weights: str | None = Field(default=None, min_length=1, max_length=500)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
 
 def _check_power(value: int) -> int:
@@ -200,6 +180,11 @@ class Variant(_Spec):
         """Whether images are made for the run; otherwise they exist already."""
         return self.generator != "images"
 
+    @property
+    def image_source(self) -> str:
+        """The generator that reads the weights: of a search, the one that makes its candidates."""
+        return self.best_of_n.generator if self.best_of_n is not None else self.generator
+
     @model_validator(mode="after")
     def _searches(self) -> Self:
         if (self.generator == "best_of_n") != (self.best_of_n is not None):
@@ -220,7 +205,7 @@ class MetricSpec(_Spec):
     """A metric with the protocol and parameters to use instead of its defaults.
 
     `function` (`FILE.py:NAME`) scores with a function of one's own instead of a metric of that name. `reference` is what a
-    distance between sets holds the images against: a folder of images, or an `.npz` of statistics. Their paths start from the
+    distance between sets holds the images against: a folder of images, or a file of statistics. Their paths start from the
     suite's folder.
     """
 

@@ -238,6 +238,6 @@ def test_the_documented_commands(
     assert len(commands) >= 6
     for command in commands:
         arguments = shlex.split(command.replace("RUN", run).replace(f"--{run}", "--run"))[1:]
-        assert execute([*arguments, "-o", str(output)]) == 0, command
+        assert execute([*arguments, "--output", str(output)]) == 0, command
     assert ElementTree.parse("gate.xml").getroot().get("failures") == "0"
     assert Path("gate.md").read_text().startswith("# Regression gate: pass")

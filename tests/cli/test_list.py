@@ -19,6 +19,15 @@ def test_every_kind_is_listed(capsys) -> None:
     assert capsys.readouterr().out.splitlines()[0] == "geneval"
 
 
+def test_the_licence_of_published_prompts_is_said(capsys) -> None:
+    assert execute(["list", "benchmarks"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        "geneval2: 1 images per prompt, geneval2, clip_score; full tier's prompts: CC BY-NC 4.0, no commercial use"
+    ) in lines
+    assert "geneval: 4 images per prompt, geneval, clip_score, fid" in lines
+
+
 def test_the_help_names_every_kind(capsys) -> None:
     assert execute(["list", "-h"]) == 0
     words = capsys.readouterr().out.replace(",", " ").replace(";", " ").split()

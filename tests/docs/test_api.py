@@ -78,7 +78,9 @@ def test_calls_print_what_the_page_says(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} >= {"numbers.png", "board", "results"}
 
 
-@pytest.mark.parametrize("name", ["run", "score", "load_run", "compare", "gate", "leaderboard"])
+@pytest.mark.parametrize(
+    "name", ["run", "score", "load_run", "compare", "gate", "export_baseline", "leaderboard"]
+)
 def test_every_call_is_documented_and_run(name):
     text = PAGE.read_text(encoding="utf-8")
     assert f"| `sana_bench.{name}(" in text

@@ -8,8 +8,6 @@ import torch
 from sana_models.config import DCAEConfig, SanaConfig
 from tests.small_parts import randomise, small_dc_ae, small_sana, small_text_encoder
 
-pytest.importorskip("diffusers", reason="the parity oracle is not installed")
-
 
 def oracle_arguments(config: SanaConfig | DCAEConfig) -> dict[str, object]:
     return {key: value for key, value in config.to_dict().items() if not key.startswith("_")}

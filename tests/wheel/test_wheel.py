@@ -50,6 +50,8 @@ COMMANDS = {
     "report latest": 0,
     "baseline set release mine": 0,
     "gate latest --baseline release": 0,
+    "baseline export release -o release.json": 0,
+    "gate latest --baseline release.json": 0,
     # Limited to four images: incomplete, so that nothing can be compared.
     "compare sana-micro sana-micro-8-steps --run geneval": 5,
     "profile sana-micro --images 1 --largest-batch 1": 0,
@@ -109,6 +111,7 @@ def test_the_shipped_suites_are_found_by_name(told) -> None:
 def test_own_suites_use_shipped_variants(told) -> None:
     assert "sana-micro[steps=1]" in told[OWN][1]
     assert "gate: pass" in told["gate latest --baseline release"][1]
+    assert told["gate latest --baseline release.json"] == told["gate latest --baseline release"]
 
 
 def test_images_and_reports_are_written(told, here: Path) -> None:

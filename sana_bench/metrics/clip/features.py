@@ -12,6 +12,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import file_sha256
 from sana_bench.core.preprocess import batches, clip_pixels, load_preset, prefetch
 from sana_bench.core.samples import Sample
+from sana_models.files import plain
 from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def load_open_clip(weights: Path, model: str = MODEL) -> "nn.Module":
     # open_clip's own create_model warns, whatever it is told, that this network is initialised at random.
     network: nn.Module = open_clip.CLIP(**open_clip.get_model_config(model))
     try:
-        state = {key: tensor.float() for key, tensor in load_file(weights).items()}
+        state = {key: tensor.float() for key, tensor in load_file(plain(weights)).items()}
         network.load_state_dict(state, strict=True)
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]

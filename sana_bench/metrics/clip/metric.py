@@ -20,6 +20,7 @@ from sana_bench.metrics.base import (
     Summary,
     check_ids,
     mean_summary,
+    tag_summaries,
 )
 from sana_bench.metrics.clip.features import OpenClipFeatures, full_prompt
 from sana_bench.metrics.clip.micro_features import ClipFeatures
@@ -73,18 +74,9 @@ class ClipScore:
         ]
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
-        """Mean over all images and over each task's, with 95 % bootstrap intervals clustered by prompt.
-
-        Every task counts all missing samples as its own, as in `sana_bench.metrics.geneval.metric.GenEvalRates`.
-        """
+        """Mean over all images and over each task's, with 95 % bootstrap intervals clustered by prompt."""
         overall = mean_summary(self, rows, n_expected, seed, unit=_UNIT)
-        tags = list(dict.fromkeys(row.tag for row in sorted(rows, key=lambda row: row.sample_id)))
-        n_missing = n_expected - len(rows)
-        parts = ([row for row in rows if row.tag == tag] for tag in tags)
-        return [overall] + [
-            mean_summary(self, part, len(part) + n_missing, seed, unit=_UNIT, key=tag)
-            for tag, part in zip(tags, parts, strict=True)
-        ]
+        return [overall, *tag_summaries(self, rows, n_expected, seed, unit=_UNIT)]
 
     def summarise_features(
         self,

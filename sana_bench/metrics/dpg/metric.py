@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from sana_bench.assets.locate import data_root, resolve_folder
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, IncompleteError, SuiteError
 from sana_bench.core.images import load_image
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.judges.base import Answer, CutsQuestions, QuestionJudge
-from sana_bench.judges.choice import model_label
 from sana_bench.judges.mplug.judge import MPlugJudge, find_mplug
 from sana_bench.metrics.base import (
     MetricAssets,
@@ -21,6 +19,7 @@ from sana_bench.metrics.base import (
     check_rows,
     missing_micro_weights,
 )
+from sana_bench.metrics.chosen_judge import named_judge, names_judge
 from sana_bench.metrics.dpg.grid import Layout, SingleImage, layout_of
 from sana_bench.metrics.dpg.rules import (
     MissingParentError,
@@ -33,12 +32,11 @@ from sana_bench.metrics.dpg.rules import (
 from sana_bench.results.statistics.intervals import clustered_proportion
 from sana_bench.suites.schema import MetricSpec
 
-__all__ = ["OFFICIAL", "PROTOCOLS", "STRICT", "DPGMetric", "Rules", "build_dpg", "vlm_protocol"]
+__all__ = ["OFFICIAL", "PROTOCOLS", "STRICT", "DPGMetric", "Rules", "build_dpg"]
 
-#: Protocols of the full tier; a judge of `sana_bench.judges.vlm` has its own (`vlm_protocol`).
+#: Protocols of the full tier; a judge that a suite names has its own (`sana_bench.metrics.chosen_judge`).
 PROTOCOLS = ("dpg/official@1", "dpg/strict@1", "dpg/sana-grid@1")
 
-_VLM = "dpg/vlm-"
 _SCALE = 100
 _UNIT = "out of 100"
 
@@ -239,8 +237,15 @@ def build_dpg(tier: str, assets: MetricAssets, choice: MetricSpec | None = None)
         AssetError: the judge's weights are missing; the message says where from.
     """
     choice = choice or MetricSpec(name="dpg")
-    if tier == "full" and ("judge" in choice.parameters or (choice.protocol or "").startswith(_VLM)):
-        return _build_vlm(assets, choice)
+    if tier == "full" and names_judge(choice):
+        from sana_bench.judges.answers import RememberingQuestionJudge
+        from sana_bench.judges.vlm import VLMJudge
+
+        named = named_judge(choice)
+        judge = VLMJudge(named.folder, device=assets.device, precision=named.precision)
+        return DPGMetric(
+            named.protocol, RememberingQuestionJudge(judge, assets.cache_dir / "answers"), STRICT
+        )
     if tier == "micro":
         choice.parameters_among({})
         protocol, folder = choice.pick(["dpg/micro@1"]), assets.weights_dir / "vqa"
@@ -253,34 +258,3 @@ def build_dpg(tier: str, assets: MetricAssets, choice: MetricSpec | None = None)
     return DPGMetric(
         protocol, MPlugJudge(find_mplug("metric 'dpg' on the full tier"), assets.device), rules, layout
     )
-
-
-def _build_vlm(assets: MetricAssets, choice: MetricSpec) -> DPGMetric:
-    """A judge of any image-text-to-text model, by the strict rules."""
-    from sana_bench.judges.answers import RememberingQuestionJudge
-    from sana_bench.judges.vlm import VLMJudge
-
-    parameters = choice.parameters_among({"judge": "", "precision": "fp32"})
-    judge, precision = parameters["judge"], parameters["precision"]
-    if not judge:
-        raise SuiteError(f"metric 'dpg': {choice.protocol} needs the parameter judge, a hub id or a folder")
-    if precision not in ("fp32", "bf16"):
-        raise SuiteError(f"metric 'dpg': precision is {precision!r}; one of fp32, bf16")
-    try:
-        protocol = choice.pick([vlm_protocol(judge)])
-    except ValueError as error:
-        raise SuiteError(f"metric 'dpg': judge {error}") from None
-    try:
-        folder = resolve_folder(judge, data_root())
-    except AssetError:
-        raise AssetError(
-            f"metric 'dpg': the judge {judge!r} is neither a folder nor below {data_root() / 'models'} nor in the hub "
-            f"cache; get it with `sana-bench fetch` of the suite or `hf download {judge}`"
-        ) from None
-    asked = VLMJudge(folder, device=assets.device, precision=precision)
-    return DPGMetric(protocol, RememberingQuestionJudge(asked, assets.cache_dir / "answers"), STRICT)
-
-
-def vlm_protocol(model_name: str) -> str:
-    """The protocol that carries the judge's name, e.g. `dpg/vlm-qwen3-vl-8b-instruct@1`; raises ValueError for none."""
-    return f"{_VLM}{model_label(model_name)}@1"

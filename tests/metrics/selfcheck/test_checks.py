@@ -12,13 +12,18 @@ from sana_bench.metrics.dpg.metric import PROTOCOLS as DPG
 from sana_bench.metrics.fid import features as inception_features
 from sana_bench.metrics.geneval import mask2former
 from sana_bench.metrics.geneval.metric import PROTOCOLS as GENEVAL
+from sana_bench.metrics.geneval2.metric import PROTOCOLS as GENEVAL2
+from sana_bench.metrics.geneval2.metric import GenEval2Metric
 from sana_bench.metrics.image_reward import metric as image_reward
-from sana_bench.metrics.selfcheck import chains, detectors, golden_files, judges, sums
-from sana_bench.metrics.selfcheck.check import USER_JUDGE, run_checks
+from sana_bench.metrics.longtext import rules as longtext
+from sana_bench.metrics.longtext.metric import PROTOCOLS as LONGTEXT
+from sana_bench.metrics.selfcheck import chains, detectors, golden_files, judges, readings, sums
+from sana_bench.metrics.selfcheck.check import run_checks, user_judge
 from sana_bench.metrics.selfcheck.registry import all_checks, checks_for, select
 
 PUBLISHED = (
-    *GENEVAL["full"], *DPG, USER_JUDGE, *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
+    *GENEVAL["full"], *DPG, *GENEVAL2, *LONGTEXT, *map(user_judge, ("dpg", "geneval2", "longtext", "vqascore")),
+    *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
 )  # fmt: skip
 MICRO = (*GENEVAL["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1")
 
@@ -108,6 +113,13 @@ def outcome(name):
             "GenEval: the official rules",
         ),
         (judges, "score_official", judges.score_strict, "DPG: the published and the corrected rules"),
+        (
+            readings,
+            "GenEval2Metric",
+            lambda protocol, judge: GenEval2Metric("geneval2/official@1", judge),
+            "GenEval 2: soft scores and their means",
+        ),
+        (longtext, "HALLUCINATED", ("No text recognized.", "addCriterion"), "LongText-Bench: words and characters"),
     ],
 )  # fmt: skip
 def test_a_wrong_number_is_caught(monkeypatch, module, function, wrong, name):

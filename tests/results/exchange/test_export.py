@@ -193,7 +193,7 @@ def test_a_full_disk_leaves_the_earlier_export(results, tmp_path, monkeypatch, c
 
     monkeypatch.setattr(atomic.os, "fsync", fsync)
     capsys.readouterr()
-    assert export(results, to, "json") == 1
+    assert export(results, to, "json") == 3
     assert "No space left on device" in one_line(capsys)
     monkeypatch.undo()
     assert {path.name: path.read_bytes() for path in to.iterdir()} == before
