@@ -14,7 +14,7 @@ from sana_bench.core.fingerprint import directory_sha256
 from sana_bench.core.precision import torch_dtype
 from sana_bench.core.text import read_text
 from sana_bench.judges.base import Answer, FirstToken
-from sana_bench.judges.image_questions import ImageQuestions, one_image
+from sana_bench.judges.image_questions import ImageQuestions, can_share, one_image
 from sana_bench.suites.schema import JudgeSpec
 from sana_models.libraries import without_torchao
 
@@ -30,6 +30,7 @@ _WORD_MARKS = "▁Ġ "
 _BATCH = 16
 # Tokens of an answer that are written side by side; what is longer is written anew, alone and with a cache of its own.
 _SHORT = 4
+_TRIED = ("Is there a dog?", "How many cats can be seen in this picture?")
 # Where a model's chat template can be.
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 
@@ -160,6 +161,17 @@ class VisionLanguageModel:
         return {"thinking": False} if thinks else {}
 
     def _ask(self, image: NDArray[np.uint8], texts: Sequence[str]) -> ImageQuestions:
+        share = len(texts) > 1 and self._shares
+        return ImageQuestions(self.network, self._rows(image, texts), self._batch, share=share)
+
+    @cached_property
+    def _shares(self) -> bool:
+        """Whether questions about an image may share what the model makes of it, tried on one picture."""
+        picture = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+        return can_share(self.network, self._rows(picture, _TRIED))
+
+    def _rows(self, image: NDArray[np.uint8], texts: Sequence[str]) -> list[Any]:
+        """What the processor makes of each text and the image."""
         from PIL import Image
 
         picture = Image.fromarray(image)
@@ -168,7 +180,9 @@ class VisionLanguageModel:
                 self.processor(text=[self.turn(text)], images=[picture], return_tensors="pt")
                 for text in texts
             ]
-        return ImageQuestions(self.network, rows, self._batch)
+        for row in rows:
+            row.pop("labels", None)  # what training compares with
+        return rows
 
     def _first_token(self, spelling: str) -> tuple[int, bool]:
         tokenizer = self.processor.tokenizer

@@ -8,6 +8,7 @@ from typing import Any
 from sana_bench.assets.locate import data_root, resolve_folder
 from sana_bench.assets.table import published_judges
 from sana_bench.core.errors import AssetError, SuiteError
+from sana_bench.core.registry import JUDGES
 from sana_bench.judges.base import ReadingJudge
 from sana_bench.judges.choice import PARAMETERS, choose, judge_label
 from sana_bench.metrics.base import MetricAssets
@@ -58,17 +59,17 @@ def reading_judge(
 ) -> tuple[str, ReadingJudge]:
     """Protocol and judge of a metric whose judge reads.
 
-    Without a judge in the suite it is the published one, by one of the `official` protocols, where there are any. On this machine
-    it computes in bf16 as in the published scripts, unless the suite says otherwise. Metrics of a run that have the same judge
-    share it.
+    Without a judge in the suite it is the published one, by one of the `official` protocols, where there are any. A model on this
+    machine computes in bf16 as in the published scripts, unless the suite says otherwise. Metrics of a run that have the same
+    judge share it.
 
     Raises:
         SuiteError: as `named_judge`.
         AssetError: the judge is not on this machine; the message says how to get it.
     """
-    default = {} if "server" in choice.parameters else {"precision": "bf16"}
-    parameters = choice.parameters_among({**PARAMETERS, **default})
-    if names_judge(choice) or not official:
+    here = "server" not in choice.parameters and choice.parameters.get("judge") not in JUDGES
+    parameters = choice.parameters_among({**PARAMETERS, **({"precision": "bf16"} if here else {})})
+    if names_judge(choice) or parameters["server"] or not official:
         protocol = _named_protocol(choice, parameters)
     else:
         protocol = choice.pick(official)

@@ -61,9 +61,15 @@ def asked_of(spec: BenchmarkSpec, suite: Suite) -> tuple[int, tuple[str, ...]]:
     images_per_prompt, metrics = 1, OWN_METRICS
     if not _has_own_prompts(spec, suite):
         benchmark = BENCHMARKS.build(spec.source)
-        images_per_prompt, metrics = benchmark.default_images_per_prompt, benchmark.metric_names
+        images_per_prompt = benchmark.default_images_per_prompt
+        metrics = tuple(name for name in benchmark.metric_names if _is_of_tier(name, suite.tier))
     named = tuple(metric.name for metric in spec.metric_specs)
-    return spec.images_per_prompt or images_per_prompt, named or tuple(metrics)
+    return spec.images_per_prompt or images_per_prompt, named or metrics
+
+
+def _is_of_tier(metric: str, tier: str) -> bool:
+    """Whether a benchmark's own metric is measured on a tier; what the suite names itself is not asked."""
+    return tier == "full" or metric in MEASURED or not METRICS.entry(metric).full_only
 
 
 def _has_own_prompts(spec: BenchmarkSpec, suite: Suite) -> bool:
@@ -90,7 +96,12 @@ def _check_prompts(benchmark: ResolvedBenchmark, *, published: bool) -> None:
                 f"benchmark {benchmark.name!r}: {name} of one's own prompts needs a reference: a folder of images or a file "
                 "of statistics"
             )
-        for key in METRICS.entry(name).reads:
+        entry = METRICS.entry(name)
+        if not any(entry.concerns(prompt.metadata) for prompt in benchmark.prompts):
+            raise SuiteError(
+                f"benchmark {benchmark.name!r}: metric {name!r} looks for {entry.only!r} in prompts, and none has it"
+            )
+        for key in entry.reads:
             lacking = next(
                 (p for p in benchmark.prompts if not (p.text if key == "prompt" else key in p.metadata)), None
             )

@@ -22,7 +22,7 @@ from sana_bench.results.statistics.sequential import (
 from sana_bench.results.store import Store
 from sana_bench.runner.checks import choice_key, missing_images
 from sana_bench.runner.making import ImageMaker
-from sana_bench.runner.scoring import Scorer
+from sana_bench.runner.scoring import Scorer, concerns
 from sana_bench.suites.cells import Cell, ResolvedBenchmark, ResolvedSuite
 from sana_bench.suites.stop import StopSpec, chosen_question
 
@@ -50,6 +50,16 @@ class Question:
     def benchmark(self) -> ResolvedBenchmark:
         """The benchmark of its cells."""
         return self.cells[0].benchmark
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The prompts that the metric scores images of."""
+        return [prompt for prompt in self.benchmark.prompts if concerns(self.metric.name, prompt)]
+
+    @property
+    def n_images(self) -> int:
+        """Images of each variant that the question is about."""
+        return len(self.prompts) * self.benchmark.images_per_prompt
 
     @property
     def label(self) -> str:
@@ -80,7 +90,7 @@ def questions_of(
 ) -> list[Question]:
     """The questions that a suite's `stop` asks of these cells: one of a pair, or one of each variant.
 
-    Raises `SuiteError` for variants, benchmarks and metrics that are not there, and for a metric whose scores have no limits.
+    Raises `SuiteError` for variants, benchmarks and metrics that are not there, and for a metric that is not `Bounded`.
     """
     benchmarks = {benchmark.name: benchmark.metrics for benchmark in resolved.benchmarks}
     benchmark, name = chosen_question(stop, benchmarks)
@@ -97,7 +107,8 @@ def questions_of(
         metric = loaded[choice_key(group[0].benchmark, name)]
         if not isinstance(metric, Bounded):
             raise SuiteError(
-                f"stop: the scores of {name} have no limits that are known beforehand, so no look before the end is safe"
+                f"stop: {name} is no mean over prompts of scores with limits that are known beforehand, so no look before the "
+                "end is safe"
             )
         low, high = metric.limits
         effect = None
@@ -108,14 +119,16 @@ def questions_of(
     return found
 
 
-def round_order(benchmark: ResolvedBenchmark, seed: int, *, by_task: bool) -> dict[str, list[Prompt]]:
+def round_order(
+    prompts: Sequence[Prompt], benchmark: str, seed: int, *, by_task: bool
+) -> dict[str, list[Prompt]]:
     """The prompts of each task, or of all as one, in the order of rounds: the suite's seed alone decides it."""
 
     def place(prompt: Prompt) -> str:
-        return fingerprint([_VERSION, seed, benchmark.name, prompt.id])
+        return fingerprint([_VERSION, seed, benchmark, prompt.id])
 
     tasks: dict[str, list[Prompt]] = {}
-    for prompt in sorted(benchmark.prompts, key=place):
+    for prompt in sorted(prompts, key=place):
         tasks.setdefault(prompt.tag if by_task else OVERALL, []).append(prompt)
     return dict(sorted(tasks.items()))
 
@@ -132,7 +145,7 @@ class Rounds:
         self._scorer = scorer
         self._question = question
         self._key = question.key
-        self._tasks = round_order(question.benchmark, seed, by_task=question.by_task)
+        self._tasks = round_order(question.prompts, question.benchmark.name, seed, by_task=question.by_task)
         self._generators: dict[str, Generator] = {}
 
     def run(self) -> StoredSequence | None:
@@ -151,8 +164,7 @@ class Rounds:
             error=question.error,
             per_round=prompts_per_round(len(self._tasks), images),
         )
-        n_images = question.benchmark.n_samples * len(question.cells)
-        with Progress(question.label, n_images, "images") as progress:
+        with Progress(question.label, question.n_images * len(question.cells), "images") as progress:
             while (counts := sequence.next_round()[0]).any():
                 used = sequence.used[0]
                 chosen = [
@@ -224,7 +236,7 @@ class Rounds:
             error=question.error,
             n_prompts=n_prompts,
             n_images=n_prompts * question.benchmark.images_per_prompt,
-            n_expected=question.benchmark.n_samples,
+            n_expected=question.n_images,
             value=float(sequence.estimate[0]),
             low=low,
             high=high,

@@ -16,7 +16,8 @@ from sana_bench import metrics
 from sana_bench.core import atomic
 from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import fingerprint, sha256_bytes, short
-from sana_bench.core.samples import Sample
+from sana_bench.core.registry import METRICS
+from sana_bench.core.samples import Prompt, Sample
 from sana_bench.metrics.base import FeatureMetric, Metric, ScoreRow, Summary, metric_key, with_task_counts
 from sana_bench.results.reader import SampleResult, feature_rows, paired_scores
 from sana_bench.results.schema import ScoreRecord
@@ -24,7 +25,7 @@ from sana_bench.results.store import Store
 from sana_bench.suites.plan import CellPlan
 from sana_models.files import read_bytes
 
-__all__ = ["Scorer"]
+__all__ = ["Scorer", "concerns"]
 
 _CHUNK = 64
 
@@ -42,27 +43,29 @@ class Scorer:
         self._advance = advance
 
     def score(self, plan: CellPlan, metric: Metric | FeatureMetric) -> list[Summary]:
-        """Score the images of a cell and return its summaries; an empty list when it has no images.
+        """Score the images of a cell that concern a metric and return its summaries; an empty list when there are none.
 
         Raises `BenchError` when the metric does not give a row for an image.
         """
         rows = self.rows(plan, metric)
-        items = sorted(plan.done, key=lambda one: one.sample.place)
+        asked = [sample for sample in plan.cell.samples if concerns(metric.name, sample.prompt)]
+        items = _concerned(plan, metric.name)
         if not items:
             return []
         if isinstance(metric, FeatureMetric):
             samples = [item.sample for item in items]
             chunks = self._feature_chunks(metric, items)
-            summaries = metric.summarise_features(samples, chunks, plan.n_expected, self._seed)
+            summaries = metric.summarise_features(samples, chunks, len(asked), self._seed)
         else:
-            summaries = metric.summarise(rows, plan.n_expected, self._seed)
-        return with_task_counts(summaries, Counter(sample.prompt.tag for sample in plan.cell.samples))
+            summaries = metric.summarise(rows, len(asked), self._seed)
+        return with_task_counts(summaries, Counter(sample.prompt.tag for sample in asked))
 
     def rows(self, plan: CellPlan, metric: Metric | FeatureMetric) -> list[ScoreRow]:
         """Score the images of a plan and return a row for each that has a score; raises as `score` does."""
         key = metric_key(metric)
         self._store.put_metric(key, metric.name, metric.protocol, metrics.identity(metric))
-        items = sorted(plan.done, key=lambda one: one.sample.place)
+        items = _concerned(plan, metric.name)
+        self._advance(len(plan.done) - len(items))
         if isinstance(metric, FeatureMetric):
             self._ensure_features(metric, items)
             self._score_features(metric, key, items)
@@ -164,6 +167,16 @@ class Scorer:
     ) -> Iterator[tuple[list[Sample], np.ndarray]]:
         for chunk in _chunks(items):
             yield [item.sample for item in chunk], self._load_features(metric.feature_key, chunk)
+
+
+def concerns(metric: str, prompt: Prompt) -> bool:
+    """Whether images of a prompt are scored by a metric; a function of one's own scores all."""
+    return metric not in METRICS or METRICS.entry(metric).concerns(prompt.metadata)
+
+
+def _concerned(plan: CellPlan, metric: str) -> list[SampleResult]:
+    items = [one for one in plan.done if concerns(metric, one.prompt)]
+    return sorted(items, key=lambda one: one.sample.place)
 
 
 def _chunks(items: Sequence[SampleResult]) -> Iterator[Sequence[SampleResult]]:

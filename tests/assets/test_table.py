@@ -80,6 +80,9 @@ PROMPTS_AND_NEEDS = {
     "mjhq30k": {"mjhq30k_prompts", "mjhq30k_images", "inception_pytorch", "clip_vit_l_14"},
     "geneval2": {"geneval2_prompts"},
     "longtext": {"longtext_prompts"},
+    "oneig": {
+        *("oneig_prompts", "oneig_style_references", "csd_vit_l_14", "dino_vit_b_16", "dreamsim_ensemble"),
+    },
     "longtext_zh": {"longtext_zh_prompts"},
     "latency": set(),
     "demo": {"geneval_detector", "clip_vit_l_14", "inception_pytorch", "mjhq30k_images"},
@@ -94,6 +97,7 @@ JUDGES = {
     "geneval2": ["Qwen/Qwen3-VL-8B-Instruct"],
     "longtext": ["Qwen/Qwen2.5-VL-7B-Instruct"],
     "longtext_zh": ["Qwen/Qwen2.5-VL-7B-Instruct"],
+    "oneig": ["Qwen/Qwen2.5-VL-7B-Instruct", "xingpng/OneIG-StyleEncoder"],
 }
 
 

@@ -21,7 +21,7 @@ from sana_bench.results.reader import load_run
 from sana_bench.results.sequences import StoredSequence
 from sana_bench.runner.rounds import round_order
 from sana_bench.runner.run import RunOptions, run_suite
-from sana_bench.suites.cells import GeneratorSpec, ResolvedBenchmark
+from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.stop import StopRequest
 from tests import suite_files
 from tests.runner import fakes
@@ -36,11 +36,13 @@ DECIDED = StopRequest("decided")
 class Many:
     name = "many"
     default_images_per_prompt = IMAGES
-    metric_names = ("luck", "spread", "free")
+    metric_names = ("luck", "spread", "free", "partly")
 
     def prompts(self, tier: str) -> list[Prompt]:
         return [
-            Prompt(f"{tag}-{line:02d}", f"{tag} number {line}", tag)
+            Prompt(
+                f"{tag}-{line:02d}", f"{tag} number {line}", tag, {} if tag == "stars" else {"plain": True}
+            )
             for tag in TAGS
             for line in range(PER_TAG)
         ]
@@ -68,6 +70,13 @@ class Luck:
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         return [mean_summary(self, rows, n_expected, seed, unit="fraction", pass_rate=True)]
+
+
+class Partly(Luck):
+    """Of plain prompts alone."""
+
+    name = "partly"
+    protocol = "partly/test@1"
 
 
 class Free(Luck):
@@ -144,6 +153,7 @@ def many(tmp_path, monkeypatch) -> Iterator[World]:
     added = (
         (BENCHMARKS, Entry(Many.name, Many)),
         (METRICS, Entry(Luck.name, lambda *_: Luck())),
+        (METRICS, Entry(Partly.name, lambda *_: Partly(), only="plain")),
         (METRICS, Entry(Free.name, lambda *_: Free())),
         (METRICS, Entry("spread", lambda *_: fakes.Spread())),
         (GENERATORS, Entry("dice", Dice, "dice@1", "sana_bench.generators:find_sana")),
@@ -351,16 +361,26 @@ def test_a_sequence_that_contradicts_the_store_is_refused(many, tmp_path, capsys
 
 
 def test_the_order_is_of_the_seed_and_spread_over_tasks() -> None:
-    benchmark = ResolvedBenchmark("many", tuple(Many().prompts("micro")), IMAGES, ("luck",))
-    order = round_order(benchmark, 0, by_task=True)
+    prompts = Many().prompts("micro")
+    order = round_order(prompts, "many", 0, by_task=True)
     assert list(order) == sorted(TAGS)
-    assert all(len(prompts) == PER_TAG for prompts in order.values())
-    shuffled = ResolvedBenchmark("many", benchmark.prompts[::-1], IMAGES, ("luck",))
-    assert round_order(shuffled, 0, by_task=True) == order
-    assert round_order(benchmark, 1, by_task=True) != order
+    assert all(len(found) == PER_TAG for found in order.values())
+    assert round_order(prompts[::-1], "many", 0, by_task=True) == order
+    assert round_order(prompts, "many", 1, by_task=True) != order
     assert [prompt.id for prompt in order["stars"]] != sorted(prompt.id for prompt in order["stars"])
-    (together,) = round_order(benchmark, 0, by_task=False).values()
+    (together,) = round_order(prompts, "many", 0, by_task=False).values()
     assert len(together) == 3 * PER_TAG
+
+
+def test_prompts_that_the_metric_does_not_score_are_no_part_of_the_question(many) -> None:
+    """`partly` scores circles and squares alone."""
+    many.suite.write_text(many.suite.read_text().replace("[luck, spread]", "[partly, spread]"))
+    assert many.run() == 0
+    found = many.sequence().last
+    assert found.metric == "partly"
+    assert set(found.tasks) == {"circles", "squares"}
+    assert found.n_expected == 2 * N // 3
+    assert not any("stars" in path for path in numbers.image_bytes(many.output))
 
 
 def test_the_suite_may_ask_by_itself(many) -> None:
@@ -399,6 +419,6 @@ def test_wrong_use_is_one_line_and_writes_nothing(many, stop, options, message) 
 def test_a_score_without_limits_cannot_stop_a_run(many) -> None:
     text = many.suite.read_text().replace("[luck, spread]", "[free]")
     many.suite.write_text(text)
-    with pytest.raises(SuiteError, match="the scores of free have no limits"):
+    with pytest.raises(SuiteError, match="free is no mean over prompts of scores with limits"):
         many.run()
     assert not many.output.exists()

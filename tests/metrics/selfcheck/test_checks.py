@@ -17,15 +17,26 @@ from sana_bench.metrics.geneval2.metric import GenEval2Metric
 from sana_bench.metrics.image_reward import metric as image_reward
 from sana_bench.metrics.longtext import rules as longtext
 from sana_bench.metrics.longtext.metric import PROTOCOLS as LONGTEXT
+from sana_bench.metrics.oneig import alignment as oneig_alignment
+from sana_bench.metrics.oneig import dreamsim
+from sana_bench.metrics.oneig import rules as oneig_rules
+from sana_bench.metrics.oneig.alignment import PROTOCOLS as ALIGNMENT
+from sana_bench.metrics.oneig.diversity import PROTOCOLS as DIVERSITY
+from sana_bench.metrics.oneig.style import PROTOCOLS as STYLE
+from sana_bench.metrics.oneig.style import StyleMetric
+from sana_bench.metrics.oneig.text import PROTOCOLS as TEXT
 from sana_bench.metrics.selfcheck import chains, detectors, golden_files, judges, readings, sums
 from sana_bench.metrics.selfcheck.check import run_checks, user_judge
 from sana_bench.metrics.selfcheck.registry import all_checks, checks_for, select
 
 PUBLISHED = (
-    *GENEVAL["full"], *DPG, *GENEVAL2, *LONGTEXT, *map(user_judge, ("dpg", "geneval2", "longtext", "vqascore")),
+    *GENEVAL["full"], *DPG, *GENEVAL2, *LONGTEXT, *ALIGNMENT, *TEXT, *STYLE, *DIVERSITY["full"],
+    *map(user_judge, ("dpg", "geneval2", "longtext", "oneig_alignment", "oneig_text", "vqascore")),
     *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
 )  # fmt: skip
-MICRO = (*GENEVAL["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1")
+MICRO = (
+    *GENEVAL["micro"], *DIVERSITY["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1",
+)  # fmt: skip
 
 
 def test_every_number_rests_on_checks():
@@ -118,6 +129,20 @@ def outcome(name):
             "GenEval2Metric",
             lambda protocol, judge: GenEval2Metric("geneval2/official@1", judge),
             "GenEval 2: soft scores and their means",
+        ),
+        (
+            dreamsim,
+            "_IMAGENET_MEAN",
+            dreamsim.CLIP_MEAN,
+            "DreamSim: the package's embeddings of a small ensemble",
+        ),
+        (oneig_alignment, "_YES", "No", "OneIG-Bench: alignment through a graph of questions"),
+        (oneig_rules, "HALLUCINATED", (), "OneIG-Bench: text"),
+        (
+            readings,
+            "StyleMetric",
+            lambda protocol, judged, sha256: StyleMetric(protocol, judged[:1], sha256),
+            "OneIG-Bench: nearest references of two encoders",
         ),
         (longtext, "HALLUCINATED", ("No text recognized.", "addCriterion"), "LongText-Bench: words and characters"),
     ],

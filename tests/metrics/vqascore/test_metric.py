@@ -8,11 +8,13 @@ import pytest
 
 from sana_bench.core.errors import SuiteError
 from sana_bench.core.images import load_image
+from sana_bench.core.registry import JUDGES, Entry
 from sana_bench.judges.vlm import VisionLanguageModel
 from sana_bench.metrics import build
 from sana_bench.metrics.base import MetricAssets
 from sana_bench.suites.schema import MetricSpec
 from tests.judges.chat_server import ChatServer, said, serving
+from tests.metrics.told_judge import ToldJudge
 from tests.tiny_qwen import write_qwen
 
 SHARES = {"Yes": 0.75, "No": 0.25}
@@ -100,6 +102,30 @@ def test_judges_are_told_apart(folder, tmp_path, server):
     assert whole.protocol == here.protocol
     assert [one.identity()["judge"]["precision"] for one in (here, whole)] == ["bf16", "fp32"]
     assert not server.requests
+
+
+def test_a_judge_by_name_computes_as_it_does(tmp_path):
+    """bf16 is for models of the hub: a judge that has one precision is not asked for another."""
+    made = []
+    judge = ToldJudge(soft=lambda *_: 0.5)
+
+    def build_judge(spec, relative_to, device):
+        made.append(spec)
+        return judge
+
+    with JUDGES.added(Entry("mine", build_judge)):
+        metric = _metric(tmp_path, judge="mine")
+    assert (metric.protocol, made[0].precision) == ("vqascore/vlm-mine@1", "fp32")
+
+
+def test_a_server_without_a_model_is_no_published_judge(tmp_path, server):
+    """Another metric's published judge behind a server would be another judge than its official protocol's."""
+    spec = MetricSpec(name="geneval2", parameters={"server": server.address})
+    with pytest.raises(SuiteError, match="metric 'geneval2': it needs the parameter judge"):
+        build(spec, "full", MetricAssets(tmp_path, tmp_path))
+    named = spec.model_copy(update={"parameters": {**spec.parameters, "judge": "Qwen/Qwen3-VL-8B-Instruct"}})
+    metric = build(named, "full", MetricAssets(tmp_path, tmp_path))
+    assert metric.protocol == "geneval2/vlm-served-qwen3-vl-8b-instruct@1"
 
 
 @pytest.mark.parametrize("tier", ["micro", "full"])
