@@ -93,6 +93,7 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         prompt_licences=provenance.get("prompt_licences", {}),
         speed_tables=latency_tables(store, run),
         palette=store.variant_names(),
+        benchmark_settings={one.name: one.settings for one in run.suite.benchmarks if one.settings},
     )
 
 

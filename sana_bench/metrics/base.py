@@ -127,6 +127,16 @@ class Bounded(Protocol):
     by_task: bool
 
 
+@runtime_checkable
+class JoinsImages(Protocol):
+    """A metric that joins `joins` images of a prompt; `score` is given them one after the other.
+
+    Its identity says `joins` where that is more than 1. A prompt with one image has a file that is joined already.
+    """
+
+    joins: int
+
+
 FeatureChunk = tuple[list[Sample], NDArray[np.float32]]
 
 

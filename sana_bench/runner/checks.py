@@ -146,7 +146,7 @@ def check_generators(plans: Sequence[CellPlan], device: str) -> None:
     """Load each checkpoint, and judge, that will be used once, so that a foreign one is found before hours of work."""
     seen: set[tuple[Any, ...]] = set()
     for plan in plans:
-        spec = plan.cell.variant.spec
+        spec = plan.cell.spec
         model = spec.variant.model
         identity = (
             *(spec.generator, spec.weights_sha256, spec.variant.precision, model.height, model.width),

@@ -66,7 +66,7 @@ class ImageMaker:
     def open(self, cell: Cell) -> Generator:
         """The generator of a cell, loaded; what it cuts of the prompts and what an image costs is recorded."""
         cache = self._store.output / "cache"
-        spec = replace(cell.variant.spec, search_cache=cache / "search")
+        spec = replace(cell.spec, search_cache=cache / "search")
         if self._text_cache:
             spec = replace(spec, text_cache=cache / "text")
         generator = generators.build(spec, self._device)

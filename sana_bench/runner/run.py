@@ -319,7 +319,7 @@ class _Session:
             self._session_id,
             tier=tier.tier,
             device=tier.device,
-            options=self._options.profile,
+            options=replace(self._options.profile, limit=self._options.limit),
         )
         plans = [self._plan(cell) for cell in self._cells if set(cell.benchmark.metrics) & set(MEASURED)]
         profiler.measure(plans)

@@ -18,8 +18,16 @@ from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import fingerprint, sha256_bytes, short
 from sana_bench.core.registry import METRICS
 from sana_bench.core.samples import Prompt, Sample
-from sana_bench.metrics.base import FeatureMetric, Metric, ScoreRow, Summary, metric_key, with_task_counts
-from sana_bench.results.reader import SampleResult, feature_rows, paired_scores
+from sana_bench.metrics.base import (
+    FeatureMetric,
+    JoinsImages,
+    Metric,
+    ScoreRow,
+    Summary,
+    metric_key,
+    with_task_counts,
+)
+from sana_bench.results.reader import SampleResult, feature_rows, paired_scores, whole_groups
 from sana_bench.results.schema import ScoreRecord
 from sana_bench.results.store import Store
 from sana_bench.suites.plan import CellPlan
@@ -45,11 +53,12 @@ class Scorer:
     def score(self, plan: CellPlan, metric: Metric | FeatureMetric) -> list[Summary]:
         """Score the images of a cell that concern a metric and return its summaries; an empty list when there are none.
 
+        Of a metric that joins images, those whose group lacks one are left out.
         Raises `BenchError` when the metric does not give a row for an image.
         """
         rows = self.rows(plan, metric)
         asked = [sample for sample in plan.cell.samples if concerns(metric.name, sample.prompt)]
-        items = _concerned(plan, metric.name)
+        items = _scorable(plan, metric)
         if not items:
             return []
         if isinstance(metric, FeatureMetric):
@@ -64,7 +73,7 @@ class Scorer:
         """Score the images of a plan and return a row for each that has a score; raises as `score` does."""
         key = metric_key(metric)
         self._store.put_metric(key, metric.name, metric.protocol, metrics.identity(metric))
-        items = _concerned(plan, metric.name)
+        items = _scorable(plan, metric)
         self._advance(len(plan.done) - len(items))
         if isinstance(metric, FeatureMetric):
             self._ensure_features(metric, items)
@@ -174,9 +183,14 @@ def concerns(metric: str, prompt: Prompt) -> bool:
     return metric not in METRICS or METRICS.entry(metric).concerns(prompt.metadata)
 
 
-def _concerned(plan: CellPlan, metric: str) -> list[SampleResult]:
-    items = [one for one in plan.done if concerns(metric, one.prompt)]
-    return sorted(items, key=lambda one: one.sample.place)
+def _scorable(plan: CellPlan, metric: Metric | FeatureMetric) -> list[SampleResult]:
+    """The images of a plan that concern a metric, by place; of one that joins images, those whose group is whole."""
+    items = sorted(
+        (one for one in plan.done if concerns(metric.name, one.prompt)), key=lambda one: one.sample.place
+    )
+    if isinstance(metric, JoinsImages) and metric.joins > 1 and plan.cell.benchmark.images_per_prompt > 1:
+        return whole_groups(items, metric.joins)
+    return items
 
 
 def _chunks(items: Sequence[SampleResult]) -> Iterator[Sequence[SampleResult]]:

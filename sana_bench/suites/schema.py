@@ -196,6 +196,9 @@ class Variant(_Spec):
 FUNCTION_PATTERN = r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$"
 #: What one's own prompts are scored with where a suite says nothing.
 OWN_METRICS = ("clip_score",)
+#: What a suite can say of throughput: batches of one size, 0 for the best of a sweep.
+THROUGHPUT_PARAMETERS = {"batch_size": 0}
+LARGEST_BATCH = 4096
 #: Reference sets that have a name: the distances' own default.
 NAMED_REFERENCES = ("mjhq30k",)
 _SUBSET_PATTERN = re.compile(r"(?P<name>[^@]+)@(?P<count>[1-9][0-9]{0,6})")
@@ -296,6 +299,12 @@ def source_of(benchmark: str) -> str:
     return found["name"] if found is not None else benchmark
 
 
+class BenchmarkSettings(_Spec):
+    """What a benchmark changes of the model of every variant, as some published numbers were made."""
+
+    instruction: Literal["none", "sana"]
+
+
 class BenchmarkSpec(_Spec):
     """A benchmark to run; what is left out is the benchmark's own default.
 
@@ -310,6 +319,7 @@ class BenchmarkSpec(_Spec):
     metrics: tuple[str | MetricSpec, ...] | None = Field(
         default=None, strict=False, min_length=1, max_length=50
     )
+    settings: BenchmarkSettings | None = None
 
     @property
     def metric_specs(self) -> tuple[MetricSpec, ...]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from sana_bench.core.errors import UsageError
-from sana_bench.core.fingerprint import image_key
 from sana_bench.core.provenance import now
 from sana_bench.results.exchange.export import Format, write_export
 from sana_bench.results.exchange.tables import TABLES, Tables
@@ -105,7 +104,7 @@ class _Collector:
 
     def _add_cell(self, variant: VariantResults, benchmark: str) -> None:
         cell = {"variant": variant.name, "benchmark": benchmark}
-        key = image_key(variant.described.fingerprint, benchmark)
+        key = self._run.benchmarks[benchmark].image_key(variant.described)
         for image in variant.recorded[benchmark].values():
             place = {"sample_index": image.index, "image_key": key, "produced_by": image.made_by}
             row = {**asdict(image), **place, **cell}
