@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sana_bench.core.errors import SuiteError, nearest
+from sana_bench.core.precision import NumberFormat, PrecisionSpec
 from sana_bench.core.samples import FoundImages, Prompt
 from sana_bench.core.tiers import TIERS, Tier
 from sana_bench.suites.judge_spec import JudgeSpec
@@ -169,9 +170,12 @@ class Variant(_Spec):
     generator: str = "sana"
     model: ModelSpec
     sampler: SamplerSpec | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: NumberFormat | PrecisionSpec = "fp32"
+    tf32: bool | None = None
     quantization: Literal["none", "int8", "w8a8"] = "none"
     kernels: Literal["auto", "triton", "torch"] = "auto"
+    compile: Literal["none", "default", "max-autotune"] = "none"
+    cuda_graphs: bool = False
     best_of_n: BestOfNSpec | None = None
     prompt_rewrites: str | None = Field(default=None, min_length=1, max_length=500)
 
@@ -179,6 +183,20 @@ class Variant(_Spec):
     def generates(self) -> bool:
         """Whether images are made for the run; otherwise they exist already."""
         return self.generator != "images"
+
+    @property
+    def precisions(self) -> PrecisionSpec:
+        """The number format of each network; a word is that of the transformer, which decides the others'."""
+        word = self.precision
+        return (word if isinstance(word, PrecisionSpec) else PrecisionSpec(transformer=word)).whole
+
+    @property
+    def plain_precision(self) -> NumberFormat | dict[str, str]:
+        """The formats as one word where a word says them all, else by network: equal for what is computed alike."""
+        parts = self.precisions
+        if parts == PrecisionSpec(transformer=parts.transformer).whole:
+            return parts.transformer
+        return parts.model_dump()
 
     @property
     def image_source(self) -> str:

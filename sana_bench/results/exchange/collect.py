@@ -83,7 +83,7 @@ class _Collector:
         for variant in self._run.variants.values():
             described = variant.described
             names = {"variant": described.name, "description": described.description,
-                     "prompt_rewrites": variant.rewrites or None}  # fmt: skip
+                     "precision": described.precision, "prompt_rewrites": variant.rewrites or None}  # fmt: skip
             self._add("variants", **{**described.settings, "fingerprint": described.fingerprint, **names})
             for benchmark in self._run.benchmarks:
                 self._add_cell(variant, benchmark)
