@@ -86,6 +86,14 @@ class StoredVariant:
         return str(self.settings.get("weights_sha256", ""))
 
     @property
+    def precision(self) -> str:
+        """The number format of the networks, in words."""
+        found = self.settings.get("precision", "")
+        if isinstance(found, Mapping):
+            return ", ".join(f"{network} {format}" for network, format in found.items() if format)
+        return str(found)
+
+    @property
     def rewritten(self) -> bool:
         """Whether the model was given other texts than the prompts."""
         return self.settings.get("prompt_rewrites") is not None

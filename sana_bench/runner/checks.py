@@ -149,7 +149,13 @@ def check_generators(plans: Sequence[CellPlan], device: str) -> None:
         spec = plan.cell.spec
         model = spec.variant.model
         identity = (
-            *(spec.generator, spec.weights_sha256, spec.variant.precision, model.height, model.width),
+            *(spec.generator, spec.weights_sha256, model.height, model.width),
+            *(
+                spec.variant.precisions,
+                spec.variant.quantization,
+                spec.variant.compile,
+                spec.variant.cuda_graphs,
+            ),
             spec.variant.best_of_n,
         )
         if plan.missing and identity not in seen:

@@ -105,12 +105,26 @@ def _rewrites(
 
 
 def _kernels(variant: Variant, device: str) -> Backend:
-    """Return what the variant's transformer will run on; raises `SuiteError` where it cannot."""
+    """Return what the variant's transformer will run on; raises `SuiteError` for what the device cannot do."""
+    _refuse_device(variant, device)
     if variant.image_source != "sana":
         return "torch"
     try:
         return resolve_backend(variant.kernels, device)
     except KernelError as error:
+        raise SuiteError(f"variant {variant.name!r}: {error}") from None
+
+
+def _refuse_device(variant: Variant, device: str) -> None:
+    if variant.compile == "none" and not variant.cuda_graphs and not variant.tf32:
+        return
+    from sana_models.compilation import refuse_compilation
+    from sana_models.tf32 import refuse_tf32
+
+    try:
+        refuse_compilation(variant.compile, variant.cuda_graphs, device)
+        refuse_tf32(variant.tf32, device)
+    except ValueError as error:
         raise SuiteError(f"variant {variant.name!r}: {error}") from None
 
 

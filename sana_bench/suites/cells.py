@@ -192,10 +192,13 @@ class ResolvedVariant:
             "conditioning": variant.model.conditioning,
             "sampler": variant.sampler.model_dump(mode="json") if variant.sampler else None,
             "tiling": variant.model.tiling.model_dump(mode="json") if variant.model.tiling else None,
-            "precision": variant.precision,
+            "precision": variant.plain_precision,
+            **({"tf32": variant.tf32} if variant.tf32 is not None else {}),
             "quantization": variant.quantization,
             # Named where it is not plain PyTorch, which made every image before there was a choice.
             **({"kernels": self.kernels} if self.kernels != "torch" else {}),
+            **({"compile": variant.compile} if variant.compile != "none" else {}),
+            **({"cuda_graphs": True} if variant.cuda_graphs else {}),
             "suite_seed": self.suite_seed,
             # Only where there is one: other variants keep the identity that they had.
             **({"best_of_n": dict(self.search)} if self.search is not None else {}),
