@@ -17,15 +17,26 @@ from sana_bench.metrics.geneval2.metric import GenEval2Metric
 from sana_bench.metrics.image_reward import metric as image_reward
 from sana_bench.metrics.longtext import rules as longtext
 from sana_bench.metrics.longtext.metric import PROTOCOLS as LONGTEXT
+from sana_bench.metrics.preference import networks
+from sana_bench.metrics.preference.aesthetic import PROTOCOLS as AESTHETIC
+from sana_bench.metrics.preference.metric import HPS_PROTOCOLS, PICK_PROTOCOLS
 from sana_bench.metrics.selfcheck import chains, detectors, golden_files, judges, readings, sums
 from sana_bench.metrics.selfcheck.check import run_checks, user_judge
 from sana_bench.metrics.selfcheck.registry import all_checks, checks_for, select
 
 PUBLISHED = (
     *GENEVAL["full"], *DPG, *GENEVAL2, *LONGTEXT, *map(user_judge, ("dpg", "geneval2", "longtext", "vqascore")),
-    *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
+    *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1", *PICK_PROTOCOLS, *AESTHETIC,
+    *(protocol for protocols in HPS_PROTOCOLS.values() for protocol in protocols),
 )  # fmt: skip
-MICRO = (*GENEVAL["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1")
+MICRO = (
+    *GENEVAL["micro"],
+    "clip_score/micro@1",
+    "fid/clip-micro@1",
+    "dpg/micro@1",
+    "image_reward/micro@1",
+    "pickscore/micro@1",
+)
 
 
 def test_every_number_rests_on_checks():
@@ -119,6 +130,13 @@ def outcome(name):
             lambda protocol, judge: GenEval2Metric("geneval2/official@1", judge),
             "GenEval 2: soft scores and their means",
         ),
+        (
+            networks,
+            "fitted_pixels",
+            lambda image, side, antialias: chains.clip_pixels(image, side),
+            "HPS: the original package's scores",
+        ),
+        (networks.math, "floor", round, "PickScore: the model card's scores"),
         (longtext, "HALLUCINATED", ("No text recognized.", "addCriterion"), "LongText-Bench: words and characters"),
     ],
 )  # fmt: skip
