@@ -61,11 +61,11 @@ class _Image(_Part):
 
 
 class _Evidence(_Part):
-    """Of a distance: features of the images in order as base64 of float32, `width` an image, or distances without groups."""
+    """Of a set: features of the images in order as base64 of float32, `width` an image, or numbers, by group or prompt."""
 
     benchmark: str
     metric: str
-    left_out: list[_Number] = []
+    numbers: list[_Number] = []
     features: str = ""
     width: _Count = 0
 
@@ -221,16 +221,16 @@ def _evidence(run: RunResults, variant: VariantResults) -> tuple[list[_Evidence]
         except NotMeasuredError as reason:
             lacking.append(f"{row.benchmark}/{row.metric} cannot be compared: {reason}")
             continue
-        by_groups = evidence.ndim == 1
+        is_numbers = evidence.ndim == 1
         found.append(
             _Evidence(
                 benchmark=row.benchmark,
                 metric=row.metric,
-                left_out=evidence.tolist() if by_groups else [],
+                numbers=evidence.tolist() if is_numbers else [],
                 features=""
-                if by_groups
+                if is_numbers
                 else base64.b64encode(evidence.astype("<f4").tobytes()).decode("ascii"),
-                width=0 if by_groups else evidence.shape[1],
+                width=0 if is_numbers else evidence.shape[1],
             )
         )
     return found, lacking
@@ -322,8 +322,8 @@ class _Reading:
         found: dict[tuple[str, str], NDArray[Any]] = {}
         for one in self._file.evidence:
             n_images = sum(sample.benchmark == one.benchmark for sample in samples)
-            if one.left_out:
-                found[one.benchmark, one.metric] = np.array(one.left_out)
+            if one.numbers:
+                found[one.benchmark, one.metric] = np.array(one.numbers)
                 continue
             try:
                 rows = np.frombuffer(base64.b64decode(one.features, validate=True), "<f4")

@@ -194,7 +194,7 @@ def _unpacking(file: RemoteFile, root: Path, say: Say) -> Download:
 def _unpack(file: RemoteFile, root: Path, say: Say) -> None:
     place, folder = root / file.path, root / file.unpack
     count = unpacking.unpack(place, folder)
-    if not images_are_there(_listing(place)):
+    if _listing(place).is_file() and not images_are_there(_listing(place)):
         raise AssetError(f"{place}: does not contain all images that {_listing(place)} names")
     say(f"{file.path}: {count} files unpacked into {folder}")
 

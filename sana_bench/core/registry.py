@@ -7,7 +7,7 @@ Nothing is imported before it is loaded.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -43,9 +43,13 @@ class Entry:
     `target` is `module:attribute`, or the thing itself where a process adds it: a class or function that builds it.
     `version` is part of the identity of everything made with it. `finder` is, for a generator, the function that finds a
     variant's weights. `package` has to be installed and comes with the extra of the same name. `distribution` is the package
-    that offers a plug-in, and empty otherwise. `reads` names what a metric looks for in every prompt: `prompt`, its text, or
-    keys of the metadata. `contributions` is, for a metric whose overall number is no mean of its scores, the function that
-    turns the details of scores into numbers whose mean it is.
+    that offers a plug-in, and empty otherwise.
+
+    Of a metric, `reads` names what it looks for in every prompt: `prompt`, its text, or keys of the metadata. `only` is the key
+    without which a prompt does not concern it at all; images of such prompts are not scored by it. `full_only` says that it has
+    no micro version. `contributions` is, where its overall number is no mean of its scores, the function that turns the details
+    of scores into numbers whose mean it is. `joins` says, for protocols that look at several images of a prompt at once, at how
+    many.
     """
 
     name: str
@@ -56,7 +60,10 @@ class Entry:
     kind: Kind = "metrics"
     distribution: str = ""
     reads: tuple[str, ...] = ()
+    only: str = ""
+    full_only: bool = False
     contributions: str = ""
+    joins: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_plugin(self) -> bool:
@@ -94,6 +101,10 @@ class Entry:
     def load_finder(self) -> Callable[..., Any] | None:
         """Import its finder, where it has one; raises `SuiteError` as `load` does."""
         return self._imported(self.finder) if self.finder else None
+
+    def concerns(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a metric has anything to say about images of a prompt, by the prompt's metadata."""
+        return not self.only or self.only in metadata
 
     def load_contributions(self) -> Callable[..., Any] | None:
         """Import its contributions, where it has any."""
@@ -279,8 +290,13 @@ METRICS = Registry(
     Entry("geneval", "sana_bench.metrics.geneval.metric:build_geneval", reads=("tag", "include")),
     Entry("clip_score", "sana_bench.metrics.clip.metric:build_clip_score", reads=("prompt",)),
     Entry("fid", "sana_bench.metrics.fid.micro_metric:build_fid"),
-    Entry("kid", "sana_bench.metrics.fid.metric:build_kid"),
-    Entry("dpg", "sana_bench.metrics.dpg.metric:build_dpg", reads=("questions",)),
+    Entry("kid", "sana_bench.metrics.fid.metric:build_kid", full_only=True),
+    Entry(
+        "dpg",
+        "sana_bench.metrics.dpg.metric:build_dpg",
+        reads=("questions",),
+        joins={"dpg/sana-grid@1": 4},
+    ),
     Entry("image_reward", "sana_bench.metrics.image_reward.metric:build_image_reward", reads=("prompt",)),
     Entry("geneval2", "sana_bench.metrics.geneval2.metric:build_geneval2", reads=("vqa_list", "skills")),
     Entry(
@@ -289,6 +305,15 @@ METRICS = Registry(
         reads=("text",),
         contributions="sana_bench.metrics.longtext.rules:contributions",
     ),
+    Entry("oneig_alignment", "sana_bench.metrics.oneig.alignment:build_alignment", only="dependency"),
+    Entry(
+        "oneig_text",
+        "sana_bench.metrics.oneig.text:build_text",
+        only="text_content",
+        contributions="sana_bench.metrics.oneig.rules:contributions",
+    ),
+    Entry("oneig_style", "sana_bench.metrics.oneig.style:build_style", only="style", full_only=True),
+    Entry("oneig_diversity", "sana_bench.metrics.oneig.diversity:build_diversity"),
     Entry("vqascore", "sana_bench.metrics.vqascore.metric:build_vqascore", reads=("prompt",)),
     Entry("pickscore", "sana_bench.metrics.preference.metric:build_pickscore", reads=("prompt",)),
     Entry("hpsv2", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",)),
@@ -308,6 +333,7 @@ BENCHMARKS = Registry(
     Entry("longtext", "sana_bench.benchmarks.longtext:LongText"),
     Entry("longtext_zh", "sana_bench.benchmarks.longtext:LongTextChinese"),
     Entry("mjhq30k", "sana_bench.benchmarks.mjhq30k:Mjhq30kBenchmark"),
+    Entry("oneig", "sana_bench.benchmarks.oneig:OneIG"),
     Entry("latency", "sana_bench.benchmarks.latency:Latency"),
     needs=("name", "default_images_per_prompt", "metric_names", "prompts"),
 )

@@ -41,4 +41,9 @@ def find_sana(variant: Variant, relative_to: Path) -> Path:
         raise SuiteError(
             f"variant {variant.name!r}: generator sana needs a sampler, flow_dpm_solver or flow_euler"
         )
+    parts = variant.precisions
+    if "fp16" in (parts.text_encoder, parts.autoencoder):
+        raise SuiteError(
+            f"variant {variant.name!r}: SANA's text encoder and autoencoder overflow in fp16; write bf16 or fp32"
+        )
     return resolve_weights(variant.model.weights, relative_to, variant.model.weights_variant)

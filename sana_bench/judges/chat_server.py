@@ -50,27 +50,30 @@ class ChatServer:
         self._spec, self._label, self._first_pause_s = spec, label, first_pause_s
         self._key = judge_key()
         self._in_flight = BoundedSemaphore(spec.at_once)
-        self._stopped = Event()
-
-    def stop(self) -> None:
-        """Give up what is being asked, after the answers that are on their way; what is asked later is asked anew."""
-        self._stopped.set()
-        self._stopped = Event()
 
     def models(self) -> list[str]:
         """The models that it says it has; empty where it does not say. Raises as `complete`."""
-        return self._ask("GET", "models", None, lambda found: [str(one["id"]) for one in found["data"]], [])
 
-    def complete(self, body: Mapping[str, Any], read: Callable[[dict[str, Any]], _Found]) -> _Found:
+        def read(found: Any) -> list[str]:
+            return [str(one["id"]) for one in found["data"]]
+
+        return self._ask("GET", "models", None, read, Event(), [])
+
+    def complete(
+        self, body: Mapping[str, Any], read: Callable[[dict[str, Any]], _Found], stopped: Event
+    ) -> _Found:
         """What `read` makes of the choice that the server makes for a chat.
 
-        `read` raises ValueError, KeyError, TypeError or IndexError for one that is not as it should be.
+        `read` raises ValueError, KeyError, TypeError or IndexError for one that is not as it should be. Once `stopped` is set,
+        nothing is asked again.
 
         Raises:
             UsageError: the server refuses the request or the key.
             BenchError: it is out of reach, or busy or not to be understood however often it is asked.
         """
-        return self._ask("POST", "chat/completions", body, lambda found: read(found["choices"][0]), None)
+        return self._ask(
+            "POST", "chat/completions", body, lambda found: read(found["choices"][0]), stopped, None
+        )
 
     def _ask(
         self,
@@ -78,13 +81,13 @@ class ChatServer:
         path: str,
         body: Mapping[str, Any] | None,
         read: Callable[[Any], _Found],
+        stopped: Event,
         unsupported: _Found | None,
     ) -> _Found:
         """`unsupported` is the answer of a server that does not know the path; None where it must."""
         import httpx
 
-        stopped, pause = self._stopped, self._first_pause_s
-        problem = ""
+        pause, problem = self._first_pause_s, ""
         for left in reversed(range(_TRIES)):
             wait = pause
             try:

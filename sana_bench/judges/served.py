@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any, TypeVar
 
 import numpy as np
@@ -41,13 +42,15 @@ class ServedJudge:
         self._model, self._server = model, server
         self._label = f"judge {model} at {server.address}"
         self._chat = ChatServer(server, self._label, first_pause_s)
+        self._being_asked: set[Event] = set()
 
     @property
     def images_at_once(self) -> int:
         return self._server.at_once
 
     def stop(self) -> None:
-        self._chat.stop()
+        for stopped in list(self._being_asked):
+            stopped.set()
 
     def load(self) -> None:
         """Raises `UsageError` for a server that does not have the model."""
@@ -97,14 +100,20 @@ class ServedJudge:
         picture = {"type": "image_url", "image_url": {"url": _data_url(image)}}
         silent = {} if self._server.thinking else {"chat_template_kwargs": {"enable_thinking": False}}
 
+        stopped = Event()
+
         def ask(question: str) -> _Found:
             turn = {"role": "user", "content": [picture, {"type": "text", "text": question}]}
             body = {"model": self._model, "messages": [turn], "temperature": 0, **silent, **more}
-            return self._chat.complete(body, read)
+            return self._chat.complete(body, read, stopped)
 
-        if len(questions) == 1:
-            return [ask(questions[0])]
-        return list(prefetch(ask, questions, self._server.at_once, self.stop))
+        self._being_asked.add(stopped)
+        try:
+            if len(questions) == 1:
+                return [ask(questions[0])]
+            return list(prefetch(ask, questions, self._server.at_once, stopped.set))
+        finally:
+            self._being_asked.discard(stopped)
 
     def _listed(self, choice: dict[str, Any]) -> dict[bytes, float]:
         """Probabilities of the most probable next tokens by their text, as a server lists them."""

@@ -24,6 +24,7 @@ __all__ = [
     "missing_micro_weights",
     "tag_summaries",
     "with_task_counts",
+    "word_share",
 ]
 
 
@@ -113,6 +114,16 @@ class CutsTexts(Protocol):
     def cut_texts(self, samples: Sequence[Sample]) -> list[CutTexts]:
         """How many of the distinct texts of these samples the network is given without their end."""
         ...
+
+
+@runtime_checkable
+class JoinsImages(Protocol):
+    """A metric that joins `joins` images of a prompt; `score` is given them one after the other.
+
+    Its identity says `joins` where that is more than 1. A prompt with one image has a file that is joined already.
+    """
+
+    joins: int
 
 
 FeatureChunk = tuple[list[Sample], NDArray[np.float32]]
@@ -233,6 +244,29 @@ def interval_summary(
         higher_is_better=metric.higher_is_better,
         note=note,
     )
+
+
+def word_share(
+    metric: _Named,
+    rows: Sequence[ScoreRow],
+    n_expected: int,
+    seed: int,
+    *,
+    key: str = OVERALL,
+) -> Summary:
+    """The share of all words asked for that were read, by the details `matched` and `words` of the rows.
+
+    Each word is read or not, and those of a prompt go together.
+    """
+    outcomes: list[float] = []
+    prompts: list[str] = []
+    for row in rows:
+        matched, words = row.details["matched"], row.details["words"]
+        outcomes += [1.0] * matched + [0.0] * (words - matched)
+        prompts += [row.prompt_id] * words
+    interval = clustered_proportion(outcomes, prompts, seed=seed)
+    note = f"{len(outcomes):,} words or characters"
+    return interval_summary(metric, interval, rows, n_expected, unit="fraction", key=key, note=note)
 
 
 def tag_summaries(

@@ -2,8 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from typing import Literal, get_args
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, get_args
 
 from sana_bench.core.errors import UsageError
 
@@ -38,6 +38,16 @@ def check_language(language: str) -> None:
     """Raise `UsageError` for anything but `en` and `zh`."""
     if language not in get_args(Language):
         raise UsageError(f"language: {language!r}, expected 'en' or 'zh'")
+
+
+def language_of(record: Mapping[str, Any], where: str) -> str:
+    """The `language` of a prompt's record, `en` where it has none; the message of a `UsageError` begins with `where`."""
+    language = record.get("language", "en")
+    try:
+        check_language(language)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return str(language)
 
 
 def kept(text: str, *, blanks: bool) -> str:

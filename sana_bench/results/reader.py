@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sana_bench.core.errors import UsageError, nearest
-from sana_bench.core.fingerprint import image_key
+from sana_bench.core.fingerprint import fingerprint
 from sana_bench.core.samples import OVERALL, Prompt, Sample
 from sana_bench.results.run_folder import RunFiles, find_run, image_path, open_store
 from sana_bench.results.schema import FeatureRow, ImageRow, ScoreRecord, SummaryRecord
@@ -34,6 +34,7 @@ __all__ = [
     "load_run",
     "paired_scores",
     "read_run",
+    "whole_groups",
 ]
 
 #: A sample within one variant and benchmark: prompt id and index.
@@ -52,11 +53,15 @@ class Wanted(Protocol):
 
 @dataclass(frozen=True)
 class SampleResult:
-    """A sample with its image as the store knows it, and its scores by metric: what every analysis works on."""
+    """A sample with its image as the store knows it, and its scores by metric: what every analysis works on.
+
+    `group` are the SHA-256 of the images that a metric joins it with, its own among them.
+    """
 
     sample: Sample
     image: ImageRow
     scores: Mapping[str, ScoreRecord] = field(default_factory=dict)
+    group: tuple[str, ...] = ()
 
     @property
     def benchmark(self) -> str:
@@ -75,8 +80,9 @@ class SampleResult:
 
     @property
     def score_key(self) -> tuple[str, str]:
-        """What its scores are stored under: the content of the image and of the prompt."""
-        return str(self.image.sha256), self.prompt.judged_sha256
+        """What its scores are stored under: the content of the image, and of the prompt with the images joined with it."""
+        judged = self.prompt.judged_sha256
+        return str(self.image.sha256), fingerprint([judged, *self.group]) if self.group else judged
 
     @property
     def key(self) -> tuple[str, str, int, str]:
@@ -222,7 +228,7 @@ def _variant(
     recorded, samples, reasons = {}, [], {}
     for benchmark in suite.benchmarks:
         name = benchmark.name
-        key = image_key(described.fingerprint, name)
+        key = benchmark.image_key(described)
         rows = asked_images(store, key, prompts[name], benchmark.images_per_prompt)
         if not described.generates:  # stores of earlier versions have the time that reading the files took
             rows = {
@@ -297,8 +303,24 @@ def asked_images(
 def paired_scores(store: Store, metric_key: str, done: Iterable[SampleResult]) -> dict[Place, ScoreRecord]:
     """The stored scores of these images under these prompts, for those that have one."""
     done = list(done)
+    joins = int(store.metric_identity(metric_key).get("joins", 1))
+    joined = {one.sample.place: one for one in (whole_groups(done, joins) if joins > 1 else ())}
+    done = [joined.get(one.sample.place, one) for one in done]
     stored = store.scores(metric_key, (str(one.image.sha256) for one in done))
     return {one.sample.place: stored[one.score_key] for one in done if one.score_key in stored}
+
+
+def whole_groups(done: Iterable[SampleResult], joins: int) -> list[SampleResult]:
+    """The samples of every whole group of `joins` images of a prompt, by prompt and index; each knows the others."""
+    by_place = {one.sample.place: one for one in done}
+    found = []
+    for prompt_id, index in sorted(by_place):
+        first = index - index % joins
+        group = [by_place.get((prompt_id, place)) for place in range(first, first + joins)]
+        whole = tuple(str(one.image.sha256) for one in group if one is not None)
+        if len(whole) == joins:
+            found.append(replace(by_place[prompt_id, index], group=whole))
+    return found
 
 
 def incomplete_reasons(

@@ -272,7 +272,7 @@ class _Session:
     def _generate(self, plan: CellPlan) -> None:
         cell = plan.cell
         device = self._resolved.tier.device
-        spec = replace(cell.variant.spec, search_cache=self._output / "cache" / "search")
+        spec = replace(cell.spec, search_cache=self._output / "cache" / "search")
         if self._options.text_cache:
             spec = replace(spec, text_cache=self._output / "cache" / "text")
         generator = generators.build(spec, device)
@@ -330,7 +330,7 @@ class _Session:
             self._session_id,
             tier=tier.tier,
             device=tier.device,
-            options=self._options.profile,
+            options=replace(self._options.profile, limit=self._options.limit),
         )
         plans = [self._plan(cell) for cell in self._cells if set(cell.benchmark.metrics) & set(MEASURED)]
         profiler.measure(plans)

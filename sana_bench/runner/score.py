@@ -39,7 +39,10 @@ from sana_models.image_files import upright_size
 __all__ = ["ScoreOptions", "score_folders"]
 
 # Asked for by people who come from other tools.
-_ABSENT = ("cmmd", "diversity")
+_ABSENT = {
+    "cmmd": f"between sets it has {' and '.join(SET_METRICS)}",
+    "diversity": "between images of a prompt it has oneig_diversity",
+}
 # Pairs of image and prompt that are shown before work begins.
 _SHOWN = 3
 _LONGEST = 60
@@ -168,9 +171,7 @@ def _metric(text: str) -> MetricSpec:
         return MetricSpec(name=name, function=f"{path}:{name}")
     name, slash, _ = text.partition("/")
     if name in _ABSENT:
-        raise UsageError(
-            f"--metrics {name}: sana-bench has no {name}; between sets it has {' and '.join(SET_METRICS)}"
-        )
+        raise UsageError(f"--metrics {name}: sana-bench has no {name}; {_ABSENT[name]}")
     if name in MEASURED:
         raise UsageError(f"--metrics {name}: is measured while images are made, not of images that exist")
     if name not in METRICS:

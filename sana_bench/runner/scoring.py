@@ -16,9 +16,18 @@ from sana_bench import metrics
 from sana_bench.core import atomic
 from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import fingerprint, sha256_bytes, short
+from sana_bench.core.registry import METRICS
 from sana_bench.core.samples import Sample
-from sana_bench.metrics.base import FeatureMetric, Metric, ScoreRow, Summary, metric_key, with_task_counts
-from sana_bench.results.reader import SampleResult, feature_rows, paired_scores
+from sana_bench.metrics.base import (
+    FeatureMetric,
+    JoinsImages,
+    Metric,
+    ScoreRow,
+    Summary,
+    metric_key,
+    with_task_counts,
+)
+from sana_bench.results.reader import SampleResult, feature_rows, paired_scores, whole_groups
 from sana_bench.results.schema import ScoreRecord
 from sana_bench.results.store import Store
 from sana_bench.suites.plan import CellPlan
@@ -42,13 +51,19 @@ class Scorer:
         self._advance = advance
 
     def score(self, plan: CellPlan, metric: Metric | FeatureMetric) -> list[Summary]:
-        """Score the images of a cell and return its summaries; an empty list when it has no images.
+        """Score the images of a cell that concern a metric and return its summaries; an empty list when there are none.
 
+        Of a metric that joins images, those whose group lacks one are left out.
         Raises `BenchError` when the metric does not give a row for an image.
         """
         key = metric_key(metric)
         self._store.put_metric(key, metric.name, metric.protocol, metrics.identity(metric))
-        items = sorted(plan.done, key=lambda one: one.sample.place)
+        asked = [sample for sample in plan.cell.samples if _concerns(metric.name, sample)]
+        items = [one for one in plan.done if _concerns(metric.name, one.sample)]
+        items.sort(key=lambda one: one.sample.place)
+        self._advance(len(plan.done) - len(items))
+        if isinstance(metric, JoinsImages) and metric.joins > 1 and plan.cell.benchmark.images_per_prompt > 1:
+            items = whole_groups(items, metric.joins)
         if not items:
             return []
         samples = [item.sample for item in items]
@@ -56,11 +71,11 @@ class Scorer:
             self._ensure_features(metric, items)
             self._score_features(metric, key, items)
             chunks = self._feature_chunks(metric, items)
-            summaries = metric.summarise_features(samples, chunks, plan.n_expected, self._seed)
+            summaries = metric.summarise_features(samples, chunks, len(asked), self._seed)
         else:
             self._score_images(metric, key, items)
-            summaries = metric.summarise(self._rows(key, items), plan.n_expected, self._seed)
-        return with_task_counts(summaries, Counter(sample.prompt.tag for sample in plan.cell.samples))
+            summaries = metric.summarise(self._rows(key, items), len(asked), self._seed)
+        return with_task_counts(summaries, Counter(sample.prompt.tag for sample in asked))
 
     def _rows(self, key: str, items: Sequence[SampleResult]) -> list[ScoreRow]:
         stored = paired_scores(self._store, key, items)
@@ -156,6 +171,11 @@ class Scorer:
     ) -> Iterator[tuple[list[Sample], np.ndarray]]:
         for chunk in _chunks(items):
             yield [item.sample for item in chunk], self._load_features(metric.feature_key, chunk)
+
+
+def _concerns(metric: str, sample: Sample) -> bool:
+    """Whether images of the sample's prompt are scored by a metric; a function of one's own scores all."""
+    return metric not in METRICS or METRICS.entry(metric).concerns(sample.prompt.metadata)
 
 
 def _chunks(items: Sequence[SampleResult]) -> Iterator[Sequence[SampleResult]]:

@@ -71,7 +71,8 @@ def plan_cell(
 
     A recorded image counts only if a file with the recorded length and SHA-256 is in this run's directory or
     where an earlier run left it; without `verify` the record is believed (for estimates). `limit` bounds what
-    is to be generated, to the first samples in the order of work, and never hides what is there already.
+    is to be generated, to the first samples in the order of work (`ResolvedBenchmark.at_most`), and never hides what is there
+    already.
     """
     rows = asked_rows(cell, store)
     recorded = [
@@ -89,7 +90,7 @@ def plan_cell(
     with workers(_READERS) as pool:
         done = tuple(one for one in pool.map(locate, recorded) if one is not None)
     there = {one.sample.place for one in done}
-    wanted = cell.samples[:limit]
+    wanted = cell.samples[: cell.benchmark.at_most(limit)]
     missing = tuple(sample for sample in wanted if sample.place not in there)
     errors = {place: row.error or "no image" for place, row in rows.items() if row.status != "ok"}
     return CellPlan(cell, done, wanted, missing, len(recorded) - len(done), errors)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sana_bench.core.errors import SuiteError, nearest
+from sana_bench.core.precision import NumberFormat, PrecisionSpec
 from sana_bench.core.samples import FoundImages, Prompt
 from sana_bench.core.tiers import TIERS, Tier
 from sana_bench.suites.judge_spec import JudgeSpec
@@ -168,9 +169,12 @@ class Variant(_Spec):
     generator: str = "sana"
     model: ModelSpec
     sampler: SamplerSpec | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: NumberFormat | PrecisionSpec = "fp32"
+    tf32: bool | None = None
     quantization: Literal["none", "int8", "w8a8"] = "none"
     kernels: Literal["auto", "triton", "torch"] = "auto"
+    compile: Literal["none", "default", "max-autotune"] = "none"
+    cuda_graphs: bool = False
     best_of_n: BestOfNSpec | None = None
     prompt_rewrites: str | None = Field(default=None, min_length=1, max_length=500)
 
@@ -178,6 +182,20 @@ class Variant(_Spec):
     def generates(self) -> bool:
         """Whether images are made for the run; otherwise they exist already."""
         return self.generator != "images"
+
+    @property
+    def precisions(self) -> PrecisionSpec:
+        """The number format of each network; a word is that of the transformer, which decides the others'."""
+        word = self.precision
+        return (word if isinstance(word, PrecisionSpec) else PrecisionSpec(transformer=word)).whole
+
+    @property
+    def plain_precision(self) -> NumberFormat | dict[str, str]:
+        """The formats as one word where a word says them all, else by network: equal for what is computed alike."""
+        parts = self.precisions
+        if parts == PrecisionSpec(transformer=parts.transformer).whole:
+            return parts.transformer
+        return parts.model_dump()
 
     @property
     def image_source(self) -> str:
@@ -195,6 +213,9 @@ class Variant(_Spec):
 FUNCTION_PATTERN = r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$"
 #: What one's own prompts are scored with where a suite says nothing.
 OWN_METRICS = ("clip_score",)
+#: What a suite can say of throughput: batches of one size, 0 for the best of a sweep.
+THROUGHPUT_PARAMETERS = {"batch_size": 0}
+LARGEST_BATCH = 4096
 #: Metrics that hold a set of images against another.
 SET_METRICS = ("fid", "kid")
 #: Reference sets that have a name: the distances' own default.
@@ -300,6 +321,12 @@ def source_of(benchmark: str) -> str:
 _Metrics = Annotated[tuple[str | MetricSpec, ...], Field(strict=False, min_length=1, max_length=50)]
 
 
+class BenchmarkSettings(_Spec):
+    """What a benchmark changes of the model of every variant, as some published numbers were made."""
+
+    instruction: Literal["none", "sana"]
+
+
 class BenchmarkSpec(_Spec):
     """A benchmark to run; what is left out is the benchmark's own default.
 
@@ -314,6 +341,7 @@ class BenchmarkSpec(_Spec):
     prompts: Annotated[int | str | None, AfterValidator(_check_prompts)] = None
     images_per_prompt: int | None = Field(default=None, ge=1, le=1000)
     metrics: _Metrics | Annotated[dict[Tier, _Metrics], Field(min_length=1)] | None = None
+    settings: BenchmarkSettings | None = None
 
     def of_tier(self, tier: Tier) -> Self:
         """The benchmark with the metrics of one tier, its own where the suite names none for it."""

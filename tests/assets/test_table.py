@@ -80,6 +80,9 @@ PROMPTS_AND_NEEDS = {
     "mjhq30k": {"mjhq30k_prompts", "mjhq30k_images", "inception_pytorch", "clip_vit_l_14"},
     "geneval2": {"geneval2_prompts"},
     "longtext": {"longtext_prompts"},
+    "oneig": {
+        *("oneig_prompts", "oneig_style_references", "csd_vit_l_14", "dino_vit_b_16", "dreamsim_ensemble"),
+    },
     "longtext_zh": {"longtext_zh_prompts"},
     "preference": {
         *("hpdv2_prompts", "hpsv2_weights", "hpsv2_1_weights", "aesthetic_head", "clip_vit_l_14"),
@@ -99,6 +102,7 @@ JUDGES = {
     "geneval2": ["Qwen/Qwen3-VL-8B-Instruct"],
     "longtext": ["Qwen/Qwen2.5-VL-7B-Instruct"],
     "longtext_zh": ["Qwen/Qwen2.5-VL-7B-Instruct"],
+    "oneig": ["Qwen/Qwen2.5-VL-7B-Instruct", "xingpng/OneIG-StyleEncoder"],
 }
 
 

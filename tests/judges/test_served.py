@@ -180,7 +180,7 @@ def test_pauses_double_and_a_server_may_ask_for_longer(server, monkeypatch):
             waited.append(timeout)
             return False
 
-    monkeypatch.setattr("sana_bench.judges.chat_server.Event", Patient)
+    monkeypatch.setattr("sana_bench.judges.served.Event", Patient)
     server.reply = lambda _: 429
     with pytest.raises(BenchError, match="asked 6 times"):
         ServedJudge("tiny", ServerSpec(address=server.address), first_pause_s=8).answer(IMAGE, ["a"])
@@ -251,9 +251,44 @@ def test_one_failure_stops_the_others(server):
     with pytest.raises(UsageError, match="it answers 400"):
         judge.answer(IMAGE, ["wrong", "busy"])
     assert server.questions().count("busy") == 1
-    # It can be asked again.
+    # It can be asked again, and questions about another image were none of those.
     server.reply = lambda _: said("fine")
     assert judge.answer(IMAGE, ["a", "b"]) == ["fine", "fine"]
+
+
+def test_a_failure_of_one_image_is_not_told_as_that_of_another(server):
+    """An image that waits for a busy server goes on when another image's questions fail; stopped from outside it does not."""
+    waits, failed = threading.Event(), threading.Event()
+
+    def reply(body):
+        if _question(body) == "wrong":
+            waits.wait(10)
+            return 400
+        if not waits.is_set():
+            waits.set()
+            return 503
+        failed.wait(10)
+        return said("fine")
+
+    server.reply = reply
+    judge = ServedJudge("tiny", ServerSpec(address=server.address), first_pause_s=0.2)
+    with ThreadPoolExecutor(2) as pool:
+        patient = pool.submit(judge.answer, IMAGE, ["busy"])
+        hasty = pool.submit(judge.answer, IMAGE + 1, ["wrong", "wrong"])
+        with pytest.raises(UsageError, match="it answers 400"):
+            hasty.result(10)
+        failed.set()
+        assert patient.result(10) == ["fine"]
+    server.reply = lambda _: 503
+    judge = ServedJudge("tiny", ServerSpec(address=server.address), first_pause_s=60)
+    with ThreadPoolExecutor(1) as pool:
+        n_asked = len(server.requests)
+        patient = pool.submit(judge.answer, IMAGE, ["busy"])
+        while len(server.requests) == n_asked:
+            threading.Event().wait(0.01)
+        judge.stop()
+        with pytest.raises(BenchError, match="stopped"):
+            patient.result(10)
 
 
 def test_what_was_answered_is_not_asked_again(server, tmp_path):

@@ -1,4 +1,4 @@
-"""Two variants compared by a distance between sets of images, from stored features and the cached reference."""
+"""Two variants compared by what sets of images have as a whole, from stored features and the cached reference."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sana_bench.core.errors import AssetError
+from sana_bench.core.errors import AssetError, IncompleteError
 from sana_bench.core.fingerprint import fingerprint, short
+from sana_bench.metrics.oneig.diversity import PAIRWISE, by_prompt
 from sana_bench.results.reader import RunResults, SampleResult, load_features
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.statistics.distances import compare_frechet, compare_left_out
 from sana_bench.results.statistics.effect import Effect
+from sana_bench.results.statistics.paired import compare_means
 
 if TYPE_CHECKING:
     from sana_bench.metrics.fid.frechet import Moments
@@ -38,7 +40,7 @@ def compare_sets(
     seed: int,
     evidence: tuple[Evidence | None, Evidence | None] = (None, None),
 ) -> Effect:
-    """The difference of two distances over all images, prompts being the units and the reference held fixed.
+    """The difference of two numbers over all images, prompts being the units and the reference, if any, held fixed.
 
     `evidence` is what `evidence_of` says of a side whose images or features are elsewhere.
 
@@ -54,10 +56,12 @@ def compare_sets(
         evidence_of(run, identity, samples, reference) if given is None else given
         for run, samples, given in zip(runs, sets, evidence, strict=True)
     )
-    by_groups = _by_groups(identity)
-    if first.shape != second.shape or first.ndim != (1 if by_groups else 2):
+    by_groups, pairwise = _by_groups(identity), _is_pairwise(identity)
+    if first.shape != second.shape or first.ndim != (1 if by_groups or pairwise else 2):
         raise NotMeasuredError(f"other features on either side: {first.shape} and {second.shape}")
     clusters = [sample.prompt.id for sample in sets[0]]
+    if pairwise:
+        return compare_means(first, second, list(dict.fromkeys(clusters)), seed=seed)
     if not by_groups:
         moments = (reference.mean, reference.covariance)
         return compare_frechet(first, second, moments, clusters, seed=seed, n_draws=_FRECHET_DRAWS)
@@ -78,11 +82,18 @@ def evidence_of(
     """What a comparison needs of one variant's images, which are in order.
 
     Of the micro tier their features (n, d). Of Inception, whose 2,048 dimensions are too many to redraw prompts or to carry, the
-    distances (groups,) to the reference without each of twenty groups of prompts.
+    distances (groups,) to the reference without each of twenty groups of prompts. Of distances between images of
+    a prompt, the number (prompts,) of each.
 
     Raises:
-        NotMeasuredError: the features are missing or damaged.
+        NotMeasuredError: the features are missing or damaged, or a prompt has one image alone.
     """
+    if _is_pairwise(identity):
+        try:
+            rows = _features(run, str(identity["features"]), samples)
+            return np.array(list(by_prompt([sample.prompt.id for sample in samples], rows).values()))
+        except IncompleteError as error:
+            raise NotMeasuredError(str(error)) from None
     if not _by_groups(identity):
         return _features(run, f"{identity.get('network')}/{identity.get('weights_sha256')}", samples)
     from sana_bench.metrics.fid.features import feature_key
@@ -94,11 +105,13 @@ def evidence_of(
 
 
 def reference_of(runs: Sequence[RunResults], identity: Mapping[str, Any]) -> Any:
-    """What the images are held against, from the cache of any of the runs' output folders.
+    """What the images are held against, from the cache of any of the runs' output folders; none where against one another.
 
     Raises:
         NotMeasuredError: it is missing or damaged.
     """
+    if _is_pairwise(identity):
+        return None
     found = (
         _inception_reference(runs, identity) if _by_groups(identity) else _stored_reference(runs, identity)
     )
@@ -109,6 +122,10 @@ def reference_of(runs: Sequence[RunResults], identity: Mapping[str, Any]) -> Any
 
 def _by_groups(identity: Mapping[str, Any]) -> bool:
     return "chain" in identity
+
+
+def _is_pairwise(identity: Mapping[str, Any]) -> bool:
+    return identity.get("distance") == PAIRWISE
 
 
 def _distances(metric: str, groups: Sequence[Rows], reference: Any) -> NDArray[np.float64]:

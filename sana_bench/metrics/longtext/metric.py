@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from sana_bench.core.images import load_image
-from sana_bench.core.samples import OVERALL, Sample
+from sana_bench.core.samples import Sample
 from sana_bench.judges.base import ReadingJudge, over_images
-from sana_bench.metrics.base import MetricAssets, ScoreRow, Summary, check_rows, interval_summary
+from sana_bench.metrics.base import MetricAssets, ScoreRow, Summary, check_rows, word_share
 from sana_bench.metrics.chosen_judge import reading_judge
 from sana_bench.metrics.longtext.rules import asked_texts, compare
 from sana_bench.metrics.read_text import REQUEST
-from sana_bench.results.statistics.intervals import clustered_proportion
 from sana_bench.suites.schema import MetricSpec
 
 __all__ = ["PROTOCOLS", "LongTextMetric", "build_longtext"]
@@ -59,8 +58,8 @@ class LongTextMetric:
         tags = list(dict.fromkeys(row.tag for row in sorted(rows, key=lambda row: row.sample_id)))
         parts = [(tag, [row for row in rows if row.tag == tag]) for tag in tags]
         n_missing = n_expected - len(rows)
-        return [self._share(OVERALL, rows, n_missing, seed)] + [
-            self._share(tag, part, n_missing, seed) for tag, part in parts
+        return [word_share(self, rows, n_expected, seed)] + [
+            word_share(self, part, len(part) + n_missing, seed, key=tag) for tag, part in parts
         ]
 
     def _score(self, sample: Sample) -> ScoreRow:
@@ -71,19 +70,6 @@ class LongTextMetric:
         answer = {"question": " ".join(texts), "answer": read, "score": value}
         details = {"answers": [answer], "matched": match.matched, "words": match.words}
         return ScoreRow(sample.id, sample.prompt.id, sample.prompt.tag, value, details)
-
-    def _share(self, key: str, rows: Sequence[ScoreRow], n_missing: int, seed: int) -> Summary:
-        """Of all words together: each is read or not, and a prompt's go together."""
-        outcomes, prompts = [], []
-        for row in rows:
-            matched, words = row.details["matched"], row.details["words"]
-            outcomes += [1.0] * matched + [0.0] * (words - matched)
-            prompts += [row.prompt_id] * words
-        interval = clustered_proportion(outcomes, prompts, seed=seed)
-        note = f"{len(outcomes):,} words or characters"
-        return interval_summary(
-            self, interval, rows, len(rows) + n_missing, unit="fraction", key=key, note=note
-        )
 
 
 def build_longtext(tier: str, assets: MetricAssets, choice: MetricSpec | None = None) -> LongTextMetric:

@@ -11,7 +11,7 @@ from typing import Any
 from sana_bench.core import fields
 from sana_bench.core.errors import UsageError
 from sana_bench.core.fields import entries, field
-from sana_bench.metrics.read_text import HALLUCINATED, check_language, kept, n_matched, without
+from sana_bench.metrics.read_text import HALLUCINATED, check_language, kept, language_of, n_matched, without
 
 __all__ = ["Match", "asked_texts", "compare", "contributions", "score"]
 
@@ -64,11 +64,7 @@ def asked_texts(record: Mapping[str, Any], where: str) -> tuple[list[str], str]:
     """
     texts = entries(field(record, where, "text"), f"{where}: text")
     wanted = [fields.text(part, f"{where}: text[{place}]") for place, part in enumerate(texts)]
-    language = record.get("language", "en")
-    try:
-        check_language(language)
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}") from None
+    language = language_of(record, where)
     if compare(wanted, "", language).words == 0:
         raise UsageError(f"{where}: text: there is no word in it")
     return wanted, language

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from sana_bench.core.errors import UsageError
-from sana_bench.core.fingerprint import image_key
 from sana_bench.core.provenance import now
 from sana_bench.results.exchange.export import Format, write_export
 from sana_bench.results.exchange.tables import TABLES, Tables
@@ -73,7 +72,7 @@ class _Collector:
         for variant in self._run.variants.values():
             described = variant.described
             names = {"variant": described.name, "description": described.description,
-                     "prompt_rewrites": variant.rewrites or None}  # fmt: skip
+                     "precision": described.precision, "prompt_rewrites": variant.rewrites or None}  # fmt: skip
             self._add("variants", **{**described.settings, "fingerprint": described.fingerprint, **names})
             for benchmark in self._run.benchmarks:
                 self._add_cell(variant, benchmark)
@@ -92,7 +91,7 @@ class _Collector:
 
     def _add_cell(self, variant: VariantResults, benchmark: str) -> None:
         cell = {"variant": variant.name, "benchmark": benchmark}
-        key = image_key(variant.described.fingerprint, benchmark)
+        key = self._run.benchmarks[benchmark].image_key(variant.described)
         for image in variant.recorded[benchmark].values():
             place = {"sample_index": image.index, "image_key": key, "produced_by": image.made_by}
             row = {**asdict(image), **place, **cell}

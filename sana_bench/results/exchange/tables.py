@@ -87,7 +87,7 @@ _ALL = (
             ),
             Column("description", "text", "what the variant file says"),
             Column("generator", "text", "name of the generator"),
-            Column("precision", "text", "number format of the computation"),
+            Column("precision", "text", "number format of the computation, or of each network"),
             Column("weights_sha256", "text", "SHA-256 over the files of the weights"),
             Column("model", "json", "weights, image size in pixels, instruction"),
             Column(

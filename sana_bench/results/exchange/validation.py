@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from sana_bench.core.errors import UsageError
-from sana_bench.core.fingerprint import image_key
 from sana_bench.results.documents import (
     PathName,
     PlainJson,
@@ -68,7 +67,7 @@ def check_tables(tables: Tables, file_of: Callable[[str], str]) -> None:
     for number, row in enumerate(tables["provenance"], start=1):
         checked(Provenance, row["document"], _where(file_of("provenance"), number, "document"))
     _check_names(tables, runs, file_of)
-    _check_images(tables, file_of)
+    _check_images(tables, runs, file_of)
 
 
 def _check_rows(table: Table, rows: list[dict[str, Any]], file: str) -> None:
@@ -117,11 +116,15 @@ def _check_names(tables: Tables, runs: dict[str, StoredSuite], file_of: Callable
             )
 
 
-def _check_images(tables: Tables, file_of: Callable[[str], str]) -> None:
-    variants = {(row["run_id"], row["variant"]): row["fingerprint"] for row in tables["variants"]}
+def _check_images(tables: Tables, runs: dict[str, StoredSuite], file_of: Callable[[str], str]) -> None:
+    keys = {
+        (run, variant.name, benchmark.name): benchmark.image_key(variant)
+        for run, suite in runs.items()
+        for variant in suite.variants
+        for benchmark in suite.benchmarks
+    }
     for number, row in enumerate(tables["images"], start=1):
-        fingerprint = variants.get((row["run_id"], row["variant"]))
-        if fingerprint is None or image_key(fingerprint, row["benchmark"]) != row["image_key"]:
+        if keys[row["run_id"], row["variant"], row["benchmark"]] != row["image_key"]:
             raise UsageError(
                 f"{_where(file_of('images'), number, 'image_key')}: run {row['run_id']}: "
                 f"the images of {row['variant']} do not match their key"

@@ -17,6 +17,14 @@ from sana_bench.metrics.geneval2.metric import GenEval2Metric
 from sana_bench.metrics.image_reward import metric as image_reward
 from sana_bench.metrics.longtext import rules as longtext
 from sana_bench.metrics.longtext.metric import PROTOCOLS as LONGTEXT
+from sana_bench.metrics.oneig import alignment as oneig_alignment
+from sana_bench.metrics.oneig import dreamsim
+from sana_bench.metrics.oneig import rules as oneig_rules
+from sana_bench.metrics.oneig.alignment import PROTOCOLS as ALIGNMENT
+from sana_bench.metrics.oneig.diversity import PROTOCOLS as DIVERSITY
+from sana_bench.metrics.oneig.style import PROTOCOLS as STYLE
+from sana_bench.metrics.oneig.style import StyleMetric
+from sana_bench.metrics.oneig.text import PROTOCOLS as TEXT
 from sana_bench.metrics.preference import networks
 from sana_bench.metrics.preference.aesthetic import PROTOCOLS as AESTHETIC
 from sana_bench.metrics.preference.metric import HPS_PROTOCOLS, PICK_PROTOCOLS
@@ -25,18 +33,15 @@ from sana_bench.metrics.selfcheck.check import run_checks, user_judge
 from sana_bench.metrics.selfcheck.registry import all_checks, checks_for, select
 
 PUBLISHED = (
-    *GENEVAL["full"], *DPG, *GENEVAL2, *LONGTEXT, *map(user_judge, ("dpg", "geneval2", "longtext", "vqascore")),
+    *GENEVAL["full"], *DPG, *GENEVAL2, *LONGTEXT, *ALIGNMENT, *TEXT, *STYLE, *DIVERSITY["full"],
+    *map(user_judge, ("dpg", "geneval2", "longtext", "oneig_alignment", "oneig_text", "vqascore")),
     *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1", *PICK_PROTOCOLS, *AESTHETIC,
     *(protocol for protocols in HPS_PROTOCOLS.values() for protocol in protocols),
 )  # fmt: skip
 MICRO = (
-    *GENEVAL["micro"],
-    "clip_score/micro@1",
-    "fid/clip-micro@1",
-    "dpg/micro@1",
-    "image_reward/micro@1",
+    *GENEVAL["micro"], *DIVERSITY["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1",
     "pickscore/micro@1",
-)
+)  # fmt: skip
 
 
 def test_every_number_rests_on_checks():
@@ -137,6 +142,20 @@ def outcome(name):
             "HPS: the original package's scores",
         ),
         (networks.math, "floor", round, "PickScore: the model card's scores"),
+        (
+            dreamsim,
+            "_IMAGENET_MEAN",
+            dreamsim.CLIP_MEAN,
+            "DreamSim: the package's embeddings of a small ensemble",
+        ),
+        (oneig_alignment, "_YES", "No", "OneIG-Bench: alignment through a graph of questions"),
+        (oneig_rules, "HALLUCINATED", (), "OneIG-Bench: text"),
+        (
+            readings,
+            "StyleMetric",
+            lambda protocol, judged, sha256: StyleMetric(protocol, judged[:1], sha256),
+            "OneIG-Bench: nearest references of two encoders",
+        ),
         (longtext, "HALLUCINATED", ("No text recognized.", "addCriterion"), "LongText-Bench: words and characters"),
     ],
 )  # fmt: skip
