@@ -24,6 +24,7 @@ __all__ = [
     "MEASURED",
     "METRICS",
     "REGISTRIES",
+    "SET_METRICS",
     "Entry",
     "Kind",
     "Registry",
@@ -34,6 +35,8 @@ Kind = Literal["generators", "metrics", "benchmarks", "judges", "loggers"]
 
 #: Numbers that the profiler measures while images are made: named in suites as metrics are, built by no metric.
 MEASURED = ("latency", "throughput")
+#: Metrics that hold a set of images against another: they have no score for an image.
+SET_METRICS = ("fid", "kid")
 
 
 @dataclass(frozen=True)

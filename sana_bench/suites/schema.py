@@ -13,6 +13,7 @@ from sana_bench.core.precision import NumberFormat, PrecisionSpec
 from sana_bench.core.samples import FoundImages, Prompt
 from sana_bench.core.tiers import TIERS, Tier
 from sana_bench.suites.judge_spec import JudgeSpec
+from sana_bench.suites.stop import StopSpec
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -216,8 +217,6 @@ OWN_METRICS = ("clip_score",)
 #: What a suite can say of throughput: batches of one size, 0 for the best of a sweep.
 THROUGHPUT_PARAMETERS = {"batch_size": 0}
 LARGEST_BATCH = 4096
-#: Metrics that hold a set of images against another.
-SET_METRICS = ("fid", "kid")
 #: Reference sets that have a name: the distances' own default.
 NAMED_REFERENCES = ("mjhq30k",)
 _SUBSET_PATTERN = re.compile(r"(?P<name>[^@]+)@(?P<count>[1-9][0-9]{0,6})")
@@ -394,6 +393,7 @@ class SuiteFile(_Spec):
     variants: dict[Tier, Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=200)]] = (
         Field(min_length=1)
     )
+    stop: StopSpec | None = None
 
 
 @dataclass(frozen=True)
