@@ -71,13 +71,22 @@ def execute(arguments: list[str]) -> int:
         return _fail(told, told.exit_code, debug)
     # An exit that code of somebody else asks for is none of ours: what was asked for is not done.
     except (Exception, SystemExit) as error:
-        if debug:
+        if debug or _is_of_the_shell(error):
             raise
         kind = type(error).__name__
         first = str(error).strip().partition("\n")[0]
         say(f"sana-bench: crashed with {kind}: {first} (--debug shows where)", error=True)
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _is_of_the_shell(error: BaseException) -> bool:
+    """Whether it is how typer ends the program once it has answered a shell that completes a command."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
+    return isinstance(error, SystemExit) and module.partition(".")[0] in ("click", "typer")
 
 
 def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:

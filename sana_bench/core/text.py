@@ -1,13 +1,19 @@
 """Text files, the same on every system: UTF-8, and lines that end at a line feed."""
 
 import unicodedata
-
-from sana_models.files import read_text
+from pathlib import Path
 
 __all__ = ["difference", "escaped", "lines", "lone_surrogate", "look_alike", "read_text"]
 
 # Code points of a difference that a message names.
 _SHOWN = 8
+
+
+def read_text(path: Path) -> str:
+    """`sana_models.files.read_text`, imported where a file is read: `--help` reads none."""
+    from sana_models.files import read_text as read
+
+    return read(path)
 
 
 def lines(text: str) -> list[str]:

@@ -10,7 +10,7 @@ from sana_bench.benchmarks.prompt_file import read_prompts
 from sana_bench.benchmarks.subset import stratified
 from sana_bench.core.errors import SuiteError
 from sana_bench.core.fingerprint import HashCache, file_sha256
-from sana_bench.core.registry import BENCHMARKS, MEASURED, METRICS
+from sana_bench.core.registry import BENCHMARKS, MEASURED, METRICS, SET_METRICS
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import lone_surrogate
 from sana_bench.results.run_folder import is_path_name
@@ -19,7 +19,6 @@ from sana_bench.suites.schema import (
     LARGEST_BATCH,
     NAMED_REFERENCES,
     OWN_METRICS,
-    SET_METRICS,
     THROUGHPUT_PARAMETERS,
     BenchmarkSpec,
     MetricSpec,

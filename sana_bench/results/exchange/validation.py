@@ -41,8 +41,10 @@ _KINDS: dict[str, Any] = {
     "index": Annotated[int, Field(ge=0, lt=2**31)],
     "tier": Literal["micro", "full"],
     "status": Literal["ok", "failed"],
+    "verdict": Literal["better", "worse", "equivalent", "narrow enough", "undecided", "all prompts used"],
     "object": PlainObject,
     "costs": dict[str, float],
+    "tasks": dict[Text, dict[Text, float]],
     "rewrites": dict[PathName, dict[Text, Text]],
     "document": dict[str, Any],
 }
@@ -105,10 +107,15 @@ def _check_names(tables: Tables, runs: dict[str, StoredSuite], file_of: Callable
                     raise UsageError(
                         f"{_where(file_of(name), number, column)}: {row[column]!r} is no {column} of {row['run_id']}"
                     )
-            if name == "scores" and (row["run_id"], row["metric_key"]) not in metrics:
+            if name in ("scores", "sequences") and (row["run_id"], row["metric_key"]) not in metrics:
                 raise UsageError(
                     f"{_where(file_of(name), number, 'metric_key')}: {row['metric_key']!r} is not in the table metrics"
                 )
+    for number, row in enumerate(tables["sequences"], start=1):
+        if row["against"] is not None and row["against"] not in known[row["run_id"]]["variant"]:
+            raise UsageError(
+                f"{_where(file_of('sequences'), number, 'against')}: {row['against']!r} is no variant of {row['run_id']}"
+            )
     for number, row in enumerate(tables["variants"], start=1):
         suite = runs[row["run_id"]]
         asked = {one.name: one.fingerprint for one in suite.variants}
