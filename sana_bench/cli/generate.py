@@ -228,7 +228,8 @@ def _load(options: _Options) -> tuple[Any, dict[str, Any]]:
             variant = variant.model_copy(update={"model": model})
         pipeline, call = _load_variant(variant, path.parent, device)
     else:
-        pipeline, call = _load_checkpoint(options, device), {"steps": 20, "guidance": _guidance(4.5)}
+        pipeline = _load_checkpoint(options, device)
+        call = {"steps": pipeline.default_steps, "guidance": _guidance(4.5)}
     if options.steps is not None:
         call["steps"] = options.steps
     if options.guidance is not None:

@@ -40,9 +40,13 @@ class SanaGenerator:
         self._tiling = tiling_of(variant)
         self._guidance = guidance_of(variant)
         try:
-            self._latent_shape = self._pipeline.latent_shape(*variant.model.size)
+            shape = self._pipeline.latent_shape(*variant.model.size)
         except ValueError as error:
             raise SuiteError(f"variant {variant.name!r}: {error}") from None
+        sampler = variant.sampler
+        # SANA-Sprint's sampler draws again at every step.
+        again = sampler is not None and sampler.name == "scm"
+        self._noise_shape = (sampler.steps, *shape) if sampler is not None and again else shape
         depth = len(self._pipeline.transformer.transformer_blocks)
         outside = [block for block in self._guidance.pag_blocks if block >= depth]
         if outside:
@@ -68,7 +72,7 @@ class SanaGenerator:
         sampler = self._spec.variant.sampler
         if sampler is None:
             raise SuiteError(f"variant {self._spec.variant.name!r}: generator sana needs a sampler")
-        noise = torch.stack([sample_noise(request.noise_seed, self._latent_shape) for request in requests])
+        noise = torch.stack([sample_noise(request.noise_seed, self._noise_shape) for request in requests])
         try:
             with torch.inference_mode(), memory_errors_told(self._device):
                 images = self._pipeline(
