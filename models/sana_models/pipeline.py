@@ -19,6 +19,7 @@ from sana_models.checkpoints import (
     load_transformer,
     part_variants,
 )
+from sana_models.compilation import Compile, compile_transformer, refuse_compilation
 from sana_models.config import SanaConfig
 from sana_models.dc_ae import DCAE
 from sana_models.guidance import Guidance, TextCondition, guided_velocity
@@ -28,6 +29,7 @@ from sana_models.single_files import SINGLE_FILES
 from sana_models.solvers import SCM, SOLVERS
 from sana_models.text import Conditioning, TextEncoder
 from sana_models.text_cache import CachedTextEncoder
+from sana_models.tf32 import refuse_tf32, using_tf32
 from sana_models.tiling import Tiling, decode_tiled
 from sana_models.transformer import SanaTransformer
 
@@ -68,8 +70,14 @@ class SanaPipeline:
         max_length: int = 300,
         instruction: str | None = None,
         conditioning: Conditioning = "diffusers",
+        whole_text: bool = False,
+        tf32: bool | None = None,
     ) -> None:
-        """`flow_shift` is None for SANA-Sprint, whose sampler has none; raises ValueError when the parts do not fit together."""
+        """`flow_shift` is None for SANA-Sprint, whose sampler has none.
+
+        `whole_text` keeps the positions of the text that no prompt fills, so that its length does not depend on the prompt.
+        `tf32` is as in `sana_models.tf32.using_tf32`. Raises ValueError when the parts do not fit together.
+        """
         latent, text = transformer.config.in_channels, transformer.config.caption_channels
         if latent != autoencoder.config.latent_channels:
             found = f"the autoencoder has {autoencoder.config.latent_channels}"
@@ -89,6 +97,8 @@ class SanaPipeline:
         self.max_length = max_length
         self.instruction = instruction
         self.conditioning = conditioning
+        self.whole_text = whole_text
+        self.tf32 = tf32
 
     @property
     def default_steps(self) -> int:
@@ -181,18 +191,20 @@ class SanaPipeline:
         sigmas = levels(steps, self.flow_shift if shift is None else shift)
         noise, crop_to = self._start(prompts, seeds, height, width, noise, steps if embeds else None)
         guidance = guidance or Guidance(scale=guidance_scale)
-        prompt, null = self._condition(
-            prompts, negative_prompt if guidance.uses_null and not embeds else None
-        )
-        velocity = guided_velocity(self.transformer, prompt, null, guidance)
+        negative = negative_prompt if guidance.uses_null and not embeds else None
         options: dict[str, Any] = {"on_step": on_step}
         if self.conditioning == "official" and not embeds:
             # The official network truncates its time input whichever sampler calls it.
             options["truncate_time"] = True
-        latents = integrate(velocity, noise.to(self.transformer.proj_out.weight.device), sigmas, **options)
-        if not torch.isfinite(latents).all():
-            raise FloatingPointError("sampling produced values that are not finite")
-        images = self.decode(latents, tiling=tiling, crop_to=crop_to)
+        with using_tf32(self.tf32):
+            prompt, null = self._condition(prompts, negative)
+            velocity = guided_velocity(self.transformer, prompt, null, guidance)
+            latents = integrate(
+                velocity, noise.to(self.transformer.proj_out.weight.device), sigmas, **options
+            )
+            if not torch.isfinite(latents).all():
+                raise FloatingPointError("sampling produced values that are not finite")
+            images = self.decode(latents, tiling=tiling, crop_to=crop_to)
         return images if output == "tensor" else [Image.fromarray(image) for image in images.numpy()]
 
     def _check_sampler(self, sampler: str, negative_prompt: str | Sequence[str]) -> bool:
@@ -264,8 +276,9 @@ class SanaPipeline:
 
     def encode_text(self, prompts: Sequence[str]) -> None:
         """Encode prompts ahead of time; of use with a text encoder that remembers."""
-        for prompt in prompts:
-            self._condition([prompt], None)
+        with using_tf32(self.tf32):
+            for prompt in prompts:
+                self._condition([prompt], None)
 
     def _condition(
         self, prompts: Sequence[str], negative_prompt: str | Sequence[str] | None
@@ -282,7 +295,7 @@ class SanaPipeline:
         rows = [distinct.index(prompt) for prompt in prompts]
         prompt = TextCondition(embeddings[rows], mask[rows])
         if negative_prompt is None:
-            return prompt.shortened(prompt.used), None
+            return (prompt if self.whole_text else prompt.shortened(prompt.used)), None
         negatives = (
             [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else list(negative_prompt)
         )
@@ -301,6 +314,8 @@ class SanaPipeline:
         )
         rows = [distinct.index(negative) for negative in negatives]
         null_text = TextCondition(null[rows], null_mask[rows] if own_mask else prompt.mask)
+        if self.whole_text:
+            return prompt, null_text
         # A prompt fills a tenth of its positions: what no row of the batch reads need not be projected.
         used = max(prompt.used, null_text.used)
         return prompt.shortened(used), null_text.shortened(used)
@@ -313,9 +328,14 @@ def load_pipeline(
     config: SanaConfig | str | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    text_encoder_dtype: torch.dtype | None = None,
+    autoencoder_dtype: torch.dtype | None = None,
+    tf32: bool | None = None,
     variant: str | None = None,
     quantization: Quantization = "none",
     kernels: Kernels = "auto",
+    compile: Compile = "none",
+    cuda_graphs: bool = False,
     instruction: str | None = None,
     conditioning: Conditioning = "diffusers",
     text_cache: str | Path | None = None,
@@ -330,10 +350,18 @@ def load_pipeline(
     `quantization` makes the transformer's blocks INT8;
     `kernels` is what the transformer runs on (see `sana_kernels.resolve_backend`);
     `text_cache` is a folder for text embeddings, which all pipelines of one text encoder may share. The text length is the
-    tokenizer's own when it is shorter than SANA's 300 tokens. In fp16, text encoder and autoencoder stay in fp32: both
-    overflow there. Raises CheckpointError, one line, for anything missing, truncated or foreign, and ValueError for an
-    unknown `config` or `quantization`.
+    tokenizer's own when it is shorter than SANA's 300 tokens.
+
+    `dtype` is the transformer's. Text encoder and autoencoder have the same if they are given none of their own, but fp32 beside
+    fp16, where both overflow. `tf32` allows or forbids TF32 in fp32 products and convolutions, by torch's settings if left out.
+    `compile` compiles the transformer's steps with torch, `cuda_graphs` records them as CUDA graphs; both keep the text at its
+    whole length, so that every prompt has the same shapes.
+
+    Raises CheckpointError, one line, for anything missing, truncated or foreign, and ValueError for an unknown `config`,
+    `quantization` or `compile`, and for what the device cannot do.
     """
+    refuse_compilation(compile, cuda_graphs, device)
+    refuse_tf32(tf32, device)
     if str(root).endswith(SINGLE_FILES):
         raise CheckpointError(
             f"{root}: holds a transformer only; give the folder or hub id of a pipeline, and this file as transformer"
@@ -342,7 +370,9 @@ def load_pipeline(
     check_pipeline_folder(root)
     wide = torch.float32 if dtype == torch.float16 else dtype
     variants = part_variants(root, variant)
-    text_encoder = load_text_encoder(root, device=device, dtype=wide, variant=variants["text_encoder"])
+    text_encoder = load_text_encoder(
+        root, device=device, dtype=text_encoder_dtype or wide, variant=variants["text_encoder"]
+    )
     if text_cache is not None:
         text_encoder = CachedTextEncoder(text_encoder, text_cache)
     source, chosen = (root, variants["transformer"]) if transformer is None else (transformer, variant)
@@ -351,13 +381,15 @@ def load_pipeline(
     )
     try:
         return SanaPipeline(
-            quantize(network, quantization),
-            load_autoencoder(root, device=device, dtype=wide, variant=variants["vae"]),
+            compile_transformer(quantize(network, quantization), compile, cuda_graphs=cuda_graphs),
+            load_autoencoder(root, device=device, dtype=autoencoder_dtype or wide, variant=variants["vae"]),
             text_encoder,
             flow_shift=load_flow_shift(root),
             max_length=min(300, int(text_encoder.tokenizer.model_max_length)),
             instruction=instruction,
             conditioning=conditioning,
+            whole_text=compile != "none" or cuda_graphs,
+            tf32=tf32,
         )
     except CheckpointError:
         raise

@@ -28,10 +28,12 @@ def encoder_identity(encoder: TextEncoder) -> str:
 
 
 def working_precision(weight: Tensor) -> str:
-    """Name the precision that a network computes in at this moment: autocast's on its device, else its weights'."""
+    """Name the precision that a network computes in at this moment: autocast's on its device, else its weights', and TF32."""
     kind = weight.device.type
-    autocast = torch.is_autocast_enabled(kind)
-    return f"autocast {torch.get_autocast_dtype(kind)}" if autocast else str(weight.dtype)
+    if torch.is_autocast_enabled(kind):
+        return f"autocast {torch.get_autocast_dtype(kind)}"
+    in_tf32 = kind == "cuda" and weight.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
+    return f"{weight.dtype} in TF32" if in_tf32 else str(weight.dtype)
 
 
 class CachedTextEncoder(TextEncoder):

@@ -199,7 +199,8 @@ class ReportData:
     `created` is text ready to be shown. `banner` is an extra notice above the results; the notice that micro
     numbers do not compare with published ones appears by itself when `tier == "micro"`. `selfcheck` is one line that says
     whether the machine's numbers were checked. `cut_texts` are lines on who was given texts
-    without their end. `prompt_licences` are by benchmark. `speed_tables` are shown as they are. `palette` names variants in the
+    without their end. `prompt_licences` are by benchmark, and so is what it
+    changes of every model (`benchmark_settings`). `speed_tables` are shown as they are. `palette` names variants in the
     order in which they are given colours. `verdicts` compare the other variants with `compared_with`.
     Raises `ValueError` for a variant of unknown kind.
     """
@@ -222,6 +223,7 @@ class ReportData:
     prompt_licences: Mapping[str, Sequence[str]] = field(default_factory=dict)
     speed_tables: Sequence[TextTable] = ()
     palette: Sequence[str] = ()
+    benchmark_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     compared_with: str = ""
     verdicts: Sequence[Verdict] = ()
 

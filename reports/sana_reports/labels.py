@@ -1,7 +1,8 @@
 """Names and numbers as people read them, the same in every output format."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from sana_reports.data import OVERALL, Gain, Latency, ReportData, SummaryCell
 
@@ -158,7 +159,14 @@ def notices(data: ReportData) -> Sequence[str]:
         *few_images_notice(data.summaries),
         *approximation_notices(data.summaries),
         *data.cut_texts,
+        *(settings_notice(name, settings) for name, settings in data.benchmark_settings.items() if settings),
     ]
+
+
+def settings_notice(benchmark: str, settings: Mapping[str, Any]) -> str:
+    """What a benchmark changes of every model, in a sentence."""
+    told = ", ".join(f"{key} {value}" for key, value in settings.items())
+    return f"{metric_label(benchmark)}: images made with {told}, whatever a variant says."
 
 
 def few_images_notice(cells: Iterable[SummaryCell]) -> list[str]:

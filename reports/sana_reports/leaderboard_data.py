@@ -91,7 +91,8 @@ class Contrast:
 class Table:
     """Entries that may be ranked together: one tier, one set of prompts, one protocol per metric.
 
-    `workload` identifies prompts, images per prompt and the exact evaluators.
+    `workload` identifies prompts, images per prompt and the exact evaluators; `settings` are those that the
+    benchmark changes of every model.
     Raises `ValueError` for a number under another protocol, an incomplete number, or a repeated variant.
     """
 
@@ -101,6 +102,7 @@ class Table:
     columns: Sequence[Column]
     entries: Sequence[Entry]
     contrasts: Sequence[Contrast] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         seen: set[str] = set()

@@ -16,6 +16,7 @@ from sana_reports.labels import (
     made_from,
     metric_label,
     one_line,
+    settings_notice,
     task_label,
 )
 from sana_reports.leaderboard_data import Entry, Leaderboard, Table
@@ -57,7 +58,8 @@ def _images(table: Table) -> str:
 def table_notices(table: Table) -> list[str]:
     """What must be read beside the numbers of a ranking."""
     cells = [cell for entry in table.entries for cell in entry.numbers.values()]
-    return [*few_images_notice(cells), *approximation_notices(cells)]
+    changed = [settings_notice(table.benchmark, table.settings)] if table.settings else []
+    return [*few_images_notice(cells), *approximation_notices(cells), *changed]
 
 
 def quoted_table(table: Table) -> PublishedTable | None:

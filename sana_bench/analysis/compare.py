@@ -46,6 +46,8 @@ def compare_variants(
         for row in (*a[1].summaries, *b[1].summaries)
         if row.key == OVERALL and row.metric not in MEASURED
     )
+    looked = [one.last for one in a[0].sequences if {a[1].name, b[1].name} <= set(one.variants)]
+    names |= dict.fromkeys((look.benchmark, look.metric) for look in looked)
     rows: list[MetricComparison] = []
     flips: list[Flip] = []
     for benchmark, metric in names:
@@ -131,6 +133,17 @@ class _Question:
         )
 
 
+def _stopped_early(asked: _Question) -> str:
+    """What a sequence of the two variants says, if that is why one of them has no number."""
+    (run, a), (_, b) = asked.sides
+    found = [
+        one.finding
+        for one in run.sequences
+        if one.answered and {a.name, b.name} == set(one.variants) and one.last.metric == asked.metric
+    ]
+    return found[-1] if found else ""
+
+
 def _labels(a: VariantResults, b: VariantResults) -> tuple[str, str]:
     """The names of two variants, or A and B where one variant is compared in two runs."""
     return (a.name, b.name) if a.name != b.name else ("A", "B")
@@ -169,6 +182,9 @@ def _obstacle(asked: _Question, first: SummaryRecord, second: SummaryRecord) -> 
 def _compare_metric(asked: _Question) -> list[MetricComparison]:
     benchmark, metric = asked.benchmark, asked.metric
     first, second = asked.summaries
+    stopped = _stopped_early(asked)
+    if stopped and (first is None or second is None):
+        return [asked.unanswered("not measured", f"stopped early: {stopped}")]
     if first is None or second is None:
         return [asked.unanswered("not measured", f"{asked.labels[first is not None]} has no score")]
     if reason := _obstacle(asked, first, second):

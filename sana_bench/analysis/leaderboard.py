@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -45,6 +46,7 @@ class _Result:
     entry: Entry
     scores: Mapping[str, Scores]
     values: Mapping[str, Mapping[str, tuple[str, float]]]
+    settings: Mapping[str, Any]
 
 
 def collect_leaderboard(
@@ -224,6 +226,7 @@ def _result(run: RunResults, variant: VariantResults, benchmark: StoredBenchmark
         {
             "prompts": benchmark.prompts_sha256,
             "images_per_prompt": benchmark.images_per_prompt,
+            **({"settings": benchmark.settings} if benchmark.settings else {}),
             "metrics": sorted(
                 (row.metric, row.protocol, _evaluator(variant, row)) for row in overall.values()
             ),
@@ -233,7 +236,8 @@ def _result(run: RunResults, variant: VariantResults, benchmark: StoredBenchmark
         Column(metric=row.metric, protocol=row.protocol, unit=row.unit, higher_is_better=row.higher_is_better)
         for row in sorted(overall.values(), key=lambda row: benchmark.metrics.index(row.metric))
     )
-    return _Result(run.suite.tier, benchmark.name, workload[:12], columns, entry, scores, values)
+    settings = benchmark.settings
+    return _Result(run.suite.tier, benchmark.name, workload[:12], columns, entry, scores, values, settings)
 
 
 def _evaluator(variant: VariantResults, row: SummaryRecord) -> str:
@@ -256,6 +260,7 @@ def _tables(results: Iterable[_Result]) -> list[Table]:
                 benchmark=benchmark,
                 workload=workload,
                 columns=chosen[0].columns,
+                settings=chosen[0].settings,
                 entries=[_with_gains(result, chosen) for result in chosen],
                 contrasts=_contrasts(chosen),
             )

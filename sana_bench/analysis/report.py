@@ -43,6 +43,8 @@ _SETTINGS = (
     "prompt_rewrites",
     "weights_sha256",
 )
+# What most variants leave as it is.
+_SELDOM_SET = ("tf32", "compile", "cuda_graphs")
 
 
 def regenerate_report(files: RunFiles) -> tuple[str, ReportPaths]:
@@ -93,6 +95,7 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         prompt_licences=provenance.get("prompt_licences", {}),
         speed_tables=latency_tables(store, run),
         palette=store.variant_names(),
+        benchmark_settings={one.name: one.settings for one in run.suite.benchmarks if one.settings},
     )
 
 
@@ -157,7 +160,7 @@ def _variant_info(variant: VariantResults, provenance: Mapping[str, Any]) -> Var
         description=described.description,
         kind=described.kind,
         derived_from=described.derived_from,
-        settings={key: described.settings[key] for key in _SETTINGS if key in described.settings},
+        settings=_settings(described.settings),
         latency=_measured_latency(variant) or _latency(variant, provenance),
         parameters=size.get("parameters"),
         depth=size.get("depth"),
@@ -167,6 +170,13 @@ def _variant_info(variant: VariantResults, provenance: Mapping[str, Any]) -> Var
         costs={name: cost for name, cost in costs.items() if cost is not None},
         incomplete_reasons=[reason for found in variant.reasons.values() for reason in found],
     )
+
+
+def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    found = {key: settings[key] for key in _SETTINGS if key in settings}
+    return found | {
+        key: settings[key] for key in _SELDOM_SET if settings.get(key) not in (None, False, "none")
+    }
 
 
 def _measured_latency(variant: VariantResults) -> Latency | None:

@@ -74,6 +74,11 @@ class Run:
         return self.results.complete
 
     @property
+    def settled(self) -> bool:
+        """Whether every variant is complete, or was stopped early because a question about it was answered."""
+        return self.results.settled
+
+    @property
     def reasons(self) -> dict[str, list[str]]:
         """By variant, why it is incomplete; empty lists where it is not."""
         return {
@@ -124,7 +129,10 @@ class Run:
         return plot_numbers(self.name, self.tier, self.results.summaries, metrics)
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the single images, as JSON holds it: run, directory, report, tier, complete, reasons, numbers, comparisons."""
+        """All but the single images, as JSON holds it.
+
+        run, directory, report, tier, complete, reasons, numbers, sequences (the last look of each), comparisons.
+        """
         return {
             "run": self.name,
             "directory": str(self.results.files.directory),
@@ -133,6 +141,7 @@ class Run:
             "complete": self.complete,
             "reasons": self.reasons,
             "numbers": self._numbers(),
+            "sequences": [plain(one.last) | {"finding": one.finding} for one in self.results.sequences],
             "comparisons": [found.to_dict() for found in self.comparisons],
         }
 

@@ -13,10 +13,14 @@ from sana_bench.cli.options import (
     AutoBatchSizeOption,
     DataDirOption,
     DryRunOption,
+    EffectOption,
+    ErrorOption,
     LimitOption,
     OutputOption,
     TierOption,
+    UntilOption,
     from_record,
+    names,
 )
 from sana_bench.core.errors import IncompleteError, UsageError
 
@@ -72,6 +76,9 @@ class _Options:
         int | None,
         typer.Option(min=1, max=1000, metavar="N", help="Default: as many as there are of any prompt."),
     ] = None
+    until: UntilOption = None
+    effect: EffectOption = None
+    error: ErrorOption = None
     tier: TierOption = "auto"
     output: OutputOption = Path("results")
     limit: LimitOption = None
@@ -115,16 +122,17 @@ def score(options: _Options) -> int:
         found = scored(asked)
     if options.as_json:
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
-    return 0 if found.complete else IncompleteError.exit_code
+    return 0 if found.settled else IncompleteError.exit_code
 
 
 def _asked(options: _Options) -> "ScoreOptions":
     from sana_bench.runner.score import ScoreOptions
+    from sana_bench.suites.stop import StopRequest
 
     return ScoreOptions(
         folders=(options.images, *(options.compare or ())),
         prompts=options.prompts,
-        metrics=_names(options.metrics),
+        metrics=names("--metrics", options.metrics) or (),
         overrides=tuple(options.overrides or ()),
         reference=options.reference,
         names=(options.name,) if options.name is not None else (),
@@ -136,11 +144,5 @@ def _asked(options: _Options) -> "ScoreOptions":
         dry_run=options.dry_run,
         fetch=options.fetch,
         allow_incomplete=options.allow_incomplete,
+        stop=StopRequest(until=options.until, effect=options.effect, error=options.error),
     )
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
-    if text is not None and not names:
-        raise UsageError("--metrics: expected names separated by commas")
-    return names

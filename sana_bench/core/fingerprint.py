@@ -44,9 +44,13 @@ def fingerprint(value: Any) -> str:
     return sha256_bytes(canonical_json(value).encode("utf-8"))
 
 
-def image_key(variant_fingerprint: str, benchmark: str) -> str:
-    """Return the identity, with prompt and sample index, of an image of a variant on a benchmark in any run."""
-    return fingerprint({"variant": variant_fingerprint, "benchmark": benchmark})
+def image_key(variant_fingerprint: str, benchmark: str, settings: Mapping[str, Any]) -> str:
+    """Return the identity, with prompt and sample index, of an image of a variant on a benchmark in any run.
+
+    `settings` are those that the benchmark changes of every variant.
+    """
+    changed = {"settings": dict(settings)} if settings else {}
+    return fingerprint({"variant": variant_fingerprint, "benchmark": benchmark, **changed})
 
 
 def short(digest: str) -> str:

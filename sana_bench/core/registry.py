@@ -7,7 +7,7 @@ Nothing is imported before it is loaded.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -24,6 +24,7 @@ __all__ = [
     "MEASURED",
     "METRICS",
     "REGISTRIES",
+    "SET_METRICS",
     "Entry",
     "Kind",
     "Registry",
@@ -34,6 +35,8 @@ Kind = Literal["generators", "metrics", "benchmarks", "judges", "loggers"]
 
 #: Numbers that the profiler measures while images are made: named in suites as metrics are, built by no metric.
 MEASURED = ("latency", "throughput")
+#: Metrics that hold a set of images against another: they have no score for an image.
+SET_METRICS = ("fid", "kid")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Entry:
     Of a metric, `reads` names what it looks for in every prompt: `prompt`, its text, or keys of the metadata. `only` is the key
     without which a prompt does not concern it at all; images of such prompts are not scored by it. `full_only` says that it has
     no micro version. `contributions` is, where its overall number is no mean of its scores, the function that turns the details
-    of scores into numbers whose mean it is.
+    of scores into numbers whose mean it is. `joins` says, for protocols that look at several images of a prompt at once, at how
+    many.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Entry:
     only: str = ""
     full_only: bool = False
     contributions: str = ""
+    joins: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_plugin(self) -> bool:
@@ -289,7 +294,12 @@ METRICS = Registry(
     Entry("clip_score", "sana_bench.metrics.clip.metric:build_clip_score", reads=("prompt",)),
     Entry("fid", "sana_bench.metrics.fid.micro_metric:build_fid"),
     Entry("kid", "sana_bench.metrics.fid.metric:build_kid", full_only=True),
-    Entry("dpg", "sana_bench.metrics.dpg.metric:build_dpg", reads=("questions",)),
+    Entry(
+        "dpg",
+        "sana_bench.metrics.dpg.metric:build_dpg",
+        reads=("questions",),
+        joins={"dpg/sana-grid@1": 4},
+    ),
     Entry("image_reward", "sana_bench.metrics.image_reward.metric:build_image_reward", reads=("prompt",)),
     Entry("geneval2", "sana_bench.metrics.geneval2.metric:build_geneval2", reads=("vqa_list", "skills")),
     Entry(

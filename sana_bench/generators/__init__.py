@@ -42,6 +42,11 @@ def find_sana(variant: Variant, relative_to: Path) -> Path:
         raise SuiteError(
             f"variant {variant.name!r}: generator sana needs a sampler, flow_dpm_solver or flow_euler, or scm for SANA-Sprint"
         )
+    parts = variant.precisions
+    if "fp16" in (parts.text_encoder, parts.autoencoder):
+        raise SuiteError(
+            f"variant {variant.name!r}: SANA's text encoder and autoencoder overflow in fp16; write bf16 or fp32"
+        )
     folder = resolve_weights(variant.model.weights, relative_to, variant.model.weights_variant)
     is_sprint = pipeline_class(folder) == "SanaSprintPipeline"
     if is_sprint != (variant.sampler.name == "scm"):

@@ -60,7 +60,7 @@ class DiffusersGenerator:
             str(spec.weights_path),
             spec.weights_sha256,
             device,
-            spec.variant.precision,
+            spec.variant.precisions.transformer,
             spec.variant.model.weights_variant,
         )
         parameters = inspect.signature(type(self._pipeline).__call__).parameters
@@ -74,12 +74,14 @@ class DiffusersGenerator:
         """Return uint8 images (batch, height, width, 3)."""
         import torch
 
+        from sana_models.tf32 import using_tf32
+
         (height, width), sampler = self._spec.variant.model.size, self._spec.variant.sampler
         if sampler is None:
             raise SuiteError(f"variant {self._spec.variant.name!r}: generator diffusers needs a sampler")
         # SANA's and PixArt's pipelines would make the nearest bucket and scale it; a variant means its size.
         exact = {"use_resolution_binning": False} if self._bins else {}
-        with memory_errors_told(self._device):
+        with memory_errors_told(self._device), using_tf32(self._spec.variant.tf32):
             images = self._pipeline(
                 prompt=[request.prompt for request in requests],
                 height=height,

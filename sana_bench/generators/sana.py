@@ -11,7 +11,7 @@ import numpy as np
 from sana_bench.core import atomic
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
-from sana_bench.core.precision import torch_dtype
+from sana_bench.core.precision import PrecisionSpec, torch_dtype
 from sana_bench.generators.base import Request, Stage
 from sana_bench.generators.noise import sample_noise
 from sana_bench.generators.torch_device import memory_errors_told
@@ -20,6 +20,7 @@ from sana_bench.suites.schema import Variant
 
 if TYPE_CHECKING:
     from sana_kernels import Kernels
+    from sana_models.compilation import Compile
     from sana_models.quantization import Quantization
     from sana_models.text import Conditioning
 
@@ -86,6 +87,13 @@ class SanaGenerator:
                 )
         except FloatingPointError as error:
             raise SampleError(str(error)) from None
+        except RuntimeError as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise SuiteError(
+                f"variant {self._spec.variant.name!r}: torch cannot compile its transformer here: {reason}"
+            ) from error
         return np.asarray(images.numpy(), dtype=np.uint8)
 
     @property
@@ -155,9 +163,12 @@ def load_sana(
             folder=folder,
             sha256=sha256,
             device=device,
-            precision=variant.precision,
+            precision=variant.precisions,
+            tf32=variant.tf32,
             quantization=variant.quantization,
             kernels=variant.kernels,
+            compile=variant.compile,
+            cuda_graphs=variant.cuda_graphs,
             instruction=model.instruction,
             conditioning=model.conditioning,
             weights_variant=model.weights_variant,
@@ -173,9 +184,12 @@ class _Loaded:
     folder: Path
     sha256: str
     device: str
-    precision: str
+    precision: PrecisionSpec
+    tf32: bool | None
     quantization: "Quantization"
     kernels: "Kernels"
+    compile: "Compile"
+    cuda_graphs: bool
     instruction: str
     conditioning: "Conditioning"
     weights_variant: str | None
@@ -193,10 +207,15 @@ def _load(asked: _Loaded) -> Any:
         pipeline = sana_models.load_pipeline(
             asked.folder,
             device=asked.device,
-            dtype=torch_dtype(asked.precision),
+            dtype=torch_dtype(asked.precision.transformer),
+            text_encoder_dtype=torch_dtype(asked.precision.text_encoder),
+            autoencoder_dtype=torch_dtype(asked.precision.autoencoder),
+            tf32=asked.tf32,
             variant=asked.weights_variant,
             quantization=asked.quantization,
             kernels=asked.kernels,
+            compile=asked.compile,
+            cuda_graphs=asked.cuda_graphs,
             instruction=prefix,
             conditioning=asked.conditioning,
         )

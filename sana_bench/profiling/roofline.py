@@ -30,23 +30,23 @@ class Peaks:
     source: str
 
 
-# fp32 is without tensor cores, as torch computes it by default; fp16 and bf16 accumulate in fp32.
+# fp32 is without tensor cores, as torch computes products by default; tf32, fp16 and bf16 accumulate in fp32.
 PEAKS: dict[str, Peaks] = {
     "A100": Peaks(
         "A100",
-        {"fp32": 19.5e12, "fp16": 312e12, "bf16": 312e12, "int8": 624e12},
+        {"fp32": 19.5e12, "tf32": 156e12, "fp16": 312e12, "bf16": 312e12, "int8": 624e12},
         2039e9,
         "NVIDIA A100 80GB SXM data sheet",
     ),
     "RTX 4090": Peaks(
         "RTX 4090",
-        {"fp32": 82.6e12, "fp16": 165.2e12, "bf16": 165.2e12, "int8": 660.6e12},
+        {"fp32": 82.6e12, "tf32": 82.6e12, "fp16": 165.2e12, "bf16": 165.2e12, "int8": 660.6e12},
         1008e9,
         "NVIDIA Ada GPU architecture white paper, appendix A",
     ),
     "H200": Peaks(
         "H200",
-        {"fp32": 67e12, "fp16": 989.5e12, "bf16": 989.5e12, "int8": 1979e12},
+        {"fp32": 67e12, "tf32": 494.7e12, "fp16": 989.5e12, "bf16": 989.5e12, "int8": 1979e12},
         4800e9,
         "NVIDIA H200 SXM data sheet, halved where it counts sparsity",
     ),

@@ -83,6 +83,7 @@ class _Benchmark(_Open):
     metrics: list[Text]
     n_prompts: _Count
     prompts_sha256: Text
+    settings: PlainObject = {}
 
 
 class _Search(_Open):

@@ -105,12 +105,30 @@ def _distrust_file_hashes(connection: sqlite3.Connection) -> None:
     )
 
 
+def _add_sequences(connection: sqlite3.Connection) -> None:
+    """Keep every look of the sequences that runs stopped by; images and summaries say nothing of them."""
+    _execute_all(
+        connection,
+        """
+        CREATE TABLE sequences (
+            run_id TEXT NOT NULL REFERENCES runs(run_id), sequence_key TEXT NOT NULL, look INTEGER NOT NULL,
+            benchmark TEXT NOT NULL, metric TEXT NOT NULL, metric_key TEXT NOT NULL, variant TEXT NOT NULL,
+            against TEXT, effect REAL, width REAL, error REAL NOT NULL, n_prompts INTEGER NOT NULL,
+            n_images INTEGER NOT NULL, n_expected INTEGER NOT NULL, value REAL NOT NULL, low REAL NOT NULL,
+            high REAL NOT NULL, verdict TEXT NOT NULL, tasks TEXT NOT NULL,
+            PRIMARY KEY (run_id, sequence_key, look)
+        ) STRICT, WITHOUT ROWID;
+        """,
+    )
+
+
 # Entry i leads from version i to version i + 1. Entries are never changed, only added.
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _create_tables,
     _add_origin,
     _add_search,
     _distrust_file_hashes,
+    _add_sequences,
 )
 
 if len(MIGRATIONS) != SCHEMA_VERSION:

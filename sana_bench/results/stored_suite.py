@@ -1,14 +1,14 @@
 """The suite that a run was asked for, read back from its directory as typed data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 
 from sana_bench.core.errors import UsageError
-from sana_bench.core.fingerprint import fingerprint
+from sana_bench.core.fingerprint import fingerprint, image_key
 from sana_bench.core.text import read_text
 from sana_bench.results.documents import Suite, checked
 
@@ -17,13 +17,18 @@ __all__ = ["StoredBenchmark", "StoredSuite", "StoredVariant"]
 
 @dataclass(frozen=True)
 class StoredBenchmark:
-    """A benchmark as a run was asked for it."""
+    """A benchmark as a run was asked for it; `settings` are those that it changed of every variant's model."""
 
     name: str
     images_per_prompt: int
     metrics: tuple[str, ...]
     n_prompts: int
     prompts_sha256: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def image_key(self, variant: "StoredVariant") -> str:
+        """Identity, with prompt and sample index, of the images of a variant on this benchmark."""
+        return image_key(variant.fingerprint, self.name, self.settings)
 
     @property
     def n_samples(self) -> int:
@@ -39,6 +44,7 @@ class StoredBenchmark:
             tuple(described["metrics"]),
             described["n_prompts"],
             described["prompts_sha256"],
+            described.get("settings") or {},
         )
 
 
@@ -78,6 +84,14 @@ class StoredVariant:
     def weights_sha256(self) -> str:
         """SHA-256 over the files of the weights."""
         return str(self.settings.get("weights_sha256", ""))
+
+    @property
+    def precision(self) -> str:
+        """The number format of the networks, in words."""
+        found = self.settings.get("precision", "")
+        if isinstance(found, Mapping):
+            return ", ".join(f"{network} {format}" for network, format in found.items() if format)
+        return str(found)
 
     @property
     def rewritten(self) -> bool:

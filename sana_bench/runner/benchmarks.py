@@ -10,15 +10,16 @@ from sana_bench.benchmarks.prompt_file import read_prompts
 from sana_bench.benchmarks.subset import stratified
 from sana_bench.core.errors import SuiteError
 from sana_bench.core.fingerprint import HashCache, file_sha256
-from sana_bench.core.registry import BENCHMARKS, MEASURED, METRICS
+from sana_bench.core.registry import BENCHMARKS, MEASURED, METRICS, SET_METRICS
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import lone_surrogate
 from sana_bench.results.run_folder import is_path_name
 from sana_bench.suites.cells import ResolvedBenchmark
 from sana_bench.suites.schema import (
+    LARGEST_BATCH,
     NAMED_REFERENCES,
     OWN_METRICS,
-    SET_METRICS,
+    THROUGHPUT_PARAMETERS,
     BenchmarkSpec,
     MetricSpec,
     Suite,
@@ -52,6 +53,7 @@ def resolve_benchmark(spec: BenchmarkSpec, suite: Suite, hashes: HashCache) -> R
             for metric in spec.metric_specs
             if (sha256 := _content_sha256(metric, hashes)) is not None
         },
+        settings=spec.settings.model_dump() if spec.settings is not None else {},
     )
     _check_prompts(resolved, published=spec.prompt_file is None and spec.label not in suite.prompts)
     return resolved
@@ -90,6 +92,11 @@ def _check_prompts(benchmark: ResolvedBenchmark, *, published: bool) -> None:
     """Raise `SuiteError` where a metric looks for something in prompts that one of them does not have."""
     for name in benchmark.metrics:
         choice = benchmark.choice(name)
+        if name in MEASURED:
+            known = THROUGHPUT_PARAMETERS if name == "throughput" else {}
+            choice.parameters_among(known, {"batch_size": (1, LARGEST_BATCH)} if choice.parameters else None)
+            if choice.protocol is not None:
+                raise SuiteError(f"metric {name!r} has no protocols to choose from")
         if name in MEASURED or choice.function is not None:
             continue
         if name in SET_METRICS and not published and choice.reference is None:
@@ -98,6 +105,12 @@ def _check_prompts(benchmark: ResolvedBenchmark, *, published: bool) -> None:
                 "of statistics"
             )
         entry = METRICS.entry(name)
+        joined = entry.joins.get(str(choice.protocol), 1)
+        if joined > 1 and benchmark.images_per_prompt not in (1, joined):
+            raise SuiteError(
+                f"benchmark {benchmark.name!r}: {choice.protocol} joins {joined} images of a prompt, "
+                f"and images_per_prompt is {benchmark.images_per_prompt}; {joined}, or 1 where files are joined already"
+            )
         if not any(entry.concerns(prompt.metadata) for prompt in benchmark.prompts):
             raise SuiteError(
                 f"benchmark {benchmark.name!r}: metric {name!r} looks for {entry.only!r} in prompts, and none has it"

@@ -146,10 +146,16 @@ def check_generators(plans: Sequence[CellPlan], device: str) -> None:
     """Load each checkpoint, and judge, that will be used once, so that a foreign one is found before hours of work."""
     seen: set[tuple[Any, ...]] = set()
     for plan in plans:
-        spec = plan.cell.variant.spec
+        spec = plan.cell.spec
         model = spec.variant.model
         identity = (
-            *(spec.generator, spec.weights_sha256, spec.variant.precision, model.height, model.width),
+            *(spec.generator, spec.weights_sha256, model.height, model.width),
+            *(
+                spec.variant.precisions,
+                spec.variant.quantization,
+                spec.variant.compile,
+                spec.variant.cuda_graphs,
+            ),
             spec.variant.best_of_n,
         )
         if plan.missing and identity not in seen:

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from sana_bench import generators
 from sana_bench.analysis.model_size import count_parameters
 from sana_bench.core.errors import UsageError
-from sana_bench.core.fingerprint import image_key
 from sana_bench.core.progress import format_seconds, say
 from sana_bench.core.provenance import describe_machine
 from sana_bench.core.tiers import Tier
@@ -188,7 +187,7 @@ class Estimator:
 
 
 def _effort(cell: Cell) -> Effort:
-    spec = cell.variant.spec
+    spec = cell.spec
     parameters = count_parameters(spec.weights_path, spec.variant.model.weights_variant)
     return Effort.of(spec.variant, parameters)
 
@@ -229,7 +228,7 @@ def _stored_times(store: Store, tier: str, here: str) -> list[_Timed]:
             rows = [
                 image
                 for benchmark in suite.benchmarks
-                for image in store.images(image_key(described.fingerprint, benchmark.name)).values()
+                for image in store.images(benchmark.image_key(described)).values()
                 if image.made_by == run_id
             ]
             variant = _stored_variant(described.settings)
@@ -269,7 +268,7 @@ def _time_now(cell: Cell, device: str, batch_size: int) -> tuple[float | None, i
     samples = cell.samples[:batch_size]
     say(f"{cell.label}: timing up to {len(samples)} images")
     with tempfile.TemporaryDirectory() as folder:
-        spec = replace(cell.variant.spec, text_cache=Path(folder))
+        spec = replace(cell.spec, text_cache=Path(folder))
         generator = generators.build(spec, device)
         if isinstance(generator, PreparesPrompts):
             for prompt in dict.fromkeys(cell.given_text(sample.prompt) for sample in samples):

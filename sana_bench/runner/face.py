@@ -17,6 +17,7 @@ from sana_bench.results import reader
 from sana_bench.results.run_folder import DEFAULT_OUTPUT
 from sana_bench.runner.run import Outcome, RunOptions, execute_suite
 from sana_bench.runner.score import ScoreOptions, score_folders
+from sana_bench.suites.stop import StopRequest
 
 __all__ = ["run", "score", "scored"]
 
@@ -29,6 +30,10 @@ def run(
     tier: TierRequest = "auto",
     output: str | Path = DEFAULT_OUTPUT,
     set: Mapping[str, Any] | None = None,
+    until: str | None = None,
+    compare: Sequence[str] | None = None,
+    effect: float | None = None,
+    error: float | None = None,
     batch_size: int | None = None,
     fetch: bool = False,
     allow_incomplete: bool = False,
@@ -43,6 +48,10 @@ def run(
         tier: `auto`, `micro` or `full`.
         output: folder of runs and of the result store.
         set: keys of the suite, or `variants.NAME.KEY` of a variant, with the values to put there.
+        until: `decided` or `width=W` stops when the question is answered, `all` makes the whole suite whatever it says.
+        compare: the two variants to decide between, the second against the first.
+        effect: a difference smaller than this is none.
+        error: chance of a wrong verdict, however often the run looks.
         batch_size: images a batch; changes the time, not the numbers.
         fetch: download what is missing first.
         allow_incomplete: score although images are missing; the numbers are marked.
@@ -63,7 +72,18 @@ def run(
         batch_size=_count("batch_size", batch_size),
         fetch=fetch,
         allow_incomplete=allow_incomplete,
-        command=_call("run", suite, variants=variants, limit=limit, tier=tier, output=output, set=set),
+        stop=StopRequest(until, None if compare is None else _texts(compare), effect, error),
+        command=_call(
+            "run",
+            suite,
+            variants=variants,
+            limit=limit,
+            tier=tier,
+            output=output,
+            set=set,
+            until=until,
+            compare=compare,
+        ),
     )
     with _voice(quiet):
         return Run(_results(execute_suite(options), options.output))
@@ -79,6 +99,9 @@ def score(
     compare: str | Path | Sequence[str | Path] = (),
     name: str | None = None,
     images_per_prompt: int | None = None,
+    until: str | None = None,
+    effect: float | None = None,
+    error: float | None = None,
     output: str | Path = DEFAULT_OUTPUT,
     tier: TierRequest = "auto",
     limit: int | None = None,
@@ -98,6 +121,9 @@ def score(
         compare: further folders of images of the same prompts.
         name: how the images are called; the folder's name by default.
         images_per_prompt: by default as many as there are of any prompt.
+        until: `decided` (between two folders) or `width=W`: score in rounds, and stop when the question is answered.
+        effect: a difference smaller than this is none.
+        error: chance of a wrong verdict, however often one looks.
         output: folder of runs and of the result store.
         tier: `auto`, `micro` or `full`.
         limit: only the first images of each folder; their numbers are marked as incomplete.
@@ -125,6 +151,7 @@ def score(
         batch_size=_count("batch_size", batch_size),
         fetch=fetch,
         allow_incomplete=allow_incomplete,
+        stop=StopRequest(until, effect=effect, error=error),
         command=_call(
             "score", images, prompts=prompts, metrics=metrics, set=set, reference=reference, compare=compare
         ),

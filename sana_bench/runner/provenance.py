@@ -55,7 +55,7 @@ def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
             variant.name: {
                 "source": variant.variant.model.weights,
                 "sha256": variant.spec.weights_sha256,
-                "precision": variant.variant.precision,
+                "precision": variant.variant.plain_precision,
                 "quantization": variant.variant.quantization,
                 "kernels": variant.kernels,
             }

@@ -51,6 +51,7 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
     seed = suite.file.seed
     resolved = tuple(resolve_benchmark(spec, suite, hashes) for spec in suite.file.benchmarks)
     _refuse_to_time_files(suite.variants, resolved)
+    _refuse_foreign_settings(suite.variants, resolved)
     rewrites = {
         variant.name: _rewrites(variant, suite.folder(variant), resolved) for variant in suite.variants
     }
@@ -70,6 +71,17 @@ def _refuse_to_time_files(variants: Sequence[Variant], benchmarks: Sequence[Reso
             f"benchmark {timed[0]!r} measures how images are generated, which variant {existing[0]!r} does not do "
             "(generator images); give one of them a suite of its own"
         )
+
+
+def _refuse_foreign_settings(variants: Sequence[Variant], benchmarks: Sequence[ResolvedBenchmark]) -> None:
+    """Raise `SuiteError` where a benchmark changes a setting that a variant's generator does not have."""
+    foreign = [variant for variant in variants if variant.image_source != "sana"]
+    for benchmark in benchmarks:
+        if benchmark.settings and foreign:
+            raise SuiteError(
+                f"benchmark {benchmark.name!r} changes {', '.join(benchmark.settings)}, which belongs to generator sana; "
+                f"variant {foreign[0].name!r} has {foreign[0].image_source}"
+            )
 
 
 def _rewrites(
@@ -93,12 +105,26 @@ def _rewrites(
 
 
 def _kernels(variant: Variant, device: str) -> Backend:
-    """Return what the variant's transformer will run on; raises `SuiteError` where it cannot."""
+    """Return what the variant's transformer will run on; raises `SuiteError` for what the device cannot do."""
+    _refuse_device(variant, device)
     if variant.image_source != "sana":
         return "torch"
     try:
         return resolve_backend(variant.kernels, device)
     except KernelError as error:
+        raise SuiteError(f"variant {variant.name!r}: {error}") from None
+
+
+def _refuse_device(variant: Variant, device: str) -> None:
+    if variant.compile == "none" and not variant.cuda_graphs and not variant.tf32:
+        return
+    from sana_models.compilation import refuse_compilation
+    from sana_models.tf32 import refuse_tf32
+
+    try:
+        refuse_compilation(variant.compile, variant.cuda_graphs, device)
+        refuse_tf32(variant.tf32, device)
+    except ValueError as error:
         raise SuiteError(f"variant {variant.name!r}: {error}") from None
 
 

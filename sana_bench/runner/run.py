@@ -1,8 +1,8 @@
 """One execution of a suite: generate, score, summarise, store, report; again, only what is missing."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -10,28 +10,25 @@ from typing import Any
 
 import yaml
 
-from sana_bench import generators
 from sana_bench.analysis.report import write_run_report
 from sana_bench.assets.fetch import fetch_suite
 from sana_bench.core import atomic
-from sana_bench.core.cut_texts import CUT_TEXTS, CutTexts
-from sana_bench.core.errors import IncompleteError
+from sana_bench.core.errors import IncompleteError, UsageError
 from sana_bench.core.fingerprint import FileHashes
 from sana_bench.core.progress import Progress, listed, say
 from sana_bench.core.provenance import command_line, now
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.stopping import stoppable
 from sana_bench.core.tiers import TierRequest
-from sana_bench.generators.base import CutsPrompts, PreparesPrompts
 from sana_bench.metrics.base import CutsTexts, FeatureMetric, Metric, Summary, metric_key
 from sana_bench.metrics.fid.metric import OWN
-from sana_bench.profiling.image_flops import note_flops
 from sana_bench.profiling.session import ProfileOptions, Profiler
 from sana_bench.profiling.times import measured_summary
 from sana_bench.results.database import disk_errors, writer_lock
 from sana_bench.results.reader import incomplete_reasons
 from sana_bench.results.run_folder import RunFiles
 from sana_bench.results.schema import SummaryRecord
+from sana_bench.results.sequences import StoredSequence
 from sana_bench.results.store import Store
 from sana_bench.runner.checks import (
     check_generators,
@@ -43,16 +40,18 @@ from sana_bench.runner.checks import (
     refuse_surplus,
 )
 from sana_bench.runner.dry_run import DryRun
-from sana_bench.runner.generation import Halved, generate_missing
 from sana_bench.runner.library_log import LibraryLog
 from sana_bench.runner.loggers import Loggers, check_loggers
+from sana_bench.runner.making import ImageMaker
 from sana_bench.runner.provenance import record_provenance
 from sana_bench.runner.resolve import resolve_suite
+from sana_bench.runner.rounds import Question, Rounds, questions_of
 from sana_bench.runner.scoring import Scorer
 from sana_bench.suites.cells import Cell, ResolvedSuite
 from sana_bench.suites.load import load_suite
-from sana_bench.suites.plan import CellPlan, plan_cell, work_left, work_of
+from sana_bench.suites.plan import CellPlan, asked_rows, plan_cell, work_left, work_of
 from sana_bench.suites.schema import Suite
+from sana_bench.suites.stop import StopRequest, StopSpec
 from sana_bench.suites.tiers import choose_tier
 
 __all__ = ["Outcome", "RunOptions", "execute_suite", "run_suite"]
@@ -73,6 +72,7 @@ class RunOptions:
     batch_size: int | None = None
     dry_run: bool = False
     measure: bool = False
+    stop: StopRequest = field(default_factory=StopRequest)
     loggers: tuple[str, ...] = ()
     text_cache: bool = True
     fetch: bool = False
@@ -109,6 +109,7 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
     check_loggers(options.loggers)
     tier = choose_tier(options.tier)
     suite = suite or load_suite(options.suite, tier.tier, options.overrides)
+    stop = _asked_stop(options, suite)
     check_output(options.output)
     say(tier.line)
     if options.fetch:
@@ -118,7 +119,10 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
         if options.dry_run:
             batch_size = options.batch_size or _DEFAULT_BATCH_SIZE[tier.tier]
             plan = DryRun(suite, tier, store, hashes, options.output, options.limit, options.variants)
-            return Outcome(plan.tell(batch_size if options.measure else None), 0)
+            run_id = plan.tell(batch_size if options.measure else None)
+            if stop is not None:
+                say("that is the most: a run that stops when its question is answered may need far less")
+            return Outcome(run_id, 0)
         resolved = resolve_suite(suite, tier, hashes)
         cells = resolved.cells(options.variants)
         directory = options.output / "runs" / resolved.run_id
@@ -127,6 +131,12 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
         ]
     surplus = refuse_surplus(cells, options.allow_incomplete)
     loaded = load_metrics(resolved, options.output, hashes)
+    questions = questions_of(stop, resolved, cells, loaded) if stop is not None else []
+    if questions:
+        # Nothing else is made: what the question does not need is left for a run of the whole suite.
+        asked = {cell.label for question in questions for cell in question.cells}
+        cells = [cell for cell in cells if cell.label in asked]
+        plans = [plan for plan in plans if plan.cell.label in asked]
     check_generators(plans, tier.device)
     with disk_errors(options.output):
         atomic.make_folder(options.output)
@@ -137,8 +147,23 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
         stoppable(),
     ):
         store.put_file_hashes(hashes.learnt)
-        session = _Session(store, resolved, options, cells, loaded, surplus, log)
+        session = _Session(store, resolved, options, cells, loaded, surplus, log, questions)
         return session.execute()
+
+
+def _asked_stop(options: RunOptions, suite: Suite) -> StopSpec | None:
+    """The question to stop by, if any; raises `UsageError` where the options contradict it."""
+    names = [suite.variant(name).name for name in options.variants or ()]
+    names = names or [variant.name for variant in suite.variants]
+    stop = options.stop.applied(suite.file.stop, names)
+    if stop is None:
+        return None
+    for given, option in ((options.limit, "--limit"), (options.allow_incomplete, "--allow-incomplete")):
+        if given:
+            raise UsageError(
+                f"{option} takes images away that the question needs: leave it out, or say --until all"
+            )
+    return stop
 
 
 class _Session:
@@ -153,6 +178,7 @@ class _Session:
         loaded: dict[str, Metric | FeatureMetric],
         surplus: dict[str, list[str]],
         log: LibraryLog,
+        questions: Sequence[Question] = (),
     ) -> None:
         self._store = store
         self._resolved = resolved
@@ -161,11 +187,14 @@ class _Session:
         self._metrics = loaded
         self._surplus = surplus
         self._log = log
+        self._questions = questions
+        self._sequences: list[StoredSequence] = []
         self._output = options.output
         self._run_id = resolved.run_id
         self._files = RunFiles(options.output / "runs" / resolved.run_id)
         self._session_id = 0
         self._checked: dict[str, Any] = {}
+        self._maker: ImageMaker
 
     def execute(self) -> Outcome:
         """Do everything; record how it ended, and tell the loggers."""
@@ -187,9 +216,10 @@ class _Session:
         state = result["state"]
         reasons: list[str] = []
         try:
-            self._generate_all()
-            profiler = self._profile_all()
-            reasons = self._score_all(profiler)
+            reasons = self._ask_all()
+            if self._cells and not reasons:
+                self._generate_all()
+                reasons = self._score_all(self._profile_all())
             state = "incomplete" if reasons else "done"
         except KeyboardInterrupt:
             state = "interrupted"
@@ -216,6 +246,14 @@ class _Session:
             self._run_id, suite.name, self._resolved.tier.tier, fingerprint, relative, created
         )
         self._session_id = self._store.start_session(self._run_id, created, self._options.command)
+        self._maker = ImageMaker(
+            self._store,
+            directory,
+            self._session_id,
+            device=self._resolved.tier.device,
+            batch_size=self._options.batch_size or _DEFAULT_BATCH_SIZE[self._resolved.tier.tier],
+            text_cache=self._options.text_cache,
+        )
         text = yaml.safe_dump(self._resolved.describe(), sort_keys=False, allow_unicode=True)
         atomic.write_text(self._files.suite, text)
         for benchmark in self._resolved.benchmarks:
@@ -236,13 +274,32 @@ class _Session:
             say(self._checked["summary"])
 
     def _plan(self, cell: Cell) -> CellPlan:
-        return plan_cell(cell, self._store, self._output, self._files.directory, self._options.limit)
+        return self._maker.plan(cell, limit=self._options.limit)
+
+    def _ask_all(self) -> list[str]:
+        """Answer every question; cells whose question is answered need no more. Returns why one cannot be answered."""
+        reasons = []
+        for question in self._questions:
+            scorer = Scorer(
+                self._store, self._files.directory, self._session_id, self._resolved.seed, lambda _: None
+            )
+            if isinstance(question.metric, CutsTexts):
+                count = partial(question.metric.cut_texts, question.cells[0].samples)
+                self._maker.note_cuts(question.metric.name, question.benchmark.name, count)
+            rounds = Rounds(self._store, self._run_id, self._resolved.seed, self._maker, scorer, question)
+            found = rounds.run()
+            if found is None:
+                reasons.append(f"{question.label}: the images of a round are not all there")
+                continue
+            self._sequences.append(found)
+            if found.answered:
+                self._cells = [cell for cell in self._cells if cell not in question.cells]
+        return reasons
 
     def _generate_all(self) -> None:
         plans = [self._plan(cell) for cell in self._cells]
         for plan in plans:
-            self._refuse_taken(plan)
-            self._adopt(plan)
+            self._maker.adopt(plan)
         todo = [plan for plan in plans if plan.missing]
         left = work_left((work_of(plan.cell.variant.variant), len(plan.missing)) for plan in plans)
         n_done = sum(len(plan.done) for plan in plans)
@@ -251,75 +308,7 @@ class _Session:
         note = f", {damaged} damaged or lost and to be made again" if damaged else ""
         say(f"run {self._run_id}: {left}, {n_done} already there{note}")
         for plan in todo:
-            self._generate(plan)
-
-    def _refuse_taken(self, plan: CellPlan) -> None:
-        """Raise `UsageError` before hours of work where an image could not be written at their end."""
-        for sample in plan.missing:
-            place = self._files.directory / sample.image_path
-            if place.is_dir() and not place.is_symlink():
-                raise atomic.in_the_way(place, place.lstat().st_mode)
-
-    def _adopt(self, plan: CellPlan) -> None:
-        """Bring intact images that an earlier run left elsewhere into this run's directory."""
-        found = {one.sample.place: one.sample.image_path for one in plan.done}
-        for sample in plan.cell.samples:
-            path, target = found.get(sample.place), self._files.directory / sample.image_path
-            if path in (None, target):
-                continue
-            atomic.link_or_copy(path, target)
-
-    def _generate(self, plan: CellPlan) -> None:
-        cell = plan.cell
-        device = self._resolved.tier.device
-        spec = replace(cell.variant.spec, search_cache=self._output / "cache" / "search")
-        if self._options.text_cache:
-            spec = replace(spec, text_cache=self._output / "cache" / "text")
-        generator = generators.build(spec, device)
-        label = cell.label
-        if isinstance(generator, CutsPrompts):
-            texts = sorted({cell.given_text(prompt) for prompt in cell.benchmark.prompts})
-            self._note_cuts(cell.variant.name, cell.benchmark.name, partial(generator.cut_texts, texts))
-        note_flops(self._store, self._run_id, cell, generator)
-        if isinstance(generator, PreparesPrompts):
-            # Ahead of the images, so that the seconds of an image do not depend on which variant came first.
-            prompts = list(dict.fromkeys(cell.given_text(sample.prompt) for sample in plan.missing))
-            with Progress(f"{label}: text", len(prompts), "prompts") as progress:
-                for prompt in prompts:
-                    generator.prepare(prompt)
-                    progress.advance(1)
-        steps = generate_missing(
-            plan,
-            generator,
-            output=self._output,
-            run_directory=self._files.directory,
-            batch_size=self._options.batch_size or _DEFAULT_BATCH_SIZE[self._resolved.tier.tier],
-            device=device,
-        )
-        with closing(steps), Progress(label, len(plan.missing), "images") as progress:
-            for step in steps:
-                if isinstance(step, Halved):
-                    details = {
-                        "variant": cell.variant.name,
-                        "batch_size": step.batch_size,
-                        "reason": step.reason,
-                    }
-                    self._store.add_event(self._session_id, now(), "batch_halved", details)
-                    say(f"{label}: out of memory; continuing with batches of {step.batch_size}")
-                    continue
-                self._store.put_images(cell.image_key, self._run_id, step.rows, now(), self._session_id)
-                progress.advance(len(step.rows))
-
-    def _note_cuts(self, of: str, benchmark: str, count: Callable[[], list[CutTexts]]) -> None:
-        """Record once a run how many texts a model or metric is given without their end."""
-        known = {
-            (e["of"], e["benchmark"]) for e in self._store.events(self._run_id) if e["kind"] == CUT_TEXTS
-        }
-        if (of, benchmark) in known:
-            return
-        for found in count():
-            details = {"of": of, "benchmark": benchmark, **asdict(found)}
-            self._store.add_event(self._session_id, now(), CUT_TEXTS, details)
+            self._maker.make(plan, self._maker.open(plan.cell))
 
     def _profile_all(self) -> Profiler:
         """Measure what is measured while images are made, all variants in turns."""
@@ -330,7 +319,7 @@ class _Session:
             self._session_id,
             tier=tier.tier,
             device=tier.device,
-            options=self._options.profile,
+            options=replace(self._options.profile, limit=self._options.limit),
         )
         plans = [self._plan(cell) for cell in self._cells if set(cell.benchmark.metrics) & set(MEASURED)]
         profiler.measure(plans)
@@ -378,7 +367,7 @@ class _Session:
                 continue
             metric = self._metrics[choice_key(cell.benchmark, name)]
             if isinstance(metric, CutsTexts):
-                self._note_cuts(name, cell.benchmark.name, partial(metric.cut_texts, cell.samples))
+                self._maker.note_cuts(name, cell.benchmark.name, partial(metric.cut_texts, cell.samples))
             try:
                 rows += [_record(cell, metric_key(metric), one) for one in scorer.score(plan, metric)]
             except IncompleteError as error:
@@ -397,6 +386,14 @@ class _Session:
         say(terminal)
         if reasons:
             say(f"incomplete: {'; '.join(reasons)}")
+        for sequence in self._sequences:
+            say(sequence.finding)
+        asked = (cell for question in self._questions for cell in question.cells)
+        if (
+            any(len(asked_rows(cell, self._store)) < cell.benchmark.n_samples for cell in asked)
+            and not reasons
+        ):
+            say("stopped early: --until all goes on to the whole suite, and makes none of these images again")
         say(f"report: {paths.html}")
         if self._log.written is not None:
             say(f"messages of libraries: {self._log.written}")

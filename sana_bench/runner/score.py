@@ -12,7 +12,7 @@ from sana_bench.benchmarks.prompt_file import PromptSet, read_geneval_prompts, r
 from sana_bench.core.errors import UsageError
 from sana_bench.core.progress import listed, say
 from sana_bench.core.provenance import command_line
-from sana_bench.core.registry import BENCHMARKS, MEASURED, METRICS
+from sana_bench.core.registry import BENCHMARKS, MEASURED, METRICS, SET_METRICS
 from sana_bench.core.samples import FoundImages, Prompt
 from sana_bench.core.tiers import Tier, TierRequest
 from sana_bench.generators.image_folder import MANIFEST, is_geneval_layout
@@ -23,7 +23,6 @@ from sana_bench.suites.schema import (
     FUNCTION_PATTERN,
     NAMED_REFERENCES,
     OWN_METRICS,
-    SET_METRICS,
     BenchmarkSpec,
     MetricSpec,
     ModelSpec,
@@ -32,6 +31,7 @@ from sana_bench.suites.schema import (
     Variant,
     check_name,
 )
+from sana_bench.suites.stop import StopRequest
 from sana_bench.suites.tiers import choose_tier
 from sana_models.files import open_plain
 from sana_models.image_files import upright_size
@@ -71,6 +71,7 @@ class ScoreOptions:
     dry_run: bool = False
     fetch: bool = False
     allow_incomplete: bool = False
+    stop: StopRequest = field(default_factory=StopRequest)
     command: str = field(default_factory=command_line)
 
 
@@ -114,6 +115,7 @@ def score_folders(options: ScoreOptions) -> Outcome:
         dry_run=options.dry_run,
         fetch=options.fetch,
         allow_incomplete=options.allow_incomplete,
+        stop=options.stop,
         command=options.command,
     )
     return execute_suite(run, suite)

@@ -190,7 +190,8 @@ def _location(problem: ErrorDetails, document: Document) -> KeyPath:
     location: KeyPath = ()
     value: Any = document.data
     for part in problem["loc"]:
-        if part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int):
+        there = range(len(value)) if isinstance(value, list) else value if isinstance(value, dict) else ()
+        if part in there:
             location, value = (*location, part), value[part]
     return (*location, problem["loc"][-1]) if problem["type"] == "missing" else location
 

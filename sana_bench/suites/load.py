@@ -20,6 +20,7 @@ from sana_bench.suites.schema import (
     Variant,
     check_name,
 )
+from sana_bench.suites.stop import StopSpec, chosen_question
 
 __all__ = [
     "FULL",
@@ -274,6 +275,24 @@ def _check_benchmarks(file: SuiteFile, document: Document) -> None:
                 )
         _check_unique(names, document, ("benchmarks", index, "metrics"))
     _check_unique([spec.label for spec in file.benchmarks], document, ("benchmarks",))
+    if file.stop is not None:
+        _check_stop(file, file.stop, document)
+
+
+def _check_stop(file: SuiteFile, stop: StopSpec, document: Document) -> None:
+    where = document.origin(("stop",))
+    metrics = {
+        spec.label: tuple(metric.name for metric in spec.metric_specs) or _metrics_of(spec, document, index)
+        for index, spec in enumerate(file.benchmarks)
+    }
+    try:
+        chosen_question(stop, metrics)
+    except SuiteError as error:
+        raise SuiteError(f"{where}: {error}") from None
+    known = [name for names in file.variants.values() for name in names]
+    for name in stop.compare or ():
+        if name not in known:
+            raise SuiteError(f"{where}: stop: the suite has no variant {name!r}{nearest(name, known)}")
 
 
 def _metrics_of(spec: BenchmarkSpec, document: Document, index: int) -> tuple[str, ...]:

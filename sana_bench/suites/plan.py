@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,17 +66,20 @@ def plan_cell(
     limit: int | None,
     *,
     verify: bool = True,
+    samples: Sequence[Sample] | None = None,
 ) -> CellPlan:
-    """Compare what a cell needs with what the store and the disk have.
+    """Compare what a cell, or some `samples` of it in an order of their own, need with what the store and the disk have.
 
     A recorded image counts only if a file with the recorded length and SHA-256 is in this run's directory or
     where an earlier run left it; without `verify` the record is believed (for estimates). `limit` bounds what
-    is to be generated, to the first samples in the order of work, and never hides what is there already.
+    is to be generated, to the first samples in the order of work (`ResolvedBenchmark.at_most`), and never hides what is there
+    already.
     """
     rows = asked_rows(cell, store)
+    asked = cell.samples if samples is None else samples
     recorded = [
         SampleResult(sample, row)
-        for sample in cell.samples
+        for sample in asked
         if (row := rows.get(sample.place)) is not None and row.status == "ok"
     ]
 
@@ -89,7 +92,7 @@ def plan_cell(
     with workers(_READERS) as pool:
         done = tuple(one for one in pool.map(locate, recorded) if one is not None)
     there = {one.sample.place for one in done}
-    wanted = cell.samples[:limit]
+    wanted = tuple(asked[: cell.benchmark.at_most(limit)])
     missing = tuple(sample for sample in wanted if sample.place not in there)
     errors = {place: row.error or "no image" for place, row in rows.items() if row.status != "ok"}
     return CellPlan(cell, done, wanted, missing, len(recorded) - len(done), errors)

@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sana_bench.core.errors import SuiteError, nearest
+from sana_bench.core.precision import NumberFormat, PrecisionSpec
 from sana_bench.core.samples import FoundImages, Prompt
 from sana_bench.core.tiers import TIERS, Tier
 from sana_bench.suites.judge_spec import JudgeSpec
+from sana_bench.suites.stop import StopSpec
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -185,9 +187,12 @@ class Variant(_Spec):
     generator: str = "sana"
     model: ModelSpec
     sampler: SamplerSpec | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: NumberFormat | PrecisionSpec = "fp32"
+    tf32: bool | None = None
     quantization: Literal["none", "int8", "w8a8"] = "none"
     kernels: Literal["auto", "triton", "torch"] = "auto"
+    compile: Literal["none", "default", "max-autotune"] = "none"
+    cuda_graphs: bool = False
     best_of_n: BestOfNSpec | None = None
     prompt_rewrites: str | None = Field(default=None, min_length=1, max_length=500)
 
@@ -195,6 +200,20 @@ class Variant(_Spec):
     def generates(self) -> bool:
         """Whether images are made for the run; otherwise they exist already."""
         return self.generator != "images"
+
+    @property
+    def precisions(self) -> PrecisionSpec:
+        """The number format of each network; a word is that of the transformer, which decides the others'."""
+        word = self.precision
+        return (word if isinstance(word, PrecisionSpec) else PrecisionSpec(transformer=word)).whole
+
+    @property
+    def plain_precision(self) -> NumberFormat | dict[str, str]:
+        """The formats as one word where a word says them all, else by network: equal for what is computed alike."""
+        parts = self.precisions
+        if parts == PrecisionSpec(transformer=parts.transformer).whole:
+            return parts.transformer
+        return parts.model_dump()
 
     @property
     def image_source(self) -> str:
@@ -212,8 +231,9 @@ class Variant(_Spec):
 FUNCTION_PATTERN = r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$"
 #: What one's own prompts are scored with where a suite says nothing.
 OWN_METRICS = ("clip_score",)
-#: Metrics that hold a set of images against another.
-SET_METRICS = ("fid", "kid")
+#: What a suite can say of throughput: batches of one size, 0 for the best of a sweep.
+THROUGHPUT_PARAMETERS = {"batch_size": 0}
+LARGEST_BATCH = 4096
 #: Reference sets that have a name: the distances' own default.
 NAMED_REFERENCES = ("mjhq30k",)
 _SUBSET_PATTERN = re.compile(r"(?P<name>[^@]+)@(?P<count>[1-9][0-9]{0,6})")
@@ -314,6 +334,12 @@ def source_of(benchmark: str) -> str:
     return found["name"] if found is not None else benchmark
 
 
+class BenchmarkSettings(_Spec):
+    """What a benchmark changes of the model of every variant, as some published numbers were made."""
+
+    instruction: Literal["none", "sana"]
+
+
 class BenchmarkSpec(_Spec):
     """A benchmark to run; what is left out is the benchmark's own default.
 
@@ -328,6 +354,7 @@ class BenchmarkSpec(_Spec):
     metrics: tuple[str | MetricSpec, ...] | None = Field(
         default=None, strict=False, min_length=1, max_length=50
     )
+    settings: BenchmarkSettings | None = None
 
     @property
     def metric_specs(self) -> tuple[MetricSpec, ...]:
@@ -369,6 +396,7 @@ class SuiteFile(_Spec):
     variants: dict[Tier, Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=200)]] = (
         Field(min_length=1)
     )
+    stop: StopSpec | None = None
 
 
 @dataclass(frozen=True)

@@ -313,6 +313,28 @@ def test_from_python(given):
         sana_bench.score("my_images", tier="small")
 
 
+def test_two_folders_are_decided_without_scoring_them_whole(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = list({prompt.text: prompt for prompt in GenEval().prompts("micro")}.values())[:96]
+    Path("prompts.txt").write_text("".join(f"{prompt.text}\n" for prompt in asked))
+    for i, prompt in enumerate(asked, start=1):
+        draw(Path(f"my_images/{i:04d}.png"), asked[i - 7], i)
+        draw(Path(f"other/{i:04d}.png"), prompt, i)
+    given = ("--prompts", "prompts.txt", "--compare", "other", "--output", "results")
+    found = as_json(capsys, *given, "--until", "decided", "--effect", "2")
+    assert not found["complete"]
+    assert found["numbers"] == []
+    (last,) = found["sequences"]
+    assert (last["variant"], last["against"], last["metric"]) == ("other", "my_images", "clip_score")
+    assert last["verdict"] == "better"
+    assert 0 < last["low"] <= last["value"] <= last["high"]
+    assert last["n_images"] < len(asked)
+    assert found["reasons"]["other"][0].endswith(last["finding"])
+    assert as_json(capsys, *given)["complete"]
+    assert score(*given, "--until", "decided", "--metrics", "image_reward") == 2
+    assert "image_reward is no mean over prompts of scores with limits" in one_line(capsys)
+
+
 def test_a_metrics_judge_is_named_on_the_command_line(given, capsys, monkeypatch):
     """Of any prompts, by a server; asked once, as the same command again finds."""
     key = "sk-Secret_123"

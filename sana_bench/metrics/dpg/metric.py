@@ -1,14 +1,16 @@
 """The DPG score: share of a long prompt's questions that a judge answers with yes, as a mean over prompts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, IncompleteError, SuiteError
-from sana_bench.core.images import load_image
+from sana_bench.core.images import ImageError, load_image
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.judges.base import Answer, CutsQuestions, QuestionJudge
 from sana_bench.judges.mplug.judge import MPlugJudge, find_mplug
@@ -20,7 +22,7 @@ from sana_bench.metrics.base import (
     missing_micro_weights,
 )
 from sana_bench.metrics.chosen_judge import named_judge, names_judge
-from sana_bench.metrics.dpg.grid import Layout, SingleImage, layout_of
+from sana_bench.metrics.dpg.grid import Layout, SingleImage, layout_of, sana_grid
 from sana_bench.metrics.dpg.rules import (
     MissingParentError,
     broad_category,
@@ -62,6 +64,8 @@ class DPGMetric:
 
     name = "dpg"
     higher_is_better = True
+    limits = (0.0, float(_SCALE))
+    by_task = False
 
     def __init__(
         self, protocol: str, judge: QuestionJudge, rules: Rules, layout: Layout | None = None
@@ -70,9 +74,11 @@ class DPGMetric:
         self._judge = judge
         self._rules = rules
         self._layout = SingleImage() if layout is None else layout
+        self.joins = self._layout.joins
 
     def identity(self) -> dict[str, Any]:
         return {
+            **({"joins": self.joins} if self.joins > 1 else {}),
             "metric": self.name,
             "protocol": self.protocol,
             "rules": self._rules.name,
@@ -81,7 +87,7 @@ class DPGMetric:
         }
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
-        """One row per sample.
+        """One row per sample. Images that are joined have the cell of their place in the grid, and files that are grids all.
 
         `details["answers"]` lists every question with its `answer` and the `score` it counts with; `raw` is
         the score before dependencies, `cell` the place in a grid. `details["left_out"]` says why the published
@@ -91,7 +97,14 @@ class DPGMetric:
             SuiteError: a prompt without questions.
             AssetError: dependencies that the strict rules refuse; the message names the prompt.
         """
-        return [self._judge_sample(sample) for sample in samples]
+        rows = []
+        for _, one_prompt in groupby(samples, key=lambda sample: sample.prompt.id):
+            group = list(one_prompt)
+            if self.joins == 1 or len(group) == 1:
+                rows += [self._judge_file(sample) for sample in group]
+            else:
+                rows += self._judge_joined(group)
+        return rows
 
     def cut_texts(self, samples: Sequence[Sample]) -> list[CutTexts]:
         """Questions that the judge reads without their end, for a judge with a limit."""
@@ -122,12 +135,28 @@ class DPGMetric:
         overall = self._summary(OVERALL, means, list(prompts), (len(rows), n_expected), seed, note)
         return [overall, *self._categories(counted, n_expected - len(rows), seed)]
 
-    def _judge_sample(self, sample: Sample) -> ScoreRow:
-        questions = self._questions(sample)
+    def _judge_file(self, sample: Sample) -> ScoreRow:
         cells = self._layout.cells(load_image(sample.image_path), sample.image_path)
+        return self._judge_cells(sample, dict(enumerate(cells)) if len(cells) > 1 else {None: cells[0]})
+
+    def _judge_joined(self, group: Sequence[Sample]) -> list[ScoreRow]:
+        path = group[0].image_path
+        try:
+            grid = sana_grid([load_image(sample.image_path) for sample in group])
+        except ValueError as error:
+            raise ImageError(path, str(error)) from None
+        cells = self._layout.cells(grid, path)
+        return [
+            self._judge_cells(sample, {index: cell})
+            for index, (sample, cell) in enumerate(zip(group, cells, strict=True))
+        ]
+
+    def _judge_cells(self, sample: Sample, cells: Mapping[int | None, NDArray[np.uint8]]) -> ScoreRow:
+        """The row of a sample from pictures by their place in a grid; None where there is no grid."""
+        questions = self._questions(sample)
         details: Record = {"answers": []}
         means = []
-        for index, cell in enumerate(cells):
+        for index, cell in cells.items():
             answers = self._judge.answers(cell, [question["question"] for question in questions])
             try:
                 records = self._records(questions, answers)
@@ -136,7 +165,7 @@ class DPGMetric:
             except AssetError as error:
                 raise AssetError(f"prompt {sample.prompt.id!r}: {error}") from None
             means.append(sum(record["score"] for record in records) / len(records))
-            place = {"cell": index} if len(cells) > 1 else {}
+            place = {"cell": index} if index is not None else {}
             details["answers"] += [record | place for record in records]
         return self._row(sample, _SCALE * sum(means) / len(means), details)
 

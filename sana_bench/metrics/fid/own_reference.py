@@ -159,7 +159,7 @@ def _of_torch_fidelity(path: Path) -> dict[str, Any]:
     except CheckpointError as error:
         raise ArraysError(str(error).removeprefix(f"{path}: ")) from None
     held = found if isinstance(found, dict) else {}
-    (names, *_) = [names for names in _KEYS if set(names) <= set(held)] or [()]
+    names = next((names for names in _KEYS if set(names) <= set(held)), None)
     if not names:
         raise ArraysError(f"no {' and '.join(_KEYS[0])} (it has {', '.join(map(str, held)) or 'nothing'})")
     return {name: held[name] for name in names}

@@ -84,6 +84,9 @@ def read_export(directory: Path) -> tuple[Tables, str]:
     decode = _DECODERS[manifest["format"]]
     tables: Tables = {}
     for table in TABLES.values():
+        if table.later and table.name not in manifest["tables"]:
+            tables[table.name] = []
+            continue
         content = _read_file(directory, manifest, table)
         file = table_file(directory, table.name, manifest)
         try:
@@ -98,7 +101,8 @@ def read_export(directory: Path) -> tuple[Tables, str]:
 
 def table_file(directory: Path, table: str, manifest: Mapping[str, Any] | None = None) -> str:
     """Where a table of an export is, for messages; raises `UsageError` for a folder that is no export."""
-    return str(directory / (manifest or _read_manifest(directory))["tables"][table]["file"])
+    tables = (manifest or _read_manifest(directory))["tables"]
+    return str(directory / tables.get(table, {"file": table})["file"])
 
 
 def read_frames(directory: Path) -> "dict[str, pandas.DataFrame]":

@@ -30,14 +30,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table; `key` names the columns that together are unique."""
+    """One table; `key` names the columns that together are unique. Exports of earlier versions lack a `later` one."""
 
     name: str
     meaning: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
+    later: bool = False
 
 
+_AS_SUMMARIES = "as in summaries.unit"
 _RUN = Column("run_id", "text", "the run", kind="name")
 _CELL = (
     _RUN,
@@ -87,7 +89,7 @@ _ALL = (
             ),
             Column("description", "text", "what the variant file says"),
             Column("generator", "text", "name of the generator"),
-            Column("precision", "text", "number format of the computation"),
+            Column("precision", "text", "number format of the computation, or of each network"),
             Column("weights_sha256", "text", "SHA-256 over the files of the weights"),
             Column("model", "json", "weights, image size in pixels, instruction"),
             Column(
@@ -184,7 +186,7 @@ _ALL = (
             Column("protocol", "text", "see metrics"),
             Column("image_sha256", "text", "the image that was judged"),
             Column("prompt_sha256", "text", "SHA-256 of text, tag and metadata of the prompt"),
-            Column("value", "real", "the score", "as in summaries.unit"),
+            Column("value", "real", "the score", _AS_SUMMARIES),
             Column(
                 "details", "json", "verdict, reasons, detections, where the metric has them", kind="object"
             ),
@@ -213,6 +215,48 @@ _ALL = (
             Column("note", "text", "what a reader must know beside the number"),
             Column("complete", "boolean", "n_samples equals n_expected"),
         ),
+    ),
+    Table(
+        "sequences",
+        "one row per look of a sequence that a run was stopped by, or was to be",
+        ("run_id", "sequence_key", "look"),
+        (
+            *_CELL,
+            Column(
+                "sequence_key", "text", "SHA-256 of the question and of what its images and scores depend on"
+            ),
+            Column("look", "integer", "number of the look, from 0", kind="count"),
+            Column("metric", "text", "the metric's name"),
+            Column("metric_key", "text", "see metrics"),
+            Column(
+                "against",
+                "text",
+                "the variant that is subtracted; empty where one is looked at alone",
+                nullable=True,
+            ),
+            Column("effect", "real", "a difference smaller than this is none", _AS_SUMMARIES, nullable=True),
+            Column("width", "real", "how narrow the interval is to become", _AS_SUMMARIES, nullable=True),
+            Column("error", "real", "chance that any look is wrong"),
+            Column("n_prompts", "integer", "prompts used by then", kind="count"),
+            Column("n_images", "integer", "images of each variant used by then", kind="count"),
+            Column("n_expected", "integer", "images of each variant that the suite asks for", kind="count"),
+            Column("value", "real", "the difference, or the score, so far", _AS_SUMMARIES),
+            Column("low", "real", "lower end of the interval that holds at every look", _AS_SUMMARIES),
+            Column("high", "real", "upper end of the interval that holds at every look", _AS_SUMMARIES),
+            Column(
+                "verdict",
+                "text",
+                "what the look says; `undecided`, and last `all prompts used`, are none",
+                kind="verdict",
+            ),
+            Column(
+                "tasks",
+                "json",
+                "by task: prompts, value and, of a difference, the p-value valid at any look",
+                kind="tasks",
+            ),
+        ),
+        later=True,
     ),
     Table(
         "sessions",

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from sana_bench.core.errors import UsageError
-from sana_bench.core.fingerprint import image_key
 from sana_bench.results.documents import (
     PathName,
     PlainJson,
@@ -42,8 +41,10 @@ _KINDS: dict[str, Any] = {
     "index": Annotated[int, Field(ge=0, lt=2**31)],
     "tier": Literal["micro", "full"],
     "status": Literal["ok", "failed"],
+    "verdict": Literal["better", "worse", "equivalent", "narrow enough", "undecided", "all prompts used"],
     "object": PlainObject,
     "costs": dict[str, float],
+    "tasks": dict[Text, dict[Text, float]],
     "rewrites": dict[PathName, dict[Text, Text]],
     "document": dict[str, Any],
 }
@@ -68,7 +69,7 @@ def check_tables(tables: Tables, file_of: Callable[[str], str]) -> None:
     for number, row in enumerate(tables["provenance"], start=1):
         checked(Provenance, row["document"], _where(file_of("provenance"), number, "document"))
     _check_names(tables, runs, file_of)
-    _check_images(tables, file_of)
+    _check_images(tables, runs, file_of)
 
 
 def _check_rows(table: Table, rows: list[dict[str, Any]], file: str) -> None:
@@ -104,10 +105,15 @@ def _check_names(tables: Tables, runs: dict[str, StoredSuite], file_of: Callable
                     raise UsageError(
                         f"{_where(file_of(name), number, column)}: {row[column]!r} is no {column} of {row['run_id']}"
                     )
-            if name == "scores" and (row["run_id"], row["metric_key"]) not in metrics:
+            if name in ("scores", "sequences") and (row["run_id"], row["metric_key"]) not in metrics:
                 raise UsageError(
                     f"{_where(file_of(name), number, 'metric_key')}: {row['metric_key']!r} is not in the table metrics"
                 )
+    for number, row in enumerate(tables["sequences"], start=1):
+        if row["against"] is not None and row["against"] not in known[row["run_id"]]["variant"]:
+            raise UsageError(
+                f"{_where(file_of('sequences'), number, 'against')}: {row['against']!r} is no variant of {row['run_id']}"
+            )
     for number, row in enumerate(tables["variants"], start=1):
         suite = runs[row["run_id"]]
         asked = {one.name: one.fingerprint for one in suite.variants}
@@ -117,11 +123,15 @@ def _check_names(tables: Tables, runs: dict[str, StoredSuite], file_of: Callable
             )
 
 
-def _check_images(tables: Tables, file_of: Callable[[str], str]) -> None:
-    variants = {(row["run_id"], row["variant"]): row["fingerprint"] for row in tables["variants"]}
+def _check_images(tables: Tables, runs: dict[str, StoredSuite], file_of: Callable[[str], str]) -> None:
+    keys = {
+        (run, variant.name, benchmark.name): benchmark.image_key(variant)
+        for run, suite in runs.items()
+        for variant in suite.variants
+        for benchmark in suite.benchmarks
+    }
     for number, row in enumerate(tables["images"], start=1):
-        fingerprint = variants.get((row["run_id"], row["variant"]))
-        if fingerprint is None or image_key(fingerprint, row["benchmark"]) != row["image_key"]:
+        if keys[row["run_id"], row["variant"], row["benchmark"]] != row["image_key"]:
             raise UsageError(
                 f"{_where(file_of('images'), number, 'image_key')}: run {row['run_id']}: "
                 f"the images of {row['variant']} do not match their key"
