@@ -212,7 +212,7 @@ class SanaPipeline:
         embeds = self.transformer.config.guidance_embeds
         allowed = [name for name in SOLVERS if (name == SCM) == embeds]
         if sampler not in allowed:
-            raise ValueError(f"sampler is {sampler!r}; allowed for this model: {', '.join(allowed)}")
+            raise ValueError(f"sampler is {sampler!r}; allowed: {', '.join(allowed)}")
         if embeds and any([negative_prompt] if isinstance(negative_prompt, str) else negative_prompt):
             raise ValueError("this model is told its guidance scale; it takes no negative prompt")
         return embeds
