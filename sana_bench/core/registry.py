@@ -318,6 +318,10 @@ METRICS = Registry(
     Entry("oneig_style", "sana_bench.metrics.oneig.style:build_style", only="style", full_only=True),
     Entry("oneig_diversity", "sana_bench.metrics.oneig.diversity:build_diversity"),
     Entry("vqascore", "sana_bench.metrics.vqascore.metric:build_vqascore", reads=("prompt",)),
+    Entry("pickscore", "sana_bench.metrics.preference.metric:build_pickscore", reads=("prompt",)),
+    Entry("hpsv2", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",)),
+    Entry("hpsv2.1", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",)),
+    Entry("aesthetic", "sana_bench.metrics.preference.aesthetic:build_aesthetic"),
     needs=("name", "protocol", "higher_is_better", "identity"),
     reserved=MEASURED,
 )
@@ -327,6 +331,7 @@ BENCHMARKS = Registry(
     Entry("geneval", "sana_bench.benchmarks.geneval:GenEval"),
     Entry("dpg_bench", "sana_bench.benchmarks.dpg_bench:DPGBench"),
     Entry("geneval2", "sana_bench.benchmarks.geneval2:GenEval2"),
+    Entry("hpdv2", "sana_bench.benchmarks.hpdv2:HPDv2"),
     Entry("image_reward", "sana_bench.benchmarks.image_reward:ImageRewardBenchmark"),
     Entry("longtext", "sana_bench.benchmarks.longtext:LongText"),
     Entry("longtext_zh", "sana_bench.benchmarks.longtext:LongTextChinese"),
