@@ -24,6 +24,7 @@ from sana_models.config import SanaConfig
 from sana_models.dc_ae import DCAE
 from sana_models.guidance import Guidance, TextCondition, guided_velocity
 from sana_models.hub import locate
+from sana_models.lora import merge_lora
 from sana_models.quantization import Quantization, quantize
 from sana_models.single_files import SINGLE_FILES
 from sana_models.solvers import SCM, SOLVERS
@@ -340,11 +341,15 @@ def load_pipeline(
     conditioning: Conditioning = "diffusers",
     text_cache: str | Path | None = None,
     ema: bool = False,
+    lora: str | Path | None = None,
+    lora_scale: float = 1.0,
 ) -> SanaPipeline:
     """Load a pipeline in the diffusers layout, from a folder or a hub id `org/name[@revision]`.
 
     `transformer` replaces the folder's own: a single file with its `config` (see `load_transformer`, also for `ema`), which
     holds nothing else of a pipeline, or another folder or hub id.
+
+    `lora` is an adapter of diffusers or PEFT, a file, folder or hub id, that is merged into the transformer with `lora_scale`.
 
     `variant` picks weight files such as `*.fp16.safetensors`, and the plain ones of parts that have none of it;
     `quantization` makes the transformer's blocks INT8;
@@ -379,6 +384,8 @@ def load_pipeline(
     network = load_transformer(
         source, config=config, device=device, dtype=dtype, variant=chosen, kernels=kernels, ema=ema
     )
+    if lora is not None:
+        merge_lora(network, lora, lora_scale)
     try:
         return SanaPipeline(
             compile_transformer(quantize(network, quantization), compile, cuda_graphs=cuda_graphs),

@@ -20,6 +20,7 @@ __all__ = [
     "BenchmarkSpec",
     "BestOfNSpec",
     "JudgeSpec",
+    "LoraSpec",
     "MetricSpec",
     "ModelSpec",
     "SamplerSpec",
@@ -170,6 +171,13 @@ class ModelSpec(_Spec):
         return self.height, self.width
 
 
+class LoraSpec(_Spec):
+    """A low-rank adapter merged into the transformer: a file or folder, or a hub id, and how strongly."""
+
+    weights: str = Field(min_length=1, max_length=500)
+    scale: float = Field(default=1.0, ge=-100, le=100, allow_inf_nan=False)
+
+
 class Variant(_Spec):
     """One way to turn prompts into images, as its file says: a row of the leaderboard.
 
@@ -193,6 +201,7 @@ class Variant(_Spec):
     kernels: Literal["auto", "triton", "torch"] = "auto"
     compile: Literal["none", "default", "max-autotune"] = "none"
     cuda_graphs: bool = False
+    lora: LoraSpec | None = None
     best_of_n: BestOfNSpec | None = None
     prompt_rewrites: str | None = Field(default=None, min_length=1, max_length=500)
     published: tuple[str, ...] = Field(default=(), strict=False, max_length=20)
