@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sana_bench.core.errors import SuiteError, UsageError, nearest
-from sana_bench.core.registry import MEASURED, SET_METRICS
+from sana_bench.core.registry import MEASURED, METRICS, SET_METRICS
 
 __all__ = ["StopRequest", "StopSpec", "chosen_question"]
 
@@ -90,12 +90,20 @@ def chosen_question(stop: StopSpec, benchmarks: Mapping[str, Sequence[str]]) -> 
         )
     if stop.metric in MEASURED:
         raise SuiteError(f"stop: {stop.metric} is measured while images are made, and cannot stop a run")
-    found = [
+    there = [
         (name, metric)
         for name, metrics in asked.items()
         for metric in metrics
-        if metric not in (*SET_METRICS, *MEASURED) and stop.metric in (None, metric)
+        if stop.metric in (None, metric)
     ]
+    found = [
+        (name, metric) for name, metric in there if metric in METRICS and METRICS.entry(metric).find_limits()
+    ]
+    if there and not found and stop.metric is not None:
+        raise SuiteError(
+            f"stop: {stop.metric} is no mean over prompts of scores with limits that are known beforehand, so no look before "
+            "the end is safe"
+        )
     if not found:
         known = [metric for metrics in asked.values() for metric in metrics]
         lacking = (

@@ -13,7 +13,7 @@ from sana_bench.analysis.leaderboard import collect_leaderboard
 from sana_bench.cli.main import execute
 from sana_bench.core.errors import SampleError, SuiteError, UsageError
 from sana_bench.core.images import load_image
-from sana_bench.core.registry import BENCHMARKS, GENERATORS, METRICS, Entry
+from sana_bench.core.registry import BENCHMARKS, GENERATORS, METRICS, Entry, Limits
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.generators.base import Request
 from sana_bench.metrics.base import ScoreRow, Summary, mean_summary
@@ -54,8 +54,6 @@ class Luck:
     name = "luck"
     protocol = "luck/test@1"
     higher_is_better = True
-    limits = (0.0, 1.0)
-    by_task = True
 
     def identity(self) -> dict[str, object]:
         return {"version": 1}
@@ -84,13 +82,6 @@ class Free(Luck):
 
     name = "free"
     protocol = "free/test@1"
-    limits = None
-    by_task = None
-
-    def __getattribute__(self, name: str) -> object:
-        if name in ("limits", "by_task"):
-            raise AttributeError(name)
-        return super().__getattribute__(name)
 
 
 class Dice:
@@ -152,8 +143,8 @@ def many(tmp_path, monkeypatch) -> Iterator[World]:
     monkeypatch.setattr(Dice, "made", [])
     added = (
         (BENCHMARKS, Entry(Many.name, Many)),
-        (METRICS, Entry(Luck.name, lambda *_: Luck())),
-        (METRICS, Entry(Partly.name, lambda *_: Partly(), only="plain")),
+        (METRICS, Entry(Luck.name, lambda *_: Luck(), limits=Limits(0, 1, by_task=True))),
+        (METRICS, Entry(Partly.name, lambda *_: Partly(), only="plain", limits=Limits(0, 1, by_task=True))),
         (METRICS, Entry(Free.name, lambda *_: Free())),
         (METRICS, Entry("spread", lambda *_: fakes.Spread())),
         (GENERATORS, Entry("dice", Dice, "dice@1", "sana_bench.generators:find_sana")),
@@ -417,8 +408,10 @@ def test_wrong_use_is_one_line_and_writes_nothing(many, stop, options, message) 
 
 
 def test_a_score_without_limits_cannot_stop_a_run(many) -> None:
-    text = many.suite.read_text().replace("[luck, spread]", "[free]")
-    many.suite.write_text(text)
-    with pytest.raises(SuiteError, match="free is no mean over prompts of scores with limits"):
+    many.suite.write_text(many.suite.read_text().replace("[luck, spread]", "[free]"))
+    with pytest.raises(SuiteError, match="no metric that can stop a run; the suite has free"):
         many.run()
+    many.suite.write_text(f"{many.suite.read_text()}stop: {{compare: [poor, good], metric: free}}\n")
+    with pytest.raises(SuiteError, match="free is no mean over prompts of scores with limits"):
+        many.run(StopRequest())
     assert not many.output.exists()

@@ -34,8 +34,6 @@ class ClipScore:
 
     name = "clip_score"
     higher_is_better = True
-    limits = (-100.0, 100.0)
-    by_task = False
 
     def __init__(self, protocol: str, features: ClipFeatures | OpenClipFeatures) -> None:
         self.protocol = protocol
