@@ -31,8 +31,6 @@ __all__ = ["Question", "Rounds", "questions_of", "round_order"]
 
 # How rounds are made and bets are placed: looks of another version are another sequence.
 _VERSION = "rounds@1"
-# Of a metric's range, where nothing is said.
-_DEFAULT_EFFECT = 0.02
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def questions_of(
     """
     benchmarks = {benchmark.name: benchmark.metrics for benchmark in resolved.benchmarks}
     benchmark, name = chosen_question(stop, benchmarks)
-    low, high, by_task = METRICS.entry(name).find_limits() or Limits(0, 1)
+    own = METRICS.entry(name).find_limits() or Limits(0, 1)
     by_variant = {cell.variant.name: cell for cell in cells if cell.benchmark.name == benchmark}
     groups: list[tuple[Cell, ...]] = [(cell,) for cell in by_variant.values()]
     if stop.compare is not None:
@@ -107,11 +105,9 @@ def questions_of(
     found = []
     for group in groups:
         metric = loaded[choice_key(group[0].benchmark, name)]
-        effect = None
-        if stop.width is None:
-            effect = _DEFAULT_EFFECT * (high - low) if stop.effect is None else stop.effect
-        limits = (low - high, high - low) if len(group) == 2 else (low, high)
-        found.append(Question(group, metric, limits, by_task, effect, stop.width, stop.error))
+        limits = (own.low - own.high, own.high - own.low) if len(group) == 2 else own[:2]
+        effect = stop.size(own) if stop.width is None else None
+        found.append(Question(group, metric, limits, own.by_task, effect, stop.width, stop.error))
     return found
 
 
