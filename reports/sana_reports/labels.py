@@ -41,12 +41,16 @@ _APPROXIMATIONS = {
     "geneval/hf-detector@1": "approximation of geneval/official@1: another training run of the detector",
 }
 _METRICS = {
+    "aesthetic": "Aesthetic score",
     "clip_score": "CLIP score",
     "dpg": "DPG-Bench",
     "dpg_bench": "DPG-Bench",
     "fid": "FID",
     "geneval": "GenEval",
     "geneval2": "GenEval 2",
+    "hpdv2": "HPDv2",
+    "hpsv2": "HPS v2",
+    "hpsv2.1": "HPS v2.1",
     "image_reward": "ImageReward",
     "latency": "Latency",
     "longtext": "LongText-Bench",
@@ -57,6 +61,7 @@ _METRICS = {
     "oneig_diversity": "OneIG diversity",
     "oneig_style": "OneIG style",
     "oneig_text": "OneIG text",
+    "pickscore": "PickScore",
     "throughput": "Throughput",
 }
 _FLOPS = (("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6))

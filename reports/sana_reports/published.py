@@ -7,7 +7,7 @@ latency for one image, throughput in batches. Left out: the 512-pixel latencies 
 
 Of the judges of 2026: GenEval 2's GM as later papers quote it (second hand: the papers themselves were not read), LongText-Bench
 as the models' reports have it, OneIG-Bench (arXiv:2506.07977, Table 2) without its reasoning and overall, which sana-bench does
-not measure.
+not measure. HPS v2.1 and v2 as the README of tgxs002/HPSv2 has them.
 """
 
 from collections.abc import Mapping
@@ -15,22 +15,29 @@ from dataclasses import dataclass
 
 from sana_reports.data import KINDS
 
-__all__ = ["PUBLISHED", "PublishedRow", "PublishedTable", "published_table"]
+__all__ = ["PUBLISHED", "PublishedRow", "PublishedTable", "published_table", "row_title"]
 
 # What the papers measured each metric on, with its categories. A number over other prompts is no counterpart.
 _GENEVAL = ("overall", "single_object", "two_object", "counting", "colors", "position", "color_attr")
 _ONEIG = ("oneig_alignment", "oneig_text", "oneig_style", "oneig_diversity")
 _DPG = ("overall", "global", "entity", "attribute", "relation", "other")
+_HPDV2 = ("anime", "concept-art", "paintings", "photo", "overall")
 _COLUMNS = {
     "geneval": tuple(("geneval", key) for key in _GENEVAL),
     "dpg_bench": tuple(("dpg", key) for key in _DPG),
     "geneval2": (("geneval2", "overall"),),
+    "hpdv2": tuple((metric, key) for metric in ("hpsv2.1", "hpsv2") for key in _HPDV2),
     "longtext": (("longtext", "overall"),),
     "longtext_zh": (("longtext", "overall"),),
     "mjhq30k": (("fid", "overall"), ("clip_score", "overall")),
     "image_reward": (("image_reward", "overall"),),
     "oneig": tuple((metric, "overall") for metric in _ONEIG),
 }
+
+
+def row_title(model: str, resolution: int | None) -> str:
+    """Model and resolution in pixels, as rows are called."""
+    return model if resolution is None else f"{model}, {resolution} px"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +65,7 @@ class PublishedRow:
     @property
     def title(self) -> str:
         """Model and resolution."""
-        return self.model if self.resolution is None else f"{self.model}, {self.resolution} px"
+        return row_title(self.model, self.resolution)
 
     def source(self, metrics: set[str]) -> str:
         """The paper, with the tables that hold these metrics and the speed."""
@@ -214,6 +221,19 @@ _ONEIG_ROWS = (
 )
 _ONEIG_SOURCE = "OneIG-Bench, arXiv:2506.07977"
 
+_HPDV2_SOURCE = "README of tgxs002/HPSv2"
+# model, HPS v2.1 by style and over all, HPS v2 in the same way
+_HPDV2_ROWS = (
+    ("SDXL Refiner 0.9", (33.26, 32.07, 31.63, 28.38, 31.34), (28.45, 27.66, 27.67, 27.46, 27.80)),
+    ("SDXL Base 0.9", (32.84, 31.36, 30.86, 27.48, 30.63), (28.42, 27.63, 27.60, 27.29, 27.73)),
+    ("Deliberate", (31.46, 30.48, 30.17, 28.83, 30.23), (28.13, 27.46, 27.45, 27.62, 27.67)),
+    ("Dreamlike Photoreal 2.0", (30.87, 29.75, 29.46, 28.85, 29.73), (28.24, 27.60, 27.59, 27.99, 27.86)),
+    ("DeepFloyd-XL", (27.71, 26.07, 25.79, 27.96, 26.88), (27.64, 26.83, 26.86, 27.75, 27.27)),
+    ("Stable Diffusion v2.0", (27.09, 26.02, 25.68, 26.73, 26.38), (27.48, 26.89, 26.86, 27.46, 27.17)),
+    ("Stable Diffusion v1.4", (26.03, 24.87, 24.80, 25.70, 25.35), (27.26, 26.61, 26.66, 27.27, 26.95)),
+    ("DALL·E 2", (26.38, 24.51, 24.93, 25.55, 25.34), (27.34, 26.54, 26.68, 27.24, 26.95)),
+)
+
 
 def _numbers(
     fid: float | None,
@@ -260,7 +280,7 @@ def _published() -> tuple[PublishedRow, ...]:
         )
         for model, kind, size, throughput, latency, fid, clip, geneval, dpg in _README_ROWS
     ]  # fmt: skip
-    return (*rows, *_judged())
+    return (*rows, *_judged(), *_preferred())
 
 
 def _judged() -> list[PublishedRow]:
@@ -278,6 +298,22 @@ def _judged() -> list[PublishedRow]:
         tables = dict.fromkeys(_ONEIG, "Table 2")
         rows.append(_untimed(model, numbers, _ONEIG_SOURCE, kind=kind, parameters_b=size, tables=tables))
     return rows
+
+
+def _preferred() -> list[PublishedRow]:
+    """Rows of HPS's benchmark."""
+    return [
+        _untimed(
+            model,
+            {
+                (metric, key): value
+                for metric, values in (("hpsv2.1", newer), ("hpsv2", older))
+                for key, value in zip(_HPDV2, values, strict=True)
+            },
+            _HPDV2_SOURCE,
+        )
+        for model, newer, older in _HPDV2_ROWS
+    ]
 
 
 def _untimed(

@@ -364,6 +364,10 @@ METRICS = Registry(
         reads=("prompt",),
         limits=Limits(0, 1),
     ),
+    Entry("pickscore", "sana_bench.metrics.preference.metric:build_pickscore", reads=("prompt",)),
+    Entry("hpsv2", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",)),
+    Entry("hpsv2.1", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",)),
+    Entry("aesthetic", "sana_bench.metrics.preference.aesthetic:build_aesthetic"),
     needs=("name", "protocol", "higher_is_better", "identity"),
     reserved=MEASURED,
 )
@@ -373,6 +377,7 @@ BENCHMARKS = Registry(
     Entry("geneval", "sana_bench.benchmarks.geneval:GenEval"),
     Entry("dpg_bench", "sana_bench.benchmarks.dpg_bench:DPGBench"),
     Entry("geneval2", "sana_bench.benchmarks.geneval2:GenEval2"),
+    Entry("hpdv2", "sana_bench.benchmarks.hpdv2:HPDv2"),
     Entry("image_reward", "sana_bench.benchmarks.image_reward:ImageRewardBenchmark"),
     Entry("longtext", "sana_bench.benchmarks.longtext:LongText"),
     Entry("longtext_zh", "sana_bench.benchmarks.longtext:LongTextChinese"),

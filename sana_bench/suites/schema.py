@@ -158,7 +158,7 @@ class Variant(_Spec):
 
     `sampler` is missing where images exist already. `kind` and `derived_from` tell what the variant was made from; they
     group reports and change no image. `prompt_rewrites` is a file of texts that the model is given instead of the prompts;
-    scores are of the prompts.
+    scores are of the prompts. `published` names rows of published tables that it reproduces, as `sana_reports` calls them.
     """
 
     schema_version: Literal[1] = 1
@@ -178,6 +178,7 @@ class Variant(_Spec):
     cuda_graphs: bool = False
     best_of_n: BestOfNSpec | None = None
     prompt_rewrites: str | None = Field(default=None, min_length=1, max_length=500)
+    published: tuple[str, ...] = Field(default=(), strict=False, max_length=20)
 
     @property
     def generates(self) -> bool:
@@ -317,6 +318,9 @@ def source_of(benchmark: str) -> str:
     return found["name"] if found is not None else benchmark
 
 
+_Metrics = Annotated[tuple[str | MetricSpec, ...], Field(strict=False, min_length=1, max_length=50)]
+
+
 class BenchmarkSettings(_Spec):
     """What a benchmark changes of the model of every variant, as some published numbers were made."""
 
@@ -326,6 +330,8 @@ class BenchmarkSettings(_Spec):
 class BenchmarkSpec(_Spec):
     """A benchmark to run; what is left out is the benchmark's own default.
 
+    `metrics` may differ by tier, where some have no version on one; the suite of a tier has that tier's alone.
+
     `prompts` is a file of prompts of one's own, whose path starts from the suite's folder, or a number: so many of the
     benchmark's prompts, spread over its tasks, are a benchmark of their own with the name `NAME@NUMBER`, which may be written
     at once.
@@ -334,14 +340,23 @@ class BenchmarkSpec(_Spec):
     name: str
     prompts: Annotated[int | str | None, AfterValidator(_check_prompts)] = None
     images_per_prompt: int | None = Field(default=None, ge=1, le=1000)
-    metrics: tuple[str | MetricSpec, ...] | None = Field(
-        default=None, strict=False, min_length=1, max_length=50
-    )
+    metrics: _Metrics | Annotated[dict[Tier, _Metrics], Field(min_length=1)] | None = None
     settings: BenchmarkSettings | None = None
+
+    def of_tier(self, tier: Tier) -> Self:
+        """The benchmark with the metrics of one tier, its own where the suite names none for it."""
+        if not isinstance(self.metrics, dict):
+            return self
+        return self.model_copy(update={"metrics": self.metrics.get(tier)})
 
     @property
     def metric_specs(self) -> tuple[MetricSpec, ...]:
-        """The metrics to apply, a plain name being one with its defaults; empty for the benchmark's own."""
+        """The metrics to apply, a plain name being one with its defaults; empty for the benchmark's own.
+
+        Raises `TypeError` for those of several tiers, of which `of_tier` takes one.
+        """
+        if isinstance(self.metrics, dict):
+            raise TypeError(f"benchmark {self.name!r} has other metrics on each tier")
         return tuple(map(_as_metric, self.metrics or ()))
 
     @property

@@ -84,6 +84,11 @@ PROMPTS_AND_NEEDS = {
         *("oneig_prompts", "oneig_style_references", "csd_vit_l_14", "dino_vit_b_16", "dreamsim_ensemble"),
     },
     "longtext_zh": {"longtext_zh_prompts"},
+    "preference": {
+        *("hpdv2_prompts", "hpsv2_weights", "hpsv2_1_weights", "aesthetic_head", "clip_vit_l_14"),
+        *("pickscore_weights", "pickscore_config", "pickscore_tokenizer"),
+        *("image_reward_weights", "image_reward_config", "bert_vocabulary"),
+    },
     "latency": set(),
     "demo": {"geneval_detector", "clip_vit_l_14", "inception_pytorch", "mjhq30k_images"},
     "sana15_micro": None,  # of the micro tier alone
@@ -91,6 +96,11 @@ PROMPTS_AND_NEEDS = {
 PROMPTS_AND_NEEDS["all"] = set().union(
     *(PROMPTS_AND_NEEDS[name] for name in ("geneval", "dpg_bench", "image_reward", "mjhq30k"))
 )
+PROMPTS_AND_NEEDS["paper_table"] = PROMPTS_AND_NEEDS["all"]
+PROMPTS_AND_NEEDS["paper_table_sana15"] = PROMPTS_AND_NEEDS["all"] - {
+    *("image_reward_prompts", "image_reward_weights", "image_reward_config", "bert_vocabulary"),
+}
+PROMPTS_AND_NEEDS["paper_table_sana15_geneval"] = {"geneval_detector", "clip_vit_l_14"}
 
 
 JUDGES = {

@@ -12,6 +12,7 @@ from sana_reports.leaderboard import render_leaderboard
 from sana_reports.leaderboard_data import Column, Leaderboard
 from sana_reports.published import (
     _GENEVAL2_ROWS,
+    _HPDV2_ROWS,
     _LONGTEXT_ROWS,
     _ONEIG_ROWS,
     PUBLISHED,
@@ -34,7 +35,7 @@ SOURCES = (
 )
 SPEC = SHARED / "spec/field_2026.md"
 #: What the csv has nothing of.
-LATER = ("geneval2", "longtext", "oneig_alignment")
+LATER = ("geneval2", "longtext", "oneig_alignment", "hpsv2.1")
 CATEGORIES = {"color_attr": "color_attribution"}  # the csv's spelling
 
 
@@ -129,7 +130,13 @@ def test_a_table_holds_only_what_was_measured_on_its_prompts() -> None:
     assert published_table("micro", "geneval", ("geneval",)) is None
 
 
-METRIC_OF = {"mjhq30k": "fid", "dpg_bench": "dpg", "longtext_zh": "longtext", "oneig": "oneig_text"}
+METRIC_OF = {
+    "mjhq30k": "fid",
+    "dpg_bench": "dpg",
+    "hpdv2": "hpsv2.1",
+    "longtext_zh": "longtext",
+    "oneig": "oneig_text",
+}
 
 
 def full_board(benchmark: str, column: Column) -> Leaderboard:
@@ -143,7 +150,7 @@ def full_board(benchmark: str, column: Column) -> Leaderboard:
 
 BENCHMARKS_WITH_ROWS = (
     *("geneval", "dpg_bench", "mjhq30k", "image_reward"),
-    *("geneval2", "longtext", "longtext_zh", "oneig"),
+    *("geneval2", "hpdv2", "longtext", "longtext_zh", "oneig"),
 )
 
 
@@ -230,6 +237,13 @@ def test_rows_of_2026_are_the_gathered_ones() -> None:
         assert f"{model} {short(english)}/{short(chinese)}" in text
     for model, value, _ in _GENEVAL2_ROWS:
         assert f"{model} {value}" in text
+
+
+def test_rows_of_hps_are_means_of_their_styles() -> None:
+    for model, *versions in _HPDV2_ROWS:
+        for *styles, overall in versions:
+            # Five numbers of two decimals.
+            assert abs(sum(styles) / 4 - overall) <= 0.01 + 1e-9, model
 
 
 def short(value: float) -> str:

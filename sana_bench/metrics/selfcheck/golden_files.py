@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sana_bench.core.arrays import read_arrays
 from sana_models.files import read_bytes
 
-__all__ = ["FOLDER", "arrays", "image_reward", "mask2former_keys", "mplug", "numbers"]
+__all__ = ["FOLDER", "arrays", "image_reward", "mask2former_keys", "mplug", "numbers", "preference"]
 
 FOLDER = Path(__file__).resolve().parent / "golden"
 
@@ -38,6 +38,11 @@ def mask2former_keys() -> dict[str, Any]:
 def mplug() -> dict[str, Any]:
     """By configuration: tensor shapes, and what modelscope's mPLUG made of each question."""
     return _json(gzip.decompress(read_bytes(FOLDER / "mplug.json.gz")))
+
+
+def preference() -> dict[str, Any]:
+    """Scores of the packages of HPS and PickScore, and of the aesthetic head; made by tests/golden/preference/make.py."""
+    return _json(read_bytes(FOLDER / "preference.json"))
 
 
 def _json(content: bytes) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from sana_bench.metrics.selfcheck import (
     image_questions,
     judges,
     micro_scores,
+    preference,
     readings,
     sums,
 )
@@ -21,7 +22,7 @@ __all__ = ["all_checks", "checks_for", "metrics_of", "select", "unchecked_metric
 
 def all_checks() -> list[Check]:
     """All checks, the cheap ones first."""
-    modules = (sums, chains, micro_scores, detectors, judges, readings, image_questions, encoders)
+    modules = (sums, chains, micro_scores, detectors, judges, readings, image_questions, encoders, preference)
     found = [check for module in modules for check in module.CHECKS]
     return sorted(found, key=lambda check: not check.quick)
 

@@ -25,6 +25,9 @@ from sana_bench.metrics.oneig.diversity import PROTOCOLS as DIVERSITY
 from sana_bench.metrics.oneig.style import PROTOCOLS as STYLE
 from sana_bench.metrics.oneig.style import StyleMetric
 from sana_bench.metrics.oneig.text import PROTOCOLS as TEXT
+from sana_bench.metrics.preference import networks
+from sana_bench.metrics.preference.aesthetic import PROTOCOLS as AESTHETIC
+from sana_bench.metrics.preference.metric import HPS_PROTOCOLS, PICK_PROTOCOLS
 from sana_bench.metrics.selfcheck import chains, detectors, golden_files, judges, readings, sums
 from sana_bench.metrics.selfcheck.check import run_checks, user_judge
 from sana_bench.metrics.selfcheck.registry import all_checks, checks_for, select
@@ -32,10 +35,12 @@ from sana_bench.metrics.selfcheck.registry import all_checks, checks_for, select
 PUBLISHED = (
     *GENEVAL["full"], *DPG, *GENEVAL2, *LONGTEXT, *ALIGNMENT, *TEXT, *STYLE, *DIVERSITY["full"],
     *map(user_judge, ("dpg", "geneval2", "longtext", "oneig_alignment", "oneig_text", "vqascore")),
-    *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
+    *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1", *PICK_PROTOCOLS, *AESTHETIC,
+    *(protocol for protocols in HPS_PROTOCOLS.values() for protocol in protocols),
 )  # fmt: skip
 MICRO = (
     *GENEVAL["micro"], *DIVERSITY["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1",
+    "pickscore/micro@1",
 )  # fmt: skip
 
 
@@ -130,6 +135,13 @@ def outcome(name):
             lambda protocol, judge: GenEval2Metric("geneval2/official@1", judge),
             "GenEval 2: soft scores and their means",
         ),
+        (
+            networks,
+            "fitted_pixels",
+            lambda image, side, antialias: chains.clip_pixels(image, side),
+            "HPS: the original package's scores",
+        ),
+        (networks.math, "floor", round, "PickScore: the model card's scores"),
         (
             dreamsim,
             "_IMAGENET_MEAN",
