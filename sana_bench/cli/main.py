@@ -1,5 +1,7 @@
 """The application: its root options, the commands, and how an error ends it."""
 
+import errno
+import os
 import sys
 from importlib import import_module
 from typing import Annotated, Any
@@ -42,6 +44,11 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line and exit with the code of what happened."""
     keep_freed_memory()
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # libraries end the program in their own words
+        say("sana-bench: the working directory is gone; change to one that is there", error=True)
+        sys.exit(UsageError.exit_code)
     with stoppable() as stopped:
         code = execute(sys.argv[1:])
     if stopped.is_set():
@@ -65,19 +72,28 @@ def execute(arguments: list[str]) -> int:
         say("sana-bench: interrupted", error=True)
         return 3
     except OSError as error:
-        from sana_bench.core.storage import explained
-
-        told = explained(error)
-        return _fail(told, told.exit_code, debug)
+        return _fail_of_the_system(error, debug)
     # An exit that code of somebody else asks for is none of ours: what was asked for is not done.
     except (Exception, SystemExit) as error:
         if debug or _is_of_the_shell(error):
             raise
+        # The loader of shared libraries has its own word for it.
+        if isinstance(error, MemoryError) or "failed to map segment" in str(error):
+            return _fail_of_the_system(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), debug)
         kind = type(error).__name__
         first = str(error).strip().partition("\n")[0]
         say(f"sana-bench: crashed with {kind}: {first} (--debug shows where)", error=True)
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _fail_of_the_system(error: OSError, debug: bool) -> int:
+    from sana_bench.core.storage import explained
+
+    told = explained(error)
+    if debug:
+        told.__cause__ = error
+    return _fail(told, told.exit_code, debug)
 
 
 def _is_of_the_shell(error: BaseException) -> bool:

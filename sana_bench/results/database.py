@@ -1,5 +1,6 @@
 """The file behind a result store: who may write, opening, transactions and what SQLite's errors mean."""
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -106,6 +107,8 @@ class Database:
         check_files(output)
         if path.exists():
             _check(output)
+        # SQLite would make a file that a group cannot write, whatever the umask.
+        os.close(open_own(path, os.O_RDWR))
         connection = _connect(path, str(path))
         try:
             if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
@@ -268,9 +271,9 @@ def _to_read(path: Path) -> str:
 def _close_leaving_the_log(connection: sqlite3.Connection, path: Path) -> None:
     """Close a connection that may write, and keep SQLite from bringing the log into the file, whose sums would not fit then."""
     with suppress(sqlite3.Error), closing(sqlite3.connect(_to_read(path), uri=True)) as reader:
-        # While this one reads, the other is not the last.
+        # While this one reads, the other is not the last. The version stands before the tables, which may be damaged.
         reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        reader.execute("PRAGMA user_version").fetchone()
         connection.close()
     connection.close()
 
@@ -314,6 +317,8 @@ def _unusable(path: Path, error: sqlite3.Error) -> BenchError:
     """The error to raise for one of SQLite's: what the disk says, if it is the disk, or how to have the store checked."""
     # Errors of the module itself, in contrast to those of SQLite, carry no code; the low byte is the kind.
     code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    if code == sqlite3.SQLITE_READONLY and not os.access(path, os.W_OK):
+        return explained(PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)))
     if code in _OF_THE_DISK and (reason := why_not_writable(path.parent)) is not None:
         reason.filename = str(path)
         for note in getattr(error, "__notes__", ()):

@@ -198,12 +198,13 @@ def test_a_store_that_is_whole_is_said_to_be(results: Path, capsys) -> None:
     assert execute(["store", "check", "-o", str(results / "nowhere")]) == 2
 
 
-def test_damage_while_a_command_writes_keeps_what_it_wrote_in_the_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [200, BLOCK - 5, BLOCK + 3, -5])
+def test_damage_while_a_command_writes_keeps_what_it_wrote_in_the_log(tmp_path: Path, place: int) -> None:
     Store.open(tmp_path).close()
     path = tmp_path / "store.sqlite"
     store = Store.open(tmp_path)
     store.put_run(*PUT_RUN)
-    flip(path, path.stat().st_size - 5)
+    flip(path, place % path.stat().st_size)
     damaged = path.read_bytes()
     with pytest.raises(UsageError, match="store check"):
         store.close()
@@ -211,7 +212,8 @@ def test_damage_while_a_command_writes_keeps_what_it_wrote_in_the_log(tmp_path: 
     assert (tmp_path / "store.sqlite-wal").stat().st_size
     assert repair(tmp_path) == 3  # whatever was in that block
     with Store.open(tmp_path) as repaired:
-        assert repaired.run_ids() == ["r"]
+        # Without the list of tables nothing is known of what the log holds.
+        assert repaired.run_ids() == ([] if place < BLOCK and place > 0 else ["r"])
 
 
 def test_a_log_that_grows_is_brought_in_with_new_sums(tmp_path: Path, monkeypatch) -> None:
