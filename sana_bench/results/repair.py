@@ -1,7 +1,6 @@
 """A damaged store: what can be read of it, and a new one of that and of what lies in the run folders.
 
-Blocks whose sums are wrong are taken for lost, so that what is saved is what was written. SQLite's own `.recover` is no part of
-Python's module; tables are read from their beginning and from their end instead, up to the first page that is broken.
+Blocks whose sums are wrong are taken for lost, so that what is saved is what was written.
 """
 
 import json
@@ -23,6 +22,7 @@ from sana_bench.results.database import STORE_NAME, disk_errors, writer_lock
 from sana_bench.results.documents import Provenance, checked
 from sana_bench.results.migrations import columns_of, schema_version, tables_of_version
 from sana_bench.results.run_folder import RunFiles, image_path, open_store
+from sana_bench.results.salvage import Rows, readable_copy, salvaged
 from sana_bench.results.schema import SCHEMA_VERSION
 from sana_bench.results.seal import BLOCK, SEAL_NAME, SealError, changed_blocks
 from sana_bench.results.store import Store
@@ -33,9 +33,6 @@ __all__ = ["Condition", "Repaired", "check_store", "repair_store"]
 
 # Messages of SQLite's own check that are shown.
 _SHOWN = 5
-# Columns that hold JSON, whatever their table.
-_JSON = ("provenance", "identity", "details", "search")
-_Rows = dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,8 @@ def check_store(output: Path) -> Condition:
     """
     with tempfile.TemporaryDirectory() as scratch:
         problems, changed = _problems_of_file(output)
-        copy = _readable_copy(output, Path(scratch), changed)
-        rows, _ = _salvaged(copy)
+        copy = readable_copy(output, Path(scratch), changed)
+        rows, _ = salvaged(copy)
         problems += _problems_of_content(copy)
     known = {row["run_id"] for row in rows.get("runs", [])}
     for folder in _run_folders(output):
@@ -92,7 +89,7 @@ def repair_store(output: Path, *, as_is: bool = False) -> Repaired:
         tempfile.TemporaryDirectory(dir=output, prefix=".tmp-") as scratch,
     ):
         _, changed = _problems_of_file(output)
-        rows, whole = _salvaged(_readable_copy(output, Path(scratch), [] if as_is else changed))
+        rows, whole = salvaged(readable_copy(output, Path(scratch), [] if as_is else changed))
         new = Path(scratch) / "new"
         new.mkdir()
         with Store.open(new) as store:
@@ -118,20 +115,6 @@ def _problems_of_file(output: Path) -> tuple[list[str], list[int]]:
     ), changed
 
 
-def _readable_copy(output: Path, folder: Path, changed: Sequence[int]) -> Path:
-    """A copy of a store and its log in `folder`, in which blocks that were changed are empty and so no rows at all."""
-    content = bytearray(read_bytes(output / STORE_NAME))
-    for number in changed:
-        place = slice(number * BLOCK, min((number + 1) * BLOCK, len(content)))
-        content[place] = bytes(len(content[place]))
-    copy = folder / STORE_NAME
-    copy.write_bytes(content)
-    log = output / f"{STORE_NAME}-wal"
-    if log.is_file():
-        copy.with_name(log.name).write_bytes(read_bytes(log))
-    return copy
-
-
 def _problems_of_content(copy: Path) -> list[str]:
     with closing(sqlite3.connect(copy)) as connection:
         try:
@@ -146,57 +129,6 @@ def _problems_of_content(copy: Path) -> list[str]:
     if version == SCHEMA_VERSION and lacking:
         problems.append(f"it has no {', '.join(lacking)} as a result store has them")
     return problems
-
-
-def _salvaged(copy: Path) -> tuple[_Rows, bool]:
-    """All rows that can be read, by table, and whether these are all."""
-    found: _Rows = {}
-    whole = True
-    tables: dict[str, list[str]] = {}
-    for table, column in sorted(tables_of_version(SCHEMA_VERSION)):
-        tables.setdefault(table, []).append(column)
-    with closing(sqlite3.connect(copy)) as connection:
-        for table, columns in tables.items():
-            try:
-                there = [row[1:6:4] for row in connection.execute(f"PRAGMA table_info({table})")]
-            except sqlite3.Error:
-                there = []
-            names = [name for name, _ in there if name in columns]
-            key = [name for name, place in sorted(there, key=lambda column: column[1]) if place]
-            rows, read = _rows(connection, table, names, key) if names else ([], False)
-            found[table] = [row for row in rows if _is_json(row)]
-            whole = whole and read and len(found[table]) == len(rows)
-    return found, whole
-
-
-def _rows(
-    connection: sqlite3.Connection, table: str, names: list[str], key: list[str]
-) -> tuple[list[dict[str, Any]], bool]:
-    """The rows from the beginning up to a broken page, and those from the end up to one; and whether there was none."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    place = len(key) or 1
-    for order in ("", " DESC"):
-        by = ", ".join(f"{name}{order}" for name in key or ["rowid"])
-        identity = ", ".join(key or ["rowid"])
-        try:
-            for row in connection.execute(
-                f"SELECT {identity}, {', '.join(names)} FROM {table} ORDER BY {by}"
-            ):
-                found.setdefault(row[:place], dict(zip(names, row[place:], strict=True)))
-            return list(found.values()), not order
-        except sqlite3.Error:
-            continue
-    return list(found.values()), False
-
-
-def _is_json(row: Mapping[str, Any]) -> bool:
-    try:
-        for name in _JSON:
-            if row.get(name) is not None:
-                json.loads(row[name])
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return True
 
 
 def _run_folders(output: Path) -> list[RunFiles]:
@@ -217,7 +149,7 @@ class _Found:
     images: int = 0
 
 
-def _fill(store: Store, rows: _Rows, folders: Sequence[RunFiles]) -> tuple[dict[str, int], _Found]:
+def _fill(store: Store, rows: Rows, folders: Sequence[RunFiles]) -> tuple[dict[str, int], _Found]:
     found = _Found()
     saved = {table: _insert(store, table, rows[table]) for table in ("runs", "metrics")}
     for files in folders:
