@@ -289,10 +289,16 @@ def write_repository(hub: Path, name: str, weights_variant: str | None, seed: in
     The text encoder lies in two shards with an index, and its files and the transformer's carry the weight variant.
     """
     from sana_bench.core.fingerprint import file_sha256
+    from sana_models.config import QK_NORM
+    from tests.tiny_weights import write_tiny_pipeline
 
     place = hub / f"models--{name.replace('/', '--')}"
     plain, snapshot = place / "plain", place / "snapshots" / _REVISION
-    _write_pipeline(plain, qk_norm="SANA1.5" in name, seed=seed)
+    # SANA's latents, 32 channels at a 32nd of the size, and as many tokens as it reads.
+    write_tiny_pipeline(
+        plain, seed, latent_channels=32, widths=(8, 8, 8, 16, 16, 32), words=_WORDS, max_length=300, max_positions=1024,
+        qk_norm=QK_NORM if "SANA1.5" in name else None,
+    )  # fmt: skip
     _shard(plain / "text_encoder" / "model.safetensors", weights_variant)
     if weights_variant is not None:
         transformer = plain / "transformer" / "diffusion_pytorch_model.safetensors"
@@ -306,48 +312,6 @@ def write_repository(hub: Path, name: str, weights_variant: str | None, seed: in
     shutil.rmtree(plain)
     _text(place / "refs" / "main", _REVISION)
     return snapshot
-
-
-def _write_pipeline(folder: Path, *, qk_norm: bool, seed: int) -> None:
-    """SANA's classes and its latents, 32 channels at a 32nd of the size, with one narrow block."""
-    from transformers import Gemma2Config, Gemma2Model
-
-    from sana_models import DCAE, DCAEConfig, SanaConfig, SanaTransformer, TextEncoder, save_pretrained
-    from sana_models.config import QK_NORM
-    from sana_models.text import make_word_tokenizer
-
-    widths = (8, 8, 8, 16, 16, 32)
-    stages: dict[str, Any] = {
-        f"{side}_{key}": value
-        for side in ("encoder", "decoder")
-        for key, value in (
-            ("block_types", ("ResBlock",) * 6),
-            ("block_out_channels", widths),
-            ("layers_per_block", (0, 1, 1, 1, 1, 1)),
-            ("qkv_multiscales", ((),) * 6),
-        )
-    }
-    autoencoder = DCAEConfig(latent_channels=32, **stages)
-    transformer = SanaConfig(
-        num_layers=1, num_attention_heads=1, num_cross_attention_heads=1, cross_attention_head_dim=32,
-        caption_channels=16, in_channels=32, out_channels=32, sample_size=16, qk_norm=QK_NORM if qk_norm else None,
-    )  # fmt: skip
-    tokenizer = make_word_tokenizer(_WORDS, model_max_length=300)
-    gemma = Gemma2Config(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1,
-        num_key_value_heads=1, head_dim=16, query_pre_attn_scalar=16, max_position_embeddings=1024, sliding_window=1024,
-        pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        attn_implementation="eager",
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        save_pretrained(
-            folder,
-            transformer=SanaTransformer(transformer),
-            autoencoder=DCAE(autoencoder),
-            text_encoder=TextEncoder(tokenizer, Gemma2Model(gemma)),
-            flow_shift=3.0,
-        )
 
 
 def _shard(path: Path, weights_variant: str | None) -> None:
