@@ -297,7 +297,7 @@ def write_repository(hub: Path, name: str, weights_variant: str | None, seed: in
     # SANA's latents, 32 channels at a 32nd of the size, and as many tokens as it reads.
     write_tiny_pipeline(
         plain, seed, latent_channels=32, widths=(8, 8, 8, 16, 16, 32), words=_WORDS, max_length=300, max_positions=1024,
-        qk_norm=QK_NORM if "SANA1.5" in name else None,
+        qk_norm=QK_NORM if "SANA1.5" in name else None, sprint="Sprint" in name,
     )  # fmt: skip
     _shard(plain / "text_encoder" / "model.safetensors", weights_variant)
     if weights_variant is not None:

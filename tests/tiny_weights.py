@@ -66,11 +66,12 @@ def write_tiny_pipeline(
     max_length: int = 16,
     max_positions: int = 16,
     qk_norm: str | None = None,
+    sprint: bool = False,
 ) -> Path:
     """Write a SANA pipeline folder with random weights; by default for 64-pixel images.
 
     `widths` are the channels of the autoencoder's stages, of which each but the first halves the image; the text encoder
-    reads `max_length` tokens, and `max_positions` with an instruction.
+    reads `max_length` tokens, and `max_positions` with an instruction. `sprint` makes it one of SANA-Sprint.
     """
     blocks = ("ResBlock",) * len(widths)
     scales: tuple[tuple[int, ...], ...] = ((),) * len(widths)
@@ -96,6 +97,7 @@ def write_tiny_pipeline(
         out_channels=latent_channels,
         sample_size=8,
         qk_norm=qk_norm,
+        guidance_embeds=sprint,
     )
     tokenizer = make_word_tokenizer(words, model_max_length=max_length)
     gemma = Gemma2Config(
@@ -121,7 +123,7 @@ def write_tiny_pipeline(
             transformer=SanaTransformer(transformer),
             autoencoder=DCAE(autoencoder),
             text_encoder=TextEncoder(tokenizer, Gemma2Model(gemma)),
-            flow_shift=3.0,
+            flow_shift=None if sprint else 3.0,
         )
     return folder
 
