@@ -41,6 +41,7 @@ PUBLISHED = (
 MICRO = (
     *GENEVAL["micro"], *DIVERSITY["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1",
     "pickscore/micro@1",
+    "geneval2/micro@1", "longtext/micro@1", "oneig_alignment/micro@1", "oneig_text/micro@1",
 )  # fmt: skip
 
 
