@@ -57,8 +57,8 @@ class AlignmentMetric:
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """The mean of all images and of each category's, with 95 % intervals by prompt."""
-        overall = mean_summary(self, rows, n_expected, seed, unit="fraction", note=NOTE)
-        return [overall, *tag_summaries(self, rows, n_expected, seed, unit="fraction")]
+        overall = mean_summary(self, rows, n_expected, seed, unit="fraction", note=NOTE, share=True)
+        return [overall, *tag_summaries(self, rows, n_expected, seed, unit="fraction", share=True)]
 
     def _score(self, sample: Sample) -> ScoreRow:
         questions, parents = questions_of(sample.prompt.metadata, f"prompt {sample.prompt.id}")

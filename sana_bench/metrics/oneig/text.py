@@ -86,7 +86,7 @@ class TextMetric:
             interval_summary(
                 self, replace(linear, value=found["score"]), rows, n_expected, unit="fraction", note=note
             ),
-            mean_summary(self, whole, n_expected, seed, unit="fraction", key="CR"),
+            mean_summary(self, whole, n_expected, seed, unit="fraction", key="CR", share=True),
             word_share(self, rows, n_expected, seed, key="WAC"),
         ]
 
