@@ -336,7 +336,7 @@ METRICS = Registry(
         "geneval2",
         "sana_bench.metrics.geneval2.metric:build_geneval2",
         reads=("vqa_list", "skills"),
-        limits=Limits(0, 1),
+        limits=Limits(0, 100),
     ),
     Entry(
         "longtext",
@@ -356,7 +356,13 @@ METRICS = Registry(
         only="text_content",
         contributions="sana_bench.metrics.oneig.rules:contributions",
     ),
-    Entry("oneig_style", "sana_bench.metrics.oneig.style:build_style", only="style", full_only=True),
+    Entry(
+        "oneig_style",
+        "sana_bench.metrics.oneig.style:build_style",
+        only="style",
+        full_only=True,
+        limits=Limits(0, 1),
+    ),
     Entry("oneig_diversity", "sana_bench.metrics.oneig.diversity:build_diversity"),
     Entry(
         "vqascore",

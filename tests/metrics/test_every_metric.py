@@ -10,6 +10,7 @@ import pytest
 from sana_bench import metrics
 from sana_bench.core.errors import AssetError, IncompleteError, SuiteError
 from sana_bench.core.images import ImageError
+from sana_bench.core.registry import METRICS
 from sana_bench.metrics.base import FeatureMetric, MetricAssets, ScoreRow
 from tests.tiny_weights import write_tiny_clip, write_tiny_reading, write_tiny_reward, write_tiny_vqa
 
@@ -97,6 +98,14 @@ def test_summaries_carry_interval_counts_and_protocol(metric, samples):
         assert summary.higher_is_better == metric.higher_is_better
     assert summaries[0].n_samples == len(samples)
     assert summaries[0].n_prompts == len({sample.prompt.id for sample in samples})
+
+
+def test_scores_keep_within_the_limits_that_the_registry_names(metric, samples):
+    limits = METRICS.entry(metric.name).find_limits()
+    rows, _ = judge(metric, samples, 7)
+    if limits is not None:
+        assert rows
+        assert all(limits.low <= row.value <= limits.high for row in rows)
 
 
 def test_protocol_names_tier_and_version(metric):
