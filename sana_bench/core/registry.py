@@ -275,7 +275,7 @@ GENERATORS = Registry(
     Entry(
         "diffusers",
         "sana_bench.generators.diffusers:DiffusersGenerator",
-        "diffusers@1",
+        "diffusers@2",
         "sana_bench.generators.diffusers:find_pipeline",
     ),
     Entry(
