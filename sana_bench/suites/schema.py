@@ -153,10 +153,12 @@ class ModelSpec(_Spec):
     `conditioning` says whose habits to follow where the two public pipelines differ: prompt case, the mask of the
     unconditional branch, the quotes of the instruction, and the time that flow-Euler tells the network. `tiling` keeps the
     decoder's memory small at 2K and 4K. `weights_variant` picks weight files such as `*.fp16.safetensors`.
+    `autoencoder` names another DC-AE than that of the weights.
     """
 
     weights: str = Field(min_length=1, max_length=500)
     weights_variant: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$", max_length=50)
+    autoencoder: str | None = Field(default=None, min_length=1, max_length=500)
     height: int | None = Field(default=None, ge=8, le=8192)
     width: int | None = Field(default=None, ge=8, le=8192)
     instruction: Literal["none", "sana"] = "none"
