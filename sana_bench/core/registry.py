@@ -319,9 +319,9 @@ METRICS = Registry(
     Entry("oneig_diversity", "sana_bench.metrics.oneig.diversity:build_diversity"),
     Entry("vqascore", "sana_bench.metrics.vqascore.metric:build_vqascore", reads=("prompt",)),
     Entry("pickscore", "sana_bench.metrics.preference.metric:build_pickscore", reads=("prompt",)),
-    Entry("hpsv2", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",)),
-    Entry("hpsv2.1", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",)),
-    Entry("aesthetic", "sana_bench.metrics.preference.aesthetic:build_aesthetic"),
+    Entry("hpsv2", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",), full_only=True),
+    Entry("hpsv2.1", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",), full_only=True),
+    Entry("aesthetic", "sana_bench.metrics.preference.aesthetic:build_aesthetic", full_only=True),
     needs=("name", "protocol", "higher_is_better", "identity"),
     reserved=MEASURED,
 )
