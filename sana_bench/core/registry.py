@@ -36,7 +36,7 @@ Kind = Literal["generators", "metrics", "benchmarks", "judges", "loggers"]
 #: Numbers that the profiler measures while images are made: named in suites as metrics are, built by no metric.
 MEASURED = ("latency", "throughput")
 #: Metrics that hold a set of images against another: they have no score for an image.
-SET_METRICS = ("fid", "kid")
+SET_METRICS = ("fid", "kid", "cmmd", "fd_dinov2", "precision", "recall", "density", "coverage")
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,10 @@ METRICS = Registry(
     Entry("geneval", "sana_bench.metrics.geneval.metric:build_geneval", reads=("tag", "include")),
     Entry("clip_score", "sana_bench.metrics.clip.metric:build_clip_score", reads=("prompt",)),
     Entry("fid", "sana_bench.metrics.fid.micro_metric:build_fid"),
-    Entry("kid", "sana_bench.metrics.fid.metric:build_kid", full_only=True),
+    *(
+        Entry(name, "sana_bench.metrics.fid.metric:build_measure", full_only=True)
+        for name in ("kid", "cmmd", "fd_dinov2", "precision", "recall", "density", "coverage", "vendi")
+    ),
     Entry(
         "dpg",
         "sana_bench.metrics.dpg.metric:build_dpg",

@@ -10,6 +10,7 @@ from sana_bench.cli.main import execute
 from sana_bench.core.registry import METRICS
 from sana_bench.metrics.dpg.metric import PROTOCOLS as DPG
 from sana_bench.metrics.fid import features as inception_features
+from sana_bench.metrics.fid import measures
 from sana_bench.metrics.geneval import mask2former
 from sana_bench.metrics.geneval.metric import PROTOCOLS as GENEVAL
 from sana_bench.metrics.geneval2.metric import PROTOCOLS as GENEVAL2
@@ -155,6 +156,18 @@ def outcome(name):
             "StyleMetric",
             lambda protocol, judged, sha256: StyleMetric(protocol, judged[:1], sha256),
             "OneIG-Bench: nearest references of two encoders",
+        ),
+        (
+            measures,
+            "NEAREST",
+            3,
+            "precision, recall, density, coverage, Vendi, CMMD: worked out by hand",
+        ),
+        (
+            measures,
+            "_BANDWIDTH",
+            1.0,
+            "precision, recall, density, coverage, Vendi, CMMD: worked out by hand",
         ),
         (longtext, "HALLUCINATED", ("No text recognized.", "addCriterion"), "LongText-Bench: words and characters"),
     ],
