@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from sana_reports import labels
 from sana_reports.assets import asset, script, script_hash
+from sana_reports.beside_published import beside_published, beside_table, quoted_quality
 from sana_reports.comparison import ComparedMetric, comparison_title, metrics_compared, overviews
 from sana_reports.data import KINDS, ReportData
 from sana_reports.gallery import gallery_json, total_image_bytes
@@ -81,6 +82,7 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
         changes=verdict_changes(data),
         quality_plots=report_quality_plots(data),
         scaling=report_scaling(data),
+        published=[*beside_table(beside_published(data)), *quoted_quality(data)],
         settings=setting_rows(data),
         provenance=_provenance(data),
         filters=_filters(data),

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from sana_reports import labels
 from sana_reports.assets import asset, script, script_hash
+from sana_reports.beside_published import beside_of_board, beside_table
 from sana_reports.data import KINDS, OVERALL
 from sana_reports.files import write_text_atomic
 from sana_reports.leaderboard_data import Leaderboard, Table
@@ -104,7 +105,7 @@ def _render_html(board: Leaderboard) -> str:
             _strips(table, colors),
             quoted_table(table),
             quality_plots(table, colors),
-            table_scaling(table),
+            [*beside_table(beside_of_board(table)), *table_scaling(table)],
         )
         for title, table in zip(titles, board.tables, strict=True)
     ]

@@ -49,7 +49,8 @@ class Entry:
 
     `kind` is a key of `KINDS`, `derived_from` the variant that this one was made from. `parameters` counts the
     denoising network's weights, `depth` its blocks, None where unknown; `cut_from` is what a pruned variant was cut from, with
-    its depth. `report` is a link to the run's HTML report relative to the leaderboard, or None. `other_runs` measured the
+    its depth. `published` are the rows of published tables that it reproduces, with the `settings` that tell how far. `report` is
+    a link to the run's HTML report relative to the leaderboard, or None. `other_runs` measured the
     same fingerprint earlier.
     """
 
@@ -67,6 +68,8 @@ class Entry:
     cut_from: str = ""
     cut_from_depth: int | None = None
     rewritten: bool = False
+    published: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
     cost: ImageCost | None = None
     latency: Latency | None = None
     numbers: Mapping[str, SummaryCell]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sana_reports.beside_published import beside_of_board, beside_table
 from sana_reports.csv_table import COST_COLUMNS, cost_fields, csv_text, without_formulas
 from sana_reports.data import KINDS, OVERALL, SummaryCell
 from sana_reports.labels import (
@@ -101,6 +102,7 @@ def render_markdown(board: Leaderboard) -> str:
         parts += [f"## {escape_markdown(title)}", _markdown_table(table)]
         parts += [escape_markdown(notice) for notice in table_notices(table)]
         parts += markdown_text_tables(table_scaling(table), "###")
+        parts += markdown_text_tables(beside_table(beside_of_board(table)), "###")
         if (quoted := quoted_table(table)) is not None:
             parts += ["### Published numbers", escape_markdown(QUOTED_NOTE), _markdown_quoted(quoted)]
     parts.append(

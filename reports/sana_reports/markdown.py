@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from sana_reports.beside_published import beside_published, beside_table, quoted_quality
 from sana_reports.comparison import comparison_table
 from sana_reports.data import KINDS, Latency, ReportData, SummaryCell, VariantInfo
 from sana_reports.labels import (
@@ -35,6 +36,7 @@ def render_markdown(data: ReportData) -> str:
         parts.append(f"> **This run is incomplete.**\n>\n{reasons}".rstrip(">\n "))
     parts += markdown_text_tables(comparison_table(data))
     parts += ["## Results", _summary(data), *_unranked(data)]
+    parts += markdown_text_tables([*beside_table(beside_published(data)), *quoted_quality(data)])
     changes = _changes(data)
     if changes:
         parts += ["## Changed verdicts", changes]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from sana_reports.data import KINDS
 
-__all__ = ["PUBLISHED", "PublishedRow", "PublishedTable", "published_table"]
+__all__ = ["PUBLISHED", "PublishedRow", "PublishedTable", "published_table", "row_title"]
 
 # What the papers measured each metric on, with its categories. A number over other prompts is no counterpart.
 _GENEVAL = ("overall", "single_object", "two_object", "counting", "colors", "position", "color_attr")
@@ -33,6 +33,11 @@ _COLUMNS = {
     "image_reward": (("image_reward", "overall"),),
     "oneig": tuple((metric, "overall") for metric in _ONEIG),
 }
+
+
+def row_title(model: str, resolution: int | None) -> str:
+    """Model and resolution in pixels, as rows are called."""
+    return model if resolution is None else f"{model}, {resolution} px"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +65,7 @@ class PublishedRow:
     @property
     def title(self) -> str:
         """Model and resolution."""
-        return self.model if self.resolution is None else f"{self.model}, {self.resolution} px"
+        return row_title(self.model, self.resolution)
 
     def source(self, metrics: set[str]) -> str:
         """The paper, with the tables that hold these metrics and the speed."""

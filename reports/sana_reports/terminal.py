@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sana_reports.beside_published import beside_published, beside_table
 from sana_reports.comparison import comparison_table
 from sana_reports.data import ReportData, SummaryCell
 from sana_reports.labels import (
@@ -59,7 +60,7 @@ def render_terminal(data: ReportData) -> str:
         text += ["", f"Ranked by {metric_label(metric)} ({protocol}). [95 % interval], n images."]
     if untold := untold_reasons(data):
         text += ["", "This run is incomplete:", *(f"   {one_line(reason)}" for reason in untold)]
-    for text_table in (*report_scaling(data), *data.speed_tables):
+    for text_table in (*beside_table(beside_published(data)), *report_scaling(data), *data.speed_tables):
         text += ["", *text_lines(text_table)]
     text += [line for told in (data.selfcheck, licence_line(data)) if told for line in ("", one_line(told))]
     return "\n".join(line.rstrip() for line in text) + "\n"

@@ -202,6 +202,8 @@ def _entry(
         cut_from=info.cut_from,
         cut_from_depth=info.cut_from_depth,
         rewritten=info.rewritten,
+        published=info.published,
+        settings=info.settings if info.published else {},
         cost=info.costs.get(benchmark),
         latency=info.latency,
         numbers=cells,

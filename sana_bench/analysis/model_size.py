@@ -10,10 +10,10 @@ from sana_bench.assets.locate import resolve_weights
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
 from sana_bench.suites.cells import ResolvedVariant
-from sana_bench.suites.config_files import read_yaml
 from sana_bench.suites.find import variant_files
 from sana_bench.suites.overridden import base_name
 from sana_bench.suites.schema import Variant
+from sana_bench.suites.variant_file import read_variant_file
 
 __all__ = ["count_parameters", "model_size", "transformer_depth"]
 
@@ -60,7 +60,7 @@ def _cut_from(variant: Variant, folder: Path, variants_dir: Path | None) -> dict
     known = variant_files(variants_dir)
     while name is not None:
         path = known.get(base_name(name))
-        data = read_yaml(path).data if path is not None else None
+        data = read_variant_file(path).data if path is not None else None
         if data is None or data.get("kind") != "pruned":
             break
         name = data["derived_from"]

@@ -13,6 +13,7 @@ from sana_bench.analysis.latency_tables import latency_tables
 from sana_bench.core import atomic
 from sana_bench.core.cut_texts import cut_lines
 from sana_bench.core.errors import UsageError, nearest
+from sana_bench.core.registry import MEASURED
 from sana_bench.core.samples import OVERALL
 from sana_bench.results.reader import RunResults, SampleResult, VariantResults, read_run
 from sana_bench.results.run_folder import RunFiles, open_store
@@ -85,7 +86,11 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         complete=not reasons,
         incomplete_reasons=reasons,
         variants=[_variant_info(variant, provenance) for variant in run.variants.values()],
-        summaries=[_summary_cell(row, gains) for row in run.summaries],
+        summaries=[
+            _summary_cell(row, variant, gains)
+            for variant in run.variants.values()
+            for row in variant.summaries
+        ],
         samples=[
             _sample_cell(sample, variant) for variant in run.variants.values() for sample in variant.samples
         ],
@@ -165,6 +170,7 @@ def _variant_info(variant: VariantResults, provenance: Mapping[str, Any]) -> Var
         parameters=size.get("parameters"),
         depth=size.get("depth"),
         rewritten=described.rewritten,
+        published=described.published,
         cut_from=size.get("cut_from", ""),
         cut_from_depth=size.get("cut_from_depth"),
         costs={name: cost for name, cost in costs.items() if cost is not None},
@@ -243,11 +249,15 @@ def _sample_cell(one: SampleResult, variant: VariantResults) -> SampleCell:
     )
 
 
-def _summary_cell(row: SummaryRecord, gains: Gains) -> SummaryCell:
+def _summary_cell(row: SummaryRecord, variant: VariantResults, gains: Gains) -> SummaryCell:
     bounds = {
         "low": math.nan if row.low is None else row.low,
         "high": math.nan if row.high is None else row.high,
     }
     gain = gains.get((row.variant, row.benchmark, row.metric)) if row.key == OVERALL else None
     shared = {name.name for name in fields(SummaryCell)} & {name.name for name in fields(SummaryRecord)}
-    return SummaryCell(**{name: getattr(row, name) for name in shared} | bounds, gain=gain)
+    cell = SummaryCell(**{name: getattr(row, name) for name in shared} | bounds, gain=gain)
+    if row.metric not in MEASURED:
+        return cell
+    batch_size = variant.identities.get(row.metric_key, {}).get("batch_size")
+    return replace(cell, device=variant.device(row), batch_size=batch_size)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sana_bench.assets.checks import DAMAGED
 from sana_bench.assets.locate import resolve_folder
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.fingerprint import directory_sha256
@@ -221,7 +222,7 @@ class VisionLanguageModel:
             return kind.from_pretrained(
                 self._folder, local_files_only=True, trust_remote_code=False, **options
             )
-        except (OSError, ValueError, KeyError) as error:
+        except DAMAGED as error:
             first = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise AssetError(f"judge {self._folder}: not an image-text-to-text model ({first})") from None
 

@@ -94,6 +94,11 @@ class StoredVariant:
         return str(found)
 
     @property
+    def published(self) -> tuple[str, ...]:
+        """The rows of published tables that it reproduces."""
+        return tuple(self.settings.get("published") or ())
+
+    @property
     def rewritten(self) -> bool:
         """Whether the model was given other texts than the prompts."""
         return self.settings.get("prompt_rewrites") is not None

@@ -18,11 +18,11 @@ from sana_bench.runner.benchmarks import asked_of, resolve_benchmark
 from sana_bench.runner.estimate import Effort, Estimate, Estimator
 from sana_bench.runner.resolve import find_weights, resolve_suite
 from sana_bench.suites.cells import Cell, ResolvedSuite
-from sana_bench.suites.config_files import read_yaml
 from sana_bench.suites.find import variant_files
 from sana_bench.suites.plan import CellPlan, plan_cell, work_left, work_of
 from sana_bench.suites.schema import BenchmarkSpec, Suite, Variant
 from sana_bench.suites.tiers import TierChoice
+from sana_bench.suites.variant_file import read_variant_file
 
 __all__ = ["DryRun"]
 
@@ -189,7 +189,7 @@ def _published_parameters(variant: Variant, folder: Path) -> int | None:
     """Of the denoising network, by its repository; of what nobody publishes, those of the variant that it was made from."""
     weights, origin, known = variant.model.weights, variant.derived_from, variant_files(folder)
     while (found := repository_facts(weights).parameters) is None and origin in known:
-        data = read_yaml(known[origin]).data
+        data = read_variant_file(known[origin]).data
         weights, origin = data["model"]["weights"], data.get("derived_from")
     return found
 

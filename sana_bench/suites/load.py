@@ -21,6 +21,8 @@ from sana_bench.suites.schema import (
     check_name,
 )
 from sana_bench.suites.stop import StopSpec, chosen_question
+from sana_bench.suites.variant_file import read_variant_file
+from sana_reports.published_speed import PUBLISHED_TITLES
 
 __all__ = [
     "FULL",
@@ -68,7 +70,7 @@ def check_origin(document: Document) -> None:
 def _source_of(name: str, known: Mapping[str, Path], tier: str, where: str) -> str | None:
     if name not in known:
         raise SuiteError(f"{where}: derived_from names the unknown variant {name!r}{nearest(name, known)}")
-    found = read_yaml(known[name]).data
+    found = read_variant_file(known[name]).data
     if found.get("tier") != tier:
         raise SuiteError(
             f"{where}: {name!r} is of the {found.get('tier')} tier, this variant of the {tier} tier"
@@ -324,7 +326,7 @@ def _check_unique(names: tuple[str, ...] | list[str], document: Document, locati
 
 def load_variant(path: Path, overrides: Sequence[_Override] = ()) -> Variant:
     """Read and validate one variant file; what `overrides` change is in the variant's name. Raises `SuiteError`."""
-    document = read_yaml(path)
+    document = read_variant_file(path)
     _check_schema_version(document)
     name = path.stem
     before = _named_variant(document)
@@ -333,6 +335,7 @@ def load_variant(path: Path, overrides: Sequence[_Override] = ()) -> Variant:
         _apply_override(document, key.removeprefix(f"{name}."), value, option)
     variant = _named_variant(document) if own else before
     check_origin(document)
+    _check_published(document, variant)
     _check_known(document, ("generator",), GENERATORS, variant.generator)
     _check_size(document, variant)
     if variant.best_of_n is not None:
@@ -356,6 +359,16 @@ def _check_size(document: Document, variant: Variant) -> None:
     lacking = [key for key in ("height", "width") if getattr(variant.model, key) is None]
     if lacking and (variant.generator != "images" or len(lacking) == 1):
         raise SuiteError(f"{document.origin(('model',))}: 'model.{lacking[0]}' is missing")
+
+
+def _check_published(document: Document, variant: Variant) -> None:
+    """A variant can only reproduce rows that are known."""
+    for index, title in enumerate(variant.published):
+        if title not in PUBLISHED_TITLES:
+            raise SuiteError(
+                f"{document.origin(('published', index))}: there is no published row {title!r}"
+                f"{nearest(title, PUBLISHED_TITLES)}; see sana-bench list variants --published"
+            )
 
 
 def _check_known(document: Document, place: KeyPath, registry: Registry, name: str) -> None:

@@ -158,7 +158,7 @@ class Variant(_Spec):
 
     `sampler` is missing where images exist already. `kind` and `derived_from` tell what the variant was made from; they
     group reports and change no image. `prompt_rewrites` is a file of texts that the model is given instead of the prompts;
-    scores are of the prompts.
+    scores are of the prompts. `published` names rows of published tables that it reproduces, as `sana_reports` calls them.
     """
 
     schema_version: Literal[1] = 1
@@ -178,6 +178,7 @@ class Variant(_Spec):
     cuda_graphs: bool = False
     best_of_n: BestOfNSpec | None = None
     prompt_rewrites: str | None = Field(default=None, min_length=1, max_length=500)
+    published: tuple[str, ...] = Field(default=(), strict=False, max_length=20)
 
     @property
     def generates(self) -> bool:

@@ -96,6 +96,11 @@ PROMPTS_AND_NEEDS = {
 PROMPTS_AND_NEEDS["all"] = set().union(
     *(PROMPTS_AND_NEEDS[name] for name in ("geneval", "dpg_bench", "image_reward", "mjhq30k"))
 )
+PROMPTS_AND_NEEDS["paper_table"] = PROMPTS_AND_NEEDS["all"]
+PROMPTS_AND_NEEDS["paper_table_sana15"] = PROMPTS_AND_NEEDS["all"] - {
+    *("image_reward_prompts", "image_reward_weights", "image_reward_config", "bert_vocabulary"),
+}
+PROMPTS_AND_NEEDS["paper_table_sana15_geneval"] = {"geneval_detector", "clip_vit_l_14"}
 
 
 JUDGES = {
