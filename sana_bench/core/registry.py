@@ -12,7 +12,7 @@ from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from sana_bench.core.errors import SuiteError, nearest
 
@@ -27,6 +27,7 @@ __all__ = [
     "SET_METRICS",
     "Entry",
     "Kind",
+    "Limits",
     "Registry",
     "used_plugins",
 ]
@@ -37,6 +38,17 @@ Kind = Literal["generators", "metrics", "benchmarks", "judges", "loggers"]
 MEASURED = ("latency", "throughput")
 #: Metrics that hold a set of images against another: they have no score for an image.
 SET_METRICS = ("fid", "kid", "cmmd", "fd_dinov2", "precision", "recall", "density", "coverage")
+
+
+class Limits(NamedTuple):
+    """Between what the scores of a metric lie, and whether their mean is that of task means instead of over prompts.
+
+    Of such a metric a sequence of looks can be made: see `sana_bench.results.statistics.sequential`.
+    """
+
+    low: float
+    high: float
+    by_task: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,7 @@ class Entry:
     without which a prompt does not concern it at all; images of such prompts are not scored by it. `full_only` says that it has
     no micro version. `contributions` is, where its overall number is no mean of its scores, the function that turns the details
     of scores into numbers whose mean it is. `joins` says, for protocols that look at several images of a prompt at once, at how
-    many.
+    many. `limits` are there where its overall number is the mean of scores that cannot leave them.
     """
 
     name: str
@@ -67,6 +79,7 @@ class Entry:
     full_only: bool = False
     contributions: str = ""
     joins: Mapping[str, int] = field(default_factory=dict)
+    limits: Limits | None = None
 
     @property
     def is_plugin(self) -> bool:
@@ -108,6 +121,13 @@ class Entry:
     def concerns(self, metadata: Mapping[str, Any]) -> bool:
         """Whether a metric has anything to say about images of a prompt, by the prompt's metadata."""
         return not self.only or self.only in metadata
+
+    def find_limits(self) -> Limits | None:
+        """`limits`; of a plug-in those that what it offers has as an attribute."""
+        if not self.is_plugin:
+            return self.limits
+        found = getattr(self.load(), "limits", None)
+        return None if found is None else Limits(*found)
 
     def load_contributions(self) -> Callable[..., Any] | None:
         """Import its contributions, where it has any."""
@@ -290,8 +310,18 @@ GENERATORS = Registry(
 
 METRICS = Registry(
     "metrics",
-    Entry("geneval", "sana_bench.metrics.geneval.metric:build_geneval", reads=("tag", "include")),
-    Entry("clip_score", "sana_bench.metrics.clip.metric:build_clip_score", reads=("prompt",)),
+    Entry(
+        "geneval",
+        "sana_bench.metrics.geneval.metric:build_geneval",
+        reads=("tag", "include"),
+        limits=Limits(0, 1, by_task=True),
+    ),
+    Entry(
+        "clip_score",
+        "sana_bench.metrics.clip.metric:build_clip_score",
+        reads=("prompt",),
+        limits=Limits(-100, 100),
+    ),
     Entry("fid", "sana_bench.metrics.fid.micro_metric:build_fid"),
     *(
         Entry(name, "sana_bench.metrics.fid.metric:build_measure", full_only=True)
@@ -301,17 +331,28 @@ METRICS = Registry(
         "dpg",
         "sana_bench.metrics.dpg.metric:build_dpg",
         reads=("questions",),
+        limits=Limits(0, 100),
         joins={"dpg/sana-grid@1": 4},
     ),
     Entry("image_reward", "sana_bench.metrics.image_reward.metric:build_image_reward", reads=("prompt",)),
-    Entry("geneval2", "sana_bench.metrics.geneval2.metric:build_geneval2", reads=("vqa_list", "skills")),
+    Entry(
+        "geneval2",
+        "sana_bench.metrics.geneval2.metric:build_geneval2",
+        reads=("vqa_list", "skills"),
+        limits=Limits(0, 1),
+    ),
     Entry(
         "longtext",
         "sana_bench.metrics.longtext.metric:build_longtext",
         reads=("text",),
         contributions="sana_bench.metrics.longtext.rules:contributions",
     ),
-    Entry("oneig_alignment", "sana_bench.metrics.oneig.alignment:build_alignment", only="dependency"),
+    Entry(
+        "oneig_alignment",
+        "sana_bench.metrics.oneig.alignment:build_alignment",
+        only="dependency",
+        limits=Limits(0, 1),
+    ),
     Entry(
         "oneig_text",
         "sana_bench.metrics.oneig.text:build_text",
@@ -320,7 +361,12 @@ METRICS = Registry(
     ),
     Entry("oneig_style", "sana_bench.metrics.oneig.style:build_style", only="style", full_only=True),
     Entry("oneig_diversity", "sana_bench.metrics.oneig.diversity:build_diversity"),
-    Entry("vqascore", "sana_bench.metrics.vqascore.metric:build_vqascore", reads=("prompt",)),
+    Entry(
+        "vqascore",
+        "sana_bench.metrics.vqascore.metric:build_vqascore",
+        reads=("prompt",),
+        limits=Limits(0, 1),
+    ),
     Entry("pickscore", "sana_bench.metrics.preference.metric:build_pickscore", reads=("prompt",)),
     Entry("hpsv2", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",), full_only=True),
     Entry("hpsv2.1", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",), full_only=True),

@@ -117,17 +117,6 @@ class CutsTexts(Protocol):
 
 
 @runtime_checkable
-class Bounded(Protocol):
-    """A metric whose scores cannot leave known limits, so that a sequence of looks can be made of them.
-
-    Its overall number is the mean over prompts, or with `by_task` the unweighted mean of the means of the tasks.
-    """
-
-    limits: tuple[float, float]
-    by_task: bool
-
-
-@runtime_checkable
 class JoinsImages(Protocol):
     """A metric that joins `joins` images of a prompt; `score` is given them one after the other.
 

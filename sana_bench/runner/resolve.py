@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sana_bench import generators
+from sana_bench.assets.locate import resolve_lora
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.fingerprint import (
     NOT_WEIGHTS,
@@ -11,6 +12,7 @@ from sana_bench.core.fingerprint import (
     directory_sha256,
     file_sha256,
     fingerprint,
+    lora_content_sha256,
     pipeline_sha256,
 )
 from sana_bench.core.registry import GENERATORS, MEASURED
@@ -151,4 +153,10 @@ def find_weights(variant: Variant, suite: Suite, hashes: HashCache) -> Generator
         sha256 = directory_sha256(path, hashes, ignore=NOT_WEIGHTS)
     else:
         sha256 = pipeline_sha256(path, hashes, variant.model.weights_variant)
-    return GeneratorSpec(variant, path, sha256, variants_dir=variants_dir)
+    lora, lora_sha256 = None, ""
+    if variant.lora is not None:
+        lora = resolve_lora(variant.lora.weights, variants_dir)
+        lora_sha256 = lora_content_sha256(lora, hashes)
+    return GeneratorSpec(
+        variant, path, sha256, variants_dir=variants_dir, lora_path=lora, lora_sha256=lora_sha256
+    )

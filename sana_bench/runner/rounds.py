@@ -8,9 +8,10 @@ import numpy as np
 from sana_bench.core.errors import IncompleteError, SuiteError
 from sana_bench.core.fingerprint import fingerprint
 from sana_bench.core.progress import Progress, say
+from sana_bench.core.registry import METRICS, Limits
 from sana_bench.core.samples import OVERALL, Prompt, Sample
 from sana_bench.generators.base import Generator
-from sana_bench.metrics.base import Bounded, FeatureMetric, Metric, ScoreRow, metric_key
+from sana_bench.metrics.base import FeatureMetric, Metric, ScoreRow, metric_key
 from sana_bench.results.schema import Look
 from sana_bench.results.sequences import ALL_USED, NARROW, UNDECIDED, StoredSequence
 from sana_bench.results.statistics.sequential import (
@@ -30,8 +31,6 @@ __all__ = ["Question", "Rounds", "questions_of", "round_order"]
 
 # How rounds are made and bets are placed: looks of another version are another sequence.
 _VERSION = "rounds@1"
-# Of a metric's range, where nothing is said.
-_DEFAULT_EFFECT = 0.02
 
 
 @dataclass(frozen=True)
@@ -90,10 +89,11 @@ def questions_of(
 ) -> list[Question]:
     """The questions that a suite's `stop` asks of these cells: one of a pair, or one of each variant.
 
-    Raises `SuiteError` for variants, benchmarks and metrics that are not there, and for a metric that is not `Bounded`.
+    Raises `SuiteError` for variants that are not there, and as `chosen_question`.
     """
     benchmarks = {benchmark.name: benchmark.metrics for benchmark in resolved.benchmarks}
     benchmark, name = chosen_question(stop, benchmarks)
+    own = METRICS.entry(name).find_limits() or Limits(0, 1)
     by_variant = {cell.variant.name: cell for cell in cells if cell.benchmark.name == benchmark}
     groups: list[tuple[Cell, ...]] = [(cell,) for cell in by_variant.values()]
     if stop.compare is not None:
@@ -105,17 +105,9 @@ def questions_of(
     found = []
     for group in groups:
         metric = loaded[choice_key(group[0].benchmark, name)]
-        if not isinstance(metric, Bounded):
-            raise SuiteError(
-                f"stop: {name} is no mean over prompts of scores with limits that are known beforehand, so no look before the "
-                "end is safe"
-            )
-        low, high = metric.limits
-        effect = None
-        if stop.width is None:
-            effect = _DEFAULT_EFFECT * (high - low) if stop.effect is None else stop.effect
-        limits = (low - high, high - low) if len(group) == 2 else (low, high)
-        found.append(Question(group, metric, limits, metric.by_task, effect, stop.width, stop.error))
+        limits = (own.low - own.high, own.high - own.low) if len(group) == 2 else own[:2]
+        effect = stop.size(own) if stop.width is None else None
+        found.append(Question(group, metric, limits, own.by_task, effect, stop.width, stop.error))
     return found
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "BenchmarkSpec",
     "BestOfNSpec",
     "JudgeSpec",
+    "LoraSpec",
     "MetricSpec",
     "ModelSpec",
     "SamplerSpec",
@@ -100,10 +101,11 @@ class PerturbedAttentionSpec(_Spec):
 class SamplerSpec(_Spec):
     """How noise becomes latents: solver, number of network calls, guidance and noise shift.
 
-    `name: pipeline` is the scheduler that a foreign pipeline brings along, with its own shift.
+    `name: pipeline` is the scheduler that a foreign pipeline brings along, with its own shift. `scm` is SANA-Sprint's, whose
+    network is told the guidance scale.
     """
 
-    name: Literal["flow_dpm_solver", "flow_euler", "pipeline"] = "flow_dpm_solver"
+    name: Literal["flow_dpm_solver", "flow_euler", "scm", "pipeline"] = "flow_dpm_solver"
     steps: int = Field(ge=1, le=1000)
     guidance_scale: float = Field(ge=0, le=100, allow_inf_nan=False)
     guidance_interval: Annotated[
@@ -111,6 +113,22 @@ class SamplerSpec(_Spec):
     ] = (0.0, 1.0)
     perturbed_attention: PerturbedAttentionSpec | None = None
     shift: float | None = Field(default=None, gt=0, le=100, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _plain_scm(self) -> Self:
+        guided = self.guidance_interval != (0.0, 1.0) or self.perturbed_attention is not None
+        if self.name == "scm" and (guided or self.shift is not None):
+            raise ValueError("scm takes no shift, guidance_interval or perturbed_attention")
+        return self
+
+    @property
+    def branches(self) -> float:
+        """Calls of the network in a step, on average."""
+        if self.name == "scm":
+            return 1.0
+        low, high = self.guidance_interval
+        guided = high - low if self.guidance_scale > 1 else 0.0
+        return 1.0 + guided + (self.perturbed_attention is not None)
 
 
 class TilingSpec(_Spec):
@@ -153,6 +171,13 @@ class ModelSpec(_Spec):
         return self.height, self.width
 
 
+class LoraSpec(_Spec):
+    """A low-rank adapter merged into the transformer: a file or folder, or a hub id, and how strongly."""
+
+    weights: str = Field(min_length=1, max_length=500)
+    scale: float = Field(default=1.0, ge=-100, le=100, allow_inf_nan=False)
+
+
 class Variant(_Spec):
     """One way to turn prompts into images, as its file says: a row of the leaderboard.
 
@@ -176,6 +201,7 @@ class Variant(_Spec):
     kernels: Literal["auto", "triton", "torch"] = "auto"
     compile: Literal["none", "default", "max-autotune"] = "none"
     cuda_graphs: bool = False
+    lora: LoraSpec | None = None
     best_of_n: BestOfNSpec | None = None
     prompt_rewrites: str | None = Field(default=None, min_length=1, max_length=500)
     published: tuple[str, ...] = Field(default=(), strict=False, max_length=20)

@@ -7,9 +7,12 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sana_bench.core.errors import SuiteError, UsageError, nearest
-from sana_bench.core.registry import MEASURED, SET_METRICS
+from sana_bench.core.registry import MEASURED, METRICS, SET_METRICS, Limits
 
 __all__ = ["StopRequest", "StopSpec", "chosen_question"]
+
+
+_DEFAULT_EFFECT = 0.02
 
 
 class StopSpec(BaseModel):
@@ -29,6 +32,10 @@ class StopSpec(BaseModel):
     metric: str | None = None
     effect: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     error: float = Field(default=0.05, gt=0, lt=1)
+
+    def size(self, limits: Limits) -> float:
+        """The effect; where none is given 2 % of what scores with these limits can differ by."""
+        return _DEFAULT_EFFECT * (limits.high - limits.low) if self.effect is None else self.effect
 
     @model_validator(mode="after")
     def _asks_one_thing(self) -> Self:
@@ -90,12 +97,20 @@ def chosen_question(stop: StopSpec, benchmarks: Mapping[str, Sequence[str]]) -> 
         )
     if stop.metric in MEASURED:
         raise SuiteError(f"stop: {stop.metric} is measured while images are made, and cannot stop a run")
-    found = [
+    there = [
         (name, metric)
         for name, metrics in asked.items()
         for metric in metrics
-        if metric not in (*SET_METRICS, *MEASURED) and stop.metric in (None, metric)
+        if stop.metric in (None, metric)
     ]
+    found = [
+        (name, metric) for name, metric in there if metric in METRICS and METRICS.entry(metric).find_limits()
+    ]
+    if there and not found and stop.metric is not None:
+        raise SuiteError(
+            f"stop: {stop.metric} is no mean over prompts of scores with limits that are known beforehand, so no look before "
+            "the end is safe"
+        )
     if not found:
         known = [metric for metrics in asked.values() for metric in metrics]
         lacking = (
@@ -118,7 +133,7 @@ def _number(option: str, text: str) -> float:
 
 def _only_two(variants: Sequence[str]) -> tuple[str, str]:
     if len(variants) != 2:
-        raise UsageError(f"--until decided: --compare A,B says which two of {', '.join(variants)}")
+        raise UsageError(f"--compare A,B says which two of {', '.join(variants)}")
     return variants[0], variants[1]
 
 

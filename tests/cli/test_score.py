@@ -332,7 +332,7 @@ def test_two_folders_are_decided_without_scoring_them_whole(tmp_path, monkeypatc
     assert found["reasons"]["other"][0].endswith(last["finding"])
     assert as_json(capsys, *given)["complete"]
     assert score(*given, "--until", "decided", "--metrics", "image_reward") == 2
-    assert "image_reward is no mean over prompts of scores with limits" in one_line(capsys)
+    assert "no metric that can stop a run; the suite has image_reward" in one_line(capsys)
 
 
 def test_a_metrics_judge_is_named_on_the_command_line(given, capsys, monkeypatch):

@@ -77,6 +77,12 @@ def test_the_first_metric_that_can_stop_a_run_is_asked_about() -> None:
     [
         ({"metric": "fid"}, GENEVAL, "fid judges a set of images as a whole and has no difference by prompt"),
         ({"metric": "kid"}, GENEVAL, "it is measured once all images are there"),
+        (
+            {"metric": "image_reward"},
+            {"a": ("image_reward",)},
+            "image_reward is no mean over prompts of scores with limits",
+        ),
+        ({"metric": "mine"}, {"a": ("mine",)}, "mine is no mean over prompts of scores with limits"),
         ({"metric": "latency"}, GENEVAL, "latency is measured while images are made"),
         ({"metric": "genval"}, GENEVAL, "no metric 'genval' (did you mean 'geneval'?)"),
         ({"benchmark": "genval"}, GENEVAL, "no benchmark 'genval' (did you mean 'geneval'?)"),

@@ -36,8 +36,6 @@ class FeatureScore(ABC, Generic[F]):
     name: str
     unit: str
     higher_is_better = True
-    limits = (-100.0, 100.0)
-    by_task = False
 
     def __init__(self, protocol: str, features: F) -> None:
         self.protocol = protocol

@@ -64,8 +64,6 @@ class DPGMetric:
 
     name = "dpg"
     higher_is_better = True
-    limits = (0.0, float(_SCALE))
-    by_task = False
 
     def __init__(
         self, protocol: str, judge: QuestionJudge, rules: Rules, layout: Layout | None = None

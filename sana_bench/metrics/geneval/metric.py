@@ -71,8 +71,6 @@ class GenEvalRates:
 
     name = "geneval"
     higher_is_better = True
-    limits = (0.0, 1.0)
-    by_task = True
 
     def __init__(self, protocol: str) -> None:
         self.protocol = protocol

@@ -50,8 +50,6 @@ class GenEval2Metric:
 
     name = "geneval2"
     higher_is_better = True
-    limits = (0.0, 1.0)
-    by_task = False
 
     def __init__(self, protocol: str, judge: ReadingJudge) -> None:
         self.protocol = protocol

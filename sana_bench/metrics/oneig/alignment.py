@@ -31,8 +31,6 @@ class AlignmentMetric:
 
     name = "oneig_alignment"
     higher_is_better = True
-    limits = (0.0, 1.0)
-    by_task = False
 
     def __init__(self, protocol: str, judge: ReadingJudge) -> None:
         self.protocol = protocol

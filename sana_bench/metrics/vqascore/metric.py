@@ -30,8 +30,6 @@ class VQAScore:
 
     name = "vqascore"
     higher_is_better = True
-    limits = (0.0, 1.0)
-    by_task = False
 
     def __init__(self, protocol: str, judge: ReadingJudge) -> None:
         self.protocol = protocol
