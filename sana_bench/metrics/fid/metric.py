@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,8 +93,6 @@ class SetDistance(Generic[F, R]):
         return []
 
 
-AnyReference: TypeAlias = "InceptionReference | StatisticsReference"
-
 AT_INFINITY = "at_infinity"
 
 #: What the protocol of a distance to one's own reference has after its name.
@@ -110,7 +108,9 @@ _DRAWS, _CATEGORY_DRAWS = 50, 20
 _SMALLEST_SUBSET = 5000
 
 
-class _InceptionDistance(SetDistance[InceptionFeatures, "AnyReference | NoReference"], ABC):
+class _InceptionDistance(
+    SetDistance[InceptionFeatures, "InceptionReference | StatisticsReference | NoReference"], ABC
+):
     """What all share: the walk over all images and each category. `least` is how many images a set needs."""
 
     unit: str
@@ -239,7 +239,11 @@ class SetMeasure(_InceptionDistance):
     """A measure by name; its interval is the jackknife of twenty groups of prompts, the reference held fixed."""
 
     def __init__(
-        self, name: str, protocol: str, features: InceptionFeatures, reference: "AnyReference | NoReference"
+        self,
+        name: str,
+        protocol: str,
+        features: InceptionFeatures,
+        reference: "InceptionReference | StatisticsReference | NoReference",
     ) -> None:
         super().__init__(protocol, features, reference)
         self.name = name
