@@ -55,6 +55,7 @@ _METRICS = {
     "hpdv2": "HPDv2",
     "hpsv2": "HPS v2",
     "hpsv2.1": "HPS v2.1",
+    "hpsv3": "HPSv3",
     "image_reward": "ImageReward",
     "kid": "KID",
     "latency": "Latency",

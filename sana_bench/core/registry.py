@@ -370,6 +370,7 @@ METRICS = Registry(
     Entry("pickscore", "sana_bench.metrics.preference.metric:build_pickscore", reads=("prompt",)),
     Entry("hpsv2", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",), full_only=True),
     Entry("hpsv2.1", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",), full_only=True),
+    Entry("hpsv3", "sana_bench.metrics.preference.hpsv3:build_hpsv3", reads=("prompt",), full_only=True),
     Entry("aesthetic", "sana_bench.metrics.preference.aesthetic:build_aesthetic", full_only=True),
     needs=("name", "protocol", "higher_is_better", "identity"),
     reserved=MEASURED,

@@ -87,6 +87,7 @@ PROMPTS_AND_NEEDS = {
     "preference": {
         *("hpdv2_prompts", "hpsv2_weights", "hpsv2_1_weights", "aesthetic_head", "clip_vit_l_14"),
         *("pickscore_weights", "pickscore_config", "pickscore_tokenizer"),
+        *("hpsv3_weights", "hpsv3_config", "hpsv3_tokenizer", "hpsv3_request"),
         *("image_reward_weights", "image_reward_config", "bert_vocabulary"),
     },
     "latency": set(),

@@ -37,7 +37,7 @@ _INTERVALS = (
     "oneig_text/official@1", user_judge("oneig_text"), "oneig_style/official@1", "oneig_style/own-references@1",
     "oneig_diversity/official@1", "oneig_diversity/micro@1", user_judge("vqascore"),
     "pickscore/micro@1", "pickscore/official@1", "hpsv2/official@1", "hpsv2/aliased@1", "hpsv2.1/official@1",
-    "hpsv2.1/aliased@1", "aesthetic/laion@1", *_MEASURED,
+    "hpsv2.1/aliased@1", "aesthetic/laion@1", "hpsv3/official@1", *_MEASURED,
 )  # fmt: skip
 #: A fixed sample: scores of 12 prompts with 4 images each.
 SCORES = tuple(round(0.5 + 0.4 * np.sin(1.7 * place + 0.3 * (place // 4)), 6) for place in range(48))

@@ -28,6 +28,7 @@ from sana_bench.metrics.oneig.style import StyleMetric
 from sana_bench.metrics.oneig.text import PROTOCOLS as TEXT
 from sana_bench.metrics.preference import networks
 from sana_bench.metrics.preference.aesthetic import PROTOCOLS as AESTHETIC
+from sana_bench.metrics.preference.hpsv3 import PROTOCOLS as HPSV3
 from sana_bench.metrics.preference.metric import HPS_PROTOCOLS, PICK_PROTOCOLS
 from sana_bench.metrics.selfcheck import chains, detectors, golden_files, judges, readings, sums
 from sana_bench.metrics.selfcheck.check import run_checks, user_judge
@@ -36,7 +37,7 @@ from sana_bench.metrics.selfcheck.registry import all_checks, checks_for, select
 PUBLISHED = (
     *GENEVAL["full"], *DPG, *GENEVAL2, *LONGTEXT, *ALIGNMENT, *TEXT, *STYLE, *DIVERSITY["full"],
     *map(user_judge, ("dpg", "geneval2", "longtext", "oneig_alignment", "oneig_text", "vqascore")),
-    *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1", *PICK_PROTOCOLS, *AESTHETIC,
+    *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1", *PICK_PROTOCOLS, *AESTHETIC, *HPSV3,
     *(protocol for protocols in HPS_PROTOCOLS.values() for protocol in protocols),
 )  # fmt: skip
 MICRO = (
