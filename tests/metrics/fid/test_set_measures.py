@@ -27,6 +27,7 @@ from sana_bench.metrics.fid.metric import DinoFrechet, InceptionFid, NoReference
 from sana_bench.suites.schema import MetricSpec
 from tests.metrics.fid.colour_sets import CATEGORIES, Colours
 from tests.metrics.fid.test_compare import stored_sample
+from tests.metrics.fid.test_metric import summarise
 
 OF_DINOV2 = ("fd_dinov2", "precision", "recall", "density", "coverage", "vendi")
 TINY_DINOV2 = {
@@ -60,15 +61,6 @@ def dinov2(tmp_path_factory):
 def measured(name, reference):
     held_against = reference if MEASURES[name].referenced else NoReference()
     return SetMeasure(name, f"{name}/dinov2@1", reference._features, held_against)
-
-
-def summarise(metric, samples, sizes=(5, 4)):
-    chunks, rest, turn = [], list(samples), 0
-    while rest:
-        size = sizes[turn % len(sizes)]
-        chunks.append((rest[:size], metric.features(rest[:size])))
-        rest, turn = rest[size:], turn + 1
-    return {s.key: s for s in metric.summarise_features(samples, chunks, len(samples), seed=3)}
 
 
 @pytest.mark.parametrize("name", MEASURES)
