@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 _WEIGHTS = "diffusion_pytorch_model"
+_SCM_SCHEDULER = "SCMScheduler"
 #: What a configuration of wrong types or sizes raises while a module is built from it.
 _BUILD_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -173,9 +174,14 @@ def part_variants(root: Path, variant: str | None) -> dict[str, str | None]:
     return found
 
 
-def load_flow_shift(root: str | Path) -> float:
-    """Return the noise shift stored in `root/scheduler/scheduler_config.json`; raises CheckpointError."""
+def load_flow_shift(root: str | Path) -> float | None:
+    """Return the noise shift stored in `root/scheduler/scheduler_config.json`, None where SANA-Sprint's scheduler is.
+
+    Raises CheckpointError.
+    """
     data = read_config(Path(root) / "scheduler", "scheduler_config.json")
+    if data.get("_class_name") == _SCM_SCHEDULER:
+        return None
     shift = data.get("flow_shift", data.get("shift"))
     if not isinstance(shift, int | float) or isinstance(shift, bool) or shift <= 0:
         raise CheckpointError(f"{Path(root) / 'scheduler'}: no positive flow_shift in scheduler_config.json")
@@ -217,10 +223,10 @@ def save_pretrained(
     transformer: SanaTransformer,
     autoencoder: DCAE,
     text_encoder: TextEncoder,
-    flow_shift: float,
+    flow_shift: float | None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a complete pipeline folder in the diffusers layout.
+    """Write a complete pipeline folder in the diffusers layout; `flow_shift` is None for SANA-Sprint.
 
     An autoencoder with per-channel latent statistics, which diffusers would silently ignore, is recorded as
     this package's own class, so that diffusers refuses the folder.
@@ -231,7 +237,7 @@ def save_pretrained(
     gemma = text_encoder.model.config.to_dict() | {"architectures": ["Gemma2Model"]}
     _write_module(text_encoder.model, gemma, root / "text_encoder", "model.safetensors", dtype)
     text_encoder.tokenizer.save_pretrained(root / "tokenizer")
-    scheduler = {
+    scheduler: dict[str, Any] = {
         "_class_name": "DPMSolverMultistepScheduler",
         "algorithm_type": "dpmsolver++",
         "solver_order": 2,
@@ -239,11 +245,13 @@ def save_pretrained(
         "use_flow_sigmas": True,
         "flow_shift": flow_shift,
     }
+    if flow_shift is None:
+        scheduler = {"_class_name": _SCM_SCHEDULER, "prediction_type": "trigflow", "sigma_data": 0.5}
     _write_json(root / "scheduler" / "scheduler_config.json", scheduler)
     plain = autoencoder.config.latents_mean is None
     index = {
-        "_class_name": "SanaPipeline",
-        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        "_class_name": "SanaPipeline" if flow_shift is not None else "SanaSprintPipeline",
+        "scheduler": ["diffusers", scheduler["_class_name"]],
         "text_encoder": ["transformers", "Gemma2Model"],
         "tokenizer": ["transformers", type(text_encoder.tokenizer).__name__],
         "transformer": ["diffusers", "SanaTransformer2DModel"],

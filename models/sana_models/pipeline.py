@@ -24,9 +24,10 @@ from sana_models.config import SanaConfig
 from sana_models.dc_ae import DCAE
 from sana_models.guidance import Guidance, TextCondition, guided_velocity
 from sana_models.hub import locate
+from sana_models.lora import merge_lora
 from sana_models.quantization import Quantization, quantize
 from sana_models.single_files import SINGLE_FILES
-from sana_models.solvers import SOLVERS
+from sana_models.solvers import SCM, SOLVERS
 from sana_models.text import Conditioning, TextEncoder
 from sana_models.text_cache import CachedTextEncoder
 from sana_models.tf32 import refuse_tf32, using_tf32
@@ -43,12 +44,12 @@ class _Settings(TypedDict, total=False):
     height: int | None
     width: int | None
     noise: Tensor | None
-    steps: int
+    steps: int | None
     guidance_scale: float
     guidance: Guidance | None
     negative_prompt: str
     shift: float | None
-    sampler: str
+    sampler: str | None
     tiling: Tiling | None
     on_step: Callable[[int, int], None] | None
 
@@ -66,15 +67,16 @@ class SanaPipeline:
         autoencoder: DCAE,
         text_encoder: TextEncoder,
         *,
-        flow_shift: float,
+        flow_shift: float | None,
         max_length: int = 300,
         instruction: str | None = None,
         conditioning: Conditioning = "diffusers",
         whole_text: bool = False,
         tf32: bool | None = None,
     ) -> None:
-        """`whole_text` keeps the positions of the text that no prompt fills, so that its length does not depend on the prompt.
+        """`flow_shift` is None for SANA-Sprint, whose sampler has none.
 
+        `whole_text` keeps the positions of the text that no prompt fills, so that its length does not depend on the prompt.
         `tf32` is as in `sana_models.tf32.using_tf32`. Raises ValueError when the parts do not fit together.
         """
         latent, text = transformer.config.in_channels, transformer.config.caption_channels
@@ -84,6 +86,11 @@ class SanaPipeline:
         if text != text_encoder.model.config.hidden_size:
             found = f"the encoder has {text_encoder.model.config.hidden_size}"
             raise ValueError(f"the transformer expects {text} text channels, {found}")
+        if (flow_shift is None) != transformer.config.guidance_embeds:
+            found = "one" if transformer.config.guidance_embeds else "no"
+            raise ValueError(
+                f"the transformer has {found} guidance embedding, the scheduler is of the other kind"
+            )
         self.transformer = transformer
         self.autoencoder = autoencoder
         self.text_encoder = text_encoder
@@ -93,6 +100,16 @@ class SanaPipeline:
         self.conditioning = conditioning
         self.whole_text = whole_text
         self.tf32 = tf32
+
+    @property
+    def default_steps(self) -> int:
+        """Steps that a model of this kind is published with."""
+        return 2 if self.transformer.config.guidance_embeds else 20
+
+    @property
+    def default_sampler(self) -> str:
+        """The sampler that a model of this kind is published with."""
+        return SCM if self.transformer.config.guidance_embeds else "flow_dpm_solver"
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Shape (C, h, w) of the noise for an image of height x width pixels; raises ValueError for sizes
@@ -104,9 +121,15 @@ class SanaPipeline:
         factor = self.autoencoder.config.spatial_compression
         return self.transformer.config.in_channels, height // factor, width // factor
 
-    def draw_noise(self, seeds: Sequence[int], height: int, width: int) -> Tensor:
-        """Return standard normal fp32 noise (B, C, h, w), each entry drawn on the CPU from its own seed."""
-        shape = self.latent_shape(height, width)
+    def draw_noise(
+        self, seeds: Sequence[int], height: int, width: int, *, draws: int | None = None
+    ) -> Tensor:
+        """Return standard normal fp32 noise (B, C, h, w), each entry drawn on the CPU from its own seed.
+
+        With `draws` it is (B, draws, C, h, w), which sampler scm takes, one a step.
+        """
+        one = self.latent_shape(height, width)
+        shape = one if draws is None else (draws, *one)
         return torch.stack(
             [torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds]
         )
@@ -130,12 +153,12 @@ class SanaPipeline:
         height: int | None = None,
         width: int | None = None,
         noise: Tensor | None = None,
-        steps: int = 20,
+        steps: int | None = None,
         guidance_scale: float = 4.5,
         guidance: Guidance | None = None,
         negative_prompt: str | Sequence[str] = "",
         shift: float | None = None,
-        sampler: str = "flow_dpm_solver",
+        sampler: str | None = None,
         tiling: Tiling | None = None,
         on_step: Callable[[int, int], None] | None = None,
         output: Literal["tensor", "pil"] = "tensor",
@@ -144,35 +167,38 @@ class SanaPipeline:
 
         One prompt as a text is drawn once for every seed or noise.
 
-        Give `seeds`, one a prompt, or `noise`, standard normal fp32 (B, C, h, w) (see `latent_shape`), which then
-        decides the size. With seeds the size defaults to the one the checkpoint was trained at; a checkpoint of a
-        published size makes the bucket of the nearest aspect ratio, which is scaled to cover the request and cropped at
-        the centre, and others make the size itself.
+        Give `seeds`, one a prompt, or `noise`, standard normal fp32 (B, C, h, w) (see `latent_shape`), for sampler scm
+        (B, steps, C, h, w), which then decides the size. With seeds the size defaults to the one the checkpoint was trained
+        at; a checkpoint of a published size makes the bucket of the nearest aspect ratio, which is scaled to cover the
+        request and cropped at the centre, and others make the size itself.
 
         `guidance_scale` 1 or less turns classifier-free guidance off; `guidance` replaces it and adds an interval and
         perturbed attention. `negative_prompt` is one for all prompts, or one a prompt.
 
-        `shift` defaults to the checkpoint's own. `tiling` decodes in tiles. Raises ValueError on
-        an unknown sampler or output, a size or noise that does not fit or absurd settings, and FloatingPointError when
-        sampling or decoding produced values that are not finite.
+        `steps` and `sampler` default to what the kind of model is published with: 20 of flow_dpm_solver, or for SANA-Sprint 2 of
+        scm. SANA-Sprint is told the guidance scale, and takes no negative prompt. `shift` defaults to the checkpoint's own.
+        `tiling` decodes in tiles. Raises ValueError on an unknown or unfit sampler or output, a size or noise that does not
+        fit or absurd settings, and FloatingPointError when sampling or decoding produced values that are not finite.
         """
-        if sampler not in SOLVERS:
-            raise ValueError(f"sampler is {sampler!r}; allowed: {', '.join(SOLVERS)}")
+        sampler = sampler or self.default_sampler
+        steps = self.default_steps if steps is None else steps
+        embeds = self._check_sampler(sampler, negative_prompt)
         if output not in ("tensor", "pil"):
             raise ValueError(f"output is {output!r}; allowed: tensor, pil")
         seeds = [seeds] if isinstance(seeds, int) else seeds
         if isinstance(prompts, str):
             prompts = [prompts] * len(seeds if seeds is not None else noise if noise is not None else "1")
-        noise, crop_to = self._start(prompts, seeds, height, width, noise)
         levels, integrate = SOLVERS[sampler]
         sigmas = levels(steps, self.flow_shift if shift is None else shift)
+        noise, crop_to = self._start(prompts, seeds, height, width, noise, steps if embeds else None)
         guidance = guidance or Guidance(scale=guidance_scale)
+        negative = negative_prompt if guidance.uses_null and not embeds else None
         options: dict[str, Any] = {"on_step": on_step}
-        if self.conditioning == "official":
+        if self.conditioning == "official" and not embeds:
             # The official network truncates its time input whichever sampler calls it.
             options["truncate_time"] = True
         with using_tf32(self.tf32):
-            prompt, null = self._condition(prompts, negative_prompt if guidance.uses_null else None)
+            prompt, null = self._condition(prompts, negative)
             velocity = guided_velocity(self.transformer, prompt, null, guidance)
             latents = integrate(
                 velocity, noise.to(self.transformer.proj_out.weight.device), sigmas, **options
@@ -182,6 +208,16 @@ class SanaPipeline:
             images = self.decode(latents, tiling=tiling, crop_to=crop_to)
         return images if output == "tensor" else [Image.fromarray(image) for image in images.numpy()]
 
+    def _check_sampler(self, sampler: str, negative_prompt: str | Sequence[str]) -> bool:
+        """Return whether the transformer embeds the guidance scale; raises ValueError for what such a model does not take."""
+        embeds = self.transformer.config.guidance_embeds
+        allowed = [name for name in SOLVERS if (name == SCM) == embeds]
+        if sampler not in allowed:
+            raise ValueError(f"sampler is {sampler!r}; allowed: {', '.join(allowed)}")
+        if embeds and any([negative_prompt] if isinstance(negative_prompt, str) else negative_prompt):
+            raise ValueError("this model is told its guidance scale; it takes no negative prompt")
+        return embeds
+
     def _start(
         self,
         prompts: Sequence[str],
@@ -189,6 +225,7 @@ class SanaPipeline:
         height: int | None,
         width: int | None,
         noise: Tensor | None,
+        draws: int | None,
     ) -> tuple[Tensor, tuple[int, int] | None]:
         """Return the noise to start from and the size to bring the images to, if it is another."""
         crop_to = None
@@ -200,13 +237,15 @@ class SanaPipeline:
             crop_to = (height or side, width or side)
             base = BASE_SIZES.get(self.transformer.config.sample_size)
             made = bucket_size(*crop_to, base) if base == side else crop_to
-            noise = self.draw_noise(seeds, *made) if prompts else torch.empty(0)
+            noise = self.draw_noise(seeds, *made, draws=draws) if prompts else torch.empty(0)
         elif seeds is not None or height is not None or width is not None:
             raise ValueError("noise has a size of its own: leave out seeds, height and width")
         channels = self.transformer.config.in_channels
-        if not prompts or noise.ndim != 4 or noise.shape[:2] != (len(prompts), channels):
+        each = (channels,) if draws is None else (draws, channels)
+        if not prompts or noise.ndim != 3 + len(each) or noise.shape[:-2] != (len(prompts), *each):
             found = f"noise is {tuple(noise.shape)} for {len(prompts)} prompts"
-            raise ValueError(f"{found}; expected one (C, h, w) a prompt, C being {channels}")
+            wanted = f"one {'(C, h, w)' if draws is None else '(steps, C, h, w)'} a prompt"
+            raise ValueError(f"{found}; expected {wanted}, C being {channels}")
         return noise, crop_to
 
     def decode(
@@ -287,6 +326,7 @@ def load_pipeline(
     root: str | Path,
     *,
     transformer: str | Path | None = None,
+    autoencoder: str | Path | None = None,
     config: SanaConfig | str | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -302,11 +342,15 @@ def load_pipeline(
     conditioning: Conditioning = "diffusers",
     text_cache: str | Path | None = None,
     ema: bool = False,
+    lora: str | Path | None = None,
+    lora_scale: float = 1.0,
 ) -> SanaPipeline:
     """Load a pipeline in the diffusers layout, from a folder or a hub id `org/name[@revision]`.
 
     `transformer` replaces the folder's own: a single file with its `config` (see `load_transformer`, also for `ema`), which
-    holds nothing else of a pipeline, or another folder or hub id.
+    holds nothing else of a pipeline, or another folder or hub id. `autoencoder`, a folder or hub id, replaces the folder's too.
+
+    `lora` is an adapter of diffusers or PEFT, a file, folder or hub id, that is merged into the transformer with `lora_scale`.
 
     `variant` picks weight files such as `*.fp16.safetensors`, and the plain ones of parts that have none of it;
     `quantization` makes the transformer's blocks INT8;
@@ -341,10 +385,17 @@ def load_pipeline(
     network = load_transformer(
         source, config=config, device=device, dtype=dtype, variant=chosen, kernels=kernels, ema=ema
     )
+    if lora is not None:
+        merge_lora(network, lora, lora_scale)
     try:
         return SanaPipeline(
             compile_transformer(quantize(network, quantization), compile, cuda_graphs=cuda_graphs),
-            load_autoencoder(root, device=device, dtype=autoencoder_dtype or wide, variant=variants["vae"]),
+            load_autoencoder(
+                root if autoencoder is None else autoencoder,
+                device=device,
+                dtype=autoencoder_dtype or wide,
+                variant=variants["vae"] if autoencoder is None else None,
+            ),
             text_encoder,
             flow_shift=load_flow_shift(root),
             max_length=min(300, int(text_encoder.tokenizer.model_max_length)),

@@ -8,7 +8,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["WeightFile", "files_to_read", "is_mixed", "refuse_variant", "weight_file"]
+__all__ = [
+    "ADAPTER_CONFIG",
+    "WeightFile",
+    "files_to_read",
+    "is_mixed",
+    "lora_file",
+    "refuse_variant",
+    "weight_file",
+]
 
 _SUFFIX = ".safetensors"
 # Shards are named in two ways: model.fp16-00001-of-00002.safetensors, and model-00001-of-00002.fp16.safetensors before.
@@ -17,6 +25,9 @@ _NAME = re.compile(
     r"\.safetensors(?P<index>\.index(?:\.(?P<named>[\w-]+))?\.json)?"
 )
 _SHOWN = 4
+# Where diffusers and PEFT put a LoRA, and what PEFT says of it beside it.
+_LORA_NAMES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,19 @@ def is_mixed(names: Iterable[str], variant: str) -> bool:
     folders = (filter(None, inside.values()) for inside in _by_folder(names).values())
     variants = ({one.variant for one in found if not one.is_index} for found in folders)
     return any(own and variant not in own for own in variants)
+
+
+def lora_file(names: Iterable[str]) -> str:
+    """The file of a folder that holds its LoRA: of the name that diffusers or PEFT gives it, or the only one.
+
+    Raises ValueError, in one line, where there is none or several.
+    """
+    found = sorted(name for name in names if name.endswith(_SUFFIX))
+    known = [name for name in _LORA_NAMES if name in found] or found
+    if len(known) != 1:
+        there = ", ".join(found[:_SHOWN]) or "none"
+        raise ValueError(f"one file of a LoRA is needed, *{_SUFFIX} (found {there})")
+    return known[0]
 
 
 def _by_folder(names: Iterable[str]) -> Mapping[str, dict[str, WeightFile | None]]:

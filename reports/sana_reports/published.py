@@ -179,6 +179,8 @@ _README_ROWS = (
     ("Sana-1.6B-MultiLing (released)", "full", 1.6, 1.0, 1.2, 5.92, 28.94, 0.69, 84.5),
     ("Sana-1.5-1.6B (released)", "full", 1.6, 1.0, 1.2, 5.70, 29.12, 0.82, 84.5),
     ("Sana-1.5-4.8B (released)", "grown", 4.8, 0.26, 4.2, 5.99, 29.23, 0.81, 84.7),
+    ("Sana-Sprint-0.6B (released), 2 steps", "full", 0.6, 6.46, 0.25, 6.54, 28.40, 0.76, None),
+    ("Sana-Sprint-1.6B (released), 2 steps", "full", 1.6, 5.68, 0.24, 6.50, 28.45, 0.77, None),
 )
 
 # model, GM, where it was quoted
@@ -276,7 +278,7 @@ def _published() -> tuple[PublishedRow, ...]:
     rows += [
         PublishedRow(
             model=model, kind=kind, resolution=1024, parameters_b=size, throughput=throughput, latency_s=latency,
-            hardware="A100", numbers=_numbers(fid, clip, (geneval,), (dpg,), None), paper=_README, tables={},
+            hardware="A100", numbers=_numbers(fid, clip, (geneval,), (dpg,) if dpg else (), None), paper=_README, tables={},
         )
         for model, kind, size, throughput, latency, fid, clip, geneval, dpg in _README_ROWS
     ]  # fmt: skip

@@ -18,7 +18,14 @@ from sana_models.files import open_plain
 from sana_models.shared_parts import pipeline_files
 from sana_models.weight_names import files_to_read, refuse_variant, weight_file
 
-__all__ = ["DAMAGED", "check_parts", "check_pipeline_directory", "check_safetensors_files", "weights_to_read"]
+__all__ = [
+    "DAMAGED",
+    "check_parts",
+    "check_pipeline_directory",
+    "check_safetensors_files",
+    "pipeline_class",
+    "weights_to_read",
+]
 
 #: Raised by torch and safetensors for files of random, flipped or missing bytes.
 DAMAGED: tuple[type[Exception], ...] = (
@@ -46,7 +53,7 @@ PIPELINE_FILES: tuple[tuple[str, ...], ...] = (
 
 def check_pipeline_directory(directory: Path, weights_variant: str | None = None) -> None:
     """Raise `AssetError` unless every file of a SANA pipeline is there, weights of the variant, and whole by its own header."""
-    kind = _index(directory).get("_class_name") if (directory / _INDEX).is_file() else None
+    kind = pipeline_class(directory) if (directory / _INDEX).is_file() else None
     if kind is not None and kind not in SANA_PIPELINES:
         raise AssetError(
             f"{directory / _INDEX}: the pipeline is {kind!r}, not {SANA_PIPELINES[0]!r}; write generator: diffusers"
@@ -101,6 +108,11 @@ def weights_to_read(directory: Path, weights_variant: str | None = None) -> dict
     """The files of a folder that its readers open for a weight variant, by relative name; raises `AssetError`."""
     files = _files(directory)
     return {name: files[name] for name in files_to_read(files, weights_variant)}
+
+
+def pipeline_class(directory: Path) -> str | None:
+    """The class that a folder's `model_index.json` names; raises `AssetError` without one."""
+    return _index(directory).get("_class_name")
 
 
 def _index(directory: Path) -> dict[str, Any]:

@@ -86,6 +86,16 @@ class _Options:
         ),
     ] = None
     weights_variant: WeightsVariantOption = None
+    lora: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|DIR|ID",
+            help="Merge a LoRA of diffusers or PEFT into the transformer; the variant's own if left out.",
+        ),
+    ] = None
+    lora_scale: Annotated[float, typer.Option(metavar="X", help="How strongly --lora changes the model.")] = (
+        1.0
+    )
     device: DeviceOption = "auto"
     batch_size: BatchSizeOption = 4
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False
@@ -212,6 +222,7 @@ def _load(options: _Options) -> tuple[Any, dict[str, Any]]:
     """Return the pipeline and the arguments of its call; a name that is none is refused before torch is imported."""
     from sana_bench.suites.find import variant_files
     from sana_bench.suites.load import load_variant
+    from sana_bench.suites.schema import LoraSpec
 
     known = variant_files()
     path = known.get(options.model)
@@ -226,9 +237,13 @@ def _load(options: _Options) -> tuple[Any, dict[str, Any]]:
         if options.weights_variant is not None:
             model = variant.model.model_copy(update={"weights_variant": options.weights_variant})
             variant = variant.model_copy(update={"model": model})
+        if options.lora is not None:
+            lora = LoraSpec(weights=str(_lora(options.lora)), scale=options.lora_scale)
+            variant = variant.model_copy(update={"lora": lora})
         pipeline, call = _load_variant(variant, path.parent, device)
     else:
-        pipeline, call = _load_checkpoint(options, device), {"steps": 20, "guidance": _guidance(4.5)}
+        pipeline = _load_checkpoint(options, device)
+        call = {"steps": pipeline.default_steps, "guidance": _guidance(4.5)}
     if options.steps is not None:
         call["steps"] = options.steps
     if options.guidance is not None:
@@ -243,7 +258,7 @@ def _load(options: _Options) -> tuple[Any, dict[str, Any]]:
 
 
 def _load_variant(variant: "Variant", folder: Path, device: str) -> tuple[Any, dict[str, Any]]:
-    from sana_bench.assets.locate import resolve_weights
+    from sana_bench.assets.locate import resolve_autoencoder, resolve_lora, resolve_weights
     from sana_bench.generators.sana import guidance_of, load_sana, tiling_of
 
     if variant.generator != "sana" or variant.sampler is None:
@@ -252,7 +267,9 @@ def _load_variant(variant: "Variant", folder: Path, device: str) -> tuple[Any, d
         )
     model = variant.model
     weights = resolve_weights(model.weights, folder, model.weights_variant)
-    pipeline = load_sana(weights, variant, device)
+    lora = resolve_lora(variant.lora.weights, folder) if variant.lora is not None else None
+    autoencoder = resolve_autoencoder(model.autoencoder, folder) if model.autoencoder is not None else None
+    pipeline = load_sana(weights, variant, device, lora=lora, autoencoder=autoencoder)
     return pipeline, {
         "steps": variant.sampler.steps,
         "guidance": guidance_of(variant),
@@ -274,7 +291,12 @@ def _load_checkpoint(options: _Options, device: str) -> Any:
         # Half precision where it is native; the CPU may emulate it slowly.
         precision = options.precision or ("bf16" if device == "cuda" else "fp32")
         pipeline = sana_models.load_pipeline(
-            options.model, device=device, dtype=torch_dtype(precision), variant=options.weights_variant
+            options.model,
+            device=device,
+            dtype=torch_dtype(precision),
+            variant=options.weights_variant,
+            lora=options.lora,
+            lora_scale=options.lora_scale,
         )
     except ValueError as error:
         raise UsageError(f"--model {' '.join(str(error).split())}") from None
@@ -282,6 +304,15 @@ def _load_checkpoint(options: _Options, device: str) -> Any:
         # What the published models are used with; the micro ones know no such text.
         pipeline.instruction = instruction_text("sana", pipeline.conditioning)
     return pipeline
+
+
+def _lora(source: str) -> Path:
+    from sana_models.lora import locate_lora
+
+    try:
+        return locate_lora(source).resolve()
+    except ValueError as error:
+        raise UsageError(f"--lora {error}") from None
 
 
 def _guidance(scale: float) -> Any:
@@ -310,6 +341,8 @@ def _settings(options: _Options, prompt: str, seed: int, call: dict[str, Any]) -
         "model": options.model,
         "steps": call["steps"],
         "guidance_scale": guidance.scale,
+        "lora": options.lora or "",
+        "lora_scale": options.lora_scale if options.lora else "",
         "generator": f"sana-bench {__version__}",
     }
     return {name: str(value) for name, value in texts.items() if value != ""}

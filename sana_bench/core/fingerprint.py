@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from sana_models.files import open_plain
 from sana_models.shared_parts import pipeline_files
-from sana_models.weight_names import files_to_read
+from sana_models.weight_names import ADAPTER_CONFIG, files_to_read
 
 __all__ = [
     "NOT_WEIGHTS",
@@ -145,6 +145,12 @@ def pipeline_sha256(
     files = pipeline_files(directory)
     read = {name: files[name] for name in files_to_read(files, weights_variant)}
     return _sha256_of(read, cache, NOT_WEIGHTS)
+
+
+def lora_content_sha256(file: Path, cache: HashCache | None = None) -> str:
+    """Return one SHA-256 over a LoRA's file and the configuration beside it, which can say how strong it is."""
+    config = file.parent / ADAPTER_CONFIG
+    return fingerprint([file_sha256(path, cache) for path in (file, config) if path.is_file()])
 
 
 def _sha256_of(files: Mapping[str, Path], cache: HashCache | None, ignore: tuple[str, ...]) -> str:

@@ -36,14 +36,24 @@ class SanaGenerator:
         self._device = device
         variant = spec.variant
         self._pipeline = load_sana(
-            spec.weights_path, variant, device, sha256=spec.weights_sha256, text_cache=spec.text_cache
+            spec.weights_path,
+            variant,
+            device,
+            sha256=spec.weights_sha256 + spec.lora_sha256 + spec.autoencoder_sha256,
+            text_cache=spec.text_cache,
+            lora=spec.lora_path,
+            autoencoder=spec.autoencoder_path,
         )
         self._tiling = tiling_of(variant)
         self._guidance = guidance_of(variant)
         try:
-            self._latent_shape = self._pipeline.latent_shape(*variant.model.size)
+            shape = self._pipeline.latent_shape(*variant.model.size)
         except ValueError as error:
             raise SuiteError(f"variant {variant.name!r}: {error}") from None
+        sampler = variant.sampler
+        # SANA-Sprint's sampler draws again at every step.
+        again = sampler is not None and sampler.name == "scm"
+        self._noise_shape = (sampler.steps, *shape) if sampler is not None and again else shape
         depth = len(self._pipeline.transformer.transformer_blocks)
         outside = [block for block in self._guidance.pag_blocks if block >= depth]
         if outside:
@@ -69,7 +79,7 @@ class SanaGenerator:
         sampler = self._spec.variant.sampler
         if sampler is None:
             raise SuiteError(f"variant {self._spec.variant.name!r}: generator sana needs a sampler")
-        noise = torch.stack([sample_noise(request.noise_seed, self._latent_shape) for request in requests])
+        noise = torch.stack([sample_noise(request.noise_seed, self._noise_shape) for request in requests])
         try:
             with torch.inference_mode(), memory_errors_told(self._device):
                 images = self._pipeline(
@@ -145,13 +155,20 @@ def instruction_text(instruction: str, conditioning: "Conditioning") -> str | No
 
 
 def load_sana(
-    folder: Path, variant: Variant, device: str, *, sha256: str = "", text_cache: Path | None = None
+    folder: Path,
+    variant: Variant,
+    device: str,
+    *,
+    sha256: str = "",
+    text_cache: Path | None = None,
+    lora: Path | None = None,
+    autoencoder: Path | None = None,
 ) -> Any:
     """Return the pipeline in `folder`, set up as the variant says; the last two loaded are kept.
 
-    `sha256` tells apart what a folder held at different times. Prompts are encoded one by one, so that an image does not
-    depend on which others were asked for with it; `text_cache` keeps them on disk. Raises `AssetError` for a checkpoint
-    of another model and for a package that the variant needs.
+    `lora` and `autoencoder` are the variant's, where it has them. `sha256` tells apart what these held at different times.
+    Prompts are encoded one by one, so that an image does not depend on which others were asked for with it; `text_cache` keeps
+    them on disk. Raises `AssetError` for a checkpoint or LoRA of another model and for a package that the variant needs.
     """
     model = variant.model
     return _load(
@@ -168,6 +185,9 @@ def load_sana(
             instruction=model.instruction,
             conditioning=model.conditioning,
             weights_variant=model.weights_variant,
+            autoencoder=autoencoder,
+            lora=lora,
+            lora_scale=variant.lora.scale if variant.lora is not None else 1.0,
             text_cache=text_cache,
         )
     )
@@ -189,6 +209,9 @@ class _Loaded:
     instruction: str
     conditioning: "Conditioning"
     weights_variant: str | None
+    autoencoder: Path | None
+    lora: Path | None
+    lora_scale: float
     text_cache: Path | None
 
 
@@ -214,6 +237,9 @@ def _load(asked: _Loaded) -> Any:
             cuda_graphs=asked.cuda_graphs,
             instruction=prefix,
             conditioning=asked.conditioning,
+            autoencoder=asked.autoencoder,
+            lora=asked.lora,
+            lora_scale=asked.lora_scale,
         )
     except ImportError:
         raise AssetError(

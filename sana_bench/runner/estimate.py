@@ -57,14 +57,8 @@ class Effort:
         """That of a variant whose denoising network has so many parameters."""
         sampler, search, model = variant.sampler, variant.best_of_n, variant.model
         made = search.candidates / search.keep if search is not None else 1.0
-        each = 1.0
-        if sampler is not None and sampler.guidance_scale > 1:
-            low, high = sampler.guidance_interval
-            each += high - low
-        if sampler is not None and sampler.perturbed_attention is not None:
-            each += 1
         # Two more for text encoder and decoder.
-        passes = 2 + each * (sampler.steps if sampler is not None else 0)
+        passes = 2 + (sampler.branches * sampler.steps if sampler is not None else 0)
         return cls(made, passes, parameters, (model.height or 0) * (model.width or 0) or None)
 
     def over(self, other: "Effort") -> float:

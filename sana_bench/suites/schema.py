@@ -20,6 +20,7 @@ __all__ = [
     "BenchmarkSpec",
     "BestOfNSpec",
     "JudgeSpec",
+    "LoraSpec",
     "MetricSpec",
     "ModelSpec",
     "SamplerSpec",
@@ -100,10 +101,11 @@ class PerturbedAttentionSpec(_Spec):
 class SamplerSpec(_Spec):
     """How noise becomes latents: solver, number of network calls, guidance and noise shift.
 
-    `name: pipeline` is the scheduler that a foreign pipeline brings along, with its own shift.
+    `name: pipeline` is the scheduler that a foreign pipeline brings along, with its own shift. `scm` is SANA-Sprint's, whose
+    network is told the guidance scale.
     """
 
-    name: Literal["flow_dpm_solver", "flow_euler", "pipeline"] = "flow_dpm_solver"
+    name: Literal["flow_dpm_solver", "flow_euler", "scm", "pipeline"] = "flow_dpm_solver"
     steps: int = Field(ge=1, le=1000)
     guidance_scale: float = Field(ge=0, le=100, allow_inf_nan=False)
     guidance_interval: Annotated[
@@ -111,6 +113,22 @@ class SamplerSpec(_Spec):
     ] = (0.0, 1.0)
     perturbed_attention: PerturbedAttentionSpec | None = None
     shift: float | None = Field(default=None, gt=0, le=100, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _plain_scm(self) -> Self:
+        guided = self.guidance_interval != (0.0, 1.0) or self.perturbed_attention is not None
+        if self.name == "scm" and (guided or self.shift is not None):
+            raise ValueError("scm takes no shift, guidance_interval or perturbed_attention")
+        return self
+
+    @property
+    def branches(self) -> float:
+        """Calls of the network in a step, on average."""
+        if self.name == "scm":
+            return 1.0
+        low, high = self.guidance_interval
+        guided = high - low if self.guidance_scale > 1 else 0.0
+        return 1.0 + guided + (self.perturbed_attention is not None)
 
 
 class TilingSpec(_Spec):
@@ -135,10 +153,12 @@ class ModelSpec(_Spec):
     `conditioning` says whose habits to follow where the two public pipelines differ: prompt case, the mask of the
     unconditional branch, the quotes of the instruction, and the time that flow-Euler tells the network. `tiling` keeps the
     decoder's memory small at 2K and 4K. `weights_variant` picks weight files such as `*.fp16.safetensors`.
+    `autoencoder` names another DC-AE than that of the weights.
     """
 
     weights: str = Field(min_length=1, max_length=500)
     weights_variant: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$", max_length=50)
+    autoencoder: str | None = Field(default=None, min_length=1, max_length=500)
     height: int | None = Field(default=None, ge=8, le=8192)
     width: int | None = Field(default=None, ge=8, le=8192)
     instruction: Literal["none", "sana"] = "none"
@@ -151,6 +171,13 @@ class ModelSpec(_Spec):
         if self.height is None or self.width is None:
             raise SuiteError(f"{self.weights}: model.height and model.width are missing")
         return self.height, self.width
+
+
+class LoraSpec(_Spec):
+    """A low-rank adapter merged into the transformer: a file or folder, or a hub id, and how strongly."""
+
+    weights: str = Field(min_length=1, max_length=500)
+    scale: float = Field(default=1.0, ge=-100, le=100, allow_inf_nan=False)
 
 
 class Variant(_Spec):
@@ -176,6 +203,7 @@ class Variant(_Spec):
     kernels: Literal["auto", "triton", "torch"] = "auto"
     compile: Literal["none", "default", "max-autotune"] = "none"
     cuda_graphs: bool = False
+    lora: LoraSpec | None = None
     best_of_n: BestOfNSpec | None = None
     prompt_rewrites: str | None = Field(default=None, min_length=1, max_length=500)
     published: tuple[str, ...] = Field(default=(), strict=False, max_length=20)
@@ -318,9 +346,6 @@ def source_of(benchmark: str) -> str:
     return found["name"] if found is not None else benchmark
 
 
-_Metrics = Annotated[tuple[str | MetricSpec, ...], Field(strict=False, min_length=1, max_length=50)]
-
-
 class BenchmarkSettings(_Spec):
     """What a benchmark changes of the model of every variant, as some published numbers were made."""
 
@@ -330,8 +355,6 @@ class BenchmarkSettings(_Spec):
 class BenchmarkSpec(_Spec):
     """A benchmark to run; what is left out is the benchmark's own default.
 
-    `metrics` may differ by tier, where some have no version on one; the suite of a tier has that tier's alone.
-
     `prompts` is a file of prompts of one's own, whose path starts from the suite's folder, or a number: so many of the
     benchmark's prompts, spread over its tasks, are a benchmark of their own with the name `NAME@NUMBER`, which may be written
     at once.
@@ -340,23 +363,14 @@ class BenchmarkSpec(_Spec):
     name: str
     prompts: Annotated[int | str | None, AfterValidator(_check_prompts)] = None
     images_per_prompt: int | None = Field(default=None, ge=1, le=1000)
-    metrics: _Metrics | Annotated[dict[Tier, _Metrics], Field(min_length=1)] | None = None
+    metrics: tuple[str | MetricSpec, ...] | None = Field(
+        default=None, strict=False, min_length=1, max_length=50
+    )
     settings: BenchmarkSettings | None = None
-
-    def of_tier(self, tier: Tier) -> Self:
-        """The benchmark with the metrics of one tier, its own where the suite names none for it."""
-        if not isinstance(self.metrics, dict):
-            return self
-        return self.model_copy(update={"metrics": self.metrics.get(tier)})
 
     @property
     def metric_specs(self) -> tuple[MetricSpec, ...]:
-        """The metrics to apply, a plain name being one with its defaults; empty for the benchmark's own.
-
-        Raises `TypeError` for those of several tiers, of which `of_tier` takes one.
-        """
-        if isinstance(self.metrics, dict):
-            raise TypeError(f"benchmark {self.name!r} has other metrics on each tier")
+        """The metrics to apply, a plain name being one with its defaults; empty for the benchmark's own."""
         return tuple(map(_as_metric, self.metrics or ()))
 
     @property

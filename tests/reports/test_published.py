@@ -36,11 +36,13 @@ SOURCES = (
 SPEC = SHARED / "spec/field_2026.md"
 #: What the csv has nothing of.
 LATER = ("geneval2", "longtext", "oneig_alignment", "hpsv2.1")
+SPRINT = re.compile(r"Sana-Sprint-(\S+) \(released\), 2 steps")
 CATEGORIES = {"color_attr": "color_attribution"}  # the csv's spelling
 
 
 def of_the_csv() -> list[PublishedRow]:
-    return [row for row in PUBLISHED if not {metric for metric, _ in row.numbers} & set(LATER)]
+    early = [row for row in PUBLISHED if not SPRINT.fullmatch(row.model)]
+    return [row for row in early if not {metric for metric, _ in row.numbers} & set(LATER)]
 
 
 def metric_name(metric: str, key: str) -> str:
@@ -237,6 +239,12 @@ def test_rows_of_2026_are_the_gathered_ones() -> None:
         assert f"{model} {short(english)}/{short(chinese)}" in text
     for model, value, _ in _GENEVAL2_ROWS:
         assert f"{model} {value}" in text
+    sprint = {match[1]: row for row in PUBLISHED if (match := SPRINT.fullmatch(row.model))}
+    assert sprint.keys() == {"0.6B", "1.6B"}
+    for size, row in sprint.items():
+        fid, clip, geneval = (row.numbers[name, "overall"] for name in ("fid", "clip_score", "geneval"))
+        scores = f"FID {fid:.2f}, CLIP {clip:.2f}, GenEval {geneval:.2f}"
+        assert f"{size} {row.throughput:.2f} img/s, {row.latency_s:.2f} s, {scores}" in text
 
 
 def test_rows_of_hps_are_means_of_their_styles() -> None:
