@@ -26,8 +26,14 @@ class LongText:
     def prompts(self, tier: str) -> list[Prompt]:
         """The 160 published prompts; the tag is the category (`sign`, `label`, ..).
 
-        Raises `AssetError` where the published file is missing or not what it should be.
+        In English the micro world has 36 of its own; their tag is the number of words, `1_words` to `3_words`.
+
+        Raises:
+            AssetError: the published file is missing or not what it should be.
+            SuiteError: Chinese on the micro tier.
         """
+        if tier == "micro" and self.language == "en":
+            return _micro_prompts()
         if tier == "micro":
             raise SuiteError(f"benchmark {self.name!r} has no micro tier version; use --tier full")
         if tier == "full":
@@ -60,3 +66,14 @@ def _prompt(path: Path, prompt: Prompt, language: Language) -> Prompt:
     texts, _ = asked_texts(prompt.metadata | {"language": language}, f"{path}: prompt {prompt.id}")
     # Three digits, so that the order of names is that of numbers.
     return Prompt(prompt.id.zfill(3), prompt.text, prompt.tag, {"text": texts, "language": language})
+
+
+def _micro_prompts() -> list[Prompt]:
+    from sana_bench.micro.reading_prompts import text_prompts
+
+    return [
+        Prompt(
+            f"{index:03d}", one.prompt, f"{len(one.words)}_words", {"text": list(one.words), "language": "en"}
+        )
+        for index, one in enumerate(text_prompts())
+    ]

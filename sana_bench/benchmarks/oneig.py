@@ -9,7 +9,7 @@ from typing import Any
 
 from sana_bench.assets.required import asset_file
 from sana_bench.benchmarks.prompt_file import read_prompts
-from sana_bench.core.errors import AssetError, SuiteError, UsageError
+from sana_bench.core.errors import AssetError, UsageError
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import read_text
 from sana_bench.core.tiers import unknown_tier
@@ -28,7 +28,7 @@ CATEGORIES: Mapping[str, int] = {
 }
 # The file of the questions of a category.
 _QUESTIONS = {"Anime_Stylization": "anime", "Portrait": "human", "General_Object": "object"}
-_STYLED, _TEXT = "Anime_Stylization", "Text_Rendering"
+_STYLED, _TEXT, _OBJECT = "Anime_Stylization", "Text_Rendering", "General_Object"
 
 
 class OneIG:
@@ -44,10 +44,12 @@ class OneIG:
         Of the first three categories they have `questions` and their `dependency`, texts to render have `text_content`, and the
         stylised ones of the first `style`.
 
+        The micro world has 48 of its own with questions (`General_Object`) and 36 with a text (`Text_Rendering`).
+
         Raises `AssetError` where published files are missing or not what they should be.
         """
         if tier == "micro":
-            raise SuiteError("benchmark 'oneig' has no micro tier version; use --tier full")
+            return _micro_prompts()
         if tier == "full":
             return read_oneig(asset_file("oneig_prompts").parent, CATEGORIES)
         raise unknown_tier("oneig", tier)
@@ -114,3 +116,20 @@ def _texts(path: Path) -> dict[str, str]:
         return {row["id"]: row["text_content"] for row in rows}
     except (OSError, ValueError, KeyError) as error:
         raise AssetError(f"{path}: not texts by prompt ({' '.join(str(error).split())})") from None
+
+
+def _micro_prompts() -> list[Prompt]:
+    from sana_bench.micro.reading_prompts import alignment_prompts, text_prompts
+
+    found = []
+    for index, dense in enumerate(alignment_prompts()):
+        asked = {str(entry["proposition_id"]): entry for entry in dense.record("")["questions"]}
+        metadata = {
+            name: {number: entry[part] for number, entry in asked.items()}
+            for name, part in (("questions", "question"), ("dependency", "dependency"))
+        }
+        found.append(Prompt(f"{_OBJECT}_{index:03d}", dense.text, _OBJECT, metadata))
+    return found + [
+        Prompt(f"{_TEXT}_{index:03d}", one.prompt, _TEXT, {"text_content": one.text})
+        for index, one in enumerate(text_prompts())
+    ]

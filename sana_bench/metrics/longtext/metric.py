@@ -83,5 +83,4 @@ def build_longtext(tier: str, assets: MetricAssets, choice: MetricSpec | None = 
         AssetError: the judge is not on this machine; the message says how to get it.
     """
     choice = choice or MetricSpec(name="longtext")
-    choice.needs_full_tier(tier)
-    return LongTextMetric(*reading_judge(choice, assets, PROTOCOLS))
+    return LongTextMetric(*reading_judge(tier, choice, assets, PROTOCOLS))

@@ -9,7 +9,7 @@ from sana_bench.core.samples import Sample
 from sana_bench.judges.base import ReadingJudge, over_images
 from sana_bench.metrics.base import MetricAssets, ScoreRow, Summary, mean_summary, tag_summaries
 from sana_bench.metrics.chosen_judge import reading_judge
-from sana_bench.metrics.oneig.picture import CODEC, NOTE, picture
+from sana_bench.metrics.oneig.picture import NOTE, codec_of, picture
 from sana_bench.metrics.oneig.rules import alignment, counted
 from sana_bench.suites.schema import MetricSpec
 
@@ -35,13 +35,14 @@ class AlignmentMetric:
     def __init__(self, protocol: str, judge: ReadingJudge) -> None:
         self.protocol = protocol
         self._judge = judge
+        self._codec = codec_of(protocol)
 
     def identity(self) -> dict[str, Any]:
         return {
             "metric": self.name,
             "protocol": self.protocol,
             "instruction": _INSTRUCTION,
-            "codec": CODEC,
+            "codec": self._codec,
             "judge": self._judge.identity(),
         }
 
@@ -54,13 +55,13 @@ class AlignmentMetric:
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """The mean of all images and of each category's, with 95 % intervals by prompt."""
-        overall = mean_summary(self, rows, n_expected, seed, unit="fraction", note=NOTE)
-        return [overall, *tag_summaries(self, rows, n_expected, seed, unit="fraction")]
+        overall = mean_summary(self, rows, n_expected, seed, unit="fraction", note=NOTE, share=True)
+        return [overall, *tag_summaries(self, rows, n_expected, seed, unit="fraction", share=True)]
 
     def _score(self, sample: Sample) -> ScoreRow:
         questions, parents = questions_of(sample.prompt.metadata, f"prompt {sample.prompt.id}")
         asked = [f"{question}. {_INSTRUCTION}" for question in questions.values()]
-        answers = self._judge.answer(picture(sample), asked)
+        answers = self._judge.answer(picture(sample, self._codec), asked)
         says = dict(zip(questions, answers, strict=True))
         counts = counted(parents, {key: answer == _YES for key, answer in says.items()})
         details = [
@@ -96,5 +97,4 @@ def build_alignment(tier: str, assets: MetricAssets, choice: MetricSpec | None =
         AssetError: the judge is not on this machine; the message says how to get it.
     """
     choice = choice or MetricSpec(name=AlignmentMetric.name)
-    choice.needs_full_tier(tier)
-    return AlignmentMetric(*reading_judge(choice, assets, PROTOCOLS))
+    return AlignmentMetric(*reading_judge(tier, choice, assets, PROTOCOLS))

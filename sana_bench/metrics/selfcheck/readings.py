@@ -86,11 +86,13 @@ _COWS = {
     "skills": ["count", "attribute"],
 }
 # Scores of the two questions: 1/2 and 1/8 with tokens counted for each spelling, 5/16 and 1/16 with each counted once.
+_ONCE = 100 * sqrt(5) / 16
+_EACH_ONCE = {"overall": _ONCE, "am": 18.75, "count": 31.25, "attribute": 6.25, "tag": _ONCE}
 _SOFT = {
     OFFICIAL: {"overall": 25, "am": 31.25, "count": 50, "attribute": 12.5, "tag": 25},
-    GENEVAL2[1]: {"overall": 100 * sqrt(5) / 16, "am": 18.75, "count": 31.25, "attribute": 6.25,
-                  "tag": 100 * sqrt(5) / 16},
-}  # fmt: skip
+    GENEVAL2[1]: _EACH_ONCE,
+    "geneval2/micro@1": _EACH_ONCE,
+}
 
 
 def _geneval2(bench: Bench) -> float:
@@ -276,28 +278,28 @@ _ROUNDING = "float64 logarithms and sums"
 CHECKS = (
     Check(
         "GenEval 2: soft scores and their means",
-        (*GENEVAL2, user_judge("geneval2")),
+        ("geneval2/micro@1", *GENEVAL2, user_judge("geneval2")),
         _geneval2,
         Tolerance(1e-12, "relative", _ROUNDING),
         quick=True,
     ),
     Check(
         "LongText-Bench: words and characters",
-        (*LONGTEXT, user_judge("longtext")),
+        ("longtext/micro@1", *LONGTEXT, user_judge("longtext")),
         _longtext,
         Tolerance(0, "numbers that differ", "counts, and one division"),
         quick=True,
     ),
     Check(
         "OneIG-Bench: alignment through a graph of questions",
-        (*ALIGNMENT, user_judge("oneig_alignment")),
+        ("oneig_alignment/micro@1", *ALIGNMENT, user_judge("oneig_alignment")),
         _alignment,
         Tolerance(0, "scores that differ", "fractions that float64 holds exactly"),
         quick=True,
     ),
     Check(
         "OneIG-Bench: text",
-        (*TEXT, user_judge("oneig_text")),
+        ("oneig_text/micro@1", *TEXT, user_judge("oneig_text")),
         _text,
         Tolerance(0, "numbers that differ", "counts, and the formula as it is written"),
         quick=True,
