@@ -5,6 +5,7 @@ somebody to write into it, in a thread that no signal reaches: so nothing is ope
 """
 
 import errno
+import json
 import os
 import secrets
 import stat
@@ -12,9 +13,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-__all__ = ["TEMPORARY_PREFIX", "kind_of", "open_plain", "plain", "read_bytes", "read_text", "write_whole"]
+__all__ = [
+    "TEMPORARY_PREFIX",
+    "kind_of",
+    "open_plain",
+    "parse_json",
+    "plain",
+    "read_bytes",
+    "read_text",
+    "write_whole",
+]
 
 TEMPORARY_PREFIX = ".tmp-"
 _KINDS = (
@@ -64,6 +74,14 @@ def read_text(path: Path) -> str:
     Raises as `open_plain`, and `UnicodeDecodeError` for other bytes.
     """
     return read_bytes(path).decode("utf-8-sig")
+
+
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """Return what a JSON text says, by `json.loads`; raises `ValueError` for anything else, what is nested too deep for it too."""
+    try:
+        return json.loads(text, **options)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -4,7 +4,6 @@ Of a matrix W the adapter holds A (rank, in) and B (out, rank); merged it is W +
 file does not say it, as in diffusers.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from sana_models.files import plain
+from sana_models.files import parse_json, plain
 from sana_models.hub import locate
 from sana_models.transformer import SanaTransformer
 from sana_models.weight_files import CheckpointError, StoredTensor, open_safetensors, read_config
@@ -127,7 +126,7 @@ def _settings(path: Path) -> _Settings:
         stored = (file.metadata() or {}).get(_METADATA)
     if stored is not None:
         try:
-            named = json.loads(stored)
+            named = parse_json(stored)
             data = {key.removeprefix("transformer."): value for key, value in named.items()}
         except (ValueError, AttributeError):
             raise CheckpointError(f"{path}: its {_METADATA} is not a JSON object") from None

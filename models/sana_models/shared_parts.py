@@ -4,10 +4,9 @@
 for the part's files: everything else, hashes included, is as if they lay in the folder itself.
 """
 
-import json
 from pathlib import Path
 
-from sana_models.files import plain, read_text
+from sana_models.files import parse_json, plain, read_text
 
 __all__ = ["SHARED_PARTS", "files_below", "part_folder", "pipeline_files", "shared_parts"]
 
@@ -25,7 +24,7 @@ def shared_parts(pipeline: Path) -> dict[str, Path]:
     if not path.is_file():
         return {}
     try:
-        entries = json.loads(read_text(path))
+        entries = parse_json(read_text(path))
     except ValueError:
         raise ValueError(f"{path}: not valid JSON") from None
     name = entries.get(_SHAREABLE) if isinstance(entries, dict) and len(entries) == 1 else None

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from sana_models.files import read_bytes, write_whole
+from sana_models.files import parse_json, read_bytes, write_whole
 from sana_models.text import Conditioning, TextEncoder
 
 __all__ = ["CachedTextEncoder", "encoder_identity", "working_precision"]
@@ -149,7 +149,7 @@ def _packed(embedding: Tensor, mask: Tensor, *, keep_padding: bool) -> bytes:
 def _metadata(content: bytes) -> dict[str, str]:
     """The metadata in the header of a safetensors file that was read without complaint."""
     length = int.from_bytes(content[:8], "little")
-    return dict(json.loads(content[8 : 8 + length]).get("__metadata__") or {})
+    return dict(parse_json(content[8 : 8 + length]).get("__metadata__") or {})
 
 
 def _digest(tensors: Mapping[str, Tensor], first: bytes = b"") -> str:

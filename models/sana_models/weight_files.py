@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sana_models.files import plain, read_text
+from sana_models.files import parse_json, plain, read_text
 from sana_models.key_maps import Piece
 from sana_models.weight_names import weight_file
 
@@ -55,7 +55,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
-        data = json.loads(read_text(path))
+        data = parse_json(read_text(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: not valid JSON ({first_line(error)})") from error
     if not isinstance(data, dict):

@@ -28,6 +28,7 @@ from sana_bench.results.run_folder import RunFiles, image_path, is_path_name
 from sana_bench.results.schema import ImageRow, ScoreRecord, SummaryRecord
 from sana_bench.results.stored_suite import StoredBenchmark, StoredSuite, StoredVariant
 from sana_bench.suites.config_files import Document, validate
+from sana_models.files import parse_json
 
 __all__ = ["read_baseline", "write_baseline"]
 
@@ -186,7 +187,7 @@ def _is_baseline(path: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(read_text(path))
+        data = parse_json(read_text(path))
     except OSError as error:
         raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except (ValueError, RecursionError):

@@ -11,6 +11,7 @@ from sana_bench.core.text import read_text
 from sana_bench.results.database import writer_lock
 from sana_bench.results.reader import RunResults, VariantResults, load_run
 from sana_bench.results.run_folder import DEFAULT_OUTPUT
+from sana_models.files import parse_json
 
 __all__ = ["export_baseline", "only_variant", "read_baselines", "remove_baseline", "resolve", "set_baseline"]
 
@@ -23,7 +24,7 @@ def read_baselines(output: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(read_text(path))
+        found = parse_json(read_text(path))
         return {str(name): {key: str(row[key]) for key in ("run", "variant")} for name, row in found.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: damaged baselines: {error}") from None

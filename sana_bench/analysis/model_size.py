@@ -1,6 +1,5 @@
 """What is known of a variant's model beside its images: parameters, blocks, and the operations of one image."""
 
-import json
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from sana_bench.suites.find import variant_files
 from sana_bench.suites.overridden import base_name
 from sana_bench.suites.schema import Variant
 from sana_bench.suites.variant_file import read_variant_file
+from sana_models.files import parse_json
 
 __all__ = ["count_parameters", "model_size", "transformer_depth"]
 
@@ -80,7 +80,7 @@ def _cut_from(variant: Variant, folder: Path, variants_dir: Path | None) -> dict
 
 def _whole_number(path: Path, key: str) -> int | None:
     try:
-        found = json.loads(read_text(path)).get(key)
+        found = parse_json(read_text(path)).get(key)
     except (OSError, ValueError, AttributeError):
         return None
     return found if isinstance(found, int) and found > 0 else None

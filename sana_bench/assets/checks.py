@@ -1,6 +1,5 @@
 """Whether a folder of weights is whole: the files of its layout, shards by their index, lengths by their headers."""
 
-import json
 import pickle
 import re
 import struct
@@ -14,7 +13,7 @@ from safetensors import SafetensorError
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
 from sana_models.config import SANA_PIPELINES
-from sana_models.files import open_plain
+from sana_models.files import open_plain, parse_json
 from sana_models.shared_parts import pipeline_files
 from sana_models.weight_names import files_to_read, refuse_variant, weight_file
 
@@ -118,7 +117,7 @@ def pipeline_class(directory: Path) -> str | None:
 def _index(directory: Path) -> dict[str, Any]:
     path = directory / _INDEX
     try:
-        found = json.loads(read_text(path))
+        found = parse_json(read_text(path))
     except FileNotFoundError:
         raise AssetError(f"{directory}: missing {_INDEX}, so it is not a diffusers pipeline") from None
     except (OSError, ValueError) as error:
@@ -168,7 +167,7 @@ def _shards(path: Path) -> set[str]:
     if ".safetensors.index" not in path.name:
         return set()
     try:
-        return set(json.loads(read_text(path))["weight_map"].values())
+        return set(parse_json(read_text(path))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError):
         raise AssetError(f"{path}: not an index of weight files") from None
 
@@ -198,7 +197,7 @@ def safetensors_shapes(path: Path) -> list[tuple[int, ...]]:
         if not 2 <= header_length <= min(size - 8, 100_000_000):
             raise AssetError(f"{path}: not a whole safetensors file ({size} bytes)")
         try:
-            header = json.loads(file.read(header_length))
+            header = parse_json(file.read(header_length))
             entries = [entry for name, entry in header.items() if name != "__metadata__"]
             ends = [entry["data_offsets"][1] for entry in entries]
             shapes = [tuple(entry["shape"]) for entry in entries]

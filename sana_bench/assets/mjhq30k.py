@@ -1,11 +1,11 @@
 """MJHQ-30K as published (playgroundai/MJHQ-30K): `meta_data.json` and `<category>/<id>.jpg`."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
+from sana_models.files import parse_json
 
 __all__ = ["Mjhq30k", "MjhqImage", "images_are_there"]
 
@@ -31,7 +31,7 @@ class Mjhq30k:
         """Read `meta_data.json`; raises `AssetError` for a missing, damaged or oddly shaped file."""
         self.meta_data = meta_data
         try:
-            entries = json.loads(read_text(meta_data), object_pairs_hook=_unique)
+            entries = parse_json(read_text(meta_data), object_pairs_hook=_unique)
         except FileNotFoundError:
             raise AssetError(
                 f"{meta_data} is missing, the prompts of MJHQ-30K: `sana-bench fetch mjhq30k` downloads it {_SOURCE}"

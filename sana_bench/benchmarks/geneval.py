@@ -12,6 +12,7 @@ from sana_bench.core.samples import Prompt
 from sana_bench.core.tiers import unknown_tier
 from sana_bench.metrics.geneval.classes import CLASSES
 from sana_bench.metrics.geneval.decision import PALETTE
+from sana_models.files import parse_json
 
 __all__ = ["GenEval", "draw_metadata", "official_metadata"]
 
@@ -43,7 +44,7 @@ def _official_lines() -> tuple[str, ...]:
 
 def official_metadata() -> list[Record]:
     """The 553 official records in file order; raises `AssetError` when numpy's random stream has changed."""
-    return [json.loads(line) for line in _official_lines()]
+    return [parse_json(line) for line in _official_lines()]
 
 
 def draw_metadata(seed: int, n_draws: int) -> list[Record]:

@@ -1,6 +1,5 @@
 """HPDv2's benchmark: 800 prompts of each of four styles, in ten groups of 80 (Wu et al. 2023, arXiv 2306.09341)."""
 
-import json
 from pathlib import Path
 
 from sana_bench.assets.required import asset_file
@@ -9,6 +8,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import read_text
 from sana_bench.core.tiers import unknown_tier
+from sana_models.files import parse_json
 
 __all__ = ["STYLES", "HPDv2", "read_style"]
 
@@ -53,7 +53,7 @@ def read_style(path: Path, count: int) -> list[Prompt]:
     Raises `AssetError` for anything but `count` texts.
     """
     try:
-        texts = json.loads(read_text(path))
+        texts = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise AssetError(f"{path}: cannot be read: {error}") from None
     if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):

@@ -1,6 +1,5 @@
 """ImageReward's benchmark: 100 prompts that people wrote, ten images of each (Xu et al. 2023)."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import read_text
 from sana_bench.core.tiers import unknown_tier
+from sana_models.files import parse_json
 
 __all__ = ["ImageRewardBenchmark", "read_prompts"]
 
@@ -43,7 +43,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     Raises `AssetError` for anything but 100 distinct ids with a prompt each.
     """
     try:
-        content = json.loads(read_text(path), object_pairs_hook=_pairs)
+        content = parse_json(read_text(path), object_pairs_hook=_pairs)
     except (OSError, ValueError) as error:
         raise AssetError(f"{path}: cannot be read: {error}") from None
     found = _entries(content)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from sana_bench.core.text import read_text
 from sana_bench.core.tiers import unknown_tier
 from sana_bench.metrics.oneig.alignment import questions_of
 from sana_bench.metrics.oneig.text import wanted_text
+from sana_models.files import parse_json
 
 __all__ = ["CATEGORIES", "OneIG", "read_oneig"]
 
@@ -98,11 +98,11 @@ def _prompt(
 def _questions(path: Path) -> dict[str, dict[str, Any]]:
     """Questions and dependencies by prompt number; the published file has both as JSON in text."""
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
         return {
             number: {
-                "questions": json.loads(entry["question"]),
-                "dependency": json.loads(entry["dependency"]),
+                "questions": parse_json(entry["question"]),
+                "dependency": parse_json(entry["dependency"]),
             }
             for number, entry in content.items()
         }

@@ -24,6 +24,7 @@ from typing import Any
 from sana_bench.core.errors import UsageError
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import lines, lone_surrogate, read_text
+from sana_models.files import parse_json
 
 __all__ = ["SUFFIXES", "PromptSet", "read_geneval_prompts", "read_prompts"]
 
@@ -196,7 +197,7 @@ def _json_lines(path: Path) -> Iterator[_Row]:
 
 def _object(where: str, text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError:
         raise UsageError(f"{where}: not valid JSON") from None
     if not isinstance(value, dict):
@@ -217,7 +218,7 @@ def _parquet(path: Path) -> Iterator[_Row]:
     kept = [field.name for field in table.schema if not any(check(field.type) for check in binary)]
     for number, row in enumerate(table.select(kept).to_pylist(), start=1):
         # What JSON cannot hold, such as a date, is kept as text.
-        yield f"{path}: row {number}", json.loads(json.dumps(row, default=str))
+        yield f"{path}: row {number}", parse_json(json.dumps(row, default=str))
 
 
 def _lines(path: Path) -> Iterator[_Row]:

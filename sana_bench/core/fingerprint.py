@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
-from sana_models.files import open_plain
+from sana_models.files import open_plain, parse_json
 from sana_models.shared_parts import pipeline_files
 from sana_models.weight_names import ADAPTER_CONFIG, files_to_read
 
@@ -53,7 +53,7 @@ def sealed(data: Mapping[str, Any]) -> str:
 
     Raises `ValueError` for NaN and infinities.
     """
-    plain = json.loads(json.dumps(data, allow_nan=False))  # as it will be read: keys are texts, tuples lists
+    plain = parse_json(json.dumps(data, allow_nan=False))  # as it will be read: keys are texts, tuples lists
     return json.dumps({**plain, _SEAL: fingerprint(plain)}, ensure_ascii=False, indent=0) + "\n"
 
 
@@ -62,7 +62,7 @@ def unsealed(text: str) -> dict[str, Any]:
 
     A file of before there were hashes in them is taken as it is.
     """
-    data = json.loads(text)
+    data = parse_json(text)
     if not isinstance(data, dict):
         raise ValueError("holds no object")
     seal = data.pop(_SEAL, None)

@@ -6,7 +6,6 @@ folder is the prompt's id, that of the file the sample index. The manifest is `m
 without `id` images are found by the prompt's text.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from sana_bench.core.text import lines, lone_surrogate, read_text
 from sana_bench.generators.base import Request, refuse_sana_settings
 from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.schema import Variant
+from sana_models.files import parse_json
 from sana_models.shared_parts import files_below
 
 __all__ = [
@@ -257,7 +257,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
         if not line.strip():
             continue
         try:
-            data = json.loads(line)
+            data = parse_json(line)
         except ValueError:
             raise AssetError(f"{path}:{number}: not valid JSON") from None
         if not isinstance(data, dict):

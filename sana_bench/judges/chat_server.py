@@ -1,6 +1,5 @@
 """An OpenAI-compatible server: a question a request, asked again while the server is busy, with a key that nothing else holds."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from http import HTTPStatus
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 from sana_bench.assets.locate import JUDGE_KEY, judge_key
 from sana_bench.core.errors import BenchError, UsageError
 from sana_bench.suites.judge_spec import ServerSpec
+from sana_models.files import parse_json
 
 if TYPE_CHECKING:
     import httpx
@@ -94,7 +94,7 @@ class ChatServer:
                 with self._in_flight:
                     answer = self._client.request(method, path, json=body)
                 if answer.status_code == HTTPStatus.OK:
-                    return read(json.loads(self._without_key(answer.text)))
+                    return read(parse_json(self._without_key(answer.text)))
                 if unsupported is not None and answer.status_code in _UNSUPPORTED:
                     return unsupported
                 problem = f"it answers {answer.status_code}, {self._words(answer)}"

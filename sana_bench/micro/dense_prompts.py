@@ -3,7 +3,6 @@
 The stored set is DPG-Bench in small: each prompt has its graph of questions in the published form.
 """
 
-import json
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -16,6 +15,7 @@ from sana_bench.micro.captions import scene_for
 from sana_bench.micro.claims import Claim, question_record
 from sana_bench.micro.templates import NUMBER_WORDS, RELATIONS, article, plural
 from sana_bench.micro.world import COLORS, SHAPES, Scene
+from sana_models.files import parse_json
 
 __all__ = [
     "FORMS",
@@ -160,7 +160,7 @@ def _stored() -> str:
 
 def dense_prompts() -> list[dict[str, Any]]:
     """The stored records: `item_id`, `text` and `questions` as DPG-Bench's files give them."""
-    return [json.loads(line) for line in lines(_stored())]
+    return [parse_json(line) for line in lines(_stored())]
 
 
 @cache

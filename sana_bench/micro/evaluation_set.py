@@ -1,6 +1,5 @@
 """The fixed evaluation prompts of the micro tier and the training captions they forbid."""
 
-import json
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from sana_bench.core.text import lines
 from sana_bench.micro import templates
 from sana_bench.micro.world import COLORS, SHAPES
+from sana_models.files import parse_json
 
 __all__ = ["PROMPTS_PER_TASK", "generate_prompts", "geneval_prompts", "held_out_captions"]
 
@@ -50,7 +50,7 @@ def _stored() -> str:
 
 def geneval_prompts() -> list[dict[str, Any]]:
     """Return the stored evaluation records; the line number is the prompt index."""
-    return [json.loads(line) for line in lines(_stored())]
+    return [parse_json(line) for line in lines(_stored())]
 
 
 @cache

@@ -3,7 +3,6 @@
 Blocks whose sums are wrong are taken for lost, so that what is saved is what was written.
 """
 
-import json
 import os
 import sqlite3
 import tempfile
@@ -27,7 +26,7 @@ from sana_bench.results.schema import SCHEMA_VERSION
 from sana_bench.results.seal import BLOCK, SEAL_NAME, SealError, changed_blocks
 from sana_bench.results.store import Store
 from sana_bench.results.stored_suite import StoredSuite
-from sana_models.files import read_bytes, read_text
+from sana_models.files import parse_json, read_bytes, read_text
 
 __all__ = ["Condition", "Repaired", "check_store", "repair_store"]
 
@@ -192,8 +191,8 @@ def _add_run(store: Store, files: RunFiles, suite: StoredSuite) -> None:
     """Register a run as its folder describes it: its suite, where its numbers come from, its metrics and sessions."""
     run_id = files.directory.name
     try:
-        provenance = checked(Provenance, json.loads(read_text(files.provenance)), str(files.provenance))
-    except (OSError, ValueError, RecursionError, UsageError):
+        provenance = checked(Provenance, parse_json(read_text(files.provenance)), str(files.provenance))
+    except (OSError, ValueError, UsageError):
         provenance = {}
     sessions = provenance.get("sessions", [])
     started = next((str(row["started"]) for row in sessions if "started" in row), now())

@@ -12,6 +12,7 @@ from sana_bench.core.samples import Prompt
 from sana_bench.core.text import lines, read_text
 from sana_bench.results.database import STORE_NAME
 from sana_bench.results.store import Store
+from sana_models.files import parse_json
 
 __all__ = [
     "DEFAULT_OUTPUT",
@@ -83,7 +84,7 @@ class RunFiles:
         """Return the prompts of a benchmark by id; raises `UsageError`, in one line, for a damaged file or none."""
         path = self._prompts(benchmark)
         try:
-            records = map(json.loads, lines(read_text(path)))
+            records = map(parse_json, lines(read_text(path)))
             return {record["id"]: Prompt(**record) for record in records}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path}: damaged prompts: {error}") from None
@@ -98,7 +99,7 @@ class RunFiles:
         """Return those texts, empty where there are none; raises `UsageError`, in one line, for a damaged file."""
         path = self._rewrites(variant, benchmark)
         try:
-            return {str(name): str(text) for name, text in json.loads(read_text(path)).items()}
+            return {str(name): str(text) for name, text in parse_json(read_text(path)).items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, AttributeError) as error:

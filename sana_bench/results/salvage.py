@@ -4,7 +4,6 @@ SQLite's own `.recover` is no part of Python's module; tables are read from thei
 first page that is broken.
 """
 
-import json
 import sqlite3
 import struct
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from sana_bench.core.atomic import STORE_NAME
 from sana_bench.results.migrations import migrate, tables_of_version
 from sana_bench.results.schema import SCHEMA_VERSION
 from sana_bench.results.seal import BLOCK
-from sana_models.files import read_bytes
+from sana_models.files import parse_json, read_bytes
 
 __all__ = ["Rows", "readable_copy", "salvaged"]
 
@@ -120,7 +119,7 @@ def _is_json(row: Mapping[str, Any]) -> bool:
     try:
         for name in _JSON:
             if row.get(name) is not None:
-                json.loads(row[name])
-    except (TypeError, ValueError, RecursionError):
+                parse_json(row[name])
+    except (TypeError, ValueError):
         return False
     return True

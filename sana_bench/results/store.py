@@ -13,6 +13,7 @@ from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import FileKey, canonical_json
 from sana_bench.results.database import STORE_NAME, Database, disk_errors, writer_lock
 from sana_bench.results.schema import Chunk, FeatureRow, ImageRow, Look, ScoreRecord, SummaryRecord
+from sana_models.files import parse_json
 
 __all__ = ["STORE_NAME", "Store", "disk_errors", "writer_lock"]
 
@@ -48,7 +49,7 @@ class Store(Database):
             "WHERE run_id = ?",
             run_id,
         )
-        return {**found[0], "provenance": json.loads(found[0]["provenance"])} if found else None
+        return {**found[0], "provenance": parse_json(found[0]["provenance"])} if found else None
 
     def run_ids(self) -> list[str]:
         """Return the names of all runs, oldest first."""
@@ -96,7 +97,7 @@ class Store(Database):
             "USING (session_id) WHERE s.run_id = ? ORDER BY e.rowid",
             run_id,
         )
-        return [{**row, "details": json.loads(row["details"])} for row in found]
+        return [{**row, "details": parse_json(row["details"])} for row in found]
 
     def images(self, image_key: str) -> dict[tuple[str, int], ImageRow]:
         """Return every recorded image of `image_key` by (prompt id, sample index)."""
@@ -146,7 +147,7 @@ class Store(Database):
         row = self._connection.execute(
             "SELECT identity FROM metrics WHERE metric_key = ?", (metric_key,)
         ).fetchone()
-        return {} if row is None else dict(json.loads(row[0]))
+        return {} if row is None else dict(parse_json(row[0]))
 
     def scores(self, metric_key: str, image_sha256s: Iterable[str]) -> dict[tuple[str, str], ScoreRecord]:
         """Return the stored scores of these images by (image sha256, prompt sha256)."""
@@ -157,7 +158,7 @@ class Store(Database):
             metric_key,
             image_sha256s,
         ):
-            found[(row[0], row[1])] = ScoreRecord(row[0], row[1], row[2], json.loads(row[3]))
+            found[(row[0], row[1])] = ScoreRecord(row[0], row[1], row[2], parse_json(row[3]))
         return found
 
     def put_scores(self, metric_key: str, rows: Sequence[ScoreRecord], session_id: int) -> None:
@@ -259,7 +260,7 @@ class Store(Database):
             f"SELECT {names} FROM sequences WHERE run_id = ? ORDER BY benchmark, metric, sequence_key, look",
             run_id,
         )
-        return [Look(**{**row, "tasks": json.loads(row["tasks"])}) for row in rows]
+        return [Look(**{**row, "tasks": parse_json(row["tasks"])}) for row in rows]
 
     def variant_names(self) -> list[str]:
         """Every variant with a summary, in the order in which runs first had them."""
@@ -290,5 +291,5 @@ def _image_values(row: ImageRow) -> tuple[Any, ...]:
 
 
 def _image_row(values: Sequence[Any]) -> ImageRow:
-    search = json.loads(values[11]) if values[11] else None
+    search = parse_json(values[11]) if values[11] else None
     return replace(ImageRow(*values[:11]), search=search, made_by=values[12], created=values[13])

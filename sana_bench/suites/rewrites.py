@@ -1,6 +1,5 @@
 """Prompts as a rewriter or an upsampler made them: what a variant's model is given instead of the benchmark's texts."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from sana_bench.core.errors import SuiteError
 from sana_bench.core.fingerprint import fingerprint
 from sana_bench.core.text import lines, lone_surrogate, read_text
 from sana_bench.suites.schema import source_of
+from sana_models.files import parse_json
 
 __all__ = ["PromptRewrites", "read_rewrites"]
 
@@ -72,7 +72,7 @@ def read_rewrites(path: Path) -> PromptRewrites:
 def _rows_of_object(path: Path, content: str) -> Sequence[tuple[str, Any]]:
     # As pairs: in a dict the last of two equal ids would win without a word.
     try:
-        pairs = json.loads(content, object_pairs_hook=list)
+        pairs = parse_json(content, object_pairs_hook=list)
     except ValueError as error:
         raise SuiteError(f"{path}: no JSON ({error})") from None
     if not content.lstrip().startswith("{"):
@@ -85,7 +85,7 @@ def _rows_of_lines(path: Path, content: str) -> Sequence[tuple[str, Any]]:
     for number, line in enumerate(lines(content), start=1):
         if line.strip():
             try:
-                rows.append((f"{path}:{number}", json.loads(line)))
+                rows.append((f"{path}:{number}", parse_json(line)))
             except ValueError as error:
                 raise SuiteError(f"{path}:{number}: no JSON ({error})") from None
     return rows

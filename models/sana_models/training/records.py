@@ -10,14 +10,13 @@
 
 import csv
 import io
-import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sana_models.files import open_plain, plain, read_text
+from sana_models.files import open_plain, parse_json, plain, read_text
 from sana_models.training.caption_choice import DEFAULT_CAPTION
 
 __all__ = ["BadRecords", "Record", "read_index"]
@@ -185,7 +184,7 @@ def _shard_record(
         raise ValueError("its .json is larger than 1 MB")
     with open_plain(path) as stream:
         stream.seek(files[".json"].offset_data)
-        facts = json.loads(stream.read(files[".json"].size))
+        facts = parse_json(stream.read(files[".json"].size))
     captions = dict(external[0].get(key, {}))
     if isinstance(facts.get("prompt"), str):
         captions = {DEFAULT_CAPTION: facts["prompt"], **captions}
@@ -240,7 +239,7 @@ def _shard_captions(
 def _optional(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    data = json.loads(read_text(path))
+    data = parse_json(read_text(path))
     if not isinstance(data, dict):
         raise ValueError(f"{path.name} is not an object")
     return data
@@ -248,7 +247,7 @@ def _optional(path: Path) -> dict[str, Any]:
 
 def _index(path: Path, kind: str) -> dict[str, Any]:
     try:
-        data = json.loads(read_text(path))
+        data = parse_json(read_text(path))
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(data, dict) or data.get("__kind__") != kind:

@@ -1,6 +1,5 @@
 """What a published mPLUG directory says about its network: three files, of which nothing is assumed."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ import yaml
 
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
+from sana_models.files import parse_json
 
 __all__ = ["BERT_FILE", "CONFIGURATION_FILE", "NETWORK_FILE", "VOCABULARY_FILE", "MPlugConfig", "read_config"]
 
@@ -96,7 +96,7 @@ def read_config(folder: Path) -> MPlugConfig:
     Raises:
         AssetError: a file is missing, cannot be parsed, or describes another kind of network.
     """
-    configuration = _mapping(folder / CONFIGURATION_FILE, json.loads)
+    configuration = _mapping(folder / CONFIGURATION_FILE, parse_json)
     if configuration.get("task") != _TASK:
         raise AssetError(
             f"{folder / CONFIGURATION_FILE}: task is {configuration.get('task')!r}, not {_TASK!r}"
@@ -106,7 +106,7 @@ def read_config(folder: Path) -> MPlugConfig:
     if bert_file.parent != folder:
         raise AssetError(f"{folder / NETWORK_FILE}: bert_config {bert_file} lies outside the folder")
     try:
-        return MPlugConfig.from_parts(network, _mapping(bert_file, json.loads))
+        return MPlugConfig.from_parts(network, _mapping(bert_file, parse_json))
     except (TypeError, ValueError) as error:
         raise AssetError(
             f"{folder}: {NETWORK_FILE} and {bert_file.name} do not fit mPLUG ({error})"

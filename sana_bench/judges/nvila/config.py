@@ -1,6 +1,5 @@
 """What a published NVILA directory says about itself; what this code does not compute is refused by name."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
+from sana_models.files import parse_json
 
 __all__ = ["FILES", "LANGUAGE", "PROJECTOR", "VISION", "NVILAConfig", "read_config"]
 
@@ -83,7 +83,7 @@ def _select_layer(top: Mapping[str, Any]) -> int:
             raise ValueError(f"it uses {key}")
     _one_of(top, "mm_vision_select_feature", ("cls_patch",))
     encoder = top.get("image_encoder") or {}
-    encoder = json.loads(encoder) if isinstance(encoder, str) else encoder
+    encoder = parse_json(encoder) if isinstance(encoder, str) else encoder
     if set(encoder) - {"_target_"} or not encoder.get("_target_", "BasicImageEncoder").endswith(
         "BasicImageEncoder"
     ):
@@ -112,7 +112,7 @@ def _one_of(values: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:
 
 def _mapping(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
     except FileNotFoundError:
         raise AssetError(f"{path} is missing: part of NVILA") from None
     except (OSError, ValueError) as error:

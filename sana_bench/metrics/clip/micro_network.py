@@ -21,7 +21,7 @@ from torch import Tensor
 from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
-from sana_models.files import plain
+from sana_models.files import parse_json, plain
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -184,7 +184,7 @@ def _complete(model_config: Mapping[str, Any], tokenizer: WordTokenizer) -> dict
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(read_text(path))
+        return parse_json(read_text(path))
     except FileNotFoundError:
         raise AssetError(f"{path} is missing") from None
     except (OSError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import canonical_json, fingerprint, short
 from sana_bench.metrics.clip.micro_features import ClipFeatures
 from sana_bench.metrics.fid.frechet import Moments, merge_moments
+from sana_models.files import parse_json
 
 _N_SCENES = 2048
 _SEED = 20_240
@@ -90,7 +90,7 @@ def stored_moments(path: Path, expected: Mapping[str, Any]) -> Moments | None:
     """
     try:
         found = read_arrays(path, ("content", "mean", "scatter"))
-        content = dict(json.loads(str(found["content"])))
+        content = dict(parse_json(str(found["content"])))
         moments = Moments(int(expected["n"]), found["mean"], found["scatter"])
     except (OSError, ValueError, TypeError):
         return None

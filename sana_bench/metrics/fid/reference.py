@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -21,6 +20,7 @@ from sana_bench.core.progress import Progress
 from sana_bench.core.samples import OVERALL
 from sana_bench.metrics.fid.features import InceptionFeatures
 from sana_bench.metrics.fid.frechet import FrechetTo, Moments, merge_moments, moments_of_blocks
+from sana_models.files import parse_json
 
 __all__ = ["InceptionReference", "Statistics", "read_statistics", "statistics_path"]
 
@@ -201,7 +201,7 @@ def _read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 def _check_content(path: Path, stored: NDArray[Any], expected: Mapping[str, Any]) -> dict[str, Any]:
     """The description in the file; raises `AssetError` unless it is of what is expected."""
     try:
-        content = dict(json.loads(str(stored)))
+        content = dict(parse_json(str(stored)))
     except (ValueError, TypeError):
         raise AssetError(f"{path}: damaged reference statistics; {_ADVICE}") from None
     other = [name for name, value in expected.items() if content.get(name) != value]

@@ -5,7 +5,6 @@ implementations compute the same function; parameters differ in name, in fused o
 order of the channels that a patch merge concatenates. The hub's files differ in names alone.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor
 from sana_bench.assets.checks import DAMAGED
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
-from sana_models.files import plain
+from sana_models.files import parse_json, plain
 from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
@@ -192,7 +191,7 @@ def load_hub(folder: Path) -> "Mask2FormerForUniversalSegmentation":
 
     path = folder / "config.json"
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
         if not isinstance(content, dict) or content.get("model_type") != "mask2former":
             raise ValueError("its model_type is not mask2former")
         config = Mask2FormerConfig.from_dict(content)

@@ -20,7 +20,7 @@ from sana_bench.assets.checks import DAMAGED
 from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import lines, read_text
-from sana_models.files import plain
+from sana_models.files import parse_json, plain
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -146,7 +146,7 @@ def load_reward_network(weights: Path, med_config: Path, vision: VisionSize | No
         if not path.is_file():
             raise AssetError(f"{path} is missing: part of ImageReward")
     try:
-        text = json.loads(read_text(med_config))
+        text = parse_json(read_text(med_config))
         with torch.device("meta"):
             network = RewardNetwork(vision or VisionSize(), text)
     except (ValueError, KeyError, TypeError) as error:
@@ -160,7 +160,7 @@ def load_reward_network(weights: Path, med_config: Path, vision: VisionSize | No
 def read_vision_size(path: Path) -> VisionSize:
     """The vision tower that `save_reward_network` wrote down; raises `AssetError` for anything else."""
     try:
-        return VisionSize(**json.loads(read_text(path)))
+        return VisionSize(**parse_json(read_text(path)))
     except (OSError, ValueError, TypeError) as error:
         raise AssetError(f"{path}: not the sizes of a vision tower ({error})") from None
 

@@ -5,7 +5,6 @@ embeddings. Two images are as far apart as 1 - cosine of their embeddings. The p
 DINO's layout, and one LoRA adapter of peft over all three, which is added to the weights it belongs to.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from sana_bench.core.fingerprint import file_sha256, fingerprint
 from sana_bench.core.preprocess import CLIP_MEAN, CLIP_STD, batches, prefetch
 from sana_bench.core.samples import Sample
 from sana_bench.metrics.oneig.picture import CODEC, picture
-from sana_models.files import plain, read_text
+from sana_models.files import parse_json, plain, read_text
 
 __all__ = ["DreamSim", "Files", "find_dreamsim", "load_dreamsim", "square_pixels"]
 
@@ -284,7 +283,7 @@ def _adapt(network: Ensemble, folder: Path) -> None:
 
     path = folder / "adapter_model.safetensors"
     try:
-        settings = json.loads(read_text(folder / "adapter_config.json"))
+        settings = parse_json(read_text(folder / "adapter_config.json"))
         scale = float(settings["lora_alpha"]) / float(settings["r"])
         tensors = load_file(plain(path))
         matches = {name: _ADAPTER.fullmatch(name) for name in tensors}

@@ -4,7 +4,6 @@ The request is the authors': it is read from the file of their package that hold
 """
 
 import ast
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from sana_bench.core.text import read_text
 from sana_bench.metrics.base import MetricAssets, ScoreRow, Summary, mean_summary, tag_summaries
 from sana_bench.metrics.clip.features import full_prompt
 from sana_bench.suites.schema import MetricSpec
+from sana_models.files import parse_json
 from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class HpsV3Files:
 
         try:
             content = read_text(self._tokenizer)
-            known = {token["content"] for token in json.loads(content)["added_tokens"]}
+            known = {token["content"] for token in parse_json(content)["added_tokens"]}
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise AssetError(f"{self._tokenizer}: not a tokenizer ({error!r})") from None
         if lacking := {"<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", _IMAGE} - known:

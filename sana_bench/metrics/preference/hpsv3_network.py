@@ -5,7 +5,6 @@ and the state at that place goes to the head. Tokens are counted one after the o
 past the method that would have given an image's tokens Qwen's places by row and column.
 """
 
-import json
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from sana_bench.assets.checks import DAMAGED
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
-from sana_models.files import plain
+from sana_models.files import parse_json, plain
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -64,7 +63,7 @@ def load_preference_network(weights: Path, config: Path, dtype: torch.dtype) -> 
     """
     try:
         state = load_file(plain(weights))
-        found = Qwen2VLConfig.from_dict(json.loads(read_text(config)))
+        found = Qwen2VLConfig.from_dict(parse_json(read_text(config)))
         # The file has a row for each token of the tokenizer: Qwen's own, the reward token, and none to fill up with.
         found.text_config.vocab_size = len(state["model.embed_tokens.weight"])
         of_head = {

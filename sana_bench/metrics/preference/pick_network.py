@@ -1,6 +1,5 @@
 """PickScore's network (Kirstain et al. 2023, arXiv 2305.01569): transformers' CLIP, as the authors publish it, and its tokens."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from sana_bench.assets.checks import DAMAGED
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
-from sana_models.files import plain
+from sana_models.files import parse_json, plain
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -49,7 +48,7 @@ class ClipTokens:
         """Raises `AssetError` for a file that is no tokenizer of CLIP's."""
         self.context_length = context_length
         try:
-            model = json.loads(read_text(path))["model"]
+            model = parse_json(read_text(path))["model"]
             # Files hold pairs as lists, or as words with a space between.
             merges = [
                 tuple(pair.split()) if isinstance(pair, str) else tuple(pair) for pair in model["merges"]
@@ -79,7 +78,7 @@ def load_pick_network(weights: Path, config: Path) -> PickNetwork:
         AssetError: a damaged file, or a weight that is missing or left over.
     """
     try:
-        network = CLIPModel(CLIPConfig.from_dict(json.loads(read_text(config))))
+        network = CLIPModel(CLIPConfig.from_dict(parse_json(read_text(config))))
         state = {name: tensor.float() for name, tensor in load_file(plain(weights)).items()}
         # Position numbers, which older files hold too, are no weights.
         state = {name: tensor for name, tensor in state.items() if not name.endswith("position_ids")}

@@ -1,14 +1,13 @@
 """The stored golden values: what reference implementations computed, as package data of about 120 KB."""
 
 import gzip
-import json
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from sana_bench.core.arrays import read_arrays
-from sana_models.files import read_bytes
+from sana_models.files import parse_json, read_bytes
 
 __all__ = ["FOLDER", "arrays", "image_reward", "mask2former_keys", "mplug", "numbers", "preference"]
 
@@ -46,5 +45,5 @@ def preference() -> dict[str, Any]:
 
 
 def _json(content: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(content)
+    found: dict[str, Any] = parse_json(content)
     return found

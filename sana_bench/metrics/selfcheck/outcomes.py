@@ -20,6 +20,7 @@ from sana_bench.core.provenance import cpu_model, describe_machine, now, package
 from sana_bench.core.text import read_text
 from sana_bench.metrics.selfcheck.check import Check, Result, has_user_judge
 from sana_bench.metrics.selfcheck.registry import checks_for
+from sana_models.files import parse_json
 
 __all__ = ["Verdict", "code_files", "load_results", "machine", "outcome_path", "save_results", "verdicts"]
 
@@ -65,7 +66,7 @@ def outcome_path(output: Path, device: str) -> Path:
 def load_results(path: Path) -> dict[str, Result]:
     """The stored results by check; empty when there are none, or the file is damaged or of another version."""
     try:
-        stored = json.loads(read_text(path))
+        stored = parse_json(read_text(path))
         if stored["machine"]["version"] != _VERSION:
             return {}
         found = [Result(**{**entry, "protocols": tuple(entry["protocols"])}) for entry in stored["results"]]

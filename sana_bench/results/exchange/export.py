@@ -24,7 +24,7 @@ from sana_bench.core.storage import explained
 from sana_bench.core.text import read_text
 from sana_bench.results.exchange.tables import EXPORT_VERSION, TABLES, Column, Table, Tables
 from sana_bench.results.schema import SCHEMA_VERSION
-from sana_models.files import read_bytes
+from sana_models.files import parse_json, read_bytes
 
 if TYPE_CHECKING:
     import pandas
@@ -95,7 +95,7 @@ def read_export(directory: Path) -> tuple[Tables, str]:
         file = table_file(directory, table.name, manifest)
         try:
             rows = decode(table, content)
-        except (KeyError, TypeError, ValueError, RecursionError, csv.Error) as error:
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise UsageError(f"{file}: cannot be read: {type(error).__name__} {error}") from None
         tables[table.name] = [
             _checked(row, table, f"{file}: row {number}") for number, row in enumerate(rows, start=1)
@@ -160,13 +160,13 @@ def _replace(building: Path, directory: Path) -> None:
 def _read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / MANIFEST
     try:
-        manifest = json.loads(read_text(path))
+        manifest = parse_json(read_text(path))
         if manifest["kind"] != _KIND:
             raise KeyError("kind")
         version = int(manifest["export_version"])
         files = {name: str(entry["file"]) for name, entry in manifest["tables"].items()}
         str(manifest["created"])
-    except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError):
+    except (OSError, KeyError, TypeError, AttributeError, ValueError):
         raise UsageError(f"{directory}: no results folder and no sana-bench export") from None
     if version > EXPORT_VERSION:
         raise UsageError(
@@ -284,14 +284,14 @@ def _csv_value(column: Column, cell: str) -> Any:
     try:
         match column.type:
             case "json":
-                return json.loads(cell)
+                return parse_json(cell)
             case "boolean":
                 return {"true": True, "false": False}[cell]
             case "real":
                 return float(cell)
             case "integer":
                 return int(cell)
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, TypeError, ValueError):
         return _Unreadable(cell)
     return cell
 
@@ -313,7 +313,7 @@ def _encode_json(table: Table, rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 def _decode_json(table: Table, content: bytes) -> list[dict[str, Any]]:
-    return list(json.loads(content))
+    return list(parse_json(content))
 
 
 _ENCODERS = {"parquet": _encode_parquet, "csv": _encode_csv, "json": _encode_json}
@@ -337,8 +337,8 @@ def _parse_json_columns(table: Table, rows: Iterable[dict[str, Any]]) -> list[di
 
 def _from_json(text: Any) -> Any:
     try:
-        return json.loads(text)
-    except (TypeError, ValueError, RecursionError):
+        return parse_json(text)
+    except (TypeError, ValueError):
         return _Unreadable(text)
 
 

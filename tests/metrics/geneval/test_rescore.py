@@ -24,7 +24,7 @@ from sana_bench.results.schema import ImageRow, ScoreRecord, SummaryRecord
 from sana_bench.results.store import Store
 
 RUN = "geneval-full-0123456789ab"
-KEY = image_key("v", "geneval")
+KEY = image_key("v", "geneval", {})
 CAT = {"label": "cat", "score": 0.95, "box": [0.0, 0.0, 9.0, 9.0], "color": "red"}
 WEAK = CAT | {"score": 0.4, "box": [20.0, 0.0, 29.0, 9.0]}
 #: Prompts with the detections of their two images.
