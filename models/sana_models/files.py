@@ -77,7 +77,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(text: str | bytes, **options: Any) -> Any:
-    """Return what a JSON text says, by `json.loads`; raises `ValueError` for anything else, what is nested too deep for it too."""
+    """Return what a JSON text says, by `json.loads`; raises `ValueError` for anything else, and for what is nested too deep."""
     try:
         return json.loads(text, **options)
     except RecursionError:

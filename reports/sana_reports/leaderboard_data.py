@@ -219,7 +219,7 @@ def from_json(text: str) -> Leaderboard:
             incomplete=[Incomplete(**row) for row in plain["incomplete"]],
             palette=plain.get("palette", ()),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a leaderboard: {error}") from None
 
 

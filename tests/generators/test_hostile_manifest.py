@@ -85,7 +85,7 @@ DEEP = "[" * 100_000
         '{"prompt": "x", "file": "good.png", "index": true}', '{"prompt": 3, "file": "good.png"}', '{"prompt": "x"}',
         '{"prompt": "x", "file": "good.png", "id": ""}', "3", "null", "[]", "{", DEEP,
         '{"prompt": "\\ud800", "file": "good.png"}',
-        '{"prompt": "x", "file": "\\ud800.png"}', '{"prompt": "x", "file": "good.png", "id": "../../x"}',
+        '{"prompt": "x", "file": "\\ud800.png"}',
     ],
 )  # fmt: skip
 def test_entries_that_are_none_are_refused(folder, tmp_path, capsys, entry) -> None:
