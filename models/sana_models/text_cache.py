@@ -96,7 +96,7 @@ class CachedTextEncoder(TextEncoder):
             embeddings, mask = super().encode([prompt], **options)
             row = (embeddings[0].cpu(), mask[0].cpu())
             if path is not None:
-                content = _packed(*row, keep_padding=options["keep_padding"])
+                content = _packed(name, *row, keep_padding=options["keep_padding"])
                 self._write_file(path, lambda stream: stream.write(content))
         if path is None:
             self._recent[name] = row
@@ -120,7 +120,7 @@ def _read(path: Path) -> tuple[Tensor, Tensor] | None:
     try:
         content = read_bytes(path)
         stored = load(content)
-        if _digest(stored) != _metadata(content).get("sha256"):
+        if _digest(stored, path.stem.encode()) != _metadata(content).get("sha256"):
             return None
         mask = stored["mask"]
         embedding = stored["embedding"].new_zeros(len(mask), stored["embedding"].shape[1])
@@ -135,15 +135,15 @@ def _read(path: Path) -> tuple[Tensor, Tensor] | None:
         return None
 
 
-def _packed(embedding: Tensor, mask: Tensor, *, keep_padding: bool) -> bytes:
-    """The file of an embedding, with the hash of its tensors: the format has none, and a changed bit would change images."""
+def _packed(name: str, embedding: Tensor, mask: Tensor, *, keep_padding: bool) -> bytes:
+    """The file of an embedding, with a hash of name and tensors: the format has none, and a changed bit would change images."""
     from safetensors.torch import save
 
     if not keep_padding:
         # A prompt fills a tenth of its 300 positions or less; the rest is zero.
         embedding = embedding[: int(mask.nonzero().max()) + 1]
     content = {"embedding": embedding.cpu().contiguous(), "mask": mask.cpu().contiguous()}
-    return save(content, {"sha256": _digest(content)})
+    return save(content, {"sha256": _digest(content, name.encode())})
 
 
 def _metadata(content: bytes) -> dict[str, str]:

@@ -31,6 +31,9 @@ _EXIT_CODES = (
 # versions.
 _ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 
+# What typer makes of an interrupt.
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="sana-bench",
     help="Generate, score and compare text-to-image variants: one suite file in, one report out.",
@@ -69,8 +72,7 @@ def execute(arguments: list[str]) -> int:
     except _ClickException as error:
         return _fail(UsageError(_usage_message(error)), UsageError.exit_code, debug)
     except KeyboardInterrupt:
-        say("sana-bench: interrupted", error=True)
-        return 3
+        result = _INTERRUPTED
     except OSError as error:
         return _fail_of_the_system(error, debug)
     # An exit that code of somebody else asks for is none of ours: what was asked for is not done.
@@ -84,6 +86,9 @@ def execute(arguments: list[str]) -> int:
         first = str(error).strip().partition("\n")[0]
         say(f"sana-bench: crashed with {kind}: {first} (--debug shows where)", error=True)
         return 1
+    if result == _INTERRUPTED:
+        say("sana-bench: interrupted", error=True)
+        return 3
     return result if isinstance(result, int) else 0
 
 

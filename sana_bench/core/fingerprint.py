@@ -48,17 +48,18 @@ def fingerprint(value: Any) -> str:
     return sha256_bytes(canonical_json(value).encode("utf-8"))
 
 
-def sealed(data: Mapping[str, Any]) -> str:
-    """Return a JSON object as text with the SHA-256 of all the rest in it, for files whose changed digit nobody would notice.
+def sealed(data: Mapping[str, Any], of: str) -> str:
+    """Return a JSON object as text with a SHA-256 in it, for files whose changed digit nobody would notice.
 
-    Raises `ValueError` for NaN and infinities.
+    The hash is over all the rest and over what the file is `of`, so that it stands for nothing else. Raises `ValueError` for NaN
+    and infinities.
     """
     plain = parse_json(json.dumps(data, allow_nan=False))  # as it will be read: keys are texts, tuples lists
-    return json.dumps({**plain, _SEAL: fingerprint(plain)}, ensure_ascii=False, indent=0) + "\n"
+    return json.dumps({**plain, _SEAL: fingerprint([of, plain])}, ensure_ascii=False, indent=0) + "\n"
 
 
-def unsealed(text: str) -> dict[str, Any]:
-    """Return what `sealed` was given; raises `ValueError` for anything else, or when a value was changed.
+def unsealed(text: str, of: str) -> dict[str, Any]:
+    """Return what `sealed` was given; raises `ValueError` for anything else, when a value was changed, or for a file of another.
 
     A file of before there were hashes in them is taken as it is.
     """
@@ -66,8 +67,8 @@ def unsealed(text: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ValueError("holds no object")
     seal = data.pop(_SEAL, None)
-    if seal is not None and seal != fingerprint(data):
-        raise ValueError("what it holds was changed")
+    if seal is not None and seal != fingerprint([of, data]):
+        raise ValueError("what it holds was changed, or is of something else")
     return data
 
 

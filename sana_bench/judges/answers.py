@@ -42,7 +42,7 @@ class Answers:
         if places:
             new = sorted(places.values())
             known |= zip([keys[place] for place in new], ask(new), strict=True)
-            atomic.write_text(path, sealed(known))
+            atomic.write_text(path, sealed(known, path.stem))
         return [known[key] for key in keys]
 
     def _path(self, image: NDArray[np.uint8]) -> Path:
@@ -129,6 +129,6 @@ class RememberingQuestionJudge:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return unsealed(read_text(path))
+        return unsealed(read_text(path), path.stem)
     except (OSError, ValueError):
         return {}

@@ -77,13 +77,13 @@ def profile_path(run_directory: Path, variant: str, key: str) -> Path:
 
 def write_profile(path: Path, profile: Profile) -> None:
     """Write a profile."""
-    atomic.write_text(path, sealed(asdict(profile)))
+    atomic.write_text(path, sealed(asdict(profile), path.stem))
 
 
 def read_profile(path: Path) -> Profile | None:
     """Return a profile; None when there is none. Raises `UsageError` for a damaged file."""
     try:
-        found = unsealed(read_text(path))
+        found = unsealed(read_text(path), path.stem)
         return _profile(found)
     except FileNotFoundError:
         return None

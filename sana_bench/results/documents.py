@@ -206,6 +206,8 @@ def first_problem(error: ValidationError) -> str:
     """The first thing that pydantic found, as `benchmarks.0.name: '../x' cannot be the name of a file`."""
     found = error.errors(include_url=False)[0]
     place = ".".join(map(str, found["loc"]))
+    if found["type"] in ("model_type", "model_attributes_type", "dict_type") and not place:
+        return f"{short(found['input'])} is no mapping of keys to values"
     if found["type"] == "missing":
         return f"{place!r} is missing"
     told = found["msg"].removeprefix("Value error, ")

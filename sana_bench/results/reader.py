@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.fingerprint import fingerprint
 from sana_bench.core.samples import OVERALL, Prompt, Sample, prompts_sha256
-from sana_bench.results.run_folder import RunFiles, find_run, image_path, open_store
+from sana_bench.results.run_folder import WRITTEN_AGAIN, RunFiles, find_run, image_path, open_store
 from sana_bench.results.schema import FeatureRow, ImageRow, ScoreRecord, SummaryRecord
 from sana_bench.results.sequences import StoredSequence, grouped, stopped_early
 from sana_bench.results.store import Store
@@ -228,7 +228,8 @@ def read_run(store: Store, files: RunFiles) -> RunResults:
     for benchmark in suite.benchmarks:
         if prompts_sha256(prompts[benchmark.name].values()) != benchmark.prompts_sha256:
             raise UsageError(
-                f"{files.directory}: the prompts of {benchmark.name} are not those that the run asked for: damaged or changed"
+                f"{files.directory}: the prompts of {benchmark.name} are not those that the run asked for, but damaged or changed; "
+                f"{WRITTEN_AGAIN}"
             )
     summaries = store.summaries(files.directory.name)
     sequences = grouped(store.looks(files.directory.name))

@@ -17,6 +17,7 @@ from sana_models.files import parse_json
 __all__ = [
     "DEFAULT_OUTPUT",
     "LATEST",
+    "WRITTEN_AGAIN",
     "RunFiles",
     "find_run",
     "image_path",
@@ -25,6 +26,8 @@ __all__ = [
     "open_store",
 ]
 
+#: How files of a run directory that are damaged come back.
+WRITTEN_AGAIN = "run the suite again, which writes it anew"
 #: The output folder where none is given.
 DEFAULT_OUTPUT = Path("results")
 # Bytes of a name that becomes part of a path; file systems take 255.
@@ -87,7 +90,7 @@ class RunFiles:
             records = map(parse_json, lines(read_text(path)))
             return {record["id"]: Prompt(**record) for record in records}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{path}: damaged prompts: {error}") from None
+            raise UsageError(f"{path}: damaged prompts: {error}; {WRITTEN_AGAIN}") from None
 
     def write_rewrites(self, variant: str, benchmark: str, texts: Mapping[str, str]) -> None:
         """Keep the texts by prompt id that the model of a variant is given instead of the prompts."""

@@ -35,7 +35,9 @@ class SealError(ValueError):
 def write_seal(output: Path, file: BufferedReader) -> None:
     """Write the sums of the store in `output`, whose content `file` has open, as it is."""
     blocks = "".join(_digests(file))
-    atomic.write_text(output / SEAL_NAME, sealed({"version": _VERSION, "block": BLOCK, "sums": blocks}))
+    atomic.write_text(
+        output / SEAL_NAME, sealed({"version": _VERSION, "block": BLOCK, "sums": blocks}, STORE_NAME)
+    )
 
 
 def take_away(output: Path) -> None:
@@ -71,7 +73,7 @@ def changed_blocks(output: Path, file: BufferedReader | None = None) -> list[int
 def _read(output: Path) -> list[str] | None:
     path = output / SEAL_NAME
     try:
-        data = unsealed(read_text(path))
+        data = unsealed(read_text(path), STORE_NAME)
         sums = data["sums"]
         if (data["version"], data["block"]) != (_VERSION, BLOCK) or len(sums) % (2 * _DIGEST):
             raise ValueError("of another version")

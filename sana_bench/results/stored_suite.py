@@ -11,6 +11,7 @@ from sana_bench.core.errors import UsageError
 from sana_bench.core.fingerprint import fingerprint, image_key, short
 from sana_bench.core.text import read_text
 from sana_bench.results.documents import Suite, checked
+from sana_bench.results.run_folder import WRITTEN_AGAIN
 
 __all__ = ["StoredBenchmark", "StoredSuite", "StoredVariant"]
 
@@ -142,9 +143,12 @@ class StoredSuite:
         """Read `suite.resolved.yaml`; raises `UsageError`, in one line, for a file that is damaged or gone."""
         try:
             document = yaml.safe_load(read_text(path))
+            return cls.of(document, f"{path}: damaged suite file")
+        except UsageError as error:
+            raise UsageError(f"{error}; {WRITTEN_AGAIN}") from None
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            raise UsageError(f"{path}: damaged suite file: {' '.join(str(error).split())}") from None
-        return cls.of(document, f"{path}: damaged suite file")
+            reason = " ".join(str(error).split())
+            raise UsageError(f"{path}: damaged suite file: {reason}; {WRITTEN_AGAIN}") from None
 
     @classmethod
     def of(cls, document: Any, where: str) -> Self:
@@ -168,4 +172,6 @@ class StoredSuite:
     def check_run(self, run_id: str, where: str) -> None:
         """Raise `UsageError`, `where` in front, unless this is the suite of the run of this name, which ends in its hash."""
         if run_id.rpartition("-")[2] != short(self.fingerprint):
-            raise UsageError(f"{where}: is not the suite of the run {run_id}: damaged or changed")
+            raise UsageError(
+                f"{where}: is not the suite of the run {run_id}: damaged or changed; {WRITTEN_AGAIN}"
+            )

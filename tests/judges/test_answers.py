@@ -1,10 +1,9 @@
 """Answers that are kept: nothing is asked twice, and nothing of another judge, image or question is taken for it."""
 
-import json
-
 import numpy as np
 import pytest
 
+from sana_bench.core.fingerprint import sealed, unsealed
 from sana_bench.judges.answers import RememberingJudge, RememberingQuestionJudge
 from sana_bench.judges.base import Answer, FirstToken, ReadingJudge
 
@@ -102,7 +101,20 @@ def test_a_damaged_file_is_asked_again(judge, remembering, tmp_path, content):
     path.write_text(content)
     assert remembering().answer(IMAGE, ["a"]) == ["a 153"]
     assert judge.asked == ["a", "a"]
-    assert json.loads(path.read_text()) == {'["answer","a",16]': "a 153"}
+    assert unsealed(path.read_text(), path.stem) == {'["answer","a",16]': "a 153"}
+
+
+def test_a_changed_answer_and_that_of_another_image_are_asked_again(judge, remembering, tmp_path):
+    """A file that reads well and says something else would be another number."""
+    remembering().answer(IMAGE, ["a"])
+    (path,) = tmp_path.rglob("*.json")
+    whole = path.read_text()
+    path.write_text(whole.replace("a 153", "a 154"))
+    assert remembering().answer(IMAGE, ["a"]) == ["a 153"]
+    assert judge.asked == ["a", "a"]
+    path.write_text(sealed({'["answer","a",16]': "a 154"}, "another image"))
+    assert remembering().answer(IMAGE, ["a"]) == ["a 153"]
+    assert judge.asked == ["a", "a", "a"]
 
 
 def test_what_was_answered_before_a_failure_is_kept(judge, remembering):

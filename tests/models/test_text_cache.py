@@ -92,6 +92,12 @@ def test_a_changed_bit_or_no_file_is_made_again(tmp_path):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         for stored, fresh in zip(cached(tmp_path).encode(PROMPTS[:1], max_length=12), first, strict=True):
             assert torch.equal(stored, fresh)
+    path.write_bytes(whole)
+    other = cached(tmp_path).encode(PROMPTS[1:2], max_length=12)
+    (another,) = (found for found in tmp_path.glob("*/*.safetensors") if found != path)
+    path.write_bytes(another.read_bytes())  # whole, and of another prompt
+    assert torch.equal(cached(tmp_path).encode(PROMPTS[:1], max_length=12)[0], first[0])
+    assert torch.equal(cached(tmp_path).encode(PROMPTS[1:2], max_length=12)[0], other[0])
     path.unlink()
     os.mkfifo(path)
     assert torch.equal(cached(tmp_path).encode(PROMPTS[:1], max_length=12)[0], first[0])

@@ -52,7 +52,7 @@ def load_search(folder: Path) -> Search:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        data = unsealed(read_text(folder / _FILE))
+        data = unsealed(read_text(folder / _FILE), folder.name)
         answers = [
             None if pair is None else YesNo(float(pair[0]), float(pair[1])) for pair in data["answers"]
         ]
@@ -75,7 +75,7 @@ def save_search(folder: Path, search: Search) -> None:
         atomic.write_bytes(folder / f"{number}.png", buffer.getvalue())
     answers = [None if answer is None else [answer.yes, answer.no] for answer in search.answers]
     data = {"answers": answers, "winners": search.winners, "cost": asdict(search.cost)}
-    atomic.write_text(folder / _FILE, sealed(data))
+    atomic.write_text(folder / _FILE, sealed(data, folder.name))
 
 
 def total_cost(folder: Path) -> Cost:
