@@ -10,6 +10,7 @@ from sana_reports.data import (
     SampleCell,
     SummaryCell,
     VariantInfo,
+    Verdict,
 )
 from sana_reports.tables import leaderboard_table
 from sana_reports.terminal import render_terminal
@@ -25,6 +26,7 @@ __all__ = [
     "SampleCell",
     "SummaryCell",
     "VariantInfo",
+    "Verdict",
     "leaderboard_table",
     "render_terminal",
     "write_report",

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from sana_reports.colors import variant_colors
 from sana_reports.text_table import TextTable
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "SampleCell",
     "SummaryCell",
     "VariantInfo",
+    "Verdict",
 ]
 
 OVERALL = "overall"
@@ -67,7 +69,7 @@ class ImageCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:
-    """Paired difference of a number to that of the variant `over`, which this one was made from, with its 95 % interval.
+    """Paired difference of a number to that of the variant `over`, with its 95 % interval; a latency's is a share of `over`'s.
 
     Bounds that the data cannot give are NaN.
     """
@@ -144,6 +146,25 @@ class SummaryCell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the paired comparison of a variant with another one says of one number, overall or of one task (`key`).
+
+    `outcome` is "better", "worse", "no evidence", "not comparable" or "not measured"; the last two have no `gain`, and `reason`
+    says why. Incidental times belong to no benchmark: theirs is empty.
+    """
+
+    variant: str
+    benchmark: str
+    metric: str
+    key: str
+    unit: str
+    higher_is_better: bool
+    outcome: str
+    reason: str = ""
+    gain: Gain | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampleCell:
     """One image as a report shows it, with what was found in it.
 
@@ -178,7 +199,7 @@ class ReportData:
     `created` is text ready to be shown. `banner` is an extra notice above the results; the notice that micro
     numbers do not compare with published ones appears by itself when `tier == "micro"`. `selfcheck` is one line that says
     whether the machine's numbers were checked. `cut_texts` are lines on who was given texts
-    without their end. `speed_tables` are shown as they are.
+    without their end. `speed_tables` are shown as they are. `verdicts` compare the other variants with `compared_with`.
     Raises `ValueError` for a variant of unknown kind.
     """
 
@@ -198,6 +219,8 @@ class ReportData:
     selfcheck: str = ""
     cut_texts: Sequence[str] = ()
     speed_tables: Sequence[TextTable] = ()
+    compared_with: str = ""
+    verdicts: Sequence[Verdict] = ()
 
     def __post_init__(self) -> None:
         for variant in self.variants:
@@ -206,6 +229,11 @@ class ReportData:
         order = list(KINDS)
         by_kind = sorted(self.variants, key=lambda variant: order.index(variant.kind))
         object.__setattr__(self, "variants", by_kind)
+
+    @property
+    def colors(self) -> dict[str, int]:
+        """The series colour of each variant."""
+        return variant_colors(variant.name for variant in self.variants)
 
     @property
     def groups(self) -> list[tuple[str, Sequence[VariantInfo]]]:

@@ -48,7 +48,7 @@ def gallery_json(data: ReportData, out_dir: Path, *, inline: bool) -> Markup:
             raise ValueError(f"two samples {sample.prompt_id}/{sample.index} of variant {sample.variant!r}")
         group["cells"][columns[sample.variant]] = _cell(sample, out_dir, inline=inline)
     ordered = [groups[key] for key in sorted(groups)]
-    return _script_json({"variants": list(columns), "groups": ordered})
+    return _script_json({"variants": list(columns), "colors": list(data.colors.values()), "groups": ordered})
 
 
 def _cell(sample: SampleCell, out_dir: Path, *, inline: bool) -> dict[str, Any]:

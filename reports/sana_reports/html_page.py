@@ -1,5 +1,7 @@
 """The report as one HTML file that opens from disk, with no network and nothing beside it."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -9,9 +11,10 @@ from markupsafe import Markup
 
 from sana_reports import labels
 from sana_reports.assets import asset, script_hash
+from sana_reports.comparison import ComparedMetric, comparison_title, metrics_compared, overviews
 from sana_reports.data import KINDS, ReportData
 from sana_reports.gallery import gallery_json, total_image_bytes
-from sana_reports.plots import N_COLORS, interval_strip, task_bars, value_domain
+from sana_reports.plots import difference_strip, interval_strip, task_bars, value_domain
 from sana_reports.report_plots import report_quality_plots
 from sana_reports.scaling import report_scaling
 from sana_reports.tables import (
@@ -65,9 +68,12 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
         data=data,
         labels=labels,
         kinds=KINDS,
-        n_colors=N_COLORS,
+        colors=data.colors,
         notices=labels.notices(data),
         unranked=[row for row in leaderboard_table(data) if row["rank"] is None],
+        comparison=[(metric, _differences(metric, data.colors)) for metric in metrics_compared(data)],
+        comparison_title=comparison_title(data),
+        overviews=overviews(data),
         blocks=[(block, [(row, _numbers(data, block, row)) for row in block.rows]) for block in blocks],
         charts=_charts(data, blocks),
         changes=verdict_changes(data),
@@ -82,6 +88,25 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
         script=script,
         script_hash=script_hash(script),
     )
+
+
+def _differences(metric: ComparedMetric, colors: Mapping[str, int]) -> list[Markup]:
+    """The strip of each row, on an axis that all variants share."""
+    gains = [row.verdict.gain for row in metric.rows]
+    ends = [
+        abs(end)
+        for gain in gains
+        if gain is not None
+        for end in (gain.difference, gain.low, gain.high)
+        if math.isfinite(end)
+    ]
+    reach = max(ends, default=0.0) or 1.0
+    return [
+        Markup("")
+        if row.verdict.gain is None
+        else difference_strip(row.verdict.gain, colors[row.variants[0]], reach)
+        for row in metric.rows
+    ]
 
 
 def _numbers(data: ReportData, block: MetricBlock, row: MetricRow) -> list[_Number | None]:
@@ -104,7 +129,7 @@ def _numbers(data: ReportData, block: MetricBlock, row: MetricRow) -> list[_Numb
                 n_prompts=cell.n_prompts,
                 complete=cell.is_complete,
                 note=cell.note,
-                strip=interval_strip(cell, column, domain),
+                strip=interval_strip(cell, data.colors[cell.variant], domain),
                 mark=mark,
             )
         )
@@ -113,12 +138,11 @@ def _numbers(data: ReportData, block: MetricBlock, row: MetricRow) -> list[_Numb
 
 def _charts(data: ReportData, blocks: list[MetricBlock]) -> list[tuple[MetricBlock, Markup]]:
     """A wide and a narrow drawing of each metric that has tasks; the style sheet shows the one that fits."""
-    names = [variant.name for variant in data.variants]
     charts = []
     for block in blocks:
         if len(block.tasks) >= 2:
             charts.append(
-                (block, Markup("").join(task_bars(block, names, wide=wide) for wide in (True, False)))
+                (block, Markup("").join(task_bars(block, data.colors, wide=wide) for wide in (True, False)))
             )
     return charts
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from sana_reports.data import OVERALL, Latency, ReportData, SummaryCell
+from sana_reports.data import OVERALL, Gain, Latency, ReportData, SummaryCell
 
 __all__ = [
     "FID_BIASED_BELOW",
@@ -14,6 +14,7 @@ __all__ = [
     "few_images_notice",
     "flops_unit",
     "format_count",
+    "format_gain",
     "format_interval",
     "format_latency_interval",
     "format_value",
@@ -89,11 +90,13 @@ def flops_unit(values: Sequence[float]) -> tuple[str, float]:
 
 
 def format_value(value: float, unit: str) -> str:
-    """Three decimals for fractions, else about three digits; a dash for what could not be computed."""
+    """Three decimals for fractions, per cent for shares, else about three digits; a dash for what could not be computed."""
     if not math.isfinite(value):
         return MISSING
     if unit == "fraction":
         return f"{value:.3f}"
+    if unit == "share":
+        return f"{100 * value:.1f} %"
     if 0 < abs(value) < 0.1:
         return f"{value:.4f}"
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}"
@@ -104,6 +107,20 @@ def format_interval(cell: SummaryCell) -> str:
     if not (math.isfinite(cell.low) and math.isfinite(cell.high)):
         return f"({cell.no_interval})" if cell.no_interval else ""
     return f"[{format_value(cell.low, cell.unit)}, {format_value(cell.high, cell.unit)}]"
+
+
+def format_gain(gain: Gain, unit: str) -> str:
+    """A difference with its sign and its interval in brackets: `-0.031 [-0.050, -0.010]`."""
+
+    def text(value: float) -> str:
+        shown = format_value(value, unit)
+        if not any(digit in shown for digit in "123456789"):
+            return shown.lstrip("-")  # what rounds to zero has no sign
+        return f"+{shown}" if value > 0 else shown
+
+    if not (math.isfinite(gain.low) and math.isfinite(gain.high)):
+        return f"{text(gain.difference)} (no paired interval)"
+    return f"{text(gain.difference)} [{text(gain.low)}, {text(gain.high)}]"
 
 
 def format_latency_interval(latency: Latency) -> str:

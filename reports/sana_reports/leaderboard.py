@@ -25,7 +25,7 @@ from sana_reports.leaderboard_text import (
     table_notices,
     table_title,
 )
-from sana_reports.plots import N_COLORS, interval_strip, value_domain
+from sana_reports.plots import interval_strip, value_domain
 from sana_reports.ranking import RANK_RULE, grouped
 from sana_reports.scaling import table_scaling
 from sana_reports.tables import MetricRow
@@ -67,7 +67,7 @@ def _strips(table: Table, colors: Mapping[str, int]) -> dict[tuple[str, str], Ma
         cells = {entry.fingerprint: entry.numbers[column.metric] for entry in table.entries}
         domain = value_domain([MetricRow(OVERALL, tuple(cells.values()))], "", from_zero=False)
         for fingerprint, cell in cells.items():
-            strips[fingerprint, column.metric] = interval_strip(cell, colors[fingerprint], domain)
+            strips[fingerprint, column.metric] = interval_strip(cell, colors[cell.variant], domain)
     return strips
 
 
@@ -82,23 +82,22 @@ def _render_html(board: Leaderboard) -> str:
         lstrip_blocks=True,
     )
     css, script = asset("report.css"), Markup(asset("leaderboard.js"))
-    tables = []
-    for table in board.tables:
-        colors = {entry.fingerprint: i % N_COLORS for i, entry in enumerate(table.entries)}
-        tables.append(
-            (
-                table,
-                grouped(table),
-                colors,
-                _strips(table, colors),
-                quoted_table(table),
-                quality_plots(table),
-                table_scaling(table),
-            )
+    colors = board.colors
+    tables = [
+        (
+            table,
+            grouped(table),
+            _strips(table, colors),
+            quoted_table(table),
+            quality_plots(table, colors),
+            table_scaling(table),
         )
+        for table in board.tables
+    ]
     return environment.get_template("leaderboard.html.j2").render(
         board=board,
         tables=tables,
+        colors=colors,
         kinds=KINDS,
         labels=labels,
         rank_rule=RANK_RULE,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from sana_reports.colors import variant_colors
 from sana_reports.data import KINDS, Gain, ImageCost, Latency, SummaryCell
 
 __all__ = [
@@ -127,6 +128,21 @@ class Leaderboard:
 
     tables: Sequence[Table]
     incomplete: Sequence[Incomplete] = field(default_factory=tuple)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The entries of all tables: a variant is in several when it was measured on several benchmarks."""
+        return [entry for table in self.tables for entry in table.entries]
+
+    @property
+    def n_variants(self) -> int:
+        """How many variants are ranked, each counted once."""
+        return len({entry.fingerprint for entry in self.entries})
+
+    @property
+    def colors(self) -> dict[str, int]:
+        """The series colour of each variant, the same in all tables."""
+        return variant_colors(entry.variant for entry in self.entries)
 
 
 def to_json(board: Leaderboard) -> str:

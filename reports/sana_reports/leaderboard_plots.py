@@ -9,7 +9,7 @@ from markupsafe import Markup
 from sana_reports.data import KINDS
 from sana_reports.labels import flops_unit, format_value, metric_label, one_line
 from sana_reports.leaderboard_data import Column, Entry, Table
-from sana_reports.plots import N_COLORS, nice_ticks, short_names
+from sana_reports.plots import nice_ticks, short_names
 
 __all__ = ["SPEED_METRICS", "pareto_front", "quality_plots"]
 
@@ -54,11 +54,11 @@ class _Frame:
         return _BOTTOM - (value - self.y[0]) / (self.y[1] - self.y[0]) * (_BOTTOM - _TOP)
 
 
-def quality_plots(table: Table) -> list[tuple[str, Markup]]:
+def quality_plots(table: Table, colors: Mapping[str, int]) -> list[tuple[str, Markup]]:
     """(caption, drawing) pairs for the first metric: one per device for latency, then parameters, depth kept and compute.
 
     Times of different devices, or batches of different size, never share axes. A plot needs two points.
-    Markers tell the kinds apart; but for latency, a dashed line leads from a variant to what it was made from.
+    `colors` are by variant. Markers tell the kinds apart; but for latency, a dashed line leads from a variant to its source.
     """
     if not table.columns:
         return []
@@ -68,7 +68,8 @@ def quality_plots(table: Table) -> list[tuple[str, Markup]]:
     by_compute: list[_Point] = []
     by_depth: list[_Point] = []
     kept = _depth_kept(table)
-    for color, entry in enumerate(table.entries):
+    for entry in table.entries:
+        color = colors[entry.variant]
         cell = entry.numbers[column.metric]
         low = cell.low if math.isfinite(cell.low) else cell.value
         high = cell.high if math.isfinite(cell.high) else cell.value
@@ -200,7 +201,7 @@ def _mark(point: _Point, x: float, y: float, up: Callable[[float], float]) -> Ma
     return Markup(
         '<g class="v{}"><line class="range" x1="{x:.1f}" x2="{x:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
         '<g transform="translate({x:.1f} {y:.1f})">{}</g></g>'
-    ).format(point.color % N_COLORS, up(point.low), up(point.high), shape, x=x, y=y)
+    ).format(point.color, up(point.low), up(point.high), shape, x=x, y=y)
 
 
 def pareto_front(points: Iterable[tuple[float, float]], *, higher_is_better: bool) -> list[int]:

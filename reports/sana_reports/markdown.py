@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from sana_reports.comparison import comparison_table
 from sana_reports.data import KINDS, Latency, ReportData, SummaryCell, VariantInfo
 from sana_reports.labels import (
     MISSING,
@@ -25,12 +26,13 @@ __all__ = ["escape_markdown", "markdown_table", "markdown_text_tables", "render_
 
 
 def render_markdown(data: ReportData) -> str:
-    """Summary with variants as columns, verdict changes, settings and provenance. All text is escaped."""
+    """Verdicts, summary with variants as columns, verdict changes, settings and provenance. All text is escaped."""
     parts = [f"# {escape_markdown(data.title)}", _facts(data)]
     parts += [f"> **{escape_markdown(notice)}**" for notice in notices(data)]
     if not data.complete:
         reasons = "\n".join(f"> - {escape_markdown(reason)}" for reason in data.incomplete_reasons)
         parts.append(f"> **This run is incomplete.**\n>\n{reasons}".rstrip(">\n "))
+    parts += markdown_text_tables(comparison_table(data))
     parts += ["## Results", _summary(data), *_unranked(data)]
     changes = _changes(data)
     if changes:

@@ -1,20 +1,25 @@
 """Charts as inline SVG: bars with interval whiskers, and the small strips beside the numbers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
 from markupsafe import Markup
 
-from sana_reports.data import SummaryCell
+from sana_reports.data import Gain, SummaryCell
 from sana_reports.labels import format_count, format_interval, format_value, metric_label, task_label
 from sana_reports.tables import MetricBlock, MetricRow
 
-__all__ = ["N_COLORS", "interval_strip", "nice_ticks", "short_names", "task_bars", "value_domain"]
+__all__ = [
+    "difference_strip",
+    "interval_strip",
+    "nice_ticks",
+    "short_names",
+    "task_bars",
+    "value_domain",
+]
 
-# The style sheet defines this many series colours, safe for colour-blind readers; later variants start again.
-N_COLORS = 8
 _BAR_HEIGHT = 15
 # From so many variants on, what all names share would cover what tells them apart.
 _CROWD = 5
@@ -58,23 +63,36 @@ def nice_ticks(low: float, high: float, n: int = 5) -> list[float]:
     return [round(index * step, 10) for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def interval_strip(cell: SummaryCell, column: int, domain: tuple[float, float]) -> Markup:
+def interval_strip(cell: SummaryCell, color: int, domain: tuple[float, float]) -> Markup:
     """A dot with its interval on the row's axis. Decoration: the numbers stand beside it as text."""
-    if not math.isfinite(cell.value):
+    return _strip((cell.value, cell.low, cell.high), color, domain)
+
+
+def difference_strip(gain: Gain, color: int, reach: float) -> Markup:
+    """A difference with its interval on an axis from -reach to reach, with a mark at zero. Decoration, as `interval_strip`."""
+    zero = Markup('<line class="zero" x1="60" x2="60" y1="0" y2="10"/>')
+    return _strip((gain.difference, gain.low, gain.high), color, (-reach, reach), zero)
+
+
+def _strip(
+    numbers: tuple[float, float, float], color: int, domain: tuple[float, float], mark: str = ""
+) -> Markup:
+    value, low, high = numbers
+    if not math.isfinite(value):
         return Markup("")
     frame = _Frame(120, 4, 116, False, *domain)
-    has_interval = math.isfinite(cell.low) and math.isfinite(cell.high)
-    low, high = (cell.low, cell.high) if has_interval else (cell.value, cell.value)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        low = high = value
     return Markup(
         '<svg class="strip v{}" viewBox="0 0 120 10" aria-hidden="true" focusable="false">'
-        '<line class="axis" x1="0" x2="120" y1="5" y2="5"/>'
+        '<line class="axis" x1="0" x2="120" y1="5" y2="5"/>{}'
         '<line class="range" x1="{:.1f}" x2="{:.1f}" y1="5" y2="5"/>'
         '<circle cx="{:.1f}" cy="5" r="3.4"/></svg>'
-    ).format(column % N_COLORS, frame.x(low), frame.x(high), frame.x(cell.value))
+    ).format(color, mark, frame.x(low), frame.x(high), frame.x(value))
 
 
-def task_bars(block: MetricBlock, variants: Sequence[str], *, wide: bool) -> Markup:
-    """Horizontal bars grouped by task, one bar per variant, each with its interval, value and name."""
+def task_bars(block: MetricBlock, variants: Mapping[str, int], *, wide: bool) -> Markup:
+    """Horizontal bars grouped by task, one bar per variant in its colour, each with its interval, value and name."""
     low, high = value_domain(block.tasks, block.unit, from_zero=True)
     frame = _Frame(1000, 340, 890, False, low, high) if wide else _Frame(400, 128, 336, True, low, high)
     top = 8
@@ -97,7 +115,7 @@ def task_bars(block: MetricBlock, variants: Sequence[str], *, wide: bool) -> Mar
     )
 
 
-def _group(frame: _Frame, row: MetricRow, variants: Sequence[str], top: int) -> tuple[Markup, int]:
+def _group(frame: _Frame, row: MetricRow, variants: Mapping[str, int], top: int) -> tuple[Markup, int]:
     heading = task_label(row.key)
     parts = []
     if frame.heading_above:
@@ -108,14 +126,14 @@ def _group(frame: _Frame, row: MetricRow, variants: Sequence[str], top: int) -> 
         parts.append(
             Markup('<text class="task" x="0" y="{:.1f}" dy="0.32em">{}</text>').format(middle - 3, heading)
         )
-    labels = short_names(variants, 18 if frame.heading_above else 26)
-    for index, (name, label, cell) in enumerate(zip(variants, labels, row.cells, strict=True)):
-        parts.append(_bar(frame, index, (name, label), cell, top))
+    labels = short_names(list(variants), 18 if frame.heading_above else 26)
+    for (name, color), label, cell in zip(variants.items(), labels, row.cells, strict=True):
+        parts.append(_bar(frame, color, (name, label), cell, top))
         top += _BAR_PITCH
     return Markup("<g>{}</g>").format(Markup("").join(parts)), top
 
 
-def _bar(frame: _Frame, index: int, names: tuple[str, str], cell: SummaryCell | None, top: int) -> Markup:
+def _bar(frame: _Frame, color: int, names: tuple[str, str], cell: SummaryCell | None, top: int) -> Markup:
     """A bar with its interval; `names` are the whole name, which is spoken, and the short one beside the bar."""
     name, short = names
     middle = top + _BAR_HEIGHT / 2
@@ -129,7 +147,7 @@ def _bar(frame: _Frame, index: int, names: tuple[str, str], cell: SummaryCell | 
     bar = Markup(
         '<rect class="bar v{}{}" x="{:.1f}" y="{}" width="{:.1f}" height="{}" rx="2"><title>{}</title></rect>'
     ).format(
-        index % N_COLORS,
+        color,
         "" if cell.is_complete else " partial",
         min(zero, end),
         top,
@@ -161,7 +179,7 @@ def _spoken(cell: SummaryCell) -> str:
     return f"{value}, {format_count(cell)} images"
 
 
-def _description(block: MetricBlock, variants: Sequence[str]) -> str:
+def _description(block: MetricBlock, variants: Iterable[str]) -> str:
     return " ".join(
         f"{task_label(row.key)}: "
         + "; ".join(

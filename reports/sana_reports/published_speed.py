@@ -17,10 +17,12 @@ __all__ = ["PUBLISHED_SPEED", "SpeedRow", "quoted_speed"]
 class SpeedRow:
     """One model on one device as a source reports it; None where it gives no number.
 
+    `parameters_b` are those of the denoising network in 1e9, `resolution` is in pixels.
     `latency_s` is for one image, `throughput` in images a second in batches of `batch` (empty where the source does not say).
     """
 
     model: str
+    parameters_b: float | None
     resolution: int
     hardware: str
     precision: str
@@ -52,21 +54,24 @@ def _rows() -> tuple[SpeedRow, ...]:
         hardware, _, precision = row.hardware.partition(", ")
         rows.append(
             SpeedRow(
-                model=row.model, resolution=row.resolution, hardware=hardware, precision=precision,
+                model=row.model, parameters_b=row.parameters_b, resolution=row.resolution,
+                hardware=hardware, precision=precision,
                 latency_s=row.latency_s, throughput=row.throughput, batch=_BATCHES.get(row.paper, ""),
                 source=row.source(set()),
             )
         )  # fmt: skip
+    sizes = {row.model: row.parameters_b for row in PUBLISHED}
     rows += [
         SpeedRow(
-            model=model, resolution=pixels, hardware="A100", precision="FP16", latency_s=latency,
+            model=model, parameters_b=sizes.get(model), resolution=pixels, hardware="A100", precision="FP16",
+            latency_s=latency,
             throughput=throughput, batch="", source=f"{_SANA}, Table 14",
         )
         for model, pixels, throughput, latency in _TABLE_14
     ]  # fmt: skip
     rows += [
         SpeedRow(
-            model="Sana-0.6B", resolution=1024, hardware="RTX 4090 (laptop)", precision=precision,
+            model="Sana-0.6B", parameters_b=0.6, resolution=1024, hardware="RTX 4090 (laptop)", precision=precision,
             latency_s=latency, throughput=None, batch="", source=f"{_SANA}, Table 5",
         )
         for precision, latency in (("FP16", 0.88), ("W8A8", 0.37))

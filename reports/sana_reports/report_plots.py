@@ -45,5 +45,5 @@ def report_quality_plots(data: ReportData) -> list[tuple[str, Markup]]:
             higher_is_better=first.higher_is_better,
         )
         table = Table(tier=data.tier, benchmark=benchmark, workload="", columns=[column], entries=entries)
-        plots += quality_plots(table)
+        plots += quality_plots(table, data.colors)
     return plots

@@ -1,11 +1,10 @@
 """What inference-time scaling costs, beside what it gains, as a table."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sana_reports.data import OVERALL, Gain, ImageCost, ReportData, SummaryCell
-from sana_reports.labels import MISSING, direction, flops_unit, format_value, metric_label
+from sana_reports.data import OVERALL, ImageCost, ReportData, SummaryCell
+from sana_reports.labels import MISSING, direction, flops_unit, format_gain, metric_label
 from sana_reports.leaderboard_data import Table
 from sana_reports.text_table import TextTable
 
@@ -118,16 +117,7 @@ def _gain(row: _Row, metric: str) -> str:
         return "incomplete"
     if cell is None or cell.gain is None:
         return MISSING
-    return _signed(cell.gain, cell.unit)
-
-
-def _signed(gain: Gain, unit: str) -> str:
-    def text(value: float) -> str:
-        return ("+" if value > 0 else "") + format_value(value, unit)
-
-    if not (math.isfinite(gain.low) and math.isfinite(gain.high)):
-        return f"{text(gain.difference)} (no paired interval)"
-    return f"{text(gain.difference)} [{text(gain.low)}, {text(gain.high)}]"
+    return format_gain(cell.gain, cell.unit)
 
 
 def _notes(shown: Sequence[_Row], scaled: Sequence[_Row], metrics: Mapping[str, SummaryCell]) -> list[str]:

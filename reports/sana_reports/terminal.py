@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sana_reports.comparison import comparison_table
 from sana_reports.data import ReportData, SummaryCell
 from sana_reports.labels import (
     MISSING,
@@ -24,7 +25,7 @@ _NO_NUMBER = "-"
 
 
 def render_terminal(data: ReportData) -> str:
-    """A table with variants as rows and overall numbers as columns, each `value [low, high]` with its n.
+    """The verdicts, then a table with variants as rows and overall numbers as columns, each `value [low, high]` with its n.
 
     Incomplete variants follow below, without a rank and with the reason. Plain ASCII apart from names.
     """
@@ -43,7 +44,10 @@ def render_terminal(data: ReportData) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in grid]
     n_ranked = sum(row["rank"] is not None for row in table)
 
-    text = [_heading(data), *map(one_line, notices(data)), "", *lines[:2]]
+    text = [_heading(data), *map(one_line, notices(data)), ""]
+    for text_table in comparison_table(data):
+        text += [*_text_table(text_table), ""]
+    text += lines[:2]
     text += ["  ".join("-" * width for width in widths), *lines[2 : 2 + n_ranked]]
     if n_ranked < len(table):
         text += ["", "Incomplete, not ranked:"]

@@ -21,7 +21,15 @@ from sana_bench.results.statistics.latency import compare_latency
 from sana_bench.results.statistics.paired import compare_means, compare_proportions
 from sana_bench.results.statistics.power import cluster_differences, minimum_detectable_effect, prompts_needed
 
-__all__ = ["Comparison", "Flip", "MetricComparison", "about", "compare_variants", "configuration_difference"]
+__all__ = [
+    "Comparison",
+    "Flip",
+    "MetricComparison",
+    "about",
+    "compare_variants",
+    "compare_with_first",
+    "configuration_difference",
+]
 
 Verdict = Literal["better", "worse", "no evidence", "not comparable", "not measured"]
 Selected = tuple[RunResults, VariantResults]
@@ -130,6 +138,12 @@ def compare_variants(
     )
 
 
+def compare_with_first(run: RunResults) -> list[Comparison]:
+    """Compare every other variant of a run with its first, in the order of the suite."""
+    first, *others = run.variants.values()
+    return [compare_variants((run, first), (run, other)) for other in others]
+
+
 def configuration_difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the dotted keys whose values differ; None stands for a key that is absent."""
     first, second = dict(_flat(a)), dict(_flat(b))
@@ -163,6 +177,11 @@ class _Question:
         return first, second
 
     @property
+    def labels(self) -> tuple[str, str]:
+        """What the sides are called in a reason."""
+        return _labels(*(variant for _, variant in self.sides))
+
+    @property
     def higher_is_better(self) -> bool:
         """The direction of better, by whichever side has the metric."""
         return next((row.higher_is_better for row in self.summaries if row is not None), True)
@@ -182,13 +201,19 @@ class _Question:
         )
 
 
+def _labels(a: VariantResults, b: VariantResults) -> tuple[str, str]:
+    """The names of two variants, or A and B where one variant is compared in two runs."""
+    return (a.name, b.name) if a.name != b.name else ("A", "B")
+
+
 def _pairs(a: VariantResults, b: VariantResults, benchmark: str) -> list[tuple[SampleResult, SampleResult]]:
     second = {sample.key: sample for sample in b.samples_of(benchmark)}
     return [(s, second[s.key]) for s in a.samples_of(benchmark) if s.key in second]
 
 
-def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRecord) -> str:
+def _obstacle(asked: _Question, first: SummaryRecord, second: SummaryRecord) -> str:
     """Say why two summaries must not be compared; empty when they may be."""
+    a, b = asked.sides
     benchmark = first.benchmark
     if a[0].suite.tier != b[0].suite.tier:
         return f"different tiers: {a[0].suite.tier} and {b[0].suite.tier}"
@@ -198,7 +223,7 @@ def _obstacle(a: Selected, b: Selected, first: SummaryRecord, second: SummaryRec
         identities = [side[1].identities.get(row.metric_key, {}) for side, row in ((a, first), (b, second))]
         differing = ", ".join(configuration_difference(*identities)) or "unknown"
         return f"different metric identities: {differing}"
-    for label, row in (("A", first), ("B", second)):
+    for label, row in zip(asked.labels, (first, second), strict=True):
         if not row.complete:
             return f"incomplete: {label} has {row.n_samples}/{row.n_expected} images"
     if a[0].suite.seed != b[0].suite.seed:
@@ -215,8 +240,8 @@ def _compare_metric(asked: _Question) -> list[MetricComparison]:
     benchmark, metric = asked.benchmark, asked.metric
     first, second = asked.summaries
     if first is None or second is None:
-        return [asked.unanswered("not measured", f"{'A' if first is None else 'B'} has no score")]
-    if reason := _obstacle(*asked.sides, first, second):
+        return [asked.unanswered("not measured", f"{asked.labels[first is not None]} has no score")]
+    if reason := _obstacle(asked, first, second):
         return [asked.unanswered("not comparable", reason)]
     pairs = _pairs(asked.sides[0][1], asked.sides[1][1], benchmark)
     if not any(metric in x.scores or metric in y.scores for x, y in pairs):
@@ -327,7 +352,8 @@ def _compare_latency(
     medians = [float(np.median(found)) if found else None for found in times]
     judged = partial(MetricComparison, "", "latency", OVERALL, medians[0], medians[1], False)
     if not times[0] or not times[1]:
-        existing = [name for name, v in (("A", a), ("B", b)) if not v.described.generates]
+        sides = zip(_labels(a, b), (a, b), strict=True)
+        existing = [label for label, variant in sides if not variant.described.generates]
         why = f"the images of {' and '.join(existing)} existed already" if existing else "no times per image"
         return judged("not measured", why)
     for what in ("device", "batch_size"):

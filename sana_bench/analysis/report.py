@@ -3,9 +3,10 @@
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
+from sana_bench.analysis.compare import MetricComparison, compare_with_first
 from sana_bench.analysis.gains import Gains, image_cost, run_gains
 from sana_bench.analysis.latency_tables import latency_tables
 from sana_bench.core.cut_texts import cut_lines
@@ -15,7 +16,17 @@ from sana_bench.results.reader import RunResults, SampleResult, VariantResults, 
 from sana_bench.results.run_folder import RunFiles, open_store
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.store import Store
-from sana_reports import KINDS, Latency, ReportData, ReportPaths, SampleCell, SummaryCell, VariantInfo
+from sana_reports import (
+    KINDS,
+    Gain,
+    Latency,
+    ReportData,
+    ReportPaths,
+    SampleCell,
+    SummaryCell,
+    VariantInfo,
+    Verdict,
+)
 
 __all__ = ["build_report_data", "regenerate_report", "write_run_report"]
 
@@ -42,7 +53,10 @@ def write_run_report(store: Store, files: RunFiles) -> tuple[str, ReportPaths]:
     """Write the report of a run; return the terminal table and the files."""
     from sana_reports import render_terminal, write_report
 
-    data = build_report_data(store, read_run(store, files))
+    run = read_run(store, files)
+    data = build_report_data(store, run)
+    if len(run.variants) > 1:
+        data = replace(data, compared_with=next(iter(run.variants)), verdicts=_verdicts(run))
     return render_terminal(data), write_report(data, files.report)
 
 
@@ -76,6 +90,40 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         selfcheck=str(provenance.get("selfcheck", {}).get("summary", "")),
         speed_tables=latency_tables(store, run),
     )
+
+
+def _verdicts(run: RunResults) -> list[Verdict]:
+    """What `compare` says of every variant against the first, metric by metric."""
+    first, *others = run.variants.values()
+    units = {(row.benchmark, row.metric): row.unit for row in run.summaries}
+    by_row = [
+        (other.name, row)
+        for other, comparison in zip(others, compare_with_first(run), strict=True)
+        for row in comparison.metrics
+        # What the generation of images took is no question where they existed already.
+        if row.benchmark or (first.described.generates and other.described.generates)
+    ]
+    return [
+        Verdict(
+            variant=name,
+            benchmark=row.benchmark,
+            metric=row.metric,
+            key=row.key,
+            unit="share" if row.metric == "latency" else units.get((row.benchmark, row.metric), ""),
+            higher_is_better=row.higher_is_better,
+            outcome=row.verdict,
+            reason=row.reason,
+            gain=_gain(first.name, row),
+        )
+        for name, row in by_row
+    ]
+
+
+def _gain(over: str, row: MetricComparison) -> Gain | None:
+    effect = row.effect
+    if effect is None:
+        return None
+    return Gain(over=over, difference=effect.difference, low=effect.low, high=effect.high)
 
 
 def _variant_info(variant: VariantResults, provenance: Mapping[str, Any]) -> VariantInfo:

@@ -44,6 +44,10 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.")
     ] = False,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="With --dry-run: time an image of each variant instead of guessing."),
+    ] = False,
     batch_size: AutoBatchSizeOption = None,
     logger: Annotated[
         list[str] | None,
@@ -73,6 +77,8 @@ def run(
     from sana_bench.assets.locate import choose_data_root
     from sana_bench.suites.load import check_suite_file
 
+    if measure and not dry_run:
+        raise UsageError("--measure goes with --dry-run: a run times its images itself")
     names, overrides = _names(variants), tuple(set_ or ())
     # The runner imports torch, which takes seconds: a mistake in the suite is told before.
     check_suite_file(suite, overrides)
@@ -90,6 +96,7 @@ def run(
         overrides=overrides,
         batch_size=batch_size,
         dry_run=dry_run,
+        measure=measure,
         loggers=tuple(logger or ()),
         text_cache=text_cache,
         fetch=fetch,

@@ -87,8 +87,6 @@ def score(options: _Options) -> int:
         choose_data_root(options.data_dir)
     with contextlib.redirect_stdout(sys.stderr) if options.as_json else contextlib.nullcontext():
         found = _scored(options)
-        for line in found.verdicts():
-            print(line)
     if options.as_json:
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     return found.exit_code

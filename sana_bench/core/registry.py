@@ -297,7 +297,8 @@ JUDGES = Registry(
     Entry("vila", "sana_bench.judges.nvila.judge:build_vila"),
     Entry("vision_language", "sana_bench.judges.vlm:build_vision_language"),
     Entry("vqa", "sana_bench.judges.mplug.prompts:build_vqa"),
-    needs=("load", "identity", "judge"),
+    # `judge` for searches, or what metrics ask; `sana_bench.judges` checks which.
+    needs=("load", "identity"),
 )
 
 LOGGERS = Registry(

@@ -42,11 +42,12 @@ class Answer:
 class FirstToken:
     """The token that begins a spelling, by its id in the judge's vocabulary, and its probability as the next token.
 
-    The probability is that of a softmax over the whole vocabulary.
+    The probability is that of a softmax over the whole vocabulary. `whole` says whether the token is the spelling to its end.
     """
 
     token: int
     probability: float
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class QuestionJudge(Judge, Protocol):
         ...
 
 
+@runtime_checkable
 class ReadingJudge(Judge, Protocol):
     """Answers in its own words, and says how probably an answer begins with given spellings.
 
@@ -127,6 +129,7 @@ class ReadingJudge(Judge, Protocol):
         ...
 
 
+@runtime_checkable
 class PromptJudge(Judge, Protocol):
     """Says whether images show their prompts, each judged on its own."""
 

@@ -1,6 +1,5 @@
-"""Judges made of any transformers image-text-to-text model: how probably its answer begins with yes, and with no."""
+"""Judges made of any transformers image-text-to-text model: its words, and how probably its answer begins with a spelling."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,55 +12,109 @@ from sana_bench.assets.locate import resolve_folder
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.fingerprint import directory_sha256
 from sana_bench.core.precision import torch_dtype
-from sana_bench.judges.base import Answer, YesNo
+from sana_bench.judges.base import Answer, FirstToken
+from sana_bench.judges.image_questions import ImageQuestions, one_image
 from sana_bench.suites.schema import JudgeSpec
 from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = [
-    "INSTRUCTION",
-    "REVIEW",
-    "VLMJudge",
-    "VLMPromptJudge",
-    "VisionLanguageModel",
-    "build_vision_language",
-]
+__all__ = ["INSTRUCTION", "VLMJudge", "VisionLanguageModel", "build_vision_language"]
 
-#: What follows a question of a metric.
+#: What follows a question of DPG-Bench.
 INSTRUCTION = "Answer with Yes or No."
-#: What a search asks; `{prompt}` is the image's prompt.
-REVIEW = (
-    "You review pictures made by a computer. The wanted picture is described as: {prompt}\n"
-    "Does the image show everything in this description? Answer only yes or no."
-)
 _WORD_MARKS = "▁Ġ "
+# Questions about an image that are answered as one batch.
+_BATCH = 16
+# Tokens of an answer that are written side by side; what is longer is written anew, alone and with a cache of its own.
+_SHORT = 4
+# Where a model's chat template can be.
+_TEMPLATES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 
 
-class VisionLanguageModel(ABC):
-    """Any transformers image-text-to-text model with its processor, asked for the first token of an answer.
+class VisionLanguageModel:
+    """A `ReadingJudge`: any transformers image-text-to-text model with its processor.
+
+    Questions about an image share what the model makes of the image (`ImageQuestions`), and `batch` of them a forward pass, which
+    changes last bits only. Answers are what `generate` gives without sampling: the most probable token at each step, under the
+    repetition penalty that the model comes with. A model that can think aloud does not.
 
     Weights are hashed at once and loaded on first use. Hub code is never run.
     """
 
-    def __init__(self, folder: Path, *, device: str = "cpu", precision: str = "fp32") -> None:
-        """`folder` is one on this machine; raises `AssetError` when it has no `config.json`."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        precision: str = "fp32",
+        batch: int = _BATCH,
+        ignored: tuple[str, ...] = ("README.md",),
+    ) -> None:
+        """`folder` is one on this machine, whose files but those `ignored` are hashed.
+
+        Raises `AssetError` when it has no `config.json`.
+        """
         if not (folder / "config.json").is_file():
             raise AssetError(f"{folder / 'config.json'} is missing: the image-text-to-text judge")
-        self._folder, self._device, self._precision = folder, device, precision
-        self._sha256 = directory_sha256(folder, ignore=self._ignored)
-
-    # Files of the folder that do not take part in its hash.
-    _ignored: tuple[str, ...] = ()
-
-    @abstractmethod
-    def _tokens_of(self, word: str) -> list[int]:
-        """Return the ids of the single tokens that begin an answer of `word`, yes or no."""
+        self._folder, self._device, self._precision, self._batch = folder, device, precision, batch
+        self._sha256 = directory_sha256(folder, ignore=ignored)
 
     def load(self) -> None:
-        """Raises `AssetError` for a folder without such a model, or a vocabulary without single tokens for yes and no."""
-        _ = self.network, self.word_ids
+        """Raises `AssetError` for a folder without such a model."""
+        _ = self.network, self.processor
+
+    def identity(self) -> dict[str, Any]:
+        return {"judge": "vision_language@1", **self.weights_identity()}
+
+    def weights_identity(self) -> dict[str, Any]:
+        """The part of an identity that is about the weights and how they are used."""
+        return {"precision": self._precision, "weights_sha256": self._sha256, **self._silent}
+
+    def probabilities(
+        self, image: NDArray[np.uint8], questions: Sequence[str], spellings: Sequence[Sequence[str]]
+    ) -> list[list[FirstToken]]:
+        """Raises ValueError for a spelling without tokens."""
+        tokens = [[self._first_token(spelling) for spelling in group] for group in spellings]
+        shares = self.next_logits(image, questions).softmax(-1)
+        return [
+            [FirstToken(token, float(row[token]), whole) for token, whole in group]
+            for row, group in zip(shares, tokens, strict=True)
+        ]
+
+    def answer(
+        self, image: NDArray[np.uint8], questions: Sequence[str], *, max_tokens: int = 16
+    ) -> list[str]:
+        import torch
+
+        with torch.inference_mode():
+            asked = self._ask(image, questions)
+            said: list[list[int]] = [[] for _ in questions]
+            unfinished = list(range(len(questions)))
+            for _ in range(min(_SHORT, max_tokens) if asked.shared else 0):
+                if not unfinished:
+                    break
+                for row, logits in zip(unfinished, asked.next_logits(unfinished, said), strict=True):
+                    said[row].append(self._most_probable([*asked.ids[row], *said[row]], logits))
+                unfinished = [
+                    row
+                    for row in unfinished
+                    if said[row][-1] not in self._ends and len(said[row]) < max_tokens
+                ]
+            for row in unfinished:
+                said[row] = self._write(asked.inputs(row), max_tokens)
+        return [self.processor.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in said]
+
+    def read_text(self, image: NDArray[np.uint8], request: str, *, max_tokens: int = 1024) -> str:
+        return self.answer(image, [request], max_tokens=max_tokens)[0]
+
+    def next_logits(self, image: NDArray[np.uint8], texts: Sequence[str]) -> "Tensor":
+        """Logits (n, vocabulary), float64, of the token after each text about an RGB image (height, width, 3)."""
+        import torch
+
+        with torch.inference_mode():
+            return self._ask(image, texts).next_logits(range(len(texts)))
 
     @cached_property
     def processor(self) -> Any:
@@ -69,10 +122,7 @@ class VisionLanguageModel(ABC):
         with without_torchao():
             from transformers import AutoProcessor
 
-        processor = self._read(AutoProcessor)
-        # Answers are read at the last position.
-        processor.tokenizer.padding_side = "left"
-        return processor
+        return self._read(AutoProcessor)
 
     @cached_property
     def network(self) -> Any:
@@ -89,37 +139,67 @@ class VisionLanguageModel(ABC):
             )
         return network.eval().to(self._device)
 
-    @cached_property
-    def word_ids(self) -> tuple[list[int], list[int]]:
-        """Ids of the tokens that begin a yes, and of those that begin a no; raises `AssetError` when there are none."""
-        yes, no = found = self._tokens_of("yes"), self._tokens_of("no")
-        for word, ids in zip(("yes", "no"), found, strict=True):
-            if not ids:
-                raise AssetError(f"judge {self._folder}: its tokenizer has no single token for {word!r}")
-        return yes, no
-
-    def first_logits(self, images: Sequence[NDArray[np.uint8]], texts: Sequence[str]) -> "Tensor":
-        """Logits (n, vocabulary), float64, of the token after each text about its RGB image (height, width, 3), as one batch."""
-        import torch
-        from PIL import Image
-
-        inputs = self.processor(
-            text=[self.turn(text) for text in texts],
-            images=[Image.fromarray(image) for image in images],
-            padding=True,
-            return_tensors="pt",
-        ).to(self._device, dtype=self.network.dtype)
-        with torch.inference_mode():
-            logits: Tensor = self.network(**inputs).logits[:, -1].double()
-        return logits
-
     def turn(self, text: str) -> str:
         """The user's turn of one image and `text`, in the model's chat template where it has one."""
         if getattr(self.processor, "chat_template", None):
             content = [{"type": "image"}, {"type": "text", "text": text}]
             turns = [{"role": "user", "content": content}]
-            return str(self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+            silent = {f"enable_{name}": value for name, value in self._silent.items()}
+            text = self.processor.apply_chat_template(
+                turns, add_generation_prompt=True, tokenize=False, **silent
+            )
+            return str(text)
         return f"{getattr(self.processor, 'image_token', '<image>')} {text}"
+
+    @cached_property
+    def _silent(self) -> dict[str, bool]:
+        """That a model does not think aloud, of one that can."""
+        templates = [self._folder / name for name in _TEMPLATES]
+        thinks = any("enable_thinking" in path.read_text("utf-8") for path in templates if path.is_file())
+        return {"thinking": False} if thinks else {}
+
+    def _ask(self, image: NDArray[np.uint8], texts: Sequence[str]) -> ImageQuestions:
+        from PIL import Image
+
+        picture = Image.fromarray(image)
+        with one_image(self.processor):
+            rows = [
+                self.processor(text=[self.turn(text)], images=[picture], return_tensors="pt")
+                for text in texts
+            ]
+        return ImageQuestions(self.network, rows, self._batch)
+
+    def _first_token(self, spelling: str) -> tuple[int, bool]:
+        tokenizer = self.processor.tokenizer
+        ids = tokenizer.encode(spelling, add_special_tokens=False)
+        if not ids:
+            raise ValueError(f"judge {self._folder}: its tokenizer has no token for {spelling!r}")
+        return ids[0], len(ids) == 1 and ids[0] != tokenizer.unk_token_id
+
+    def _most_probable(self, ids: Sequence[int], logits: "Tensor") -> int:
+        """The token after `ids`, as `generate` chooses it without sampling."""
+        import torch
+
+        with without_torchao():
+            from transformers import RepetitionPenaltyLogitsProcessor
+
+        penalty = self.network.generation_config.repetition_penalty or 1.0
+        before = torch.tensor([ids], device=logits.device)
+        return int(RepetitionPenaltyLogitsProcessor(penalty)(before, logits[None].float()).argmax())
+
+    @cached_property
+    def _ends(self) -> set[int]:
+        """The tokens that end an answer."""
+        found = self.network.generation_config.eos_token_id
+        return set(found) if isinstance(found, list) else {found}
+
+    def _write(self, inputs: Any, max_tokens: int) -> list[int]:
+        """An answer written token by token."""
+        written = self.network.generate(
+            **inputs, max_new_tokens=max_tokens, do_sample=False, temperature=None, top_p=None, top_k=None
+        )
+        ids: list[int] = written[0, inputs["input_ids"].shape[1] :].tolist()
+        return ids
 
     def _read(self, kind: Any, **options: Any) -> Any:
         try:
@@ -131,72 +211,54 @@ class VisionLanguageModel(ABC):
             raise AssetError(f"judge {self._folder}: not an image-text-to-text model ({first})") from None
 
 
-class VLMJudge(VisionLanguageModel):
-    """Answers questions, one at a time, by comparing the probabilities of all single tokens that spell yes and no.
+class VLMJudge:
+    """Answers questions of DPG-Bench by comparing the probabilities of all single tokens that spell yes and no.
 
     Such judges see more than mPLUG does; their scores carry the judge's name and compare with no published DPG score.
     """
+
+    def __init__(self, folder: Path, *, device: str = "cpu", precision: str = "fp32") -> None:
+        """`folder` is one on this machine; raises `AssetError` when it has no `config.json`."""
+        # Its stored scores hold a hash of all files.
+        self.model = VisionLanguageModel(folder, device=device, precision=precision, ignored=())
+        self._folder = folder
+
+    def load(self) -> None:
+        """Raises `AssetError` for a folder without such a model, or a vocabulary without single tokens for yes and no."""
+        self.model.load()
+        _ = self.word_ids
 
     def identity(self) -> dict[str, Any]:
         return {
             "network": "image-text-to-text",
             "instruction": INSTRUCTION,
-            "precision": self._precision,
-            "weights_sha256": self._sha256,
+            **self.model.weights_identity(),
         }
 
     def answers(self, image: NDArray[np.uint8], questions: Sequence[str]) -> list[Answer]:
-        return [self._answer(image, question) for question in questions]
-
-    def _answer(self, image: NDArray[np.uint8], question: str) -> Answer:
         import torch
 
-        logits = self.first_logits([image], [f"{question} {INSTRUCTION}"])[0]
-        yes, no = (torch.logsumexp(logits[ids], dim=0) for ids in self.word_ids)
-        p_yes = float(torch.sigmoid(yes - no))
-        return Answer("yes" if p_yes > 0.5 else "no", p_yes)
+        logits = self.model.next_logits(image, [f"{question} {INSTRUCTION}" for question in questions])
+        yes, no = (torch.logsumexp(logits[:, ids], dim=1) for ids in self.word_ids)
+        return [Answer("yes" if p > 0.5 else "no", p) for p in torch.sigmoid(yes - no).tolist()]
 
-    def _tokens_of(self, word: str) -> list[int]:
-        vocabulary = self.processor.tokenizer.get_vocab()
-        return sorted(
-            index for token, index in vocabulary.items() if token.strip(_WORD_MARKS).lower() == word
+    @cached_property
+    def word_ids(self) -> tuple[list[int], list[int]]:
+        """Ids of the tokens that spell yes, and of those that spell no; raises `AssetError` when there are none."""
+        vocabulary = self.model.processor.tokenizer.get_vocab()
+        spelt = {token: token.strip(_WORD_MARKS).lower() for token in vocabulary}
+        yes, no = (
+            sorted(vocabulary[token] for token in spelt if spelt[token] == word) for word in ("yes", "no")
         )
+        for word, ids in (("yes", yes), ("no", no)):
+            if not ids:
+                raise AssetError(f"judge {self._folder}: its tokenizer has no single token for {word!r}")
+        return yes, no
 
 
-class VLMPromptJudge(VisionLanguageModel):
-    """Log-probabilities that the model's answer begins with yes, and with no, to whether an image shows its prompt.
-
-    The probabilities of all spellings (`yes`, `Yes`, with and without a space in front) that are one token are added.
-    The published verifier code compares raw scores of one spelling; the paper speaks of log-probabilities.
-    """
-
-    _ignored = ("README.md",)
-
-    def identity(self) -> dict[str, Any]:
-        return {
-            "judge": "vision_language@1",
-            "weights_sha256": self._sha256,
-            "precision": self._precision,
-            "instruction": REVIEW,
-        }
-
-    def judge(self, prompts: Sequence[str], images: NDArray[np.uint8]) -> list[YesNo]:
-        import torch
-
-        logits = self.first_logits(list(images), [REVIEW.format(prompt=prompt) for prompt in prompts])
-        logs = torch.log_softmax(logits, dim=-1)
-        return [YesNo(*(float(row[ids].logsumexp(0)) for ids in self.word_ids)) for row in logs]
-
-    def _tokens_of(self, word: str) -> list[int]:
-        tokenizer = self.processor.tokenizer
-        spellings = (word, word.title(), f" {word}", f" {word.title()}")
-        encoded = [tokenizer.encode(text, add_special_tokens=False) for text in spellings]
-        return sorted({ids[0] for ids in encoded if len(ids) == 1 and ids[0] != tokenizer.unk_token_id})
-
-
-def build_vision_language(spec: JudgeSpec, relative_to: Path, device: str) -> VLMPromptJudge:
+def build_vision_language(spec: JudgeSpec, relative_to: Path, device: str) -> VisionLanguageModel:
     """The judge `vision_language`; raises `SuiteError` without weights and `AssetError` when they are not there."""
     if spec.weights is None:
-        raise SuiteError("best_of_n.judge: vision_language needs weights, a folder or hub id on this machine")
+        raise SuiteError("judge: vision_language needs weights, a folder or hub id on this machine")
     folder = resolve_folder(spec.weights, relative_to, "an image-text-to-text model with its processor")
-    return VLMPromptJudge(folder, device=device, precision=spec.precision)
+    return VisionLanguageModel(folder, device=device, precision=spec.precision)

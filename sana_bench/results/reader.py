@@ -23,6 +23,7 @@ __all__ = [
     "SampleResult",
     "VariantResults",
     "asked_images",
+    "batch_seconds",
     "device_label",
     "incomplete_reasons",
     "load_features",
@@ -123,9 +124,7 @@ class VariantResults:
 
         No other code decides what the time per image of a variant is that the latency benchmark did not measure.
         """
-        return [
-            s * 1000 for s in dict.fromkeys(one.image.seconds for one in self.samples if one.image.seconds)
-        ]
+        return [seconds * 1000 for seconds in batch_seconds(one.image for one in self.samples)]
 
     def device(self, row: SummaryRecord) -> str:
         """The device that a measured number belongs to, as people call it."""
@@ -269,6 +268,11 @@ def _scored(store: Store, done: list[SampleResult], keys: Mapping[str, str]) -> 
         )
         for one in done
     ]
+
+
+def batch_seconds(images: Iterable[ImageRow]) -> list[float]:
+    """Seconds an image, once for each batch that was timed: the images of a batch share one measurement."""
+    return list(dict.fromkeys(image.seconds for image in images if image.seconds))
 
 
 def asked_images(

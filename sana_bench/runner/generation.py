@@ -26,7 +26,7 @@ from sana_bench.results.schema import ImageRow
 from sana_bench.suites.cells import Cell
 from sana_bench.suites.plan import CellPlan
 
-__all__ = ["Finished", "Halved", "generate_missing"]
+__all__ = ["Finished", "Halved", "generate_missing", "make_batch"]
 
 _WRITERS = 4
 
@@ -106,7 +106,7 @@ def generate_missing(
                 position += len(batch)
                 continue
             try:
-                made = _make(plan.cell, batch, generator)
+                made = make_batch(plan.cell, batch, generator)
             except OutOfMemoryError as error:
                 if batch_size > 1:
                     batch_size = max(1, min(batch_size, len(batch)) // 2)
@@ -128,7 +128,8 @@ def generate_missing(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _make(cell: Cell, batch: Sequence[Sample], generator: Generator) -> _Made:
+def make_batch(cell: Cell, batch: Sequence[Sample], generator: Generator) -> _Made:
+    """Make the images of a batch, in its order, one by one where the whole cannot be made; raises `OutOfMemoryError`."""
     requests = [request_for(cell, sample) for sample in batch]
     started = time.perf_counter()
     try:
@@ -144,7 +145,7 @@ def _make(cell: Cell, batch: Sequence[Sample], generator: Generator) -> _Made:
         ]
         made = zip(images, costs, formats, strict=True)
         return _Made([_Image(pixels, None, cost, name) for pixels, cost, name in made], seconds)
-    singles = [_make(cell, [sample], generator) for sample in batch]
+    singles = [make_batch(cell, [sample], generator) for sample in batch]
     seconds = sum(single.seconds for single in singles) / len(singles)
     return _Made([single.images[0] for single in singles], seconds)
 

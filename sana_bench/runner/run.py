@@ -44,6 +44,7 @@ from sana_bench.runner.checks import (
     refuse_surplus,
     stoppable,
 )
+from sana_bench.runner.estimate import Estimator, plan_lines
 from sana_bench.runner.generation import Halved, generate_missing
 from sana_bench.runner.library_log import LibraryLog
 from sana_bench.runner.loggers import Loggers, check_loggers
@@ -52,7 +53,7 @@ from sana_bench.runner.resolve import resolve_suite
 from sana_bench.runner.scoring import Scorer
 from sana_bench.suites.cells import Cell, ResolvedSuite
 from sana_bench.suites.load import load_suite
-from sana_bench.suites.plan import CellPlan, plan_cell, plan_lines
+from sana_bench.suites.plan import CellPlan, plan_cell
 from sana_bench.suites.schema import Suite
 from sana_bench.suites.tiers import choose_tier
 
@@ -73,6 +74,7 @@ class RunOptions:
     overrides: tuple[str, ...] = ()
     batch_size: int | None = None
     dry_run: bool = False
+    measure: bool = False
     loggers: tuple[str, ...] = ()
     text_cache: bool = True
     fetch: bool = False
@@ -120,7 +122,11 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
             plan_cell(cell, store, options.output, directory, options.limit, verify=False) for cell in cells
         ]
         if options.dry_run:
-            for line in suite.borrowed + plan_lines(resolved, plans, store, options.output):
+            estimator = Estimator(store, tier.tier, tier.device)
+            if options.measure:
+                for plan in plans:
+                    estimator.measure(plan, options.batch_size or _DEFAULT_BATCH_SIZE[tier.tier])
+            for line in suite.borrowed + plan_lines(resolved, plans, estimator, options.output):
                 say(line)
             return Outcome(resolved.run_id, 0)
     surplus = refuse_surplus(cells, options.allow_incomplete)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sana_bench.analysis.compare import Comparison, compare_variants
-from sana_bench.analysis.compare_text import as_data, as_text
+from sana_bench.analysis.compare import Comparison, compare_with_first
+from sana_bench.analysis.compare_text import as_data
 from sana_bench.results.reader import RunResults, load_run
 from sana_bench.runner.score import ScoreOptions, score_folders
 
@@ -61,10 +61,6 @@ class Scores:
             for sample in variant.samples
         )
 
-    def verdicts(self) -> list[str]:
-        """The comparisons as lines for a terminal."""
-        return [line for found in self.comparisons for line in ("", *as_text(found).splitlines())]
-
     def to_dict(self) -> dict[str, Any]:
         """All but the single images, as JSON holds it: `run`, `complete`, `reasons`, `report`, `numbers`, `comparisons`."""
         return {
@@ -102,12 +98,7 @@ def scores_of(options: ScoreOptions) -> Scores:
     """Score folders, and compare the first with each other one; raises as `score_folders` does."""
     outcome = score_folders(options)
     run = load_run(options.output, outcome.run_id)
-    first, *others = run.variants.values()
-    return Scores(
-        run,
-        outcome.exit_code,
-        tuple(compare_variants((run, first), (run, other)) for other in others),
-    )
+    return Scores(run, outcome.exit_code, tuple(compare_with_first(run)))
 
 
 def score(

@@ -1,34 +1,20 @@
-"""What a run still has to do: samples without a verified image, and how long that may take."""
+"""What a run still has to do: samples without a verified image."""
 
 import hashlib
-import statistics
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sana_bench.core.progress import format_seconds
 from sana_bench.core.samples import Sample
 from sana_bench.results.reader import SampleResult, asked_images
 from sana_bench.results.schema import ImageRow
 from sana_bench.results.store import Store
-from sana_bench.suites.cells import Cell, ResolvedSuite
+from sana_bench.suites.cells import Cell
 
-__all__ = [
-    "CellPlan",
-    "Estimate",
-    "asked_rows",
-    "estimate_seconds",
-    "image_is_intact",
-    "plan_cell",
-    "plan_lines",
-]
+__all__ = ["CellPlan", "asked_rows", "image_is_intact", "plan_cell"]
 
 _READERS = 8
-
-# Seconds of one network call on one image, for plans made before anything was timed. Measured for the micro
-# tier on two CPU cores; for the full tier on one data-centre GPU at 1024 pixels.
-_DEFAULT_STEP_SECONDS = {"micro": 0.007, "full": 0.05}
 
 
 @dataclass(frozen=True)
@@ -105,53 +91,3 @@ def image_is_intact(path: Path, row: ImageRow) -> bool:
     except OSError:
         return False
     return len(content) == row.length and hashlib.sha256(content).hexdigest() == row.sha256
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Seconds that generation may take, and what the number rests on."""
-
-    seconds: float
-    basis: str
-
-
-def estimate_seconds(plan: CellPlan, store: Store | None, tier: str) -> Estimate:
-    """Estimate the time to generate what a cell misses, from timings in the store when there are any."""
-    timed = [one.image.seconds for one in plan.done if one.image.seconds]
-    if not timed and store is not None:
-        timed = [row.seconds for row in store.images(plan.cell.image_key).values() if row.seconds]
-    if timed:
-        return Estimate(statistics.median(timed) * len(plan.missing), f"median of {len(timed)} timed images")
-    sampler, search = plan.cell.variant.variant.sampler, plan.cell.variant.variant.best_of_n
-    # One more for text encoder and decoder.
-    per_image = _DEFAULT_STEP_SECONDS[tier] * (1 + (sampler.steps if sampler else 0))
-    if search is None:
-        return Estimate(per_image * len(plan.missing), "default, nothing timed yet")
-    made = search.candidates / search.keep
-    return Estimate(
-        per_image * made * len(plan.missing), f"default for {made:g} candidates an image, nothing timed yet"
-    )
-
-
-def plan_lines(
-    resolved: ResolvedSuite, plans: list[CellPlan], store: Store | None, output: Path
-) -> list[str]:
-    """Return the plan as `--dry-run` prints it."""
-    lines = [f"run {resolved.run_id} in {output / 'runs' / resolved.run_id}"]
-    total_images, total_seconds = 0, 0.0
-    for plan in plans:
-        estimate = estimate_seconds(plan, store, resolved.tier.tier)
-        wanted = len(plan.done) + len(plan.missing)
-        part = f" of {plan.n_expected}" if wanted < plan.n_expected else ""
-        redo = f", {plan.damaged} damaged" if plan.damaged else ""
-        redo += f", {len(plan.errors)} failed before" if plan.errors else ""
-        lines.append(
-            f"{plan.cell.label}: {wanted}{part} images, {len(plan.done)} done{redo}, "
-            f"{len(plan.missing)} to generate, about {format_seconds(estimate.seconds)} ({estimate.basis})"
-        )
-        total_images += len(plan.missing)
-        total_seconds += estimate.seconds
-    metrics = sorted({metric for plan in plans for metric in plan.cell.benchmark.metrics})
-    lines.append(f"then score with {', '.join(metrics)}")
-    lines.append(f"total: {total_images} images to generate, about {format_seconds(total_seconds)}")
-    return lines

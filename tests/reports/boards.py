@@ -3,8 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
+from markupsafe import Markup
+
 from sana_reports import Latency, SummaryCell
 from sana_reports.leaderboard_data import Column, Contrast, Entry, Incomplete, Leaderboard, Table
+from sana_reports.leaderboard_plots import quality_plots
 
 GENEVAL = Column(metric="geneval", protocol="geneval/micro@1", unit="fraction", higher_is_better=True)
 FID = Column(metric="fid", protocol="fid/clip-micro@1", unit="", higher_is_better=False)
@@ -63,3 +66,8 @@ def contrast(left: Entry, right: Entry, difference: float, half: float) -> Contr
 
 def board(*tables: Table, incomplete: tuple[Incomplete, ...] = ()) -> Leaderboard:
     return Leaderboard(tables=tables, incomplete=incomplete)
+
+
+def plots(made: Table) -> list[tuple[str, Markup]]:
+    """The plots of a table that stands alone on its page."""
+    return quality_plots(made, board(made).colors)

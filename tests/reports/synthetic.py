@@ -3,13 +3,14 @@
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sana_reports import Latency, ReportData, SampleCell, SummaryCell, VariantInfo
+from sana_reports import Gain, Latency, ReportData, SampleCell, SummaryCell, VariantInfo, Verdict
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 SHAPES = ("circle", "square", "triangle", "diamond")
@@ -197,3 +198,37 @@ def make_report(folder: Path, n_variants: int = 2, **sizes: int) -> ReportData:
             "weights_sha256": {"transformer/diffusion_pytorch_model.safetensors": "ab" * 32},
         },
     )
+
+
+TIMES = "these times were not taken in turns"
+
+
+def with_verdicts(data: ReportData) -> ReportData:
+    """The report with what a comparison with its first variant found: GenEval worse, FID better, CLIP score neither."""
+    first, *others = data.variants
+    found = {
+        ("geneval", "geneval", "overall", "fraction", True): ("worse", (-0.031, -0.05, -0.01)),
+        ("geneval", "geneval", "counting", "fraction", True): ("worse", (-0.12, -0.21, -0.03)),
+        ("geneval", "geneval", "colors", "fraction", True): ("no evidence", (0.01, -0.03, 0.05)),
+        ("geneval", "clip_score", "overall", "100 x cosine", True): ("no evidence", (0.2, -0.4, 0.8)),
+        ("geneval", "fid", "overall", "", False): ("better", (-3.1, -4.0, -2.2)),
+        ("", "latency", "overall", "share", False): ("not measured", None),
+    }
+    verdicts = [
+        Verdict(
+            variant=variant.name,
+            benchmark=benchmark,
+            metric=metric,
+            key=key,
+            unit=unit,
+            higher_is_better=higher,
+            outcome=outcome,
+            reason="" if numbers else TIMES,
+            gain=Gain(over=first.name, difference=numbers[0], low=numbers[1], high=numbers[2])
+            if numbers
+            else None,
+        )
+        for (benchmark, metric, key, unit, higher), (outcome, numbers) in found.items()
+        for variant in others
+    ]
+    return replace(data, compared_with=first.name, verdicts=verdicts)

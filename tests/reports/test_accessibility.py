@@ -11,7 +11,7 @@ from sana_reports.leaderboard import write_leaderboard
 from sana_reports.leaderboard_data import Incomplete
 from tests.reports.boards import GENEVAL, board, cell, entry, table
 from tests.reports.browsing import BROWSER, Visit, sync_api, visit
-from tests.reports.synthetic import make_report
+from tests.reports.synthetic import make_report, with_verdicts
 
 pytestmark = BROWSER
 
@@ -75,7 +75,7 @@ def rich(images: Path) -> ReportData:
         {"question": "Is it red?", "answer": "no, blue", "score": 0.0},
     )
     samples = [replace(sample, answers=answers, rewards={"image_reward": 0.5}) for sample in made.samples]
-    return replace(made, variants=variants, samples=samples)
+    return with_verdicts(replace(made, variants=variants, samples=samples))
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +250,7 @@ def test_a_screen_reader_hears_the_report(browser, pages: dict[str, Path], rich:
         "- banner:",
         '- navigation "Sections":',
         "- main:",
+        '- heading "Compared with sana-micro-20-steps, prompt by prompt" [level=2]',
         '- heading "Results" [level=2]',
         '- search "Filter the samples":',
         '- combobox "Task"',

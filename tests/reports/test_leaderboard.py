@@ -11,10 +11,9 @@ from sana_reports import KINDS, Latency
 from sana_reports.assets import asset, script_hash
 from sana_reports.leaderboard import render_leaderboard, write_leaderboard
 from sana_reports.leaderboard_data import Column, Incomplete, Leaderboard, from_json, to_json
-from sana_reports.leaderboard_plots import quality_plots
 from sana_reports.leaderboard_text import CSV_COLUMNS, escape_latex, render_csv, render_latex, render_markdown
 from sana_reports.ranking import RankRange, grouped, rank_ranges
-from tests.reports.boards import FID, GENEVAL, board, cell, contrast, entry, table
+from tests.reports.boards import FID, GENEVAL, board, cell, contrast, entry, plots, table
 from tests.reports.test_html import HOSTILE, Page
 
 A, B, C = entry("a", 0.60, 1.0), entry("b", 0.58, 2.0), entry("c", 0.40, 3.0)
@@ -115,6 +114,28 @@ def test_a_ranking_by_fid_of_few_images_is_warned_of() -> None:
         assert "biased" not in many[name]
 
 
+def test_a_variant_in_two_tables_is_counted_once() -> None:
+    other = table(A, B, benchmark="mjhq30k", workload="another")
+    made = board(table(A, B, C), other)
+    assert made.n_variants == 3
+    html = render_leaderboard(made)["leaderboard.html"]
+    assert "2 rankings 3 ranked variants 0 incomplete results, not ranked" in Page(html).visible
+    # A variant measured again with other settings is another one, whatever its name.
+    assert board(table(A), table(replace(A, fingerprint="f" * 64), workload="another")).n_variants == 2
+
+
+def test_a_variant_has_one_colour_in_all_tables() -> None:
+    made = board(table(A, B), table(B, C, benchmark="mjhq30k", workload="another"))
+    elements = Page(render_leaderboard(made)["leaderboard.html"]).elements
+    swatches = [
+        (attrs["class"] or "").split()[1]
+        for _, attrs in elements
+        if (attrs.get("class") or "").startswith("swatch")
+    ]
+    assert swatches == [f"v{made.colors[name]}" for name in ("a", "b", "b", "c")]
+    assert len(set(swatches)) == 3
+
+
 def test_csv_has_a_line_per_variant_and_metric() -> None:
     rows = read_csv(board(table(A, C)))
     assert tuple(rows[0]) == CSV_COLUMNS
@@ -127,11 +148,11 @@ def test_csv_has_a_line_per_variant_and_metric() -> None:
 
 def test_plots_never_mix_devices() -> None:
     slow = Latency(value_ms=900, low_ms=800, high_ms=950, n_images=576, device="cpu B")
-    captions = [caption for caption, _ in quality_plots(table(A, B, replace(C, latency=slow)))]
+    captions = [caption for caption, _ in plots(table(A, B, replace(C, latency=slow)))]
     assert captions == ["GenEval against time per image on cpu A", "GenEval against parameters"]
-    drawing = quality_plots(table(A, B, replace(C, latency=slow)))[0][1]
+    drawing = plots(table(A, B, replace(C, latency=slow)))[0][1]
     assert drawing.count("<circle") == 2
-    assert quality_plots(table(A, replace(C, latency=slow, parameters=None))) == []
+    assert plots(table(A, replace(C, latency=slow, parameters=None))) == []
 
 
 def hostile_board() -> Leaderboard:

@@ -9,7 +9,7 @@ from sana_reports import ReportData
 from sana_reports.plots import nice_ticks, short_names, task_bars, value_domain
 from sana_reports.tables import MetricBlock, metric_blocks
 
-VARIANTS = ("sana-micro-20-steps", "sana-micro-8-steps")
+VARIANTS = {"sana-micro-20-steps": 0, "sana-micro-8-steps": 1}
 
 
 def geneval_block(data: ReportData) -> MetricBlock:
@@ -75,7 +75,7 @@ def test_missing_and_negative_numbers_are_drawn_honestly(report: ReportData) -> 
 
 
 def test_names_are_escaped(report: ReportData) -> None:
-    svg = task_bars(geneval_block(report), ("<script>&\"'", "b"), wide=True)
+    svg = task_bars(geneval_block(report), {"<script>&\"'": 0, "b": 1}, wide=True)
     assert "<script" not in svg
     texts = [text.text for text in ElementTree.fromstring(svg).iter("text")]
     assert texts.count("<script>&\"'") == 6

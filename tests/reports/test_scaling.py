@@ -15,14 +15,13 @@ from sana_reports.html_page import render_html
 from sana_reports.labels import flops_unit
 from sana_reports.leaderboard import render_leaderboard
 from sana_reports.leaderboard_data import Entry, from_json, to_json
-from sana_reports.leaderboard_plots import quality_plots
 from sana_reports.markdown import render_markdown
 from sana_reports.report_plots import report_quality_plots
 from sana_reports.scaling import report_scaling, table_scaling
 from sana_reports.tables import verdict_changes
 from sana_reports.terminal import render_terminal
 from tests.reports import synthetic
-from tests.reports.boards import FID, GENEVAL, board, cell, entry, table
+from tests.reports.boards import FID, GENEVAL, board, cell, entry, plots, table
 
 DEPTH, COMPUTE, SIZE = (
     "GenEval against depth kept",
@@ -63,7 +62,7 @@ FAMILY = (BASE, GROWN, P75, P50, BEST)
 
 
 def drawing(entries: tuple[Entry, ...], caption: str) -> ElementTree.Element:
-    return ElementTree.fromstring(dict(quality_plots(table(*entries)))[caption])
+    return ElementTree.fromstring(dict(plots(table(*entries)))[caption])
 
 
 def markers(svg: ElementTree.Element) -> list[tuple[float, float]]:
@@ -147,13 +146,13 @@ def test_a_line_passes_over_a_member_without_the_number() -> None:
 
 def test_a_plot_needs_two_variants_with_the_number() -> None:
     bare = replace(GROWN, cost=None, parameters=None)
-    captions = [caption for caption, _ in quality_plots(table(BASE, bare))]
+    captions = [caption for caption, _ in plots(table(BASE, bare))]
     assert captions == []
-    assert [caption for caption, _ in quality_plots(table(BASE, GROWN))] == [SIZE, COMPUTE]
+    assert [caption for caption, _ in plots(table(BASE, GROWN))] == [SIZE, COMPUTE]
     # One pruned variant, and what it was cut from is not here.
-    assert DEPTH not in dict(quality_plots(table(BASE, P75)))
+    assert DEPTH not in dict(plots(table(BASE, P75)))
     uncounted = replace(BEST, cost=replace(cost(1.0), generation_flops=None))
-    assert COMPUTE not in dict(quality_plots(table(BASE, uncounted)))
+    assert COMPUTE not in dict(plots(table(BASE, uncounted)))
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,14 @@ from typing import ClassVar
 import numpy as np
 
 from sana_bench.core.errors import SampleError
+from sana_bench.core.fingerprint import FileHashes
 from sana_bench.core.images import load_image
-from sana_bench.core.registry import BENCHMARKS, GENERATORS, METRICS, Entry
+from sana_bench.core.registry import BENCHMARKS, GENERATORS, JUDGES, METRICS, Entry
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.generators.base import OutOfMemoryError, Request
+from sana_bench.judges.base import YesNo
 from sana_bench.metrics.base import ScoreRow, Summary
-from sana_bench.suites.cells import GeneratorSpec
+from sana_bench.suites.cells import Cell, GeneratorSpec
 from tests import suite_files
 
 TAGS = ("circles", "squares", "stars")
@@ -147,11 +149,28 @@ class FakeGenerator:
         return generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
 
 
+class ByMean:
+    """A judge that prefers bright images."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def load(self) -> None:
+        pass
+
+    def identity(self) -> dict[str, object]:
+        return {"judge": "mean@1"}
+
+    def judge(self, prompts: Sequence[str], images: np.ndarray) -> list[YesNo]:
+        return [YesNo(float(image.mean()), -float(image.mean())) for image in images]
+
+
 _WORLD = (
     (GENERATORS, Entry("fake", FakeGenerator, "fake@1", "sana_bench.generators:find_sana")),
     (BENCHMARKS, Entry(Shapes.name, Shapes)),
     (METRICS, Entry(Redness.name, lambda *_: Redness())),
     (METRICS, Entry(Spread.name, lambda *_: Spread())),
+    (JUDGES, Entry("mean", ByMean, "mean@1")),
 )
 
 
@@ -183,6 +202,28 @@ def write_suite(folder: Path, *, steps: tuple[int, ...] = (4, 2)) -> Path:
     benchmark = "{name: shapes, images_per_prompt: 4, metrics: [redness, spread]}"
     names = [f"fake-{count}" for count in steps]
     return suite_files.write_suite(folder / "suites", benchmark, names, tier="micro", name="shapes")
+
+
+def search(candidates: int, keep: int = 1) -> str:
+    """The section of a variant that chooses among images of the fake generator, made one by one."""
+    return f"best_of_n: {{generator: fake, candidates: {candidates}, keep: {keep}, batch_size: 1, judge: {{name: mean}}}}"
+
+
+def single_cell(folder: Path, steps: int, *searches: str) -> Cell:
+    """The cell of a suite with one variant, which makes its images alone or in a search; two images a prompt."""
+    from sana_bench.runner.resolve import resolve_suite
+    from sana_bench.suites.load import load_suite
+    from sana_bench.suites.tiers import choose_tier
+
+    write_suite(folder)
+    sampler = f"sampler: {{name: flow_euler, steps: {steps}, guidance_scale: 4.5}}"
+    lines = ("generator: best_of_n" if searches else "generator: fake", sampler, *searches)
+    place = {"tier": "micro", "weights": "./weights", "height": SIZE, "width": SIZE}
+    suite_files.write_variant(folder / "suites", "timed", *lines, **place)
+    benchmark = "{name: shapes, images_per_prompt: 2, metrics: [redness]}"
+    suite = suite_files.write_suite(folder / "suites", benchmark, ["timed"], tier="micro", name="timed")
+    (cell,) = resolve_suite(load_suite(suite, "micro"), choose_tier("micro"), FileHashes()).cells()
+    return cell
 
 
 class World:

@@ -1,7 +1,6 @@
 "use strict";
 (() => {
   const PAGE_SIZE = 24;
-  const N_COLORS = 8;
   const SMALL_IMAGE = 256; // pixels; enlarging smaller images must not blur them
   const SVG = "http://www.w3.org/2000/svg";
   const TASKS = {};
@@ -194,7 +193,7 @@
     const cell = group.cells[column];
     return make("figure", { class: "side", "aria-label": variant },
       make("div", { class: "who", title: variant },
-        make("span", { class: `swatch v${column % N_COLORS}`, "aria-hidden": "true" }), make("bdi", {}, variant)),
+        make("span", { class: `swatch v${report.colors[column]}`, "aria-hidden": "true" }), make("bdi", {}, variant)),
       picture(group, cell, variant, labelled, onOpen), caption(cell));
   }
 

@@ -1,6 +1,5 @@
 """The DPG score: share of a long prompt's questions that a judge answers with yes, as a mean over prompts."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from sana_bench.core.errors import AssetError, IncompleteError, SuiteError
 from sana_bench.core.images import load_image
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.judges.base import Answer, CutsQuestions, QuestionJudge
+from sana_bench.judges.choice import model_label
 from sana_bench.judges.mplug.judge import MPlugJudge, find_mplug
 from sana_bench.metrics.base import (
     MetricAssets,
@@ -255,6 +255,7 @@ def build_dpg(tier: str, assets: MetricAssets, choice: MetricSpec | None = None)
 
 def _build_vlm(assets: MetricAssets, choice: MetricSpec) -> DPGMetric:
     """A judge of any image-text-to-text model, by the strict rules."""
+    from sana_bench.judges.answers import RememberingQuestionJudge
     from sana_bench.judges.vlm import VLMJudge
 
     parameters = choice.parameters_among({"judge": "", "precision": "fp32"})
@@ -274,12 +275,10 @@ def _build_vlm(assets: MetricAssets, choice: MetricSpec) -> DPGMetric:
             f"metric 'dpg': the judge {judge!r} is neither a folder nor below {data_root() / 'models'} nor in the hub "
             f"cache; get it with `sana-bench fetch` of the suite or `hf download {judge}`"
         ) from None
-    return DPGMetric(protocol, VLMJudge(folder, device=assets.device, precision=precision), STRICT)
+    asked = VLMJudge(folder, device=assets.device, precision=precision)
+    return DPGMetric(protocol, RememberingQuestionJudge(asked, assets.cache_dir / "answers"), STRICT)
 
 
 def vlm_protocol(model_name: str) -> str:
     """The protocol that carries the judge's name, e.g. `dpg/vlm-qwen3-vl-8b-instruct@1`; raises ValueError for none."""
-    plain = re.sub(r"[^a-z0-9.]+", "-", model_name.rsplit("/", 1)[-1].lower()).strip("-.")
-    if not plain:
-        raise ValueError(f"{model_name!r} names no model")
-    return f"{_VLM}{plain}@1"
+    return f"{_VLM}{model_label(model_name)}@1"
