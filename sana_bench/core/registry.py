@@ -264,6 +264,12 @@ GENERATORS = Registry(
         "images@3",
         "sana_bench.generators.image_folder:find_folder",
     ),
+    Entry(
+        "rendered",
+        "sana_bench.generators.rendered:RenderedGenerator",
+        "rendered@1",
+        "sana_bench.generators.rendered:find_nothing",
+    ),
     Entry("sana", "sana_bench.generators.sana:SanaGenerator", "sana@2", "sana_bench.generators:find_sana"),
     needs=("generate",),
 )

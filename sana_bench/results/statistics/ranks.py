@@ -79,7 +79,9 @@ def correlate_variants(
     sizes = [min(block, n_draws - start) for start in range(0, n_draws, block)]
     # Row by row, so that variants of equal values keep equal means.
     means = [
-        tuple((draws[:, None] * values).sum(axis=2) / draws.sum(axis=1)[:, None] for values in (first, second))
+        tuple(
+            (draws[:, None] * values).sum(axis=2) / draws.sum(axis=1)[:, None] for values in (first, second)
+        )
         for draws in (np.ones((1, n)), *(_redrawn(n, size, rng) for size in sizes))
     ]
     equal = np.ones((1, n_variants))
@@ -111,8 +113,7 @@ def _kendall(x: Values, y: Values, weights: Values) -> Values:
     """Tau-b of points that stand as often as `weights` (draws, n) say."""
     signs_x, signs_y = (np.sign(values[:, None] - values) for values in (x, y))
     concordant, untied_x, untied_y = (
-        _quadratic(weights, product)
-        for product in (signs_x * signs_y, np.abs(signs_x), np.abs(signs_y))
+        _quadratic(weights, product) for product in (signs_x * signs_y, np.abs(signs_x), np.abs(signs_y))
     )
     return _ratio(concordant, np.sqrt(untied_x * untied_y))
 
