@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sana_reports import labels
-from sana_reports.assets import asset, script_hash
+from sana_reports.assets import asset, fill, script_hash
 from sana_reports.comparison import ComparedMetric, comparison_title, metrics_compared, overviews
 from sana_reports.data import KINDS, ReportData
 from sana_reports.gallery import gallery_json, total_image_bytes
@@ -51,20 +51,11 @@ class _Number:
 
 def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> str:
     """The page as text. Image links, if the images are too large to inline, are relative to `out_dir`."""
-    # Half of the package's import time, and the command line's terminal table does not need it.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     inline = total_image_bytes(data.samples) <= inline_limit_bytes
     blocks = metric_blocks(data)
     script = Markup(asset("report.js"))
-    environment = Environment(
-        loader=PackageLoader("sana_reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return fill(
+        "report.html.j2",
         data=data,
         labels=labels,
         kinds=KINDS,

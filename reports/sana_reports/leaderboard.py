@@ -8,7 +8,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from sana_reports import labels
-from sana_reports.assets import asset, script_hash
+from sana_reports.assets import asset, fill, script_hash
 from sana_reports.data import KINDS, OVERALL
 from sana_reports.files import write_text_atomic
 from sana_reports.leaderboard_data import Leaderboard, Table
@@ -72,15 +72,6 @@ def _strips(table: Table, colors: Mapping[str, int]) -> dict[tuple[str, str], Ma
 
 
 def _render_html(board: Leaderboard) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sana_reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     css, script = asset("report.css"), Markup(asset("leaderboard.js"))
     colors = board.colors
     tables = [
@@ -94,7 +85,8 @@ def _render_html(board: Leaderboard) -> str:
         )
         for table in board.tables
     ]
-    return environment.get_template("leaderboard.html.j2").render(
+    return fill(
+        "leaderboard.html.j2",
         board=board,
         tables=tables,
         colors=colors,

@@ -18,7 +18,7 @@ from sana_reports.scaling import report_scaling
 from sana_reports.tables import leaderboard_table
 from sana_reports.text_table import TextTable
 
-__all__ = ["render_terminal"]
+__all__ = ["render_terminal", "render_text_table"]
 
 _Column = tuple[str, str, str]  # benchmark, metric, protocol
 _NO_NUMBER = "-"
@@ -46,7 +46,7 @@ def render_terminal(data: ReportData) -> str:
 
     text = [_heading(data), *map(one_line, notices(data)), ""]
     for text_table in comparison_table(data):
-        text += [*_text_table(text_table), ""]
+        text += [*render_text_table(text_table), ""]
     text += lines[:2]
     text += ["  ".join("-" * width for width in widths), *lines[2 : 2 + n_ranked]]
     if n_ranked < len(table):
@@ -60,13 +60,14 @@ def render_terminal(data: ReportData) -> str:
     if untold := [reason for reason in data.incomplete_reasons if reason not in told]:
         text += ["", "This run is incomplete:", *(f"   {one_line(reason)}" for reason in untold)]
     for text_table in (*report_scaling(data), *data.speed_tables):
-        text += ["", *_text_table(text_table)]
+        text += ["", *render_text_table(text_table)]
     if data.selfcheck:
         text += ["", one_line(data.selfcheck)]
     return "\n".join(line.rstrip() for line in text) + "\n"
 
 
-def _text_table(text_table: TextTable) -> list[str]:
+def render_text_table(text_table: TextTable) -> list[str]:
+    """The table as lines: title, header, rule, rows, notes."""
     grid = [[one_line(cell) for cell in row] for row in (text_table.header, *text_table.rows)]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in grid]

@@ -7,7 +7,7 @@ from typing import Any
 from sana_bench.analysis.compare import Comparison, MetricComparison
 from sana_bench.core.samples import OVERALL
 
-__all__ = ["as_data", "as_markdown", "as_text", "metric_line"]
+__all__ = ["as_data", "as_markdown", "as_text", "metric_line", "plain"]
 
 _MOST_FLIPS = 20
 
@@ -15,7 +15,7 @@ _MOST_FLIPS = 20
 def as_data(comparison: Comparison) -> dict[str, Any]:
     """Return plain JSON-able data: paths as text, NaN as null."""
     found = asdict(comparison)
-    return {**_plain(found), "comparable": comparison.comparable}
+    return {**plain(found), "comparable": comparison.comparable}
 
 
 def metric_line(row: MetricComparison) -> list[str]:
@@ -83,11 +83,12 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as JSON can hold it: paths as text, what is not finite as null."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return value if value is None or isinstance(value, str | int) else str(value)
