@@ -4,6 +4,7 @@ Beside what `vqa_data` asks, numbers are asked for in words, of one colour too, 
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -15,10 +16,12 @@ from sana_bench.micro.claims import COUNT_WORDS, Claim
 from sana_bench.micro.renderer import render
 from sana_bench.micro.templates import RELATIONS, article, plural
 from sana_bench.micro.text_world import (
+    LABELS,
     LETTERS,
     MAX_LETTERS,
     MAX_WORDS,
     TextScene,
+    glimpses,
     letter_labels,
     random_word,
     render_text,
@@ -67,10 +70,13 @@ VOCABULARY = tuple(
     )
 )
 #: Labels of patches beside shape and colour, with the number of their values.
-EXTRA_LABELS = {"letters": len(LETTERS) + 1, "places": MAX_WORDS * MAX_LETTERS + 1}
+EXTRA_LABELS = {"letters": len(LETTERS) + 1, **LABELS}
 
-_TEXT_SHARE = 0.5
+_TEXT_SHARE = 0.6
 _ONE_COLOR_SHARE = 0.7
+# Of the whole text, one word, a colour, a number, and yes or no.
+_TEXT_KIND_SHARES = (0.3, 0.35, 0.1, 0.1, 0.15)
+_LONGEST = MAX_WORDS * MAX_LETTERS
 # Of a colour, a number, a place, a place beside another shape, and everything: numbers need the most practice.
 _OPEN_KIND_SHARES = (0.15, 0.5, 0.1, 0.2, 0.05)
 _OPEN_SHARE = 0.5
@@ -95,15 +101,21 @@ _PLAIN_SHARE, _INSTRUCTED_SHARE = 0.5, 0.25
 def sample_reading_batch(
     seed: int, step: int, n_images: int, questions_per_image: int, patch: int
 ) -> VQABatch:
-    """Return the batch of one step; a pure function of its arguments. Half of the scenes show shapes, half text."""
+    """Return the batch of one step; a pure function of its arguments. Six of ten scenes show text, the others shapes."""
     rng = np.random.default_rng([seed, step])
-    images, labels, pairs = [], [], []
+    images, labels = [], []
+    pairs: list[tuple[str, str]] = []
+    read: list[list[int]] = []
     for _ in range(n_images):
         if rng.random() < _TEXT_SHARE:
             text = sample_text_scene(rng)
             images.append(render_text(text))
             labels.append({"shapes": _nothing(patch), **letter_labels(text, patch)})
-            pairs += [_text_pair(text, rng) for _ in range(questions_per_image)]
+            places = glimpses(text, patch)
+            for _ in range(questions_per_image):
+                question, answer, words = _text_pair(text, rng)
+                pairs.append((question, answer))
+                read.append([where for word in words for where in places[word]])
         else:
             scene = sample_shape_scene(rng)
             images.append(render(scene))
@@ -111,6 +123,7 @@ def sample_reading_batch(
             more = {name: _nothing(patch) for name in EXTRA_LABELS}
             labels.append({"shapes": shapes, "colors": colors, **more})
             pairs += [_shape_pair(scene, rng) for _ in range(questions_per_image)]
+            read += [[] for _ in range(questions_per_image)]
     stacked = {name: np.stack([of_image[name] for of_image in labels]) for name in labels[0]}
     return VQABatch(
         np.stack(images),
@@ -119,6 +132,7 @@ def sample_reading_batch(
         [question + _after(rng) for question, _ in pairs],
         [answer for _, answer in pairs],
         stacked,
+        np.array([of_answer + [-1] * (_LONGEST - len(of_answer)) for of_answer in read]),
     )
 
 
@@ -176,22 +190,23 @@ def _shape_pair(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     return open_pair(scene, rng, _OPEN_KIND_SHARES) if rng.random() < _OPEN_SHARE else claim_pair(scene, rng)
 
 
-def _text_pair(scene: TextScene, rng: np.random.Generator) -> tuple[str, str]:
+def _text_pair(scene: TextScene, rng: np.random.Generator) -> tuple[str, str, Sequence[int]]:
+    """A question about text, its answer, and the words that the answer is read from."""
     words = scene.words
     which = int(rng.integers(len(words)))
     colors = {word.color for word in words}
-    match str(rng.choice(("read", "word", "color", "count", "claim"), p=(0.3, 0.35, 0.1, 0.1, 0.15))):
+    match str(rng.choice(("read", "word", "color", "count", "claim"), p=_TEXT_KIND_SHARES)):
+        case "read":
+            return READ, " ".join(spelled(word.text) for word in words), range(len(words))
         case "word":
-            return f"Read word {COUNT_WORDS[which + 1]}.", spelled(words[which].text)
+            return f"Read word {COUNT_WORDS[which + 1]}.", spelled(words[which].text), (which,)
         case "color" if len(colors) == 1:
-            return "What color is the text?", words[0].color
+            return "What color is the text?", words[0].color, ()
         case "color":
-            return f"What color is word {COUNT_WORDS[which + 1]}?", words[which].color
+            return f"What color is word {COUNT_WORDS[which + 1]}?", words[which].color, ()
         case "count":
-            return "How many words are there?", COUNT_WORDS[len(words)]
-        case "claim":
-            return _text_claim(words[which].color if len(colors) == 1 else "", rng)
-    return READ, " ".join(spelled(word.text) for word in words)
+            return "How many words are there?", COUNT_WORDS[len(words)], ()
+    return (*_text_claim(words[which].color if len(colors) == 1 else "", rng), ())
 
 
 def _text_claim(color: str, rng: np.random.Generator) -> tuple[str, str]:
