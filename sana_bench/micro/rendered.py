@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.micro.dense_prompts import NoSceneError, dense_scene, one_mistake
-from sana_bench.micro.prompt_claims import read_prompt
+from sana_bench.micro.prompt_claims import prompt_claims, read_prompt
 from sana_bench.micro.reading_prompts import TextPrompt
 from sana_bench.micro.renderer import render
 from sana_bench.micro.text_world import LETTERS, TextScene, render_text, text_scene_for
@@ -37,7 +37,8 @@ class Drawn:
 
 
 def draw(prompt: str, seed: int) -> Drawn:
-    """Draw a scene for a prompt: as asked by an even seed, with one mistake by an odd one. The same again for the same arguments.
+    """Draw a scene for a prompt: as asked by an even seed, with one mistake by an odd one, so that one of the prompt's claims
+    does not hold. The same again for the same arguments.
 
     Raises ValueError for a prompt of another world, and for one whose objects find no room.
     """
@@ -47,15 +48,18 @@ def draw(prompt: str, seed: int) -> Drawn:
     if text is not None:
         words = text.words if as_asked else _misspelled(text.words, rng)
         return Drawn(text_scene_for([(word, text.color) for word in words], rng), as_asked)
-    asked = read_prompt(prompt)
+    asked, claims = read_prompt(prompt), prompt_claims(prompt)
     for _ in range(_ATTEMPTS):
         shown = asked if as_asked else one_mistake(asked, rng)
         if sum(group.count for group in shown.groups) > _MOST_OBJECTS:
             continue
         try:
-            return Drawn(dense_scene(shown, rng), as_asked)
+            scene = dense_scene(shown, rng)
         except NoSceneError:
             continue
+        # `a circle` does not ask for only one: a second one is no mistake.
+        if as_asked == all(claim.holds(scene) for claim in claims):
+            return Drawn(scene, as_asked)
     raise ValueError(f"no room for what {prompt!r} asks for")
 
 
