@@ -235,10 +235,14 @@ def main() -> None:
     if arguments.print:
         print(text)
         return
-    page = PAGE.read_text(encoding="utf-8")
-    head, rest = page.split(BEGIN)
-    _, tail = rest.split(END)
-    PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+    write_between(PAGE, (BEGIN, END), text)
+
+
+def write_between(page: Path, marks: tuple[str, str], text: str) -> None:
+    """Replace what a page has between two marks."""
+    head, rest = page.read_text(encoding="utf-8").split(marks[0])
+    _, tail = rest.split(marks[1])
+    page.write_text(f"{head}{marks[0]}\n{text}\n{marks[1]}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

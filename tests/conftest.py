@@ -11,7 +11,7 @@ import pytest
 from sana_bench.core.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
-    from tests.runner import fakes
+    from tests.runner import dice, fakes
 
 #: Each takes about 1 GB, and no more files than this take long.
 MOST_WORKERS = 16
@@ -63,3 +63,13 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[fakes.Wo
     monkeypatch.setattr(fakes.Spread, "computed", 0)
     with fakes.installed():
         yield fakes.World(tmp_path)
+
+
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[dice.World]":
+    """A suite of variants of known quality, and the runner on it in this process."""
+    from tests.runner import dice
+
+    monkeypatch.setattr(dice.Dice, "made", [])
+    with dice.installed():
+        yield dice.World(tmp_path)

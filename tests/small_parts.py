@@ -35,6 +35,7 @@ def small_sana(
     qk_norm: bool = True,
     position_scale: float | None = None,
     patch_size: int = 1,
+    guidance_embeds: bool = False,
 ) -> SanaConfig:
     """Blocks whose self- and cross-attention head counts differ, as in every published size."""
     return SanaConfig(
@@ -49,6 +50,7 @@ def small_sana(
         patch_size=patch_size,
         qk_norm=QK_NORM if qk_norm else None,
         interpolation_scale=position_scale,
+        guidance_embeds=guidance_embeds,
     )
 
 

@@ -55,8 +55,8 @@ TINY_TEXT = {
 }
 
 
-def write_tiny_pipeline(folder: Path, seed: int = 0) -> Path:
-    """Write a SANA pipeline folder for 64-pixel images with random weights."""
+def write_tiny_pipeline(folder: Path, seed: int = 0, *, sprint: bool = False) -> Path:
+    """Write a SANA pipeline folder for 64-pixel images with random weights, or one of SANA-Sprint."""
     blocks = ("ResBlock",) * 4
     scales: tuple[tuple[int, ...], ...] = ((),) * 4
     autoencoder = DCAEConfig(
@@ -79,6 +79,7 @@ def write_tiny_pipeline(folder: Path, seed: int = 0) -> Path:
         in_channels=8,
         out_channels=8,
         sample_size=8,
+        guidance_embeds=sprint,
     )
     tokenizer = make_word_tokenizer(VOCABULARY, model_max_length=16)
     gemma = Gemma2Config(
@@ -104,7 +105,7 @@ def write_tiny_pipeline(folder: Path, seed: int = 0) -> Path:
             transformer=SanaTransformer(transformer),
             autoencoder=DCAE(autoencoder),
             text_encoder=TextEncoder(tokenizer, Gemma2Model(gemma)),
-            flow_shift=3.0,
+            flow_shift=None if sprint else 3.0,
         )
     return folder
 

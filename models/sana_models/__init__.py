@@ -27,6 +27,7 @@ _MODULES = {
     "Guidance": "guidance",
     "SanaPipeline": "pipeline",
     "load_pipeline": "pipeline",
+    "merge_lora": "lora",
     "ImportanceMeter": "pruning",
     "prune_transformer": "pruning",
     "quantize": "quantization",

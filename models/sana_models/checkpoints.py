@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sana_kernels import Backend, Kernels, resolve_backend
-from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, DCAEConfig, SanaConfig
+from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, SANA_PIPELINES, DCAEConfig, SanaConfig
 from sana_models.dc_ae import DCAE
 from sana_models.hub import locate
 from sana_models.key_maps import autoencoder_pieces, transformer_pieces
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 _WEIGHTS = "diffusion_pytorch_model"
-_PIPELINES = ("SanaPipeline", "SanaPAGPipeline")
+_SCM_SCHEDULER = "SCMScheduler"
 #: What a configuration of wrong types or sizes raises while a module is built from it.
 _BUILD_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -78,7 +78,7 @@ def load_transformer(
     are compared with PyTorch's on the device first, and a difference is a KernelError.
     """
     backend = resolve_backend(kernels, device)
-    path = locate(path, part="transformer")
+    path = locate(path, part="transformer", variant=variant)
     if not _is_official(path):
         data, tensors = read_config(path), open_folder(path, _WEIGHTS, variant)
         model = _build(
@@ -108,7 +108,7 @@ def load_autoencoder(
     given `config`, or another single file of one. Raises CheckpointError naming the file and the first missing, extra or
     misshapen keys.
     """
-    path = locate(path, part="vae")
+    path = locate(path, part="vae", variant=variant)
     if not _is_official(path):
         model = _build(lambda: DCAE(DCAEConfig.from_dict(read_config(path))), path / "config.json")
         return assign_weights(model, open_folder(path, _WEIGHTS, variant), path, device, dtype)
@@ -132,7 +132,7 @@ def load_text_encoder(
     with without_torchao():
         from transformers import AutoTokenizer, Gemma2Config, Gemma2Model
 
-    root = locate(root)
+    root = locate(root, variant=variant)
     folder = root / "text_encoder"
     data = read_config(folder)
     kind = data.get("model_type")
@@ -174,9 +174,14 @@ def part_variants(root: Path, variant: str | None) -> dict[str, str | None]:
     return found
 
 
-def load_flow_shift(root: str | Path) -> float:
-    """Return the noise shift stored in `root/scheduler/scheduler_config.json`; raises CheckpointError."""
+def load_flow_shift(root: str | Path) -> float | None:
+    """Return the noise shift stored in `root/scheduler/scheduler_config.json`, None where SANA-Sprint's scheduler is.
+
+    Raises CheckpointError.
+    """
     data = read_config(Path(root) / "scheduler", "scheduler_config.json")
+    if data.get("_class_name") == _SCM_SCHEDULER:
+        return None
     shift = data.get("flow_shift", data.get("shift"))
     if not isinstance(shift, int | float) or isinstance(shift, bool) or shift <= 0:
         raise CheckpointError(f"{Path(root) / 'scheduler'}: no positive flow_shift in scheduler_config.json")
@@ -186,9 +191,9 @@ def load_flow_shift(root: str | Path) -> float:
 def check_pipeline_folder(root: Path) -> None:
     """Raise CheckpointError unless `root/model_index.json` describes a SANA pipeline."""
     kind = read_config(root, "model_index.json").get("_class_name")
-    if kind not in _PIPELINES:
+    if kind not in SANA_PIPELINES:
         raise CheckpointError(
-            f"{root / 'model_index.json'}: pipeline is {kind!r}, expected {_PIPELINES[0]!r}"
+            f"{root / 'model_index.json'}: pipeline is {kind!r}, expected {SANA_PIPELINES[0]!r}"
         )
 
 
@@ -218,10 +223,10 @@ def save_pretrained(
     transformer: SanaTransformer,
     autoencoder: DCAE,
     text_encoder: TextEncoder,
-    flow_shift: float,
+    flow_shift: float | None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a complete pipeline folder in the diffusers layout.
+    """Write a complete pipeline folder in the diffusers layout; `flow_shift` is None for SANA-Sprint.
 
     An autoencoder with per-channel latent statistics, which diffusers would silently ignore, is recorded as
     this package's own class, so that diffusers refuses the folder.
@@ -232,7 +237,7 @@ def save_pretrained(
     gemma = text_encoder.model.config.to_dict() | {"architectures": ["Gemma2Model"]}
     _write_module(text_encoder.model, gemma, root / "text_encoder", "model.safetensors", dtype)
     text_encoder.tokenizer.save_pretrained(root / "tokenizer")
-    scheduler = {
+    scheduler: dict[str, Any] = {
         "_class_name": "DPMSolverMultistepScheduler",
         "algorithm_type": "dpmsolver++",
         "solver_order": 2,
@@ -240,11 +245,13 @@ def save_pretrained(
         "use_flow_sigmas": True,
         "flow_shift": flow_shift,
     }
+    if flow_shift is None:
+        scheduler = {"_class_name": _SCM_SCHEDULER, "prediction_type": "trigflow", "sigma_data": 0.5}
     _write_json(root / "scheduler" / "scheduler_config.json", scheduler)
     plain = autoencoder.config.latents_mean is None
     index = {
-        "_class_name": "SanaPipeline",
-        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        "_class_name": "SanaPipeline" if flow_shift is not None else "SanaSprintPipeline",
+        "scheduler": ["diffusers", scheduler["_class_name"]],
         "text_encoder": ["transformers", "Gemma2Model"],
         "tokenizer": ["transformers", type(text_encoder.tokenizer).__name__],
         "transformer": ["diffusers", "SanaTransformer2DModel"],

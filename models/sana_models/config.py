@@ -1,7 +1,8 @@
 """Hyper-parameters of SANA's networks and the named published sizes.
 
 Field names are those of the public `config.json` files, so a configuration read from a checkpoint needs no translation.
-Sources: SANA (arXiv 2410.10629) section 2, SANA-1.5 (arXiv 2501.18427) section 2, DC-AE (arXiv 2410.10733).
+Sources: SANA (arXiv 2410.10629) section 2, SANA-1.5 (arXiv 2501.18427) section 2, SANA-Sprint (arXiv 2503.09641), DC-AE
+(arXiv 2410.10733).
 """
 
 from collections.abc import Mapping
@@ -9,8 +10,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, Self
 
-__all__ = ["DC_AE_F32C32", "SANA_CONFIGS", "DCAEConfig", "SanaConfig"]
+__all__ = ["DC_AE_F32C32", "SANA_CONFIGS", "SANA_PIPELINES", "DCAEConfig", "SanaConfig"]
 
+#: What `model_index.json` calls the pipelines that hold these networks.
+SANA_PIPELINES = ("SanaPipeline", "SanaPAGPipeline", "SanaSprintPipeline")
 #: Largest finite value of fp16.
 FP16_MAX = 65504.0
 QK_NORM = "rms_norm_across_heads"
@@ -20,8 +23,6 @@ _IGNORED_SANA_FIELDS = {
     "attention_bias": False,
     "cross_attention_dim": None,
     "dropout": 0.0,
-    "guidance_embeds": False,
-    "guidance_embeds_scale": None,
     "norm_elementwise_affine": False,
 }
 _IGNORED_DCAE_FIELDS = {
@@ -55,6 +56,7 @@ class SanaConfig:
     `sample_size` is the latent side the position table is based on; `interpolation_scale` of None means no position table
     (512 and 1024 pixel models), a number enables the sine-cosine table (2K: 1.0, 4K: 2.0). `attention_clip` is the largest
     magnitude of self-attention's output, in every precision: a model trained in fp16 has never seen more (see `published`).
+    `guidance_embeds` makes it a SANA-Sprint: told the guidance scale, times `guidance_embeds_scale`, beside the time.
     Raises ValueError when widths and head counts do not fit together.
     """
 
@@ -73,6 +75,8 @@ class SanaConfig:
     qk_norm: str | None = None
     norm_eps: float = 1e-6
     timestep_scale: float = 1.0
+    guidance_embeds: bool = False
+    guidance_embeds_scale: float = 0.1
     attention_clip: float | None = None
 
     def __post_init__(self) -> None:
@@ -85,6 +89,8 @@ class SanaConfig:
             raise ValueError(f"cross-attention width {cross_width} differs from the model width {self.width}")
         if self.qk_norm not in (None, QK_NORM):
             raise ValueError(f"qk_norm is {self.qk_norm!r}; allowed: None, {QK_NORM!r}")
+        if not isinstance(self.guidance_embeds, bool):
+            raise ValueError(f"guidance_embeds is {self.guidance_embeds!r}; it must be true or false")
         if self.attention_clip is not None and not self.attention_clip > 0:
             raise ValueError(f"attention_clip is {self.attention_clip}; it must be above 0")
 
@@ -107,6 +113,8 @@ class SanaConfig:
         if self.attention_clip is None:
             # A field of this package's own: other loaders get it only where they would otherwise be wrong in silence.
             del data["attention_clip"]
+        if not self.guidance_embeds:
+            del data["guidance_embeds"], data["guidance_embeds_scale"]
         return data | {
             "_class_name": "SanaTransformer2DModel",
             "attention_bias": False,
@@ -237,6 +245,8 @@ SANA_CONFIGS: dict[str, SanaConfig] = {
     "sana1.5-2.4b-1024": replace(_SANA_15, num_layers=30),
     "sana1.5-3.2b-1024": replace(_SANA_15, num_layers=40),
     "sana1.5-4.8b-1024": replace(_SANA_15, num_layers=60),
+    "sana-sprint-0.6b-1024": replace(_SANA_600M, qk_norm=QK_NORM, guidance_embeds=True, attention_clip=None),
+    "sana-sprint-1.6b-1024": replace(_SANA_15, guidance_embeds=True),
 }
 
 _STAGE_TYPES = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3

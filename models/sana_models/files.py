@@ -1,27 +1,97 @@
-"""Files that appear whole or not at all."""
+"""Files that are read only where they are plain files, and that appear whole or not at all.
 
+A folder that somebody sent may hold a named pipe, a device or a folder in a file's place. Opening a pipe waits for ever for
+somebody to write into it, in a thread that no signal reaches: so nothing is opened for reading but by the functions below.
+"""
+
+import errno
 import os
+import secrets
+import stat
 from collections.abc import Callable
+from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["write_whole"]
+__all__ = ["TEMPORARY_PREFIX", "kind_of", "open_plain", "plain", "read_bytes", "read_text", "write_whole"]
+
+TEMPORARY_PREFIX = ".tmp-"
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISLNK, "a link"),
+    (stat.S_ISREG, "a file"),
+)
+
+
+def kind_of(mode: int) -> str:
+    """What a file of this mode (`st_mode`) is, in words."""
+    return next((words for matches, words in _KINDS if matches(mode)), "a device")
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """Open a file for reading; it never waits.
+
+    Raises `IsADirectoryError` for a folder and `OSError` for anything else that is no plain file; links are followed.
+    """
+    _refuse_others(os.stat(path).st_mode, path)  # before the opening: that of a device can do something
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        _refuse_others(os.fstat(descriptor).st_mode, path)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def plain(path: Path) -> Path:
+    """Return `path`, for a library that opens files by itself; raises as `open_plain` unless it is a plain file now."""
+    _refuse_others(os.stat(path).st_mode, path)
+    return path
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file; raises as `open_plain`."""
+    with open_plain(path) as file:
+        return file.read()
+
+
+def read_text(path: Path) -> str:
+    """Return a UTF-8 file's text, without the byte order mark that some editors write and otherwise as it is.
+
+    Raises as `open_plain`, and `UnicodeDecodeError` for other bytes.
+    """
+    return read_bytes(path).decode("utf-8-sig")
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Create or replace `path` with what `write` puts into the binary file it is given.
 
-    The content reaches the device before the name changes, so a kill leaves the old file, the new one or none. Missing
-    parent folders are created. Raises `OSError` (disk full, no permission) with `path` as it was.
+    The content reaches the device before the name changes, so a kill leaves the old file, the new one or none, and at worst a
+    `.tmp-*` beside it. A link in the file's place is replaced, not followed. Missing parent folders are created. Raises
+    `OSError` (disk full, no permission) that names `path`, which is then as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{path.name[-64:]}"
     try:
-        with temporary.open("wb") as stream:
+        with open(temporary, "xb") as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):  # the error in flight is the one to tell
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            # Writing names no file, and opening one that nobody knows.
+            error.filename, error.filename2 = str(path), None
         raise
+
+
+def _refuse_others(mode: int, path: Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"is {kind_of(mode)}, not a file", str(path))

@@ -90,13 +90,21 @@ def guided_velocity(
     """Bind text and guidance: return (x, t) -> fp32 velocity, x being fp32 (B, C, h, w).
 
     The branches that a step needs run as one batch in the order [unconditional, conditional, perturbed]. `null`
-    is required when `guidance.uses_null`. Raises ValueError for a block that the transformer does not have.
+    is required when `guidance.uses_null`. A transformer that embeds the scale is told it and runs one branch, so it has no use
+    for `null`. Raises ValueError for a block that the transformer does not have, and for an interval or perturbed attention of
+    a transformer that embeds the scale.
     """
+    embeds = transformer.config.guidance_embeds
+    if embeds and (guidance.interval != (0.0, 1.0) or guidance.pag_scale > 0):
+        raise ValueError(
+            "this model is told its guidance scale; it takes no interval and no perturbed attention"
+        )
     depth = len(transformer.transformer_blocks)
     outside = [block for block in guidance.pag_blocks if not 0 <= block < depth]
     if outside:
         raise ValueError(f"pag_blocks has {outside[0]}; this transformer has blocks 0 to {depth - 1}")
-    if guidance.uses_null and null is None:
+    uses_null = guidance.uses_null and not embeds
+    if uses_null and null is None:
         raise ValueError("guidance needs the unconditional text")
     dtype = transformer.proj_out.weight.dtype
     contexts: dict[tuple[bool, bool], TextContext] = {}
@@ -111,7 +119,7 @@ def guided_velocity(
 
     def velocity(x: Tensor, t: float) -> Tensor:
         acts = guidance.acts(t)
-        use_null = null if guidance.uses_null and acts else None
+        use_null = null if uses_null and acts else None
         pag = guidance.pag_scale_at(t) if acts else 0.0
         branches = [*([use_null] if use_null else []), prompt, *([prompt] if pag > 0 else [])]
         batch = torch.cat([x] * len(branches))
@@ -119,6 +127,7 @@ def guided_velocity(
             batch.to(dtype),
             torch.full((1,), t, device=x.device),
             context_of(branches, (use_null is not None, pag > 0)),
+            guidance=torch.full((1,), guidance.scale, device=x.device) if embeds else None,
             identity_rows=len(x) if pag > 0 else 0,
             identity_blocks=guidance.pag_blocks if pag > 0 else (),
         ).float()

@@ -1,13 +1,16 @@
 """From a path or a hub id to a folder on this machine."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from glob import escape
 from pathlib import Path
 
 from sana_models.shared_parts import part_folder
 from sana_models.weight_files import CheckpointError, first_line
+from sana_models.weight_names import files_to_read, refuse_variant
 
 __all__ = ["HubFiles", "download", "hub_files", "locate"]
 
@@ -23,20 +26,20 @@ class HubFiles:
     sizes: dict[str, int]
 
 
-def locate(source: str | Path, *, part: str | None = None) -> Path:
+def locate(source: str | Path, *, part: str | None = None, variant: str | None = None) -> Path:
     """Return the folder or file that `source` names, downloading a hub id `org/name[@revision]` when needed.
 
     `part` is a sub-folder of a pipeline (`transformer`, `vae`, ...): it is taken when `source` is a whole pipeline (from
-    a neighbour that shares it, see `shared_parts`), and only its files are downloaded. What exists on disk is never
-    looked up on the hub, and a `Path` never is. The hub client honours HF_HOME, HF_HUB_OFFLINE and HF_TOKEN.
-    Raises CheckpointError, one line.
+    a neighbour that shares it, see `shared_parts`), and only its files are downloaded. Of weights, only those that are read for
+    `variant` are downloaded (see `weight_names`). What exists on disk is never looked up on the hub, and a `Path` never is.
+    The hub client honours HF_HOME, HF_HUB_OFFLINE and HF_TOKEN. Raises CheckpointError, one line.
     """
     path = Path(source)
     if not path.exists():
         match = _HUB_ID.fullmatch(source) if isinstance(source, str) else None
         if match is None:
             raise CheckpointError(f"{source}: no such file or folder")
-        path = _download(match["repository"], match["revision"], part)
+        path = _download(match["repository"], match["revision"], part, variant)
     if part is not None and (path / "model_index.json").is_file():
         try:
             path = part_folder(path, part)
@@ -47,25 +50,21 @@ def locate(source: str | Path, *, part: str | None = None) -> Path:
     return path
 
 
-def download(hub_id: str) -> Path:
+def download(hub_id: str, variant: str | None = None) -> Path:
     """Bring what is missing of the repository `org/name[@revision]` into the hub's cache, and return its folder there.
 
-    Files that are whole in the cache are kept. Raises CheckpointError, one line.
+    Of weights, only those that are read for `variant` come. Files that are whole in the cache are kept. Raises CheckpointError,
+    one line.
     """
-    return _download(*_parse(hub_id), None)
+    return _download(*_parse(hub_id), None, variant)
 
 
-def hub_files(hub_id: str) -> HubFiles:
+def hub_files(hub_id: str, variant: str | None = None) -> HubFiles:
     """Ask the hub what `download` would bring of `org/name[@revision]`; raises CheckpointError, one line."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.utils import filter_repo_objects
-
     repository, revision = _parse(hub_id)
     with _one_line(hub_id):
-        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
-        sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        wanted = filter_repo_objects(sizes, allow_patterns=_patterns(None))
-        return HubFiles(info.sha or "", {name: sizes[name] for name in wanted})
+        commit, sizes = _listing(repository, revision, sizes=True)
+        return HubFiles(commit, {name: sizes[name] for name in _select(sizes, None, variant)})
 
 
 def _parse(hub_id: str) -> tuple[str, str | None]:
@@ -75,25 +74,56 @@ def _parse(hub_id: str) -> tuple[str, str | None]:
     return match["repository"], match["revision"]
 
 
-def _download(repository: str, revision: str | None, part: str | None) -> Path:
+def _download(repository: str, revision: str | None, part: str | None, variant: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     with _one_line(repository if revision is None else f"{repository}@{revision}"):
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=_patterns(part)))
+        wanted = _wanted(repository, revision, part, variant)
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
 
 
-def _patterns(part: str | None) -> list[str]:
+def _wanted(repository: str, revision: str | None, part: str | None, variant: str | None) -> list[str]:
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        _, sizes = _listing(repository, revision)
+    except (HTTPError, OSError):
+        # Out of reach: the cache is taken as it is, and whoever reads a part of it says what it lacks.
+        return ["model_index.json", "config.json"]
+    return [escape(name) for name in _select(sizes, part, variant)]
+
+
+def _listing(repository: str, revision: str | None, *, sizes: bool = False) -> tuple[str, dict[str, int]]:
+    """The commit of a repository's revision, and its files with their sizes in bytes, 0 where not asked for or unknown."""
+    from huggingface_hub import HfApi
+
+    info = HfApi().model_info(repository, revision=revision, files_metadata=sizes)
+    return info.sha or "", {file.rfilename: file.size or 0 for file in info.siblings or ()}
+
+
+def _select(names: Iterable[str], part: str | None, variant: str | None) -> list[str]:
+    """The files that are read; raises ValueError, one line, where a whole pipeline has no weights of the variant."""
+    kinds = [name for name in names if any(fnmatch(name.rpartition("/")[2], kind) for kind in _KINDS)]
+    if part is not None and any(name.startswith(f"{part}/") for name in kinds):
+        # A part may also live in a repository of its own, then at the top.
+        kinds = [name for name in kinds if name.startswith(f"{part}/") or name == "model_index.json"]
     if part is None:
-        return [f"**/{kind}" for kind in _KINDS] + list(_KINDS)
-    # A part may live in a repository of its own, then at the top.
-    return ["*.json", *(f"{folder}{kind}" for folder in ("", f"{part}/") for kind in _KINDS)]
+        refuse_variant(kinds, variant)
+    return files_to_read(kinds, variant)
 
 
 @contextmanager
 def _one_line(name: str) -> Iterator[None]:
     # The HTTP client's own errors, connections that fail among them, are no OSErrors; which client it is depends on
     # the version of the hub's, which names the base of its errors.
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,
+        LocalEntryNotFoundError,
+    )
 
     missing = f"{name}: no such folder here"
     try:
@@ -104,6 +134,11 @@ def _one_line(name: str) -> Iterator[None]:
         found = f"{name}: {part} is not complete" if part else f"{missing}, not in the hub's cache"
         reason = f": {first_line(error.__cause__)}" if error.__cause__ is not None else ""
         raise CheckpointError(f"{found}, and the hub cannot be reached{reason}") from error
+    except GatedRepoError as error:
+        page = f"{constants.ENDPOINT}/{name.partition('@')[0]}"
+        raise CheckpointError(
+            f"{missing}, and its publisher asks for a licence to be accepted: at {page}, then log in with `hf auth login`"
+        ) from error
     except HfHubHTTPError as error:
         raise CheckpointError(f"{missing}, and the hub says: {first_line(error)}") from error
     except HTTPError as error:

@@ -5,7 +5,7 @@ to several on the right is cut into that many equal parts along its first axis, 
 the public conversion scripts of SANA and DC-AE.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 __all__ = ["Piece", "autoencoder_pieces", "transformer_pieces"]
@@ -38,8 +38,18 @@ BLOCK_MODULES = {
     "mlp.point_conv.conv": ("ff.conv_point",),
 }
 
+#: In place of these, where the guidance scale is embedded (SANA-Sprint).
+GUIDED_MODULES = {
+    "t_embedder.mlp.0": "time_embed.timestep_embedder.linear_1",
+    "t_embedder.mlp.2": "time_embed.timestep_embedder.linear_2",
+    "cfg_embedder.mlp.0": "time_embed.guidance_embedder.linear_1",
+    "cfg_embedder.mlp.2": "time_embed.guidance_embedder.linear_2",
+}
+
 #: Official entries that the network does not need: the null caption and the position table are recomputed.
 TRANSFORMER_DROPPED = frozenset({"y_embedder.y_embedding", "pos_embed"})
+#: Beside these, what weighs SANA-Sprint's training loss.
+GUIDED_DROPPED = frozenset({"logvar_linear.weight", "logvar_linear.bias"})
 
 #: Substrings of DC-AE keys, official -> diffusers, applied in this order.
 AUTOENCODER_RENAMES = (
@@ -90,10 +100,14 @@ class Piece:
 def transformer_pieces(official: Iterable[str]) -> dict[str, Piece]:
     """Map diffusers names to pieces of an official transformer file; unknown names stay as they are."""
     pieces: dict[str, Piece] = {}
+    official = list(official)
+    guided = any(key.startswith("cfg_embedder.") for key in official)
+    modules = TRANSFORMER_MODULES | (GUIDED_MODULES if guided else {})
+    dropped = TRANSFORMER_DROPPED | (GUIDED_DROPPED if guided else frozenset())
     for key in official:
-        if key in TRANSFORMER_DROPPED:
+        if key in dropped:
             continue
-        targets = _transformer_targets(key)
+        targets = _transformer_targets(key, modules)
         pieces |= {name: Piece(key, index, len(targets)) for index, name in enumerate(targets)}
     return pieces
 
@@ -117,12 +131,12 @@ def autoencoder_pieces(official: Iterable[str]) -> dict[str, Piece]:
     return pieces
 
 
-def _transformer_targets(key: str) -> tuple[str, ...]:
+def _transformer_targets(key: str, modules: Mapping[str, str]) -> tuple[str, ...]:
     if key == "final_layer.scale_shift_table":
         return ("scale_shift_table",)
     module, _, leaf = key.rpartition(".")
-    if module in TRANSFORMER_MODULES:
-        return (f"{TRANSFORMER_MODULES[module]}.{leaf}",)
+    if module in modules:
+        return (f"{modules[module]}.{leaf}",)
     family, _, rest = key.partition(".")
     number, _, inner = rest.partition(".")
     if family != "blocks" or not number.isdecimal():

@@ -2,7 +2,7 @@
 
 SANA 1.0 at 512 and 1024 pixels was trained in fp16, where self-attention's output is clipped to the largest finite value. The
 weights rely on it: run in fp32 or bf16 without the clip, blocks with larger outputs break the image. The BF16 checkpoints,
-2K, 4K and SANA-1.5 were trained in bf16 without it.
+2K, 4K, SANA-1.5 and SANA-Sprint were trained in bf16 without it.
 """
 
 import re
@@ -34,6 +34,8 @@ UNCLIPPED_CHECKPOINTS = (
     "Sana_1600M_4Kpx_BF16",
     "SANA1.5_1.6B_1024px",
     "SANA1.5_4.8B_1024px",
+    "Sana_Sprint_0.6B_1024px",
+    "Sana_Sprint_1.6B_1024px",
 )
 # A folder of the hub's cache carries its repository's name.
 _CACHE_FOLDER = re.compile(r"models--[^/]+--(.+)")

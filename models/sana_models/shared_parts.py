@@ -7,6 +7,8 @@ for the part's files: everything else, hashes included, is as if they lay in the
 import json
 from pathlib import Path
 
+from sana_models.files import plain, read_text
+
 __all__ = ["SHARED_PARTS", "files_below", "part_folder", "pipeline_files", "shared_parts"]
 
 SHARED_PARTS = "shared_parts.json"
@@ -23,7 +25,7 @@ def shared_parts(pipeline: Path) -> dict[str, Path]:
     if not path.is_file():
         return {}
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(read_text(path))
     except ValueError:
         raise ValueError(f"{path}: not valid JSON") from None
     name = entries.get(_SHAREABLE) if isinstance(entries, dict) and len(entries) == 1 else None
@@ -61,7 +63,8 @@ def pipeline_files(folder: Path) -> dict[str, Path]:
 def files_below(folder: Path) -> dict[str, Path]:
     """Return all files below a folder by relative name, those in linked folders too, as the hub's cache and others make them.
 
-    A link to a folder that it lies in is not followed.
+    A link to a folder that it lies in is not followed. Raises `OSError` for what is neither a file nor a folder, such as a
+    named pipe, which a library would wait for.
     """
     found = {}
     open_ = [(folder, frozenset({folder.resolve()}))]
@@ -70,6 +73,9 @@ def files_below(folder: Path) -> dict[str, Path]:
         for path in place.iterdir():
             if path.is_file():
                 found[path.relative_to(folder).as_posix()] = path
-            elif path.is_dir() and (real := path.resolve()) not in above:
+            elif not path.is_dir():
+                if path.exists():
+                    plain(path)
+            elif (real := path.resolve()) not in above:
                 open_.append((path, above | {real}))
     return dict(sorted(found.items()))

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sana_models.files import plain
 from sana_models.weight_files import CheckpointError, StoredTensor, first_line, open_safetensors
 
-__all__ = ["SINGLE_FILES", "open_single_file"]
+__all__ = ["SINGLE_FILES", "open_single_file", "read_archive"]
 
 #: Suffixes of such files.
 SINGLE_FILES = (".pth", ".pt", ".safetensors")
@@ -39,7 +40,7 @@ def open_single_file(path: Path, *, part: str = "transformer", ema: bool = False
         if ema:
             raise CheckpointError(f"{path}: one set of weights and no moving average")
         return {_plain(key): value for key, value in open_safetensors(path).items()}
-    data = _load(path)
+    data = read_archive(path)
     choices = _choices(data, part, path)
     if not choices:
         raise CheckpointError(f"{path}: expected a dictionary of tensors, found {_found(data)}")
@@ -55,14 +56,15 @@ def open_single_file(path: Path, *, part: str = "transformer", ema: bool = False
     return {_plain(key): _in_memory(value) for key, value in choices[name]().items()}
 
 
-def _load(path: Path) -> Any:
+def read_archive(path: Path) -> Any:
+    """What a file of `torch.save` holds, tensors memory-mapped, without running code of it; raises CheckpointError."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path}: truncated or not a PyTorch archive")
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(plain(path), map_location="cpu", weights_only=True, mmap=True)
     except _DAMAGE as error:
         raise CheckpointError(
             f"{path}: truncated, foreign or unsafe archive ({first_line(error)})"

@@ -8,8 +8,10 @@ diffusers' Flow-DPM scheduler hands over integers, while its Euler scheduler doe
 chooses; its defaults are those of the diffusers schedulers. The mixing of data and noise always uses the
 exact sigma.
 
+SANA-Sprint is sampled by `scm`, which draws noise again at every step, and is told sigma itself.
+
 Sources: SANA (arXiv 2410.10629) Algorithm 1; DPM-Solver++ (arXiv 2211.01095) second-order multistep, midpoint
-form.
+form; SANA-Sprint (arXiv 2503.09641) and sCM (arXiv 2410.11081) for consistency sampling.
 """
 
 import math
@@ -18,7 +20,22 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
-__all__ = ["SOLVERS", "flow_dpm_solver", "flow_euler", "flow_euler_sigmas", "flow_sigmas", "shift_sigma"]
+__all__ = [
+    "SCM",
+    "SOLVERS",
+    "flow_dpm_solver",
+    "flow_euler",
+    "flow_euler_sigmas",
+    "flow_sigmas",
+    "scm",
+    "scm_sigmas",
+    "shift_sigma",
+]
+
+#: The sampler of models that embed the guidance scale, and of no others.
+SCM = "scm"
+# Angles of the public scheduler: the first, a little above pi / 2, and the one between two steps.
+_FIRST_ANGLE, _MIDDLE_ANGLE = 1.57080, 1.3
 
 Velocity = Callable[[Tensor, float], Tensor]
 StepCallback = Callable[[int, int], None]
@@ -108,10 +125,46 @@ def flow_euler(
     return x
 
 
+def scm_sigmas(steps: int, shift: float | None = None) -> np.ndarray:
+    """Return the `steps + 1` noise levels of consistency sampling.
+
+    They are sin t / (sin t + cos t) of angles t from pi / 2 down to 0: evenly spaced, but for two steps with 1.3 between them, as
+    published. Raises ValueError unless steps >= 1, and for a shift, which these levels do not have.
+    """
+    if shift is not None:
+        raise ValueError(f"shift is {shift}; the levels of sampler {SCM} have none")
+    _check(steps, 1.0)
+    angles = [_FIRST_ANGLE, _MIDDLE_ANGLE, 0.0] if steps == 2 else np.linspace(_FIRST_ANGLE, 0.0, steps + 1)
+    return np.sin(angles) / (np.sin(angles) + np.cos(angles))
+
+
+def scm(
+    velocity: Velocity, noise: Tensor, sigmas: np.ndarray, *, on_step: StepCallback | None = None
+) -> Tensor:
+    """From noise to data by consistency steps: each predicts the data, and all but the last put new noise on it.
+
+    `noise` is (B, steps, C, h, w), one draw a step. In TrigFlow's terms, with x = cos t data + sin t noise and the network F of
+    x, the prediction is cos t x - sin t F; for a network that was trained as a flow and is used through SANA-Sprint's change of
+    variables, that is x' - sigma v of the flow's own x' = (1 - sigma) data + sigma noise, whatever the data's spread.
+    """
+    steps = len(sigmas) - 1
+    # The first level is beyond 1 by 4e-6; the public sampler starts from the noise scaled to it.
+    x = noise[:, 0].float() * math.hypot(float(sigmas[0]), 1 - float(sigmas[0]))
+    for n in range(steps):
+        sigma, target = float(sigmas[n]), float(sigmas[n + 1])
+        x = x - sigma * velocity(x, sigma).float()
+        if n < steps - 1:
+            x = (1 - target) * x + target * noise[:, n + 1].float()
+        if on_step is not None:
+            on_step(n + 1, steps)
+    return x
+
+
 #: Name in a variant file -> (levels, integrator).
-SOLVERS: dict[str, tuple[Callable[[int, float], np.ndarray], Callable[..., Tensor]]] = {
+SOLVERS: dict[str, tuple[Callable[..., np.ndarray], Callable[..., Tensor]]] = {
     "flow_dpm_solver": (flow_sigmas, flow_dpm_solver),
     "flow_euler": (flow_euler_sigmas, flow_euler),
+    SCM: (scm_sigmas, scm),
 }
 
 

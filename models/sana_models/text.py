@@ -26,7 +26,7 @@ def complex_human_instruction(conditioning: Conditioning = "diffusers") -> str:
     """Return SANA's instruction prompt, read from the installed diffusers package.
 
     The official text quotes the two-word phrase of its first line with double quotes, diffusers with single
-    ones. Raises ImportError when diffusers is not installed.
+    ones.
     """
     import inspect
 

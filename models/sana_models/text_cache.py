@@ -3,15 +3,15 @@
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from sana_models.files import write_whole
+from sana_models.files import read_bytes, write_whole
 from sana_models.text import Conditioning, TextEncoder
 
 __all__ = ["CachedTextEncoder", "encoder_identity", "working_precision"]
@@ -23,18 +23,17 @@ _KEPT_IN_MEMORY = 192
 
 def encoder_identity(encoder: TextEncoder) -> str:
     """SHA-256 over the tokenizer and every weight, with names and dtypes: equal for equal encoders, wherever stored."""
-    digest = hashlib.sha256(encoder.tokenizer.backend_tokenizer.to_str().encode())
-    for name, value in sorted(encoder.model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    tokenizer = encoder.tokenizer.backend_tokenizer.to_str().encode()
+    return _digest(encoder.model.state_dict(), tokenizer)
 
 
 def working_precision(weight: Tensor) -> str:
-    """Name the precision that a network computes in at this moment: autocast's on its device, else its weights'."""
+    """Name the precision that a network computes in at this moment: autocast's on its device, else its weights', and TF32."""
     kind = weight.device.type
-    autocast = torch.is_autocast_enabled(kind)
-    return f"autocast {torch.get_autocast_dtype(kind)}" if autocast else str(weight.dtype)
+    if torch.is_autocast_enabled(kind):
+        return f"autocast {torch.get_autocast_dtype(kind)}"
+    in_tf32 = kind == "cuda" and weight.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
+    return f"{weight.dtype} in TF32" if in_tf32 else str(weight.dtype)
 
 
 class CachedTextEncoder(TextEncoder):
@@ -44,8 +43,15 @@ class CachedTextEncoder(TextEncoder):
     be in its batch. Files appear whole or not at all; a damaged one is made again.
     """
 
-    def __init__(self, encoder: TextEncoder, folder: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        folder: str | Path | None = None,
+        write: Callable[[Path, Callable[[BinaryIO], object]], None] = write_whole,
+    ) -> None:
+        """`write` creates or replaces a file of the folder with what it is handed puts into it."""
         super().__init__(encoder.tokenizer, encoder.model)
+        self._write_file = write
         self.folder = None if folder is None else Path(folder)
         self._recent: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
 
@@ -90,7 +96,8 @@ class CachedTextEncoder(TextEncoder):
             embeddings, mask = super().encode([prompt], **options)
             row = (embeddings[0].cpu(), mask[0].cpu())
             if path is not None:
-                _write(path, *row, keep_padding=options["keep_padding"])
+                content = _packed(*row, keep_padding=options["keep_padding"])
+                self._write_file(path, lambda stream: stream.write(content))
         if path is None:
             self._recent[name] = row
             self._recent.move_to_end(name)
@@ -111,21 +118,44 @@ def _read(path: Path) -> tuple[Tensor, Tensor] | None:
     from safetensors.torch import load
 
     try:
-        stored = load(path.read_bytes())
+        content = read_bytes(path)
+        stored = load(content)
+        if _digest(stored) != _metadata(content).get("sha256"):
+            return None
         mask = stored["mask"]
         embedding = stored["embedding"].new_zeros(len(mask), stored["embedding"].shape[1])
         embedding[: len(stored["embedding"])] = stored["embedding"]
         return embedding, mask
-    except (FileNotFoundError, SafetensorError, KeyError):
+    except (
+        OSError,
+        SafetensorError,
+        KeyError,
+        ValueError,
+    ):  # not there, damaged, or no file at all: made again
         return None
 
 
-def _write(path: Path, embedding: Tensor, mask: Tensor, *, keep_padding: bool) -> None:
+def _packed(embedding: Tensor, mask: Tensor, *, keep_padding: bool) -> bytes:
+    """The file of an embedding, with the hash of its tensors: the format has none, and a changed bit would change images."""
     from safetensors.torch import save
 
     if not keep_padding:
         # A prompt fills a tenth of its 300 positions or less; the rest is zero.
         embedding = embedding[: int(mask.nonzero().max()) + 1]
-
     content = {"embedding": embedding.cpu().contiguous(), "mask": mask.cpu().contiguous()}
-    write_whole(path, lambda stream: stream.write(save(content)))
+    return save(content, {"sha256": _digest(content)})
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """The metadata in the header of a safetensors file that was read without complaint."""
+    length = int.from_bytes(content[:8], "little")
+    return dict(json.loads(content[8 : 8 + length]).get("__metadata__") or {})
+
+
+def _digest(tensors: Mapping[str, Tensor], first: bytes = b"") -> str:
+    """SHA-256 over names, dtypes, shapes and values, after `first`."""
+    digest = hashlib.sha256(first)
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

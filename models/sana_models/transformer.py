@@ -2,7 +2,7 @@
 
 Shape suffixes: B batch, N image tokens (h*w), T text tokens, C width, H heads, D channels a head.
 Parameter names are the public diffusers names. Sources: SANA (arXiv 2410.10629) section 2.2 and appendix; SANA-1.5
-(arXiv 2501.18427) section 2.1 for the query-key norm.
+(arXiv 2501.18427) section 2.1 for the query-key norm; SANA-Sprint (arXiv 2503.09641) for the guidance embedding.
 """
 
 import math
@@ -85,15 +85,35 @@ class _TimestepEmbedding(nn.Module):
 
 
 class TimeEmbed(nn.Module):
-    """Timestep to the shared modulation (B, 6, C) of all blocks and the embedding (B, C) that the output layer reuses."""
+    """Timestep to the shared modulation (B, 6, C) of all blocks and the embedding (B, C) that the output layer reuses.
 
-    def __init__(self, width: int) -> None:
+    With `guided`, a guidance scale is embedded too, and added.
+    """
+
+    def __init__(self, width: int, *, guided: bool = False) -> None:
         super().__init__()
-        self.emb = _TimestepEmbedding(width)
+        self.guided = guided
+        if guided:
+            self.timestep_embedder = TwoLayerMLP(256, width, nn.SiLU())
+            self.guidance_embedder = TwoLayerMLP(256, width, nn.SiLU())
+        else:
+            self.emb = _TimestepEmbedding(width)
         self.linear = Linear(width, 6 * width)
 
-    def forward(self, timestep_B: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        embedding_BC = self.emb.timestep_embedder(timestep_features(timestep_B).to(dtype))
+    @property
+    def embedders(self) -> tuple[TwoLayerMLP, ...]:
+        """What embeds the timestep, and the guidance scale where it is told."""
+        if self.guided:
+            return self.timestep_embedder, self.guidance_embedder
+        return (self.emb.timestep_embedder,)
+
+    def forward(self, told: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """`told` has one (B,) or (1,) tensor for each of `embedders`."""
+        embedded = [
+            embed(timestep_features(value).to(dtype))
+            for embed, value in zip(self.embedders, told, strict=True)
+        ]
+        embedding_BC = embedded[0] if len(embedded) == 1 else embedded[0] + embedded[1]
         modulation = self.linear(F.silu(embedding_BC))
         return modulation.unflatten(-1, (6, -1)), embedding_BC
 
@@ -206,7 +226,7 @@ class SanaTransformer(nn.Module):
         self.config = config
         self.gradient_checkpointing = False
         self.patch_embed = PatchEmbed(config.in_channels, width, config.patch_size)
-        self.time_embed = TimeEmbed(width)
+        self.time_embed = TimeEmbed(width, guided=config.guidance_embeds)
         self.caption_projection = TwoLayerMLP(config.caption_channels, width, nn.GELU(approximate="tanh"))
         self.caption_norm = RMSNorm(width)
         self.transformer_blocks = nn.ModuleList(SanaBlock(config) for _ in range(config.num_layers))
@@ -220,18 +240,23 @@ class SanaTransformer(nn.Module):
         text_embeddings: Tensor | TextContext,
         text_mask: Tensor | None = None,
         *,
+        guidance: Tensor | None = None,
         identity_rows: int = 0,
         identity_blocks: tuple[int, ...] = (),
     ) -> Tensor:
         """Return the velocity, shaped like `latents` (B, C, h, w).
 
-        `timestep`, (B,) or one for all, is 1000 times the noise level, already shifted. `text_embeddings` is
+        `timestep`, (B,) or one for all, is 1000 times the noise level, already shifted; SANA-Sprint is told the noise level
+        itself, and needs `guidance`, the scale, (B,) or one for all. `text_embeddings` is
         (B, T, caption_channels); `text_mask` (B, T) is 1 for tokens that take part, None for all. Sampling gives
         `text_context(...)` in their place, computed once for all steps. h and w must be multiples of the patch size.
         For perturbed-attention guidance, the last `identity_rows` of the batch run with identity self-attention in
         `identity_blocks`.
-        Raises ValueError on a wrong rank, channel count or size.
+        Raises ValueError on a wrong rank, channel count or size, and for guidance that is missing or has no use.
         """
+        if (guidance is not None) != self.config.guidance_embeds:
+            need = "needs a" if guidance is None else "takes no"
+            raise ValueError(f"this transformer {need} guidance scale, by its guidance_embeds")
         if latents.ndim != 4 or latents.shape[1] != self.config.in_channels:
             raise ValueError(
                 f"latents are {tuple(latents.shape)}; expected (B, {self.config.in_channels}, h, w)"
@@ -243,8 +268,10 @@ class SanaTransformer(nn.Module):
             )
         grid = (latents.shape[-2] // patch, latents.shape[-1] // patch)
         x_BNC = self._add_positions(self.patch_embed(latents), grid)
-        timestep_B = timestep.reshape(-1) * self.config.timestep_scale
-        modulation_B6C, embedding_BC = self.time_embed(timestep_B, x_BNC.dtype)
+        told: tuple[Tensor, ...] = (timestep.reshape(-1) * self.config.timestep_scale,)
+        if guidance is not None:
+            told += (guidance.reshape(-1) * self.config.guidance_embeds_scale,)
+        modulation_B6C, embedding_BC = self.time_embed(told, x_BNC.dtype)
         if not isinstance(text_embeddings, TextContext):
             text_embeddings = self.text_context(text_embeddings, text_mask)
         keys_values, bias_B11T = text_embeddings
@@ -315,11 +342,10 @@ class SanaTransformer(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
-        embedder = self.time_embed.emb.timestep_embedder
-        for layer in (embedder.linear_1, embedder.linear_2, self.time_embed.linear):
-            nn.init.normal_(layer.weight, std=0.02)
-        for layer in (self.caption_projection.linear_1, self.caption_projection.linear_2):
-            nn.init.normal_(layer.weight, std=0.02)
+        nn.init.normal_(self.time_embed.linear.weight, std=0.02)
+        for embedder in (*self.time_embed.embedders, self.caption_projection):
+            for layer in (embedder.linear_1, embedder.linear_2):
+                nn.init.normal_(layer.weight, std=0.02)
         nn.init.constant_(self.caption_norm.weight, caption_norm)
 
 

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from sana_models.files import plain, read_text
 from sana_models.key_maps import Piece
+from sana_models.weight_names import weight_file
 
 __all__ = [
     "CheckpointError",
@@ -53,7 +55,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: not valid JSON ({first_line(error)})") from error
     if not isinstance(data, dict):
@@ -90,8 +92,8 @@ def open_folder(folder: Path, stem: str, variant: str | None = None) -> dict[str
 
 def has_variant(folder: Path, variant: str) -> bool:
     """Return whether a folder has weight files of a variant, such as `*.fp16.safetensors`, whole or in shards."""
-    kinds = (f"*.{variant}.safetensors", f"*.{variant}-*.safetensors", f"*.index.{variant}.json")
-    return any(any(folder.glob(kind)) for kind in kinds)
+    found = map(weight_file, (path.name for path in folder.iterdir()))
+    return any(one is not None and one.variant == variant for one in found)
 
 
 def open_safetensors(path: Path) -> dict[str, StoredTensor]:
@@ -102,7 +104,7 @@ def open_safetensors(path: Path) -> dict[str, StoredTensor]:
         siblings = sorted(other.name for other in path.parent.glob("*.safetensors"))
         raise CheckpointError(f"{path}: no such file" + (f" (found {_some(siblings)})" if siblings else ""))
     try:
-        file = safe_open(path, framework="pt", device="cpu")
+        file = safe_open(plain(path), framework="pt", device="cpu")
         names = file.keys()
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in names}
     except (SafetensorError, OSError, ValueError) as error:

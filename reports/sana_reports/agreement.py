@@ -11,7 +11,7 @@ from sana_reports.files import write_text_atomic
 from sana_reports.gallery import image_source
 from sana_reports.html_page import INLINE_LIMIT_BYTES
 from sana_reports.labels import MICRO_NOTICE, one_line
-from sana_reports.terminal import render_text_table
+from sana_reports.terminal import text_lines
 from sana_reports.text_table import TextTable
 
 __all__ = ["AgreementData", "Contrast", "ContrastedImage", "agreement_text", "write_agreement"]
@@ -50,12 +50,12 @@ def agreement_text(data: AgreementData) -> str:
     """Tables and images as lines, plain ASCII apart from names."""
     lines = [one_line(data.title), *([MICRO_NOTICE] if data.tier == "micro" else [])]
     for table in data.tables:
-        lines += ["", *render_text_table(table)]
+        lines += ["", *text_lines(table)]
     for contrast in data.contrasts:
         rows = [[image.where, *image.said, image.prompt] for image in contrast.images]
         columns = max(map(len, rows), default=0)
         header = ["image", *([""] * (columns - 2)), "prompt"]
-        lines += ["", *render_text_table(TextTable(title=contrast.title, header=header, rows=rows))]
+        lines += ["", *text_lines(TextTable(title=contrast.title, header=header, rows=rows))]
     lines += ["", *map(one_line, data.notes)] if data.notes else []
     return "\n".join(line.rstrip() for line in lines) + "\n"
 

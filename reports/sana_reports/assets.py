@@ -5,7 +5,7 @@ import hashlib
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["asset", "fill", "script_hash"]
+__all__ = ["asset", "fill", "script", "script_hash"]
 
 
 def fill(template: str, **values: Any) -> str:
@@ -21,6 +21,11 @@ def fill(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(**values)
+
+
+def script(name: str) -> str:
+    """The script of a page, after what all pages share."""
+    return asset("page.js") + asset(name)
 
 
 def asset(name: str) -> str:

@@ -1,26 +1,24 @@
 """One colour for a variant, on whatever page it is shown."""
 
 from collections.abc import Iterable
-from zlib import crc32
 
 __all__ = ["variant_colors"]
 
 # The style sheet defines this many series colours, safe for colour-blind readers.
 _N_COLORS = 8
-# Start value of the checksum: with this one, the variants of each shipped suite have as many colours as there can be, and
-# those of the demo blue, green and orange.
-_SALT = 192495
 
 
-def variant_colors(names: Iterable[str]) -> dict[str, int]:
-    """The series colour of each variant of a page, in the order given: the one that its name calls for.
+def variant_colors(names: Iterable[str], order: Iterable[str] = ()) -> dict[str, int]:
+    """The series colour of each variant of a page, in the order given: that of its place in `order`.
 
-    Where two names call for one colour, the second by name takes one that is free. Beyond eight variants colours repeat.
+    Pages that share an `order` to which variants are only appended agree; variants that it lacks come after it. After the eighth,
+    colours repeat: where two variants of a page would share one, the later takes one that is free, if there is any.
     """
-    wanted = {name: crc32(name.encode(), _SALT) % _N_COLORS for name in names}
-    if len(wanted) > _N_COLORS:
-        return wanted
-    holders = {wanted[name]: name for name in sorted(wanted, reverse=True)}
-    free = iter(color for color in range(_N_COLORS) if color not in holders)
-    moved = {name: next(free) for name in sorted(wanted) if holders[wanted[name]] != name}
-    return wanted | moved
+    shown = list(dict.fromkeys(names))
+    places = {name: place for place, name in enumerate(dict.fromkeys([*order, *shown]))}
+    wanted = {name: places[name] % _N_COLORS for name in shown}
+    holders: dict[int, str] = {}
+    for name in sorted(shown, key=places.__getitem__):
+        holders.setdefault(wanted[name], name)
+    free = (color for color in range(_N_COLORS) if color not in holders)
+    return {name: color if holders[color] == name else next(free, color) for name, color in wanted.items()}

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from sana_reports.data import OVERALL, ReportData, Verdict
 from sana_reports.labels import direction, format_gain, metric_label, task_label
@@ -95,38 +94,38 @@ def metrics_compared(data: ReportData) -> list[ComparedMetric]:
 
 
 def _rows(verdicts: Sequence[Verdict]) -> list[ComparedRow]:
-    """One row a variant; neighbours that could not be compared for the same reason share one."""
+    """One row a variant; those that could not be compared for the same reason share one."""
     tasks: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         if verdict.key != OVERALL and verdict.outcome in ("better", "worse"):
             tasks.setdefault(verdict.variant, []).append(verdict)
     overall = [verdict for verdict in verdicts if verdict.key == OVERALL]
-    rows = []
-    for (gain, _, _), found in groupby(
-        overall, lambda one: (one.gain and one.variant, one.outcome, one.reason)
-    ):
-        same = list(found)
-        if gain is None:
-            everyone = 1 < len(same) == len(overall)
-            rows.append(ComparedRow(tuple(one.variant for one in same), same[0], everyone))
-        else:
-            rows += [
-                ComparedRow((one.variant,), one, tasks=tuple(tasks.get(one.variant, ()))) for one in same
-            ]
-    return rows
+    told: dict[tuple[str, ...], list[Verdict]] = {}
+    for one in overall:
+        told.setdefault((one.outcome, one.reason) if one.gain is None else (one.variant,), []).append(one)
+    return [
+        ComparedRow(
+            variants=tuple(one.variant for one in same),
+            verdict=same[0],
+            everyone=1 < len(same) == len(overall),
+            tasks=tuple(tasks.get(same[0].variant, ())),
+        )
+        for same in told.values()
+    ]
 
 
-def overviews(data: ReportData) -> list[tuple[str, list[tuple[str, str]]]]:
-    """By variant what is said of it and on which metrics: `("better", "GenEval and CLIP score")`."""
+def overviews(data: ReportData) -> list[tuple[list[str], list[tuple[str, str]]]]:
+    """What is said of a variant, or of several alike, and on which metrics: `("better", "GenEval and CLIP score")`."""
     found: dict[str, dict[str, list[str]]] = {}
     for metric in metrics_compared(data):
         for row in metric.rows:
             for variant in row.variants:
                 found.setdefault(variant, {}).setdefault(row.said, []).append(metric.title)
-    return [
-        (variant, [(said, _listed(by_said[said])) for said in _ORDER if said in by_said])
-        for variant, by_said in found.items()
-    ]
+    alike: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for variant, by_said in found.items():
+        sentence = tuple((said, _listed(by_said[said])) for said in _ORDER if said in by_said)
+        alike.setdefault(sentence, []).append(variant)
+    return [(variants, list(sentence)) for sentence, variants in alike.items()]
 
 
 def _listed(names: Sequence[str]) -> str:

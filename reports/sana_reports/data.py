@@ -87,7 +87,8 @@ class VariantInfo:
     `settings` is the fully resolved configuration; nested mappings are shown with dotted keys.
     `kind` is a key of `KINDS`, `derived_from` the variant that this one was made from, if any. `parameters` and `depth` are of
     the denoising network; `cut_from` is what a pruned one was cut from, with its depth. `costs` are by benchmark.
-    `rewritten` says that the model was given other texts than the prompts.
+    `rewritten` says that the model was given other texts than the prompts. `published` are the rows of published tables that it
+    reproduces.
     A variant with `incomplete_reasons` is shown but never ranked.
     """
 
@@ -103,6 +104,7 @@ class VariantInfo:
     cut_from: str = ""
     cut_from_depth: int | None = None
     rewritten: bool = False
+    published: Sequence[str] = ()
     costs: Mapping[str, ImageCost] = field(default_factory=dict)
     incomplete_reasons: Sequence[str] = ()
 
@@ -113,7 +115,7 @@ class SummaryCell:
 
     `low` and `high` bound the 95 % interval. A value that could not be computed is NaN.
     `unit` is free text; `"fraction"` values lie in [0, 1] and get a fixed axis. `gain` compares with what the variant was made
-    from, where both have the number.
+    from, where both have the number. `device` and `batch_size` are those of a measured time.
     """
 
     variant: str
@@ -131,6 +133,8 @@ class SummaryCell:
     higher_is_better: bool
     note: str = ""
     gain: Gain | None = None
+    device: str = ""
+    batch_size: int | None = None
 
     @property
     def no_interval(self) -> str:
@@ -199,7 +203,9 @@ class ReportData:
     `created` is text ready to be shown. `banner` is an extra notice above the results; the notice that micro
     numbers do not compare with published ones appears by itself when `tier == "micro"`. `selfcheck` is one line that says
     whether the machine's numbers were checked. `cut_texts` are lines on who was given texts
-    without their end. `speed_tables` are shown as they are. `verdicts` compare the other variants with `compared_with`.
+    without their end. `prompt_licences` are by benchmark, and so is what it
+    changes of every model (`benchmark_settings`). `speed_tables` are shown as they are. `palette` names variants in the
+    order in which they are given colours. `verdicts` compare the other variants with `compared_with`.
     Raises `ValueError` for a variant of unknown kind.
     """
 
@@ -218,7 +224,10 @@ class ReportData:
     banner: str | None = None
     selfcheck: str = ""
     cut_texts: Sequence[str] = ()
+    prompt_licences: Mapping[str, Sequence[str]] = field(default_factory=dict)
     speed_tables: Sequence[TextTable] = ()
+    palette: Sequence[str] = ()
+    benchmark_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     compared_with: str = ""
     verdicts: Sequence[Verdict] = ()
 
@@ -233,7 +242,7 @@ class ReportData:
     @property
     def colors(self) -> dict[str, int]:
         """The series colour of each variant."""
-        return variant_colors(variant.name for variant in self.variants)
+        return variant_colors((variant.name for variant in self.variants), self.palette)
 
     @property
     def groups(self) -> list[tuple[str, Sequence[VariantInfo]]]:

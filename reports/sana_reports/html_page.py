@@ -10,7 +10,8 @@ from typing import Any
 from markupsafe import Markup
 
 from sana_reports import labels
-from sana_reports.assets import asset, fill, script_hash
+from sana_reports.assets import asset, fill, script, script_hash
+from sana_reports.beside_published import beside_published, beside_table, quoted_quality
 from sana_reports.comparison import ComparedMetric, comparison_title, metrics_compared, overviews
 from sana_reports.data import KINDS, ReportData
 from sana_reports.gallery import gallery_json, total_image_bytes
@@ -22,9 +23,10 @@ from sana_reports.tables import (
     MetricRow,
     flatten,
     leader,
-    leaderboard_table,
     metric_blocks,
     setting_rows,
+    unranked,
+    untold_reasons,
     verdict_changes,
 )
 
@@ -53,7 +55,7 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
     """The page as text. Image links, if the images are too large to inline, are relative to `out_dir`."""
     inline = total_image_bytes(data.samples) <= inline_limit_bytes
     blocks = metric_blocks(data)
-    script = Markup(asset("report.js"))
+    code = Markup(script("report.js"))
     return fill(
         "report.html.j2",
         data=data,
@@ -61,7 +63,8 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
         kinds=KINDS,
         colors=data.colors,
         notices=labels.notices(data),
-        unranked=[row for row in leaderboard_table(data) if row["rank"] is None],
+        unranked=unranked(data),
+        untold=untold_reasons(data),
         comparison=[(metric, _differences(metric, data.colors)) for metric in metrics_compared(data)],
         comparison_title=comparison_title(data),
         overviews=overviews(data),
@@ -70,14 +73,15 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
         changes=verdict_changes(data),
         quality_plots=report_quality_plots(data),
         scaling=report_scaling(data),
+        published=[*beside_table(beside_published(data)), *quoted_quality(data)],
         settings=setting_rows(data),
         provenance=_provenance(data),
         filters=_filters(data),
         gallery=gallery_json(data, out_dir, inline=inline),
         inline=inline,
         css=Markup(asset("report.css")),
-        script=script,
-        script_hash=script_hash(script),
+        script=code,
+        script_hash=script_hash(code),
     )
 
 

@@ -1,7 +1,8 @@
 """Names and numbers as people read them, the same in every output format."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from sana_reports.data import OVERALL, Gain, Latency, ReportData, SummaryCell
 
@@ -18,6 +19,7 @@ __all__ = [
     "format_interval",
     "format_latency_interval",
     "format_value",
+    "licence_line",
     "made_from",
     "metric_label",
     "notices",
@@ -39,13 +41,27 @@ _APPROXIMATIONS = {
     "geneval/hf-detector@1": "approximation of geneval/official@1: another training run of the detector",
 }
 _METRICS = {
+    "aesthetic": "Aesthetic score",
     "clip_score": "CLIP score",
+    "dpg": "DPG-Bench",
     "dpg_bench": "DPG-Bench",
     "fid": "FID",
     "geneval": "GenEval",
+    "geneval2": "GenEval 2",
+    "hpdv2": "HPDv2",
+    "hpsv2": "HPS v2",
+    "hpsv2.1": "HPS v2.1",
     "image_reward": "ImageReward",
     "latency": "Latency",
+    "longtext": "LongText-Bench",
+    "longtext_zh": "LongText-Bench, Chinese",
     "mjhq30k": "MJHQ-30K",
+    "oneig": "OneIG-Bench",
+    "oneig_alignment": "OneIG alignment",
+    "oneig_diversity": "OneIG diversity",
+    "oneig_style": "OneIG style",
+    "oneig_text": "OneIG text",
+    "pickscore": "PickScore",
     "throughput": "Throughput",
 }
 _FLOPS = (("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6))
@@ -148,7 +164,14 @@ def notices(data: ReportData) -> Sequence[str]:
         *few_images_notice(data.summaries),
         *approximation_notices(data.summaries),
         *data.cut_texts,
+        *(settings_notice(name, settings) for name, settings in data.benchmark_settings.items() if settings),
     ]
+
+
+def settings_notice(benchmark: str, settings: Mapping[str, Any]) -> str:
+    """What a benchmark changes of every model, in a sentence."""
+    told = ", ".join(f"{key} {value}" for key, value in settings.items())
+    return f"{metric_label(benchmark)}: images made with {told}, whatever a variant says."
 
 
 def few_images_notice(cells: Iterable[SummaryCell]) -> list[str]:
@@ -163,6 +186,12 @@ def approximation_notices(cells: Iterable[SummaryCell]) -> list[str]:
     """What must be known of the protocols that only come near another one, each once; an empty list without such numbers."""
     found = dict.fromkeys(cell.protocol for cell in cells if cell.protocol in _APPROXIMATIONS)
     return [f"{protocol}: {_APPROXIMATIONS[protocol]}." for protocol in found]
+
+
+def licence_line(data: ReportData) -> str:
+    """Whose prompts come under which licence; empty where no publisher names one."""
+    found = [f"{metric_label(name)} {', '.join(licences)}" for name, licences in data.prompt_licences.items()]
+    return f"licence of the prompts: {'; '.join(found)}" if found else ""
 
 
 def one_line(text: str) -> str:

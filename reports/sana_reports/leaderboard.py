@@ -1,6 +1,6 @@
 """The leaderboard's files: HTML, Markdown, CSV and LaTeX."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -8,7 +8,8 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from sana_reports import labels
-from sana_reports.assets import asset, fill, script_hash
+from sana_reports.assets import asset, fill, script, script_hash
+from sana_reports.beside_published import beside_of_board, beside_table
 from sana_reports.data import KINDS, OVERALL
 from sana_reports.files import write_text_atomic
 from sana_reports.leaderboard_data import Leaderboard, Table
@@ -23,7 +24,7 @@ from sana_reports.leaderboard_text import (
     render_latex,
     render_markdown,
     table_notices,
-    table_title,
+    table_titles,
 )
 from sana_reports.plots import interval_strip, value_domain
 from sana_reports.ranking import RANK_RULE, grouped
@@ -53,10 +54,12 @@ def render_leaderboard(board: Leaderboard) -> dict[str, str]:
     }
 
 
-def write_leaderboard(board: Leaderboard, out_dir: Path) -> LeaderboardPaths:
-    """Write `leaderboard.{html,md,csv,tex}` into `out_dir`, each replaced atomically; raises `OSError`."""
+def write_leaderboard(
+    board: Leaderboard, out_dir: Path, *, write: Callable[[Path, str], None] = write_text_atomic
+) -> LeaderboardPaths:
+    """Write `leaderboard.{html,md,csv,tex}` into `out_dir` by `write`, each replaced atomically; raises `OSError`."""
     for name, content in render_leaderboard(board).items():
-        write_text_atomic(out_dir / name, content)
+        write(out_dir / name, content)
     return LeaderboardPaths(*(out_dir / f"leaderboard.{suffix}" for suffix in ("html", "md", "csv", "tex")))
 
 
@@ -71,24 +74,38 @@ def _strips(table: Table, colors: Mapping[str, int]) -> dict[tuple[str, str], Ma
     return strips
 
 
+def _filters(board: Leaderboard) -> dict[str, list[str]]:
+    """The choices of the page's controls, in the order of the page."""
+    kinds = {entry.kind for entry in board.entries}
+    return {
+        "benchmarks": list(dict.fromkeys(table.benchmark for table in board.tables)),
+        "tiers": list(dict.fromkeys(table.tier for table in board.tables)),
+        "kinds": [kind for kind in KINDS if kind in kinds],
+    }
+
+
 def _render_html(board: Leaderboard) -> str:
-    css, script = asset("report.css"), Markup(asset("leaderboard.js"))
+    code = Markup(script("leaderboard.js"))
     colors = board.colors
+    titles = table_titles(board)
     tables = [
         (
+            title,
             table,
             grouped(table),
             _strips(table, colors),
             quoted_table(table),
             quality_plots(table, colors),
-            table_scaling(table),
+            [*beside_table(beside_of_board(table)), *table_scaling(table)],
         )
-        for table in board.tables
+        for title, table in zip(titles, board.tables, strict=True)
     ]
     return fill(
         "leaderboard.html.j2",
         board=board,
         tables=tables,
+        titles=titles,
+        filters=_filters(board),
         colors=colors,
         kinds=KINDS,
         labels=labels,
@@ -97,10 +114,9 @@ def _render_html(board: Leaderboard) -> str:
         quoted_label=quoted_label,
         published_size=published_size,
         entry_size=entry_size,
-        table_title=table_title,
         table_notices=table_notices,
         fragment=lambda variant: f"#variant={quote(variant, safe='')}",
-        css=Markup(css),
-        script=script,
-        script_hash=script_hash(script),
+        css=Markup(asset("report.css")),
+        script=code,
+        script_hash=script_hash(code),
     )

@@ -4,10 +4,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sana_reports.colors import variant_colors
 from sana_reports.data import KINDS, Gain, ImageCost, Latency, SummaryCell
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "Column",
@@ -19,6 +22,15 @@ __all__ = [
     "from_json",
     "to_json",
 ]
+
+
+# A line names so many variants; more are counted.
+_NAMED = 4
+# Columns of a leaderboard in a notebook.
+_SHOWN = (
+    *("tier", "benchmark", "variant", "metric", "protocol", "rank_best", "rank_worst"),
+    *("value", "low", "high", "n_samples"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +49,8 @@ class Entry:
 
     `kind` is a key of `KINDS`, `derived_from` the variant that this one was made from. `parameters` counts the
     denoising network's weights, `depth` its blocks, None where unknown; `cut_from` is what a pruned variant was cut from, with
-    its depth. `report` is a link to the run's HTML report relative to the leaderboard, or None. `other_runs` measured the
+    its depth. `published` are the rows of published tables that it reproduces, with the `settings` that tell how far. `report` is
+    a link to the run's HTML report relative to the leaderboard, or None. `other_runs` measured the
     same fingerprint earlier.
     """
 
@@ -55,6 +68,8 @@ class Entry:
     cut_from: str = ""
     cut_from_depth: int | None = None
     rewritten: bool = False
+    published: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
     cost: ImageCost | None = None
     latency: Latency | None = None
     numbers: Mapping[str, SummaryCell]
@@ -79,7 +94,8 @@ class Contrast:
 class Table:
     """Entries that may be ranked together: one tier, one set of prompts, one protocol per metric.
 
-    `workload` identifies prompts, images per prompt and the exact evaluators.
+    `workload` identifies prompts, images per prompt and the exact evaluators; `settings` are those that the
+    benchmark changes of every model.
     Raises `ValueError` for a number under another protocol, an incomplete number, or a repeated variant.
     """
 
@@ -89,6 +105,7 @@ class Table:
     columns: Sequence[Column]
     entries: Sequence[Entry]
     contrasts: Sequence[Contrast] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -124,10 +141,11 @@ class Incomplete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
-    """Everything one leaderboard shows."""
+    """Everything one leaderboard shows; `palette` names variants in the order in which they are given colours."""
 
     tables: Sequence[Table]
     incomplete: Sequence[Incomplete] = field(default_factory=tuple)
+    palette: Sequence[str] = ()
 
     @property
     def entries(self) -> list[Entry]:
@@ -140,9 +158,46 @@ class Leaderboard:
         return len({entry.fingerprint for entry in self.entries})
 
     @property
+    def not_ranked(self) -> list[tuple[list[str], Incomplete]]:
+        """What is incomplete, with the variants of which a run says the same; the record is that of the first one."""
+        groups: dict[tuple[object, ...], list[Incomplete]] = {}
+        for row in self.incomplete:
+            groups.setdefault((row.run, row.tier, row.benchmark, tuple(row.reasons)), []).append(row)
+        return [([row.variant for row in rows], rows[0]) for rows in groups.values()]
+
+    @property
+    def not_ranked_lines(self) -> list[str]:
+        """What is incomplete, a line each: up to four variants by name, more by number."""
+        return [
+            f"not ranked: {', '.join(variants) if len(variants) <= _NAMED else f'{len(variants)} variants'} "
+            f"on {row.benchmark} ({row.run}): {'; '.join(row.reasons)}"
+            for variants, row in self.not_ranked
+        ]
+
+    @property
     def colors(self) -> dict[str, int]:
         """The series colour of each variant, the same in all tables."""
-        return variant_colors(entry.variant for entry in self.entries)
+        return variant_colors((entry.variant for entry in self.entries), self.palette)
+
+    def table(self) -> "pd.DataFrame":
+        """One row a ranked variant and metric, and one a published number beside it: the columns of `leaderboard.csv`."""
+        from sana_reports.leaderboard_text import csv_frame
+
+        return csv_frame(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The leaderboard as JSON holds it; numbers that do not exist are None."""
+        return dict(_without_nan(asdict(self)))
+
+    def _repr_html_(self) -> str:
+        from sana_reports.labels import MICRO_NOTICE
+        from sana_reports.notebook import section
+
+        micro = any(table.tier == "micro" for table in self.tables)
+        lines = [MICRO_NOTICE] if micro else []
+        lines += self.not_ranked_lines
+        found = self.table()
+        return section(lines, found[found["rank_best"].notna()][list(_SHOWN)])
 
 
 def to_json(board: Leaderboard) -> str:
@@ -151,7 +206,7 @@ def to_json(board: Leaderboard) -> str:
         replace(table, entries=[replace(entry, report=None) for entry in table.entries])
         for table in board.tables
     ]
-    plain = _without_nan(asdict(replace(board, tables=tables)))
+    plain = replace(board, tables=tables).to_dict()
     return json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -162,6 +217,7 @@ def from_json(text: str) -> Leaderboard:
         return Leaderboard(
             tables=[_table(table) for table in plain["tables"]],
             incomplete=[Incomplete(**row) for row in plain["incomplete"]],
+            palette=plain.get("palette", ()),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a leaderboard: {error}") from None

@@ -1,7 +1,7 @@
 """Quality against latency, parameters, depth kept and compute, as inline SVG."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
@@ -9,16 +9,17 @@ from markupsafe import Markup
 from sana_reports.data import KINDS
 from sana_reports.labels import flops_unit, format_value, metric_label, one_line
 from sana_reports.leaderboard_data import Column, Entry, Table
-from sana_reports.plots import nice_ticks, short_names
+from sana_reports.plot_labels import LINE, labelled, text_width
+from sana_reports.plots import nice_ticks
 
 __all__ = ["SPEED_METRICS", "pareto_front", "quality_plots"]
 
 # A time against a time says nothing.
 SPEED_METRICS = ("latency", "throughput")
-_WIDTH, _HEIGHT = 460, 330
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 446, 16, 276
+_WIDTH, _HEIGHT = 420, 330
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 406, 16, 276
+_LEGEND = 26
 _DODGE = 7  # between variants of equal size, which would hide each other's interval
-_LETTER = 7  # width of a label's letter, on the wide side
 # How each kind is drawn around the origin, so that it can be told without colour.
 _SHAPES = {
     "full": '<circle r="5"/>',
@@ -140,9 +141,15 @@ def _scatter(
     if parents is not None:
         marks += _origin_lines(points, places, parents)
     marks += [_mark(point, *place, frame.up) for point, place in zip(points, places, strict=True)]
-    marks += _names(points, places)
+    names = [one_line(point.entry.variant) for point in points]
+    labels, numbered = labelled(names, places, (_LEFT + 2, _TOP, _RIGHT + 8, _BOTTOM))
+    marks.append(labels)
+    height = _HEIGHT
     if len(kinds) > 1:
         marks.append(_legend(kinds))
+        height += _LEGEND
+    key, extra = _key(numbered, height + LINE)
+    marks.append(key)
     spoken = "; ".join(
         f"{point.entry.variant} ({KINDS[point.entry.kind]}): {format_value(point.y, column.unit)} "
         f"at {point.x:{',.0f' if point.x >= 100 else '.3g'}} {x_label}"
@@ -152,7 +159,7 @@ def _scatter(
         '<svg class="scatter" viewBox="0 0 {} {}" role="img" aria-label="{}"><desc>{}</desc>{}'
         '<text class="tick" x="{}" y="{}" text-anchor="middle">{}</text></svg>'
     ).format(
-        _WIDTH, _HEIGHT + 26 * (len(kinds) > 1), caption, f"{spoken}.", Markup("").join(marks),
+        _WIDTH, height + extra, caption, f"{spoken}.", Markup("").join(marks),
         (_LEFT + _RIGHT) / 2, _BOTTOM + 42, x_label,
     )  # fmt: skip
 
@@ -241,30 +248,18 @@ def _origin_lines(
             yield line.format(*source, *place)
 
 
-def _names(points: list[_Point], places: list[tuple[float, float]]) -> list[Markup]:
-    """Names beside the markers, each at the first place where it covers no other and no marker, and stays inside."""
-    taken: list[tuple[float, float, float]] = [(x - 8, y + 5, 16) for x, y in places]
-    names = []
-    texts = short_names([one_line(point.entry.variant) for point in points], 30)
-    for text, (x, y) in zip(texts, places, strict=True):
-        width = _LETTER * len(text)
-        sides = [(side, rise) for rise in (-8, 16, -22, 30) for side in (1, -1)]
-        spots = [((x + 10 if side > 0 else x - 10 - width), y + rise, side) for side, rise in sides]
-        inside = [spot for spot in spots if spot[0] > _LEFT and spot[0] + width < _RIGHT + 8] or spots
-        clear = [spot for spot in inside if not any(_covers(spot, width, other) for other in taken)] or inside
-        left, baseline, side = clear[0]
-        taken.append((left, baseline, width))
-        names.append(
-            Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
-                left if side > 0 else left + width, baseline, "start" if side > 0 else "end", text
-            )
+def _key(names: Sequence[str], top: float) -> tuple[Markup, float]:
+    """Numbered names in as many columns as they leave room for, and how high they are."""
+    columns = max(1, int((_RIGHT - _LEFT) // (max(map(text_width, names), default=0) + 40)))
+    lines = math.ceil(len(names) / columns)
+    step = (_RIGHT - _LEFT) / columns
+    parts = [
+        Markup('<text class="point" x="{:.0f}" y="{:.0f}">{} {}</text>').format(
+            _LEFT + step * (index // lines), top + LINE * (index % lines), index + 1, name
         )
-    return names
-
-
-def _covers(spot: tuple[float, float, int], width: float, other: tuple[float, float, float]) -> bool:
-    left, baseline, other_width = other
-    return abs(spot[1] - baseline) < 13 and spot[0] < left + other_width and left < spot[0] + width
+        for index, name in enumerate(names)
+    ]
+    return Markup("").join(parts), LINE * (lines + 1) if lines else 0
 
 
 def _legend(kinds: list[str]) -> Markup:

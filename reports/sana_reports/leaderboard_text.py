@@ -1,7 +1,9 @@
 """The leaderboard as Markdown, CSV and LaTeX."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from sana_reports.beside_published import beside_of_board, beside_table
 from sana_reports.csv_table import COST_COLUMNS, cost_fields, csv_text, without_formulas
 from sana_reports.data import KINDS, OVERALL, SummaryCell
 from sana_reports.labels import (
@@ -15,6 +17,7 @@ from sana_reports.labels import (
     made_from,
     metric_label,
     one_line,
+    settings_notice,
     task_label,
 )
 from sana_reports.leaderboard_data import Entry, Leaderboard, Table
@@ -23,7 +26,10 @@ from sana_reports.published import PublishedRow, PublishedTable, published_table
 from sana_reports.ranking import RANK_RULE, RankRange, grouped
 from sana_reports.scaling import table_scaling
 
-__all__ = ["CSV_COLUMNS", "render_csv", "render_latex", "render_markdown", "table_title"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CSV_COLUMNS", "csv_frame", "render_csv", "render_latex", "render_markdown", "table_titles"]
 
 QUOTED_NOTE = "Quoted from papers under their own protocol and hardware: for orientation, never ranked."
 CSV_COLUMNS = (
@@ -34,15 +40,27 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def table_title(table: Table) -> str:
-    """What a table ranks: benchmark and tier."""
-    return f"{metric_label(table.benchmark)}, {table.tier} tier"
+def table_titles(board: Leaderboard) -> list[str]:
+    """What each table ranks: benchmark and tier, and where that is not all, its number of images, or at last its workload."""
+    titles = [f"{metric_label(table.benchmark)}, {table.tier} tier" for table in board.tables]
+    for more in (_images, lambda table: f"workload {table.workload}"):
+        titles = [
+            f"{title}, {more(table)}" if titles.count(title) > 1 else title
+            for title, table in zip(titles, board.tables, strict=True)
+        ]
+    return titles
+
+
+def _images(table: Table) -> str:
+    counts = {cell.n_samples for entry in table.entries for cell in entry.numbers.values()}
+    return f"{max(counts, default=0):,} images"
 
 
 def table_notices(table: Table) -> list[str]:
     """What must be read beside the numbers of a ranking."""
     cells = [cell for entry in table.entries for cell in entry.numbers.values()]
-    return [*few_images_notice(cells), *approximation_notices(cells)]
+    changed = [settings_notice(table.benchmark, table.settings)] if table.settings else []
+    return [*few_images_notice(cells), *approximation_notices(cells), *changed]
 
 
 def quoted_table(table: Table) -> PublishedTable | None:
@@ -80,10 +98,11 @@ def render_markdown(board: Leaderboard) -> str:
     parts = ["# Leaderboard"]
     if any(table.tier == "micro" for table in board.tables):
         parts.append(f"> **{escape_markdown(MICRO_NOTICE)}**")
-    for table in board.tables:
-        parts += [f"## {escape_markdown(table_title(table))}", _markdown_table(table)]
+    for title, table in zip(table_titles(board), board.tables, strict=True):
+        parts += [f"## {escape_markdown(title)}", _markdown_table(table)]
         parts += [escape_markdown(notice) for notice in table_notices(table)]
         parts += markdown_text_tables(table_scaling(table), "###")
+        parts += markdown_text_tables(beside_table(beside_of_board(table)), "###")
         if (quoted := quoted_table(table)) is not None:
             parts += ["### Published numbers", escape_markdown(QUOTED_NOTE), _markdown_quoted(quoted)]
     parts.append(
@@ -149,9 +168,9 @@ def _markdown_incomplete(board: Leaderboard) -> str:
     rows = [
         [
             escape_markdown(text)
-            for text in (row.variant, row.tier, row.benchmark, row.run, "; ".join(row.reasons))
+            for text in (", ".join(variants), row.tier, row.benchmark, row.run, "; ".join(row.reasons))
         ]
-        for row in board.incomplete
+        for variants, row in board.not_ranked
     ]
     return markdown_table(["Variant", "Tier", "Benchmark", "Run", "Reason"], rows, right_from=99)
 
@@ -166,6 +185,18 @@ def _number(cell: SummaryCell) -> str:
 def render_csv(board: Leaderboard) -> str:
     """One line per variant and metric at full precision; quoted numbers have the paper as their source."""
     return csv_text(CSV_COLUMNS, without_formulas(row for table in board.tables for row in _csv_rows(table)))
+
+
+def csv_frame(board: Leaderboard) -> "pd.DataFrame":
+    """The same as a table of pandas, with texts as they are."""
+    import pandas as pd
+
+    rows = [
+        [None if value == "" else value for value in row]
+        for table in board.tables
+        for row in _csv_rows(table)
+    ]
+    return pd.DataFrame(rows, columns=list(CSV_COLUMNS))
 
 
 def _csv_rows(table: Table) -> list[Sequence[object]]:
@@ -230,18 +261,20 @@ def escape_latex(text: str) -> str:
 def render_latex(board: Leaderboard) -> str:
     """A `table` environment per ranking, for `\\usepackage{booktabs}`; not a whole document."""
     parts = ["% Made by sana-bench leaderboard. Needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}."]
-    parts += [_latex_table(table) for table in board.tables]
+    parts += [
+        _latex_table(title, table) for title, table in zip(table_titles(board), board.tables, strict=True)
+    ]
     if board.incomplete:
         reasons = [
-            f"% Not ranked: {one_line(row.variant)} ({one_line(row.tier)}, {one_line(row.benchmark)}): "
+            f"% Not ranked: {one_line(', '.join(variants))} ({one_line(row.tier)}, {one_line(row.benchmark)}): "
             f"{one_line('; '.join(row.reasons))}"
-            for row in board.incomplete
+            for variants, row in board.not_ranked
         ]
         parts.append("\n".join(reasons))
     return "\n\n".join(parts) + "\n"
 
 
-def _latex_table(table: Table) -> str:
+def _latex_table(title: str, table: Table) -> str:
     columns = table.columns
     header = ["Variant"]
     for column in columns:
@@ -261,7 +294,7 @@ def _latex_table(table: Table) -> str:
     micro = f" {MICRO_NOTICE}" if table.tier == "micro" else ""
     devices = sorted({_device(entry) for entry in table.entries if entry.latency is not None})
     caption = (
-        f"{table_title(table)}. Protocols: {protocols}. Brackets: 95 % interval. "
+        f"{title}. Protocols: {protocols}. Brackets: 95 % interval. "
         f"Devices: {', '.join(devices) or 'none timed'}.{micro}{''.join(f' {text}' for text in table_notices(table))}"
     )
     return "\n".join(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from sana_reports.beside_published import beside_published, beside_table, quoted_quality
 from sana_reports.comparison import comparison_table
 from sana_reports.data import KINDS, Latency, ReportData, SummaryCell, VariantInfo
 from sana_reports.labels import (
@@ -12,6 +13,7 @@ from sana_reports.labels import (
     format_interval,
     format_latency_interval,
     format_value,
+    licence_line,
     made_from,
     metric_label,
     notices,
@@ -34,6 +36,7 @@ def render_markdown(data: ReportData) -> str:
         parts.append(f"> **This run is incomplete.**\n>\n{reasons}".rstrip(">\n "))
     parts += markdown_text_tables(comparison_table(data))
     parts += ["## Results", _summary(data), *_unranked(data)]
+    parts += markdown_text_tables([*beside_table(beside_published(data)), *quoted_quality(data)])
     changes = _changes(data)
     if changes:
         parts += ["## Changed verdicts", changes]
@@ -71,7 +74,7 @@ def _facts(data: ReportData) -> str:
     about = (
         f"Suite {_code(data.suite_name)}, {escape_markdown(tier)}, {escape_markdown(data.created)}, {run}."
     )
-    return f"{about}\n\n{escape_markdown(data.selfcheck)}" if data.selfcheck else about
+    return "\n\n".join([about, *map(escape_markdown, filter(None, (data.selfcheck, licence_line(data))))])
 
 
 def _summary(data: ReportData) -> str:

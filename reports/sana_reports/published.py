@@ -4,6 +4,10 @@ Sources: SANA (arXiv:2410.10629, Tables 7, 10 and 11), SANA-1.5 (arXiv:2501.1842
 table of released weights in the README of NVlabs/Sana. FID and CLIP score are over MJHQ-30K. Speed is on one A100:
 latency for one image, throughput in batches. Left out: the 512-pixel latencies of SANA, which look swapped between
 0.6B and 1.6B in the paper, and SANA-1.5's Table 1 where it repeats SANA's Table 7.
+
+Of the judges of 2026: GenEval 2's GM as later papers quote it (second hand: the papers themselves were not read), LongText-Bench
+as the models' reports have it, OneIG-Bench (arXiv:2506.07977, Table 2) without its reasoning and overall, which sana-bench does
+not measure. HPS v2.1 and v2 as the README of tgxs002/HPSv2 has them.
 """
 
 from collections.abc import Mapping
@@ -11,17 +15,29 @@ from dataclasses import dataclass
 
 from sana_reports.data import KINDS
 
-__all__ = ["PUBLISHED", "PublishedRow", "PublishedTable", "published_table"]
+__all__ = ["PUBLISHED", "PublishedRow", "PublishedTable", "published_table", "row_title"]
 
 # What the papers measured each metric on, with its categories. A number over other prompts is no counterpart.
 _GENEVAL = ("overall", "single_object", "two_object", "counting", "colors", "position", "color_attr")
+_ONEIG = ("oneig_alignment", "oneig_text", "oneig_style", "oneig_diversity")
 _DPG = ("overall", "global", "entity", "attribute", "relation", "other")
+_HPDV2 = ("anime", "concept-art", "paintings", "photo", "overall")
 _COLUMNS = {
     "geneval": tuple(("geneval", key) for key in _GENEVAL),
-    "dpg_bench": tuple(("dpg_bench", key) for key in _DPG),
+    "dpg_bench": tuple(("dpg", key) for key in _DPG),
+    "geneval2": (("geneval2", "overall"),),
+    "hpdv2": tuple((metric, key) for metric in ("hpsv2.1", "hpsv2") for key in _HPDV2),
+    "longtext": (("longtext", "overall"),),
+    "longtext_zh": (("longtext", "overall"),),
     "mjhq30k": (("fid", "overall"), ("clip_score", "overall")),
     "image_reward": (("image_reward", "overall"),),
+    "oneig": tuple((metric, "overall") for metric in _ONEIG),
 }
+
+
+def row_title(model: str, resolution: int | None) -> str:
+    """Model and resolution in pixels, as rows are called."""
+    return model if resolution is None else f"{model}, {resolution} px"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +46,8 @@ class PublishedRow:
 
     `numbers` has a value for each (metric, category) that the source gives, in its own unit: GenEval in [0, 1], DPG-Bench
     out of 100. `tables` names the place of each metric, and of `speed`. Sizes are in 1e9 parameters, `resolution` in pixels,
-    `latency_s` in seconds an image, `throughput` in images a second; None where unknown.
+    `latency_s` in seconds an image, `throughput` in images a second; None where unknown. `benchmark` is the one that the numbers
+    are of, where their metrics do not say it.
     """
 
     model: str
@@ -43,11 +60,12 @@ class PublishedRow:
     numbers: Mapping[tuple[str, str], float]
     paper: str
     tables: Mapping[str, str]
+    benchmark: str = ""
 
     @property
     def title(self) -> str:
         """Model and resolution."""
-        return self.model if self.resolution is None else f"{self.model}, {self.resolution} px"
+        return row_title(self.model, self.resolution)
 
     def source(self, metrics: set[str]) -> str:
         """The paper, with the tables that hold these metrics and the speed."""
@@ -80,12 +98,10 @@ _SANA = "SANA, arXiv:2410.10629"
 _SANA_15 = "SANA-1.5, arXiv:2501.18427v4"
 _README = "README of NVlabs/Sana, performance table"
 _SANA_TABLES = {
-    "speed": "Table 7", "fid": "Table 7", "clip_score": "Table 7", "geneval": "Table 10", "dpg_bench": "Table 11",
+    "speed": "Table 7", "fid": "Table 7", "clip_score": "Table 7", "geneval": "Table 10", "dpg": "Table 11",
     "image_reward": "Table 11",
 }  # fmt: skip
-_SANA_15_TABLES = dict.fromkeys(("speed", "fid", "clip_score", "dpg_bench"), "Table 1") | {
-    "geneval": "Table 2"
-}
+_SANA_15_TABLES = dict.fromkeys(("speed", "fid", "clip_score", "dpg"), "Table 1") | {"geneval": "Table 2"}
 
 # model, pixels, parameters (1e9), images/s in batches of 16, latency (s), FID, CLIP, GenEval overall and by task,
 # DPG-Bench overall and by category, ImageReward
@@ -163,6 +179,61 @@ _README_ROWS = (
     ("Sana-1.6B-MultiLing (released)", "full", 1.6, 1.0, 1.2, 5.92, 28.94, 0.69, 84.5),
     ("Sana-1.5-1.6B (released)", "full", 1.6, 1.0, 1.2, 5.70, 29.12, 0.82, 84.5),
     ("Sana-1.5-4.8B (released)", "grown", 4.8, 0.26, 4.2, 5.99, 29.23, 0.81, 84.7),
+    ("Sana-Sprint-0.6B (released), 2 steps", "full", 0.6, 6.46, 0.25, 6.54, 28.40, 0.76, None),
+    ("Sana-Sprint-1.6B (released), 2 steps", "full", 1.6, 5.68, 0.24, 6.50, 28.45, 0.77, None),
+)
+
+# model, GM, where it was quoted
+_GENEVAL2_ROWS = (
+    ("SD3.5-medium", 12.4, "Flow-DPPO, Table 1"),
+    ("FLUX.1-dev", 23.3, "Flow-DPPO, Table 1"),
+    ("FLUX.2-klein-base-9B", 25.4, "Flow-DPPO, Table 1"),
+    ("Qwen-Image-2512", 32.97, "UniEvo-VL, arXiv:2609.38721"),
+)
+_SECOND_HAND = "second hand, not checked"
+
+# model, English, Chinese
+_LONGTEXT_ROWS = (
+    ("Janus-Pro", 0.019, 0.006),
+    ("BLIP3-o", 0.021, 0.018),
+    ("Kolors 2.0", 0.258, 0.329),
+    ("BAGEL", 0.373, 0.310),
+    ("HiDream-I1", 0.543, 0.024),
+    ("OmniGen2", 0.561, 0.059),
+    ("FLUX.1-dev", 0.607, 0.005),
+    ("Seedream 3.0", 0.896, 0.878),
+    ("X-Omni", 0.900, 0.814),
+    ("Z-Image", 0.935, 0.936),
+    ("Qwen-Image", 0.943, 0.946),
+    ("GPT Image 1", 0.956, 0.619),
+)
+_LONGTEXT_SOURCE = "reports of X-Omni (arXiv:2507.22058), Qwen-Image (arXiv:2508.02324) and Z-Image"
+
+# model, kind, parameters (1e9), alignment, text, style, diversity
+_ONEIG_ROWS = (
+    ("SANA-1.5 1.6B (PAG)", "full", 1.6, 0.762, 0.054, 0.387, 0.222),
+    ("SANA-1.5 4.8B (PAG)", "grown", 4.8, 0.765, 0.069, 0.401, 0.216),
+    ("SD1.5", "full", None, 0.565, 0.010, 0.383, 0.429),
+    ("SDXL", "full", None, 0.688, 0.029, 0.332, 0.296),
+    ("SD3.5-Large", "full", None, 0.809, 0.629, 0.353, 0.225),
+    ("FLUX.1-dev", "full", None, 0.786, 0.523, 0.368, 0.238),
+    ("Lumina-Image 2.0", "full", None, 0.819, 0.106, 0.354, 0.216),
+    ("HiDream-I1", "full", None, 0.829, 0.707, 0.347, 0.186),
+    ("Qwen-Image", "full", None, 0.882, 0.891, 0.418, 0.197),
+)
+_ONEIG_SOURCE = "OneIG-Bench, arXiv:2506.07977"
+
+_HPDV2_SOURCE = "README of tgxs002/HPSv2"
+# model, HPS v2.1 by style and over all, HPS v2 in the same way
+_HPDV2_ROWS = (
+    ("SDXL Refiner 0.9", (33.26, 32.07, 31.63, 28.38, 31.34), (28.45, 27.66, 27.67, 27.46, 27.80)),
+    ("SDXL Base 0.9", (32.84, 31.36, 30.86, 27.48, 30.63), (28.42, 27.63, 27.60, 27.29, 27.73)),
+    ("Deliberate", (31.46, 30.48, 30.17, 28.83, 30.23), (28.13, 27.46, 27.45, 27.62, 27.67)),
+    ("Dreamlike Photoreal 2.0", (30.87, 29.75, 29.46, 28.85, 29.73), (28.24, 27.60, 27.59, 27.99, 27.86)),
+    ("DeepFloyd-XL", (27.71, 26.07, 25.79, 27.96, 26.88), (27.64, 26.83, 26.86, 27.75, 27.27)),
+    ("Stable Diffusion v2.0", (27.09, 26.02, 25.68, 26.73, 26.38), (27.48, 26.89, 26.86, 27.46, 27.17)),
+    ("Stable Diffusion v1.4", (26.03, 24.87, 24.80, 25.70, 25.35), (27.26, 26.61, 26.66, 27.27, 26.95)),
+    ("DALL·E 2", (26.38, 24.51, 24.93, 25.55, 25.34), (27.34, 26.54, 26.68, 27.24, 26.95)),
 )
 
 
@@ -176,7 +247,7 @@ def _numbers(
     found = {("fid", "overall"): fid, ("clip_score", "overall"): clip, ("image_reward", "overall"): reward}
     numbers = {key: value for key, value in found.items() if value is not None}
     numbers |= {("geneval", key): value for key, value in zip(_GENEVAL, geneval, strict=False)}
-    return numbers | {("dpg_bench", key): value for key, value in zip(_DPG, dpg, strict=False)}
+    return numbers | {("dpg", key): value for key, value in zip(_DPG, dpg, strict=False)}
 
 
 def _published() -> tuple[PublishedRow, ...]:
@@ -207,11 +278,60 @@ def _published() -> tuple[PublishedRow, ...]:
     rows += [
         PublishedRow(
             model=model, kind=kind, resolution=1024, parameters_b=size, throughput=throughput, latency_s=latency,
-            hardware="A100", numbers=_numbers(fid, clip, (geneval,), (dpg,), None), paper=_README, tables={},
+            hardware="A100", numbers=_numbers(fid, clip, (geneval,), (dpg,) if dpg else (), None), paper=_README, tables={},
         )
         for model, kind, size, throughput, latency, fid, clip, geneval, dpg in _README_ROWS
     ]  # fmt: skip
-    return tuple(rows)
+    return (*rows, *_judged(), *_preferred())
+
+
+def _judged() -> list[PublishedRow]:
+    """Rows of the benchmarks whose judge reads."""
+    rows = [
+        _untimed(model, {("geneval2", "overall"): value}, f"{source} ({_SECOND_HAND})")
+        for model, value, source in _GENEVAL2_ROWS
+    ]
+    for model, english, chinese in _LONGTEXT_ROWS:
+        for benchmark, value in (("longtext", english), ("longtext_zh", chinese)):
+            numbers = {("longtext", "overall"): value}
+            rows.append(_untimed(model, numbers, _LONGTEXT_SOURCE, benchmark=benchmark))
+    for model, kind, size, *values in _ONEIG_ROWS:
+        numbers = {(metric, "overall"): value for metric, value in zip(_ONEIG, values, strict=True)}
+        tables = dict.fromkeys(_ONEIG, "Table 2")
+        rows.append(_untimed(model, numbers, _ONEIG_SOURCE, kind=kind, parameters_b=size, tables=tables))
+    return rows
+
+
+def _preferred() -> list[PublishedRow]:
+    """Rows of HPS's benchmark."""
+    return [
+        _untimed(
+            model,
+            {
+                (metric, key): value
+                for metric, values in (("hpsv2.1", newer), ("hpsv2", older))
+                for key, value in zip(_HPDV2, values, strict=True)
+            },
+            _HPDV2_SOURCE,
+        )
+        for model, newer, older in _HPDV2_ROWS
+    ]
+
+
+def _untimed(
+    model: str,
+    numbers: Mapping[tuple[str, str], float],
+    paper: str,
+    *,
+    kind: str = "full",
+    parameters_b: float | None = None,
+    tables: Mapping[str, str] | None = None,
+    benchmark: str = "",
+) -> PublishedRow:
+    return PublishedRow(
+        model=model, kind=kind, resolution=None, parameters_b=parameters_b, throughput=None, latency_s=None,
+        hardware="", numbers=numbers, paper=paper, tables=tables or {}, benchmark=benchmark,
+    )  # fmt: skip
 
 
 PUBLISHED = _published()
@@ -222,4 +342,7 @@ def published_table(tier: str, benchmark: str, metrics: tuple[str, ...]) -> Publ
     columns = tuple(column for column in _COLUMNS.get(benchmark, ()) if column[0] in metrics)
     if tier != "full" or not columns:
         return None
-    return PublishedTable(columns, tuple(row for row in PUBLISHED if row.numbers.keys() & set(columns)))
+    rows = (
+        row for row in PUBLISHED if row.benchmark in ("", benchmark) and row.numbers.keys() & set(columns)
+    )
+    return PublishedTable(columns, tuple(rows))

@@ -7,10 +7,10 @@ Beside what `published` has of the papers' tables, these are the sizes beyond 10
 from dataclasses import dataclass
 
 from sana_reports.labels import MISSING
-from sana_reports.published import PUBLISHED
+from sana_reports.published import PUBLISHED, row_title
 from sana_reports.text_table import TextTable
 
-__all__ = ["PUBLISHED_SPEED", "SpeedRow", "quoted_speed"]
+__all__ = ["PUBLISHED_SPEED", "PUBLISHED_TITLES", "SpeedRow", "quoted_speed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,11 @@ class SpeedRow:
     throughput: float | None
     batch: str
     source: str
+
+    @property
+    def title(self) -> str:
+        """Model and resolution."""
+        return row_title(self.model, self.resolution)
 
 
 _SANA = "SANA, arXiv:2410.10629"
@@ -80,6 +85,10 @@ def _rows() -> tuple[SpeedRow, ...]:
 
 
 PUBLISHED_SPEED = _rows()
+#: What published rows are called, each once; several sources may report the row of one title.
+PUBLISHED_TITLES = tuple(
+    dict.fromkeys([*(row.title for row in PUBLISHED), *(row.title for row in PUBLISHED_SPEED)])
+)
 
 
 def quoted_speed(tier: str) -> TextTable | None:

@@ -18,6 +18,8 @@ __all__ = [
     "leaderboard_table",
     "metric_blocks",
     "setting_rows",
+    "unranked",
+    "untold_reasons",
     "verdict_changes",
 ]
 
@@ -148,6 +150,21 @@ def leaderboard_table(data: ReportData) -> list[dict[str, Any]]:
             better = [other for other in ranked if _better(other, row, primary)]
             row["rank"] = len(better) + 1
     return ranked + [row for row in rows if row["reasons"]]
+
+
+def unranked(data: ReportData) -> list[tuple[list[str], list[str]]]:
+    """Variants that are not ranked with the reasons against them; variants with the same reasons together."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for row in leaderboard_table(data):
+        if row["rank"] is None:
+            groups.setdefault(tuple(row["reasons"]), []).append(row["variant"])
+    return [(variants, list(reasons)) for reasons, variants in groups.items()]
+
+
+def untold_reasons(data: ReportData) -> list[str]:
+    """Why the run is incomplete, without what is said of single variants already."""
+    told = {f"{row['variant']}: {reason}" for row in leaderboard_table(data) for reason in row["reasons"]}
+    return [reason for reason in data.incomplete_reasons if reason not in told]
 
 
 def _better(one: Mapping[str, Any], other: Mapping[str, Any], column: tuple[str, str, str]) -> bool:

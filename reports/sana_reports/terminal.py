@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sana_reports.beside_published import beside_published, beside_table
 from sana_reports.comparison import comparison_table
 from sana_reports.data import ReportData, SummaryCell
 from sana_reports.labels import (
@@ -9,16 +10,17 @@ from sana_reports.labels import (
     format_count,
     format_interval,
     format_value,
+    licence_line,
     made_from,
     metric_label,
     notices,
     one_line,
 )
 from sana_reports.scaling import report_scaling
-from sana_reports.tables import leaderboard_table
+from sana_reports.tables import leaderboard_table, untold_reasons
 from sana_reports.text_table import TextTable
 
-__all__ = ["render_terminal", "render_text_table"]
+__all__ = ["render_terminal", "text_lines"]
 
 _Column = tuple[str, str, str]  # benchmark, metric, protocol
 _NO_NUMBER = "-"
@@ -46,7 +48,7 @@ def render_terminal(data: ReportData) -> str:
 
     text = [_heading(data), *map(one_line, notices(data)), ""]
     for text_table in comparison_table(data):
-        text += [*render_text_table(text_table), ""]
+        text += [*text_lines(text_table), ""]
     text += lines[:2]
     text += ["  ".join("-" * width for width in widths), *lines[2 : 2 + n_ranked]]
     if n_ranked < len(table):
@@ -56,21 +58,21 @@ def render_terminal(data: ReportData) -> str:
     if columns:
         _, metric, protocol = columns[0]
         text += ["", f"Ranked by {metric_label(metric)} ({protocol}). [95 % interval], n images."]
-    told = {f"{row['variant']}: {reason}" for row in table for reason in row["reasons"]}
-    if untold := [reason for reason in data.incomplete_reasons if reason not in told]:
+    if untold := untold_reasons(data):
         text += ["", "This run is incomplete:", *(f"   {one_line(reason)}" for reason in untold)]
-    for text_table in (*report_scaling(data), *data.speed_tables):
-        text += ["", *render_text_table(text_table)]
-    if data.selfcheck:
-        text += ["", one_line(data.selfcheck)]
+    for text_table in (*beside_table(beside_published(data)), *report_scaling(data), *data.speed_tables):
+        text += ["", *text_lines(text_table)]
+    text += [line for told in (data.selfcheck, licence_line(data)) if told for line in ("", one_line(told))]
     return "\n".join(line.rstrip() for line in text) + "\n"
 
 
-def render_text_table(text_table: TextTable) -> list[str]:
-    """The table as lines: title, header, rule, rows, notes."""
+def text_lines(text_table: TextTable) -> list[str]:
+    """A table as lines of plain text: title, header, rule, rows, notes."""
     grid = [[one_line(cell) for cell in row] for row in (text_table.header, *text_table.rows)]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in grid]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in grid
+    ]
     rule = "  ".join("-" * width for width in widths)
     return [
         one_line(text_table.title),

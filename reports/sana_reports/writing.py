@@ -1,5 +1,6 @@
 """One call that writes the whole report."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from sana_reports.csv_table import render_csv
@@ -12,9 +13,13 @@ __all__ = ["write_report"]
 
 
 def write_report(
-    data: ReportData, out_dir: Path, *, inline_limit_bytes: int = INLINE_LIMIT_BYTES
+    data: ReportData,
+    out_dir: Path,
+    *,
+    inline_limit_bytes: int = INLINE_LIMIT_BYTES,
+    write: Callable[[Path, str], None] = write_text_atomic,
 ) -> ReportPaths:
-    """Write `report.html`, `report.md` and `report.csv` into `out_dir`, each replaced atomically.
+    """Write `report.html`, `report.md` and `report.csv` into `out_dir` by `write`, each replaced atomically.
 
     Images go into the HTML file while their files add up to at most `inline_limit_bytes`; above that the
     page links them relative to `out_dir`. Raises `OSError` when the directory cannot be written and
@@ -27,5 +32,5 @@ def write_report(
         (paths.csv, render_csv(data)),
     )
     for path, content in contents:
-        write_text_atomic(path, content)
+        write(path, content)
     return paths

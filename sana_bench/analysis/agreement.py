@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.analysis.known_truth import drawn_images, right_answers
 from sana_bench.core.errors import UsageError
+from sana_bench.core.plain import plain
 from sana_bench.core.samples import OVERALL
 from sana_bench.micro.rendered import Drawn
 from sana_bench.results.reader import RunResults, SampleResult
@@ -85,6 +87,11 @@ class Agreement:
     disagreements: list[Disagreement]
     truth: list[TruthRate]
     left_out: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON holds it: paths as text, a number that does not exist as None."""
+        found: dict[str, Any] = plain(self)
+        return found
 
 
 def find_agreement(run: RunResults, most: int = 8) -> Agreement:

@@ -1,27 +1,18 @@
-"""What metrics agree on, as plain data for JSON and as the tables and images of a page."""
+"""What metrics agree on, as the tables and images of a page."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
 from sana_bench.analysis.agreement import Agreement, Disagreement, MetricPair, TruthRate
-from sana_bench.analysis.compare_text import plain
 from sana_bench.results.statistics.intervals import Interval
 from sana_reports import AgreementData, Contrast, ContrastedImage
 from sana_reports.labels import metric_label
 from sana_reports.text_table import TextTable
 
-__all__ = ["as_data", "as_page"]
+__all__ = ["as_page"]
 
 _KINDS = {"answers": "answers", "pairs": "as asked before one mistake"}
 _NOTHING = "-"
-
-
-def as_data(found: Agreement) -> dict[str, Any]:
-    """Return plain JSON-able data: paths as text, what is not defined as null."""
-    data: dict[str, Any] = plain(asdict(found))
-    return data
 
 
 def as_page(found: Agreement) -> AgreementData:
@@ -69,7 +60,7 @@ def _pairs_table(pairs: Sequence[MetricPair]) -> TextTable:
             for pair in pairs
         ],
         notes=(
-            "1: the same order, 0: none, -1: the opposite; better comes first for every metric. 95 % intervals from redrawn prompts.",
+            "1: the same order, 0: none, -1: the opposite; better comes first for every metric. 95 % intervals are over prompts.",
             "Prompts: mean over variants of the correlation within each. Variants: of their means, from three variants on.",
         ),
     )
@@ -92,8 +83,8 @@ def _truth_table(rates: Sequence[TruthRate]) -> TextTable:
             for rate in rates
         ],
         notes=(
-            "answers: what it says of an image is so. As asked before one mistake: of two images of a prompt the right one scores "
-            "higher; ties count half, so 50 % is chance. 95 % intervals from redrawn prompts.",
+            "answers: what it says of an image is so. As asked before one mistake: of two images of a prompt the right one "
+            "scores higher; ties count half, so 50 % is chance. 95 % intervals are over prompts.",
         ),
     )
 

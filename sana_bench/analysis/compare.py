@@ -1,14 +1,15 @@
 """Two variants side by side: what differs, by how much, how surely, and what that means."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sana_bench.analysis.comparison import Comparison, Flip, MetricComparison, Verdict
+from sana_bench.analysis.contributions import contributions
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.samples import OVERALL
 from sana_bench.metrics.fid.compare import NotMeasuredError, compare_sets
@@ -21,80 +22,9 @@ from sana_bench.results.statistics.latency import compare_latency
 from sana_bench.results.statistics.paired import compare_means, compare_proportions
 from sana_bench.results.statistics.power import cluster_differences, minimum_detectable_effect, prompts_needed
 
-__all__ = [
-    "Comparison",
-    "Flip",
-    "MetricComparison",
-    "about",
-    "compare_variants",
-    "compare_with_first",
-    "configuration_difference",
-]
+__all__ = ["Selected", "about", "compare_variants", "compare_with_first", "configuration_difference"]
 
-Verdict = Literal["better", "worse", "no evidence", "not comparable", "not measured"]
 Selected = tuple[RunResults, VariantResults]
-
-
-@dataclass(frozen=True)
-class MetricComparison:
-    """One metric of one benchmark, or one task of it (`key`).
-
-    `p_value` is Holm's, corrected over the tasks of the metric; the row `overall` stands alone.
-    `detectable` is the smallest difference these prompts would show with 80 % power, where it is known; `matters` is the
-    difference that the caller cares about, and `prompts_needed` how many prompts would show that one.
-    """
-
-    benchmark: str
-    metric: str
-    key: str
-    value_a: float | None
-    value_b: float | None
-    higher_is_better: bool
-    verdict: Verdict
-    reason: str = ""
-    effect: Effect | None = None
-    p_value: float | None = None
-    detectable: float | None = None
-    matters: float | None = None
-    prompts_needed: int | None = None
-    no_interval: str = field(init=False, default="")
-
-    def __post_init__(self) -> None:
-        """Say why a difference has no interval."""
-        if self.effect is not None and not self.effect.has_interval:
-            unit = "measurement" if self.metric == "latency" else "prompt"
-            few = f"one {unit}" if self.effect.n_clusters == 1 else f"a task of one {unit}"
-            object.__setattr__(self, "no_interval", f"no interval: {few}")
-
-
-@dataclass(frozen=True)
-class Flip:
-    """A sample that one variant passed and the other failed."""
-
-    benchmark: str
-    metric: str
-    prompt_id: str
-    index: int
-    prompt: str
-    lost: bool
-    image_a: Path
-    image_b: Path
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Everything that `compare` shows; differences are B minus A."""
-
-    a: str
-    b: str
-    settings: dict[str, tuple[Any, Any]]
-    metrics: list[MetricComparison]
-    flips: list[Flip] = field(default_factory=list)
-
-    @property
-    def comparable(self) -> bool:
-        """Whether any metric could be compared."""
-        return any(row.effect is not None for row in self.metrics)
 
 
 def compare_variants(
@@ -116,6 +46,8 @@ def compare_variants(
         for row in (*a[1].summaries, *b[1].summaries)
         if row.key == OVERALL and row.metric not in MEASURED
     )
+    looked = [one.last for one in a[0].sequences if {a[1].name, b[1].name} <= set(one.variants)]
+    names |= dict.fromkeys((look.benchmark, look.metric) for look in looked)
     rows: list[MetricComparison] = []
     flips: list[Flip] = []
     for benchmark, metric in names:
@@ -138,10 +70,10 @@ def compare_variants(
     )
 
 
-def compare_with_first(run: RunResults) -> list[Comparison]:
-    """Compare every other variant of a run with its first, in the order of the suite."""
+def compare_with_first(run: RunResults, *, sizes: Mapping[str, float] | None = None) -> list[Comparison]:
+    """Compare every other variant of a run with its first, in the order of the suite; `sizes` as for `compare_variants`."""
     first, *others = run.variants.values()
-    return [compare_variants((run, first), (run, other)) for other in others]
+    return [compare_variants((run, first), (run, other), sizes=sizes) for other in others]
 
 
 def configuration_difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -201,6 +133,17 @@ class _Question:
         )
 
 
+def _stopped_early(asked: _Question) -> str:
+    """What a sequence of the two variants says, if that is why one of them has no number."""
+    (run, a), (_, b) = asked.sides
+    found = [
+        one.finding
+        for one in run.sequences
+        if one.answered and {a.name, b.name} == set(one.variants) and one.last.metric == asked.metric
+    ]
+    return found[-1] if found else ""
+
+
 def _labels(a: VariantResults, b: VariantResults) -> tuple[str, str]:
     """The names of two variants, or A and B where one variant is compared in two runs."""
     return (a.name, b.name) if a.name != b.name else ("A", "B")
@@ -239,6 +182,9 @@ def _obstacle(asked: _Question, first: SummaryRecord, second: SummaryRecord) -> 
 def _compare_metric(asked: _Question) -> list[MetricComparison]:
     benchmark, metric = asked.benchmark, asked.metric
     first, second = asked.summaries
+    stopped = _stopped_early(asked)
+    if stopped and (first is None or second is None):
+        return [asked.unanswered("not measured", f"stopped early: {stopped}")]
     if first is None or second is None:
         return [asked.unanswered("not measured", f"{asked.labels[first is not None]} has no score")]
     if reason := _obstacle(asked, first, second):
@@ -247,8 +193,9 @@ def _compare_metric(asked: _Question) -> list[MetricComparison]:
     if not any(metric in x.scores or metric in y.scores for x, y in pairs):
         return [_compare_set(asked, first, second, pairs)]
     pairs = [(x, y) for x, y in pairs if metric in x.scores and metric in y.scores]
-    if len(pairs) < first.n_samples:
-        reason = f"only {len(pairs)} of {first.n_samples} images have scores on both sides"
+    needed = max(first.n_samples, second.n_samples)
+    if len(pairs) < needed:
+        reason = f"only {len(pairs)} of {needed} images have scores on both sides"
         return [asked.unanswered("not measured", reason)]
     tags = list(dict.fromkeys(x.prompt.tag for x, _ in pairs))
     groups = [(OVERALL, pairs), *((tag, [p for p in pairs if p[0].prompt.tag == tag]) for tag in tags)]
@@ -269,7 +216,7 @@ def _paired_effect(
     pairs: list[tuple[SampleResult, SampleResult]], metric: str, seed: int
 ) -> tuple[Effect, NDArray[np.float64]]:
     """The effect, and the differences by prompt that it is the mean of."""
-    a, b = (np.array([pair[side].scores[metric].value for pair in pairs]) for side in (0, 1))
+    a, b = (np.array(contributions(metric, [pair[side] for pair in pairs])) for side in (0, 1))
     clusters = [x.prompt.id for x, _ in pairs]
     binary = _is_verdict(pairs, metric)
     # Pass rates are means of task rates, as the official GenEval aggregates them; scores are plain means.
@@ -313,9 +260,9 @@ def _means(pairs: list[tuple[SampleResult, SampleResult]], metric: str) -> tuple
     means = []
     for side in (0, 1):
         by_tag: dict[str, list[float]] = {}
-        for pair in pairs:
+        for pair, value in zip(pairs, contributions(metric, [pair[side] for pair in pairs]), strict=True):
             tag = pair[0].prompt.tag if by_task else ""
-            by_tag.setdefault(tag, []).append(pair[side].scores[metric].value)
+            by_tag.setdefault(tag, []).append(value)
         means.append(float(np.mean([np.mean(values) for values in by_tag.values()])))
     return means[0], means[1]
 
@@ -333,10 +280,13 @@ def _compare_set(
     pairs: list[tuple[SampleResult, SampleResult]],
 ) -> MetricComparison:
     """Compare distances between sets of images."""
-    (run_a, a), (run_b, _) = asked.sides
+    (run_a, a), (run_b, b) = asked.sides
     identity = a.identities[first.metric_key]
+    given = [variant.evidence.get((asked.benchmark, asked.metric)) for variant in (a, b)]
     try:
-        effect = compare_sets((run_a, run_b), identity, (first, second), pairs, asked.seed)
+        effect = compare_sets(
+            (run_a, run_b), identity, (first, second), pairs, asked.seed, (given[0], given[1])
+        )
     except NotMeasuredError as reason:
         return asked.unanswered("not measured", str(reason))
     return asked.answered((first.value, second.value), effect, effect.p_value)

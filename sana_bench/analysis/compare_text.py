@@ -1,21 +1,11 @@
-"""A comparison as text for terminals, as Markdown and as plain data for JSON."""
+"""A comparison as text for terminals and as Markdown."""
 
-import math
-from dataclasses import asdict
-from typing import Any
-
-from sana_bench.analysis.compare import Comparison, MetricComparison
+from sana_bench.analysis.comparison import Comparison, MetricComparison
 from sana_bench.core.samples import OVERALL
 
-__all__ = ["as_data", "as_markdown", "as_text", "metric_line", "plain"]
+__all__ = ["as_markdown", "as_text", "escape", "metric_line"]
 
 _MOST_FLIPS = 20
-
-
-def as_data(comparison: Comparison) -> dict[str, Any]:
-    """Return plain JSON-able data: paths as text, NaN as null."""
-    found = asdict(comparison)
-    return {**plain(found), "comparable": comparison.comparable}
 
 
 def metric_line(row: MetricComparison) -> list[str]:
@@ -64,7 +54,13 @@ def escape(text: str) -> str:
 def _settings(comparison: Comparison) -> list[str]:
     if not comparison.settings:
         return ["settings: the same"]
-    return [f"{key}: {a} -> {b}" for key, (a, b) in comparison.settings.items()]
+    return [f"{key}: {_printed(a)} -> {_printed(b)}" for key, (a, b) in comparison.settings.items()]
+
+
+def _printed(value: object) -> str:
+    """A setting as text; one that would move a terminal's cursor as Python writes it."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)
 
 
 def _flips(comparison: Comparison, mark: str) -> list[str]:
@@ -81,14 +77,3 @@ def _flips(comparison: Comparison, mark: str) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON can hold it: paths as text, what is not finite as null."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int) else str(value)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from math import isclose, nan
 
+from sana_bench.analysis.contributions import contributions
 from sana_bench.profiling.identity import PROTOCOLS
 from sana_bench.results.reader import RunResults, SampleResult, VariantResults
 from sana_bench.results.schema import ImageRow
@@ -91,8 +92,8 @@ def paired_gain(over: str, metric: str, scores: tuple[Scores, Scores], differenc
     tags = [own[key].prompt.tag for key in keys]
     for strata in (tags, None) if verdicts else (None, tags):
         effect = compare(
-            [base[key].scores[metric].value for key in keys],
-            [own[key].scores[metric].value for key in keys],
+            contributions(metric, [base[key] for key in keys]),
+            contributions(metric, [own[key] for key in keys]),
             [prompt for prompt, _ in keys],
             strata,
             seed=0,

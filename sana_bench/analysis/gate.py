@@ -4,57 +4,29 @@ import math
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from sana_bench.analysis.compare import Comparison, MetricComparison, Selected, about, compare_variants
+from sana_bench.analysis.compare import Selected, about, compare_variants
 from sana_bench.analysis.compare_text import as_markdown, escape, metric_line
+from sana_bench.analysis.comparison import Comparison, MetricComparison
+from sana_bench.analysis.policy import DEFAULT_POLICY, Policy, Rule, load_policy
+from sana_bench.analysis.runs import Target, select
 from sana_bench.core.errors import IncomparableError, IncompleteError, RegressionError, SuiteError
+from sana_bench.core.plain import plain
 from sana_bench.core.samples import OVERALL
+from sana_bench.results.run_folder import DEFAULT_OUTPUT
 from sana_bench.results.statistics import holm
-from sana_bench.suites.config_files import read_yaml, validate
+from sana_reports.notebook import section
 
-__all__ = [
-    "Check",
-    "GateResult",
-    "Policy",
-    "Rule",
-    "evaluate",
-    "junit_xml",
-    "load_policy",
-    "markdown",
-]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Check", "GateResult", "evaluate", "gate", "junit_xml", "markdown"]
 
 Status = Literal["pass", "regression", "too good", "cannot tell", "not comparable", "not measured"]
-_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # Normal quantiles: an interval spans 2 * 1.96 standard errors, 80 % power at 5 % takes 1.96 + 0.84 of them.
 _DETECTABLE_SHARE = (1.96 + 0.84) / (2 * 1.96)
 _NOT_XML = {code: None for code in range(32) if chr(code) not in "\t\n\r"}
-
-
-class Rule(BaseModel):
-    """What matters for one metric, in its own units."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    worse_by: _Positive
-    too_good_by: _Positive | None = None
-    alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
-    required: bool = True
-
-
-class Policy(BaseModel):
-    """Rules by metric name (`latency` included)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    schema_version: Literal[1]
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    metrics: Annotated[dict[str, Rule], Field(min_length=1)]
-
-    @property
-    def sizes(self) -> dict[str, float]:
-        """The smallest change that matters, by metric."""
-        return {name: rule.worse_by for name, rule in self.metrics.items()}
 
 
 @dataclass(frozen=True)
@@ -70,17 +42,64 @@ class Check:
 
 @dataclass(frozen=True)
 class GateResult:
-    """The outcome of a gate; `comparison` is None when the candidate was incomplete."""
+    """The outcome of a gate; `comparison` is None when the candidate was incomplete.
+
+    `exit_code` is that of the command line: 0 pass, 3 incomplete, 4 regression, 5 not comparable.
+    """
 
     exit_code: int
     outcome: str
     checks: list[Check]
     comparison: Comparison | None
 
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against the candidate; what the prompts are too few to tell does not."""
+        return self.exit_code == 0
 
-def load_policy(path: Path) -> Policy:
-    """Read a policy; raises `SuiteError` with file, line and the nearest key."""
-    return validate(Policy, read_yaml(path))
+    def table(self) -> "pd.DataFrame":
+        """One row a check: name, status, required, message."""
+        import pandas as pd
+
+        columns = ("name", "status", "required", "message")
+        return pd.DataFrame(
+            [[getattr(check, name) for name in columns] for check in self.checks], columns=columns
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Outcome, exit code, checks and comparison as JSON holds them."""
+        return {**plain(self), "passed": self.passed}
+
+    def __str__(self) -> str:
+        lines = [f"{check.name}: {check.status}: {check.message}" for check in self.checks]
+        return "\n".join([*lines, f"gate: {self.outcome}"])
+
+    def _repr_html_(self) -> str:
+        return section([f"gate: {self.outcome}"], self.table())
+
+
+def gate(
+    candidate: Target,
+    *,
+    baseline: Target,
+    policy: str | Path = DEFAULT_POLICY,
+    output: str | Path = DEFAULT_OUTPUT,
+) -> GateResult:
+    """Hold a variant against a baseline, as `sana-bench gate` does.
+
+    Args:
+        candidate: a run of one variant, `(run, variant)`, or a name as on the command line: `RUN` or `RUN:VARIANT`.
+        baseline: the name of a baseline of `output`, a baseline's file, or a run as `candidate` may be one.
+        policy: name or file of what matters.
+        output: folder of runs and of the result store.
+
+    Raises:
+        UsageError: a run, variant, baseline or policy that is not there, or a policy that names none of the metrics.
+    """
+    rules = load_policy(policy)
+    if isinstance(baseline, str | Path) and not str(baseline).startswith("baseline:"):
+        baseline = f"baseline:{baseline}"
+    return evaluate(select(baseline, output), select(candidate, output), rules)
 
 
 def evaluate(baseline: Selected, candidate: Selected, policy: Policy, *, seed: int = 0) -> GateResult:

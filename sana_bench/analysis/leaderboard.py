@@ -5,20 +5,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from sana_bench.analysis import model_size
+from sana_bench.analysis.contributions import contributions
 from sana_bench.analysis.gains import Scores, metric_scores, paired_gain
 from sana_bench.analysis.report import build_report_data
 from sana_bench.assets.locate import resolve_weights
+from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError, BenchError, UsageError, nearest
-from sana_bench.core.fingerprint import NOT_WEIGHTS, FileHashes, HashCache, directory_sha256, fingerprint
+from sana_bench.core.fingerprint import FileHashes, HashCache, fingerprint, pipeline_sha256
 from sana_bench.core.samples import OVERALL
+from sana_bench.core.tiers import TIERS, unknown_tier
 from sana_bench.profiling.identity import PROTOCOLS, comparable
 from sana_bench.results.reader import RunResults, VariantResults, read_run
-from sana_bench.results.run_folder import RunFiles, open_store
+from sana_bench.results.run_folder import DEFAULT_OUTPUT, RunFiles, open_store
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.statistics.intervals import t_interval
 from sana_bench.results.store import Store
@@ -26,7 +30,7 @@ from sana_bench.results.stored_suite import StoredBenchmark
 from sana_reports import SummaryCell, VariantInfo
 from sana_reports.leaderboard_data import Column, Contrast, Entry, Incomplete, Leaderboard, Table
 
-__all__ = ["collect_leaderboard", "count_parameters", "paired_contrast", "weights_sha256"]
+__all__ = ["collect_leaderboard", "count_parameters", "leaderboard", "paired_contrast", "weights_sha256"]
 
 _LEVEL = 0.95
 
@@ -42,6 +46,7 @@ class _Result:
     entry: Entry
     scores: Mapping[str, Scores]
     values: Mapping[str, Mapping[str, tuple[str, float]]]
+    settings: Mapping[str, Any]
 
 
 def collect_leaderboard(
@@ -59,6 +64,7 @@ def collect_leaderboard(
     with open_store(output) as store:
         # Variants share weights of many gigabytes: no file is hashed twice, nor one that a run has hashed.
         hashes = FileHashes(store.file_hashes())
+        palette = store.variant_names()
         for run_id in sorted(store.run_ids()):
             run = store.run(run_id)
             if run is None or tier not in (None, run["tier"]):
@@ -86,7 +92,36 @@ def collect_leaderboard(
     if benchmark is not None and benchmark not in known:
         raise UsageError(f"--benchmark {benchmark}: no run has it{nearest(benchmark, known)}")
     results = _with_measured_latency(results, timed)
-    return Leaderboard(tables=_tables(results), incomplete=incomplete)
+    return Leaderboard(tables=_tables(results), incomplete=incomplete, palette=palette)
+
+
+def leaderboard(
+    output: str | Path = DEFAULT_OUTPUT,
+    *,
+    to: str | Path | None = None,
+    tier: str | None = None,
+    benchmark: str | None = None,
+) -> Leaderboard:
+    """Rank every variant of an output folder as far as the evidence goes, as `sana-bench leaderboard` does.
+
+    Args:
+        output: folder of runs and of the result store.
+        to: where to write `leaderboard.{html,md,csv,tex}`; nowhere by default.
+        tier: only this tier.
+        benchmark: only this benchmark.
+
+    Raises:
+        UsageError: no result store, an unknown tier, or a benchmark that no run has.
+    """
+    if tier not in (None, *TIERS):
+        raise unknown_tier("leaderboard", str(tier))
+    folder = None if to is None else Path(to)
+    board = collect_leaderboard(Path(output), link_from=folder, tier=tier, benchmark=benchmark)
+    if folder is not None:
+        from sana_reports.leaderboard import write_leaderboard
+
+        write_leaderboard(board, folder, write=atomic.write_text)
+    return board
 
 
 def _unreadable(store: Store, run_id: str, tier: str, reason: str) -> list[Incomplete]:
@@ -127,7 +162,7 @@ def _read_run(
                     tier=run.suite.tier,
                     benchmark=benchmark,
                     run=run.run_id,
-                    reasons=[*reasons, *_short_numbers(variant, benchmark)],
+                    reasons=reasons,
                 )
                 incomplete.append(short)
                 continue
@@ -141,15 +176,6 @@ def _read_run(
     return results, incomplete
 
 
-def _short_numbers(variant: VariantResults, benchmark: str) -> list[str]:
-    """Which numbers of an incomplete cell cover how much."""
-    return [
-        f"{row.metric} ({row.key}): {row.n_samples}/{row.n_expected} samples"
-        for row in variant.summaries
-        if row.benchmark == benchmark and not (row.complete and row.n_samples == row.n_expected)
-    ]
-
-
 def _entry(
     run: RunResults,
     variant: VariantResults,
@@ -159,7 +185,8 @@ def _entry(
     link: str | None,
     hashes: HashCache,
 ) -> Entry:
-    weights, sha256 = variant.described.weights, variant.described.weights_sha256
+    described = variant.described
+    weights, sha256 = described.weights, described.weights_sha256
     return Entry(
         variant=variant.name,
         fingerprint=info.fingerprint,
@@ -170,11 +197,13 @@ def _entry(
         created=str(run.row["created"]),
         weights=weights,
         weights_sha256=sha256,
-        parameters=info.parameters or count_parameters(weights, sha256, hashes),
+        parameters=info.parameters or count_parameters(weights, sha256, hashes, described.weights_variant),
         depth=info.depth,
         cut_from=info.cut_from,
         cut_from_depth=info.cut_from_depth,
         rewritten=info.rewritten,
+        published=info.published,
+        settings=info.settings if info.published else {},
         cost=info.costs.get(benchmark),
         latency=info.latency,
         numbers=cells,
@@ -188,8 +217,8 @@ def _result(run: RunResults, variant: VariantResults, benchmark: StoredBenchmark
     values: dict[str, Mapping[str, tuple[str, float]]] = {}
     for metric, scored in scores.items():
         by_prompt: dict[str, list[float]] = {}
-        for (prompt, _), one in scored.items():
-            by_prompt.setdefault(prompt, []).append(one.scores[metric].value)
+        for (prompt, _), value in zip(scored, contributions(metric, list(scored.values())), strict=True):
+            by_prompt.setdefault(prompt, []).append(value)
         if by_prompt and all(len(found) == benchmark.images_per_prompt for found in by_prompt.values()):
             prompts = run.prompts[benchmark.name]
             values[metric] = {
@@ -199,6 +228,7 @@ def _result(run: RunResults, variant: VariantResults, benchmark: StoredBenchmark
         {
             "prompts": benchmark.prompts_sha256,
             "images_per_prompt": benchmark.images_per_prompt,
+            **({"settings": benchmark.settings} if benchmark.settings else {}),
             "metrics": sorted(
                 (row.metric, row.protocol, _evaluator(variant, row)) for row in overall.values()
             ),
@@ -208,7 +238,8 @@ def _result(run: RunResults, variant: VariantResults, benchmark: StoredBenchmark
         Column(metric=row.metric, protocol=row.protocol, unit=row.unit, higher_is_better=row.higher_is_better)
         for row in sorted(overall.values(), key=lambda row: benchmark.metrics.index(row.metric))
     )
-    return _Result(run.suite.tier, benchmark.name, workload[:12], columns, entry, scores, values)
+    settings = benchmark.settings
+    return _Result(run.suite.tier, benchmark.name, workload[:12], columns, entry, scores, values, settings)
 
 
 def _evaluator(variant: VariantResults, row: SummaryRecord) -> str:
@@ -231,6 +262,7 @@ def _tables(results: Iterable[_Result]) -> list[Table]:
                 benchmark=benchmark,
                 workload=workload,
                 columns=chosen[0].columns,
+                settings=chosen[0].settings,
                 entries=[_with_gains(result, chosen) for result in chosen],
                 contrasts=_contrasts(chosen),
             )
@@ -326,16 +358,18 @@ def paired_contrast(
 
 
 def weights_sha256(weights: str) -> str:
-    """Hash of the weights that `weights` names on this machine; raises `AssetError` when they are missing."""
-    return directory_sha256(resolve_weights(weights, Path.cwd()), ignore=NOT_WEIGHTS)
+    """Hash of the plain weights that `weights` names on this machine; raises `AssetError` when they are missing."""
+    return pipeline_sha256(resolve_weights(weights, Path.cwd()))
 
 
-def count_parameters(weights: str, sha256: str, hashes: HashCache | None = None) -> int | None:
+def count_parameters(
+    weights: str, sha256: str, hashes: HashCache | None = None, weights_variant: str | None = None
+) -> int | None:
     """Parameters of the denoising network by its safetensors headers; None if these weights are not at hand."""
     try:
-        directory = resolve_weights(weights, Path.cwd())
-        if directory_sha256(directory, hashes, ignore=NOT_WEIGHTS) != sha256:
+        directory = resolve_weights(weights, Path.cwd(), weights_variant)
+        if pipeline_sha256(directory, hashes, weights_variant) != sha256:
             return None
     except (AssetError, OSError):
         return None
-    return model_size.count_parameters(directory)
+    return model_size.count_parameters(directory, weights_variant)

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from sana_bench.analysis.compare import MetricComparison, compare_with_first
+from sana_bench.analysis.compare import compare_with_first
+from sana_bench.analysis.comparison import MetricComparison
 from sana_bench.analysis.gains import Gains, image_cost, run_gains
 from sana_bench.analysis.latency_tables import latency_tables
+from sana_bench.core import atomic
 from sana_bench.core.cut_texts import cut_lines
 from sana_bench.core.errors import UsageError, nearest
+from sana_bench.core.registry import MEASURED
 from sana_bench.core.samples import OVERALL
 from sana_bench.results.reader import RunResults, SampleResult, VariantResults, read_run
 from sana_bench.results.run_folder import RunFiles, open_store
@@ -41,6 +44,8 @@ _SETTINGS = (
     "prompt_rewrites",
     "weights_sha256",
 )
+# What most variants leave as it is.
+_SELDOM_SET = ("tf32", "compile", "cuda_graphs")
 
 
 def regenerate_report(files: RunFiles) -> tuple[str, ReportPaths]:
@@ -56,8 +61,8 @@ def write_run_report(store: Store, files: RunFiles) -> tuple[str, ReportPaths]:
     run = read_run(store, files)
     data = build_report_data(store, run)
     if len(run.variants) > 1:
-        data = replace(data, compared_with=next(iter(run.variants)), verdicts=_verdicts(run))
-    return render_terminal(data), write_report(data, files.report)
+        data = _compared(data, run)
+    return render_terminal(data), write_report(data, files.report, write=atomic.write_text)
 
 
 def build_report_data(store: Store, run: RunResults) -> ReportData:
@@ -81,15 +86,34 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         complete=not reasons,
         incomplete_reasons=reasons,
         variants=[_variant_info(variant, provenance) for variant in run.variants.values()],
-        summaries=[_summary_cell(row, gains) for row in run.summaries],
+        summaries=[
+            _summary_cell(row, variant, gains)
+            for variant in run.variants.values()
+            for row in variant.summaries
+        ],
         samples=[
             _sample_cell(sample, variant) for variant in run.variants.values() for sample in variant.samples
         ],
         provenance=provenance,
         cut_texts=cut_lines(provenance.get("events", ())),
         selfcheck=str(provenance.get("selfcheck", {}).get("summary", "")),
+        prompt_licences=provenance.get("prompt_licences", {}),
         speed_tables=latency_tables(store, run),
+        palette=store.variant_names(),
+        benchmark_settings={one.name: one.settings for one in run.suite.benchmarks if one.settings},
     )
+
+
+def _compared(data: ReportData, run: RunResults) -> ReportData:
+    """The report with its verdicts, and their intervals in the gains over the first variant that have none of their own."""
+    first, verdicts = next(iter(run.variants)), _verdicts(run)
+    found = {(one.variant, one.benchmark, one.metric): one.gain for one in verdicts if one.key == OVERALL}
+    summaries = []
+    for cell in data.summaries:
+        gain = found.get((cell.variant, cell.benchmark, cell.metric))
+        bare = cell.gain is not None and cell.gain.over == first and not math.isfinite(cell.gain.low)
+        summaries.append(replace(cell, gain=gain) if bare and gain is not None else cell)
+    return replace(data, compared_with=first, verdicts=verdicts, summaries=summaries)
 
 
 def _verdicts(run: RunResults) -> list[Verdict]:
@@ -141,16 +165,24 @@ def _variant_info(variant: VariantResults, provenance: Mapping[str, Any]) -> Var
         description=described.description,
         kind=described.kind,
         derived_from=described.derived_from,
-        settings={key: described.settings[key] for key in _SETTINGS if key in described.settings},
+        settings=_settings(described.settings),
         latency=_measured_latency(variant) or _latency(variant, provenance),
         parameters=size.get("parameters"),
         depth=size.get("depth"),
         rewritten=described.rewritten,
+        published=described.published,
         cut_from=size.get("cut_from", ""),
         cut_from_depth=size.get("cut_from_depth"),
         costs={name: cost for name, cost in costs.items() if cost is not None},
         incomplete_reasons=[reason for found in variant.reasons.values() for reason in found],
     )
+
+
+def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    found = {key: settings[key] for key in _SETTINGS if key in settings}
+    return found | {
+        key: settings[key] for key in _SELDOM_SET if settings.get(key) not in (None, False, "none")
+    }
 
 
 def _measured_latency(variant: VariantResults) -> Latency | None:
@@ -217,11 +249,15 @@ def _sample_cell(one: SampleResult, variant: VariantResults) -> SampleCell:
     )
 
 
-def _summary_cell(row: SummaryRecord, gains: Gains) -> SummaryCell:
+def _summary_cell(row: SummaryRecord, variant: VariantResults, gains: Gains) -> SummaryCell:
     bounds = {
         "low": math.nan if row.low is None else row.low,
         "high": math.nan if row.high is None else row.high,
     }
     gain = gains.get((row.variant, row.benchmark, row.metric)) if row.key == OVERALL else None
     shared = {name.name for name in fields(SummaryCell)} & {name.name for name in fields(SummaryRecord)}
-    return SummaryCell(**{name: getattr(row, name) for name in shared} | bounds, gain=gain)
+    cell = SummaryCell(**{name: getattr(row, name) for name in shared} | bounds, gain=gain)
+    if row.metric not in MEASURED:
+        return cell
+    batch_size = variant.identities.get(row.metric_key, {}).get("batch_size")
+    return replace(cell, device=variant.device(row), batch_size=batch_size)

@@ -23,6 +23,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import file_sha256
 from sana_bench.core.progress import megabytes
 from sana_bench.core.text import lines, read_text
+from sana_models.files import open_plain
 
 __all__ = [
     "SUMS",
@@ -30,6 +31,7 @@ __all__ = [
     "Say",
     "Size",
     "carry_out",
+    "existing_part",
     "planned_files",
     "read_sums",
 ]
@@ -115,7 +117,7 @@ def _check_space(downloads: Sequence[Download], sizes: Sequence[Size]) -> None:
     """Folders of one file system share its space."""
     needed: dict[int, int] = {}
     for download, size in zip(downloads, sizes, strict=True):
-        place = _existing(download.folder)
+        place = existing_part(download.folder)
         device = os.stat(place).st_dev
         needed[device] = needed.get(device, 0) + size.to_fetch + size.unpacked
         free = shutil.disk_usage(place).free
@@ -124,7 +126,8 @@ def _check_space(downloads: Sequence[Download], sizes: Sequence[Size]) -> None:
             raise AssetError(f"{download.folder}: {megabytes(total)} are needed, {megabytes(free)} are free")
 
 
-def _existing(folder: Path) -> Path:
+def existing_part(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
     return next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
 
 
@@ -191,7 +194,7 @@ def _unpacking(file: RemoteFile, root: Path, say: Say) -> Download:
 def _unpack(file: RemoteFile, root: Path, say: Say) -> None:
     place, folder = root / file.path, root / file.unpack
     count = unpacking.unpack(place, folder)
-    if not images_are_there(_listing(place)):
+    if _listing(place).is_file() and not images_are_there(_listing(place)):
         raise AssetError(f"{place}: does not contain all images that {_listing(place)} names")
     say(f"{file.path}: {count} files unpacked into {folder}")
 
@@ -236,7 +239,9 @@ def _fetch(file: RemoteFile, source: str | Path, place: Path, sums: dict[str, st
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(source, Path):
-            shutil.copyfile(source, part)
+            part.unlink(missing_ok=True)
+            with open_plain(source) as content, open(part, "xb") as out:
+                shutil.copyfileobj(content, out, 1 << 20)
         else:
             download_file(source, part)
     except OSError as error:
@@ -247,7 +252,7 @@ def _fetch(file: RemoteFile, source: str | Path, place: Path, sums: dict[str, st
     except AssetError:
         forget(part)
         raise
-    with open(part, "rb") as written:
+    with open_plain(part) as written:
         os.fsync(written.fileno())
     os.replace(part, place)
     forget(part)

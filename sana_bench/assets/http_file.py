@@ -8,6 +8,7 @@ version, and shows nothing where no terminal is; `hf_hub_download` would stand b
 outside the hub need it anyway. Whole repositories are the hub client's: see `hub.py`.
 """
 
+import os
 from contextlib import nullcontext
 from http.client import HTTPException
 from pathlib import Path
@@ -16,7 +17,9 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from sana_bench.core import atomic
+from sana_bench.core.atomic import open_own
 from sana_bench.core.errors import AssetError
+from sana_bench.core.text import read_text
 
 __all__ = ["download_file", "forget", "part_of", "remote_size"]
 
@@ -68,7 +71,9 @@ def download_file(url: str, part: Path) -> None:
                 )
             _note_version(part, answer)
             length = _length(answer)
-            with open(part, "ab" if resumed else "wb") as out:
+            if not resumed:
+                part.unlink(missing_ok=True)
+            with open(open_own(part, os.O_WRONLY | os.O_APPEND), "ab") as out:
                 _copy(answer, out, part.stem, length)
     except HTTPError as error:
         if error.code == _RANGE_NOT_SATISFIABLE and headers:
@@ -100,7 +105,7 @@ def _resume_headers(part: Path) -> dict[str, str]:
     """What asks for the rest of the very version that was begun; nothing where none is known."""
     version = _version(part)
     if part.is_file() and part.stat().st_size and version.is_file():
-        return {"Range": f"bytes={part.stat().st_size}-", "If-Range": version.read_text(encoding="utf-8")}
+        return {"Range": f"bytes={part.stat().st_size}-", "If-Range": read_text(version)}
     return {}
 
 

@@ -3,18 +3,19 @@
 A download that was cut leaves the files that were whole by then in the hub's cache, and the next goes on with the others.
 """
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sana_bench.assets.checks import check_pipeline_directory, check_safetensors_files
+from sana_bench.assets.checks import check_parts, check_pipeline_directory
 from sana_bench.assets.download import Download, Say, Size
-from sana_bench.assets.locate import data_root, hub_cache, hub_repository, resolve_folder
+from sana_bench.assets.locate import data_root, hub_cache, hub_repository, is_offline, resolve_folder
 from sana_bench.assets.table import Repository
 from sana_bench.core.errors import AssetError
+from sana_models.shared_parts import pipeline_files
+from sana_models.weight_names import is_mixed
 
-__all__ = ["planned_repositories"]
+__all__ = ["check_repository", "planned_repositories"]
 
 # Folders of a verifier, each with a configuration and weights of its own.
 _PARTS = {"vila": ("llm", "vision_tower", "mm_projector")}
@@ -34,8 +35,11 @@ def planned_repositories(repositories: Sequence[Repository], relative_to: Path, 
             planned.append(_download(repository, str(error), say))
             continue
         try:
-            _check(folder, repository.reader)
-            say(f"{name}: already here, in {folder}")
+            check_repository(folder, repository)
+            if _may_be_cut(folder, repository):
+                planned.append(_download(repository, f"{folder}: parts may be missing", say))
+            else:
+                say(f"{repository.label}: already here, in {folder}")
         except AssetError as error:
             if folder == data_root() / "models" / name:
                 how = f"finish it with `hf download {name} --local-dir {folder}`, or move it away to have it fetched"
@@ -44,27 +48,35 @@ def planned_repositories(repositories: Sequence[Repository], relative_to: Path, 
     return planned
 
 
+def _may_be_cut(folder: Path, repository: Repository) -> bool:
+    """Whether only the hub knows if all is here: a part with plain files alone may have no others, or they were not loaded."""
+    variant = repository.weights_variant
+    if variant is None or is_offline() or not folder.is_relative_to(hub_cache()):
+        return False
+    return is_mixed(pipeline_files(folder), variant)
+
+
 def _download(repository: Repository, problem: str, say: Say) -> Download:
     return Download(
-        name=repository.name,
+        name=repository.label,
         source="the hub",
         folder=hub_cache(),
         is_remote=True,
         lacking=problem,
-        measure=partial(_measure, repository.name),
+        measure=partial(_measure, repository),
         load=partial(_load, repository, say),
     )
 
 
-def _measure(name: str) -> Size:
+def _measure(repository: Repository) -> Size:
     from sana_models.hub import hub_files
     from sana_models.weight_files import CheckpointError
 
     try:
-        files = hub_files(name)
+        files = hub_files(repository.name, repository.weights_variant)
     except CheckpointError as error:
         raise AssetError(str(error)) from None
-    snapshot = hub_repository(name.partition("@")[0]) / "snapshots" / files.commit
+    snapshot = hub_repository(repository.name.partition("@")[0]) / "snapshots" / files.commit
     here = sum(size for path, size in files.sizes.items() if _is_whole(snapshot / path, size))
     return Size(sum(files.sizes.values()), here)
 
@@ -78,44 +90,25 @@ def _load(repository: Repository, say: Say) -> None:
     from sana_models.weight_files import CheckpointError
 
     try:
-        folder = download(repository.name)
+        folder = download(repository.name, repository.weights_variant)
     except CheckpointError as error:
         raise AssetError(str(error)) from None
     try:
-        if repository.reader == "sana":
-            check_pipeline_directory(folder)
-        check_safetensors_files(folder)
+        check_repository(folder, repository)
     except AssetError as error:
         # Everything that the hub has is here, so a file was damaged on this machine or there is none at the source.
         raise AssetError(f"{error}; delete what is damaged and run the command again") from None
-    say(f"{repository.name}: fetched, {folder}")
+    say(f"{repository.label}: fetched, {folder}")
 
 
-def _check(folder: Path, reader: str) -> None:
+def check_repository(folder: Path, repository: Repository) -> None:
     """Raise `AssetError` for a folder that its reader cannot read, as far as names and lengths of files say."""
-    if reader == "sana":
-        check_pipeline_directory(folder)
-        return
-    parts = _PARTS.get(reader) or _named_parts(folder)
-    missing = [part for part in parts if not _has_weights(folder / part)]
-    if missing or not any(folder.rglob("*.safetensors")):
-        raise AssetError(f"{folder}: missing {', '.join(missing) or 'weights, *.safetensors'}")
-    check_safetensors_files(folder)
-
-
-def _named_parts(folder: Path) -> list[str]:
-    """The parts of a pipeline that has an index of them, otherwise the folders that are there."""
-    index = folder / "model_index.json"
-    if not index.is_file():
-        return [path.name for path in folder.iterdir() if path.is_dir()]
-    try:
-        entries = json.loads(index.read_text(encoding="utf-8"))
-        return [name for name, entry in entries.items() if isinstance(entry, list) and any(entry)]
-    except (ValueError, AttributeError):
-        raise AssetError(f"{index}: not valid JSON") from None
-
-
-def _has_weights(part: Path) -> bool:
-    """Whether a part is there, and has weights if it is a network; tokenizers and schedulers have no config.json."""
-    is_network = (part / "config.json").is_file()
-    return part.is_dir() and (not is_network or any(part.glob("*.safetensors")))
+    if repository.reader == "sana":
+        check_pipeline_directory(folder, repository.weights_variant)
+    elif (folder / "model_index.json").is_file():
+        check_parts(folder, repository.weights_variant)
+    else:
+        parts = _PARTS.get(repository.reader) or [path.name for path in folder.iterdir() if path.is_dir()]
+        check_parts(folder, repository.weights_variant, parts)
+        if not any(folder.rglob("*.safetensors")):
+            raise AssetError(f"{folder}: missing weights, *.safetensors")

@@ -4,6 +4,7 @@ Nothing here downloads. This is the only module of the harness that reads enviro
 
 - `SANA_BENCH_DATA`: evaluator weights and data sets (default: `assets/sana-bench` in the Hugging Face home)
 - `SANA_BENCH_MICRO_WEIGHTS`: folder used for `micro://NAME` instead of the one shipped with the package
+- `SANA_BENCH_JUDGE_KEY`: the key of the server that a served judge is asked at; it is written nowhere
 - `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `XDG_CACHE_HOME`: as Hugging Face defines them
 """
 
@@ -11,22 +12,30 @@ import os
 import re
 from pathlib import Path
 
-from sana_bench.assets.checks import check_pipeline_directory
-from sana_bench.core.errors import AssetError, nearest
+from sana_bench.assets.checks import check_pipeline_directory, safetensors_shapes
+from sana_bench.core.errors import AssetError, UsageError, nearest
+from sana_bench.core.text import read_text
+from sana_models.weight_names import lora_file
 
 __all__ = [
+    "JUDGE_KEY",
     "choose_data_root",
     "data_root",
     "hub_cache",
     "hub_repository",
     "is_hub_id",
     "is_offline",
+    "judge_key",
     "micro_weights_root",
     "resolve_folder",
+    "resolve_lora",
     "resolve_weights",
 ]
 
 MICRO_SCHEME = "micro://"
+
+#: The variable that holds the key of a served judge's server.
+JUDGE_KEY = "SANA_BENCH_JUDGE_KEY"
 
 
 HUB_SCHEME = "hf://"
@@ -52,6 +61,14 @@ def is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
+def judge_key() -> str:
+    """Return the key of a served judge's server, empty for none; raises `UsageError`, without it, for what cannot be one."""
+    key = os.environ.get(JUDGE_KEY, "").strip()
+    if re.search(r"[^!-~]", key):
+        raise UsageError(f"{JUDGE_KEY} holds a character that cannot be sent as a key")
+    return key
+
+
 def hub_cache() -> Path:
     """Return the Hugging Face hub cache folder."""
     if configured := os.environ.get("HF_HUB_CACHE"):
@@ -71,19 +88,35 @@ def micro_weights_root() -> Path:
     return Path(__file__).resolve().parents[1] / "micro" / "weights"
 
 
-def resolve_weights(weights: str, relative_to: Path) -> Path:
+def resolve_weights(weights: str, relative_to: Path, weights_variant: str | None = None) -> Path:
     """Return the local SANA pipeline directory that `weights` names, checked for missing and truncated files.
 
-    Raises `AssetError` that names the missing files and how to get them.
+    Of weights, only those that are read for the variant count. Raises `AssetError` that names what is missing and how to get it.
     """
     directory = resolve_folder(weights, relative_to)
     try:
-        check_pipeline_directory(directory)
+        check_pipeline_directory(directory, weights_variant)
     except AssetError as error:
         if not is_hub_id(weights.removeprefix(HUB_SCHEME), relative_to):
             raise
         raise AssetError(f"{error}; {_how_to_get(weights.removeprefix(HUB_SCHEME), directory)}") from None
     return directory
+
+
+def resolve_lora(weights: str, relative_to: Path) -> Path:
+    """Return the local file of the LoRA that `weights` names: the file itself, or the one in its folder or repository.
+
+    Raises `AssetError` as `resolve_folder`, and for a file that is not whole.
+    """
+    file = (relative_to / Path(weights).expanduser()).resolve()
+    if not file.is_file():
+        folder = resolve_folder(weights, relative_to)
+        try:
+            file = folder / lora_file(path.name for path in folder.iterdir())
+        except ValueError as error:
+            raise AssetError(f"{folder}: {error}") from None
+    safetensors_shapes(file)
+    return file
 
 
 def resolve_folder(weights: str, relative_to: Path, files: str | None = None) -> Path:
@@ -146,7 +179,7 @@ def _how_to_get(hub_id: str, directory: Path | None = None) -> str:
 def _hub_snapshot(name: str, revision: str) -> Path | None:
     repository = hub_repository(name)
     reference = repository / "refs" / revision
-    commit = reference.read_text().strip() if reference.is_file() else revision
+    commit = read_text(reference).strip() if reference.is_file() else revision
     snapshot = repository / "snapshots" / commit
     return snapshot if snapshot.is_dir() else None
 

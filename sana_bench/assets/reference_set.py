@@ -1,4 +1,4 @@
-"""A set of images, or statistics of one, that other images are held against: a folder or an `.npz` on this machine."""
+"""A set of images, or statistics of one, that other images are held against: a folder or a file on this machine."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ __all__ = ["images_below", "is_statistics", "reference_images", "reference_sha25
 
 def is_statistics(path: Path) -> bool:
     """Whether a reference is stored statistics, and no folder."""
-    return path.suffix.lower() == ".npz"
+    return path.suffix.lower() in (".npz", ".pt")
 
 
 def images_below(folder: Path) -> list[Path]:
@@ -27,7 +27,7 @@ def images_below(folder: Path) -> list[Path]:
 def reference_images(folder: Path) -> list[Path]:
     """The images below a reference folder by path; raises `AssetError` for fewer than two, or no folder."""
     if not folder.is_dir():
-        raise AssetError(f"reference {folder}: there is no such folder (or .npz)")
+        raise AssetError(f"reference {folder}: there is no such folder (or .npz, or .pt)")
     found = images_below(folder)
     if len(found) < 2:
         raise AssetError(f"reference {folder}: {len(found)} images, a distance needs at least 2")

@@ -7,6 +7,7 @@ from pathlib import Path
 from sana_bench.assets.checks import DAMAGED, safetensors_shapes
 from sana_bench.assets.table import Asset, find_asset
 from sana_bench.core.errors import AssetError
+from sana_models.files import open_plain, plain
 
 __all__ = ["asset_file", "found_files", "required"]
 
@@ -59,10 +60,10 @@ def _read_old_file(path: Path) -> None:
     import torch
 
     size = path.stat().st_size
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         if file.read(1) != b"\x80":  # how a pickle begins
             raise ValueError(f"{size} bytes, not a torch file, or cut short")
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
+        torch.load(plain(path), map_location="cpu", weights_only=True)
     except DAMAGED as error:
         raise ValueError(f"{size} bytes, {str(error).partition(chr(10))[0] or 'cut short'}") from None

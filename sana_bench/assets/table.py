@@ -2,28 +2,41 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sana_bench.assets.locate import data_root, is_hub_id
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.suites.config_files import read_yaml
-from sana_bench.suites.schema import NAMED_REFERENCES, OWN_METRICS, JudgeSpec, MetricSpec, Suite, Variant
+from sana_bench.suites.schema import (
+    NAMED_REFERENCES,
+    OWN_METRICS,
+    BenchmarkSpec,
+    JudgeSpec,
+    MetricSpec,
+    Suite,
+    Variant,
+)
 
 __all__ = [
     "VERIFIER",
     "Asset",
     "RemoteFile",
     "Repository",
+    "RepositoryFacts",
     "files_for",
     "find_asset",
     "judge_ids",
     "judge_needs",
     "local_weights",
     "metric_needs",
+    "prompt_count",
+    "prompt_licences",
+    "published_judges",
     "read_assets",
     "repositories_of",
+    "repository_facts",
 ]
 
 #: Where the published weights are.
@@ -33,8 +46,8 @@ _TABLE = Path(__file__).with_name("assets.yaml")
 
 _HUB_FILE = re.compile(r"hf://(?P<dataset>datasets/)?(?P<repository>[^/]+/[^/]+)/(?P<file>.+)")
 
-# The parameter by which a metric takes another judge.
-_JUDGE = "judge"
+# The parameters by which a metric takes another judge: a model on this machine, or on a server.
+_JUDGE, _SERVER = "judge", "server"
 # What a distance is held against where no reference of one's own is named.
 _REFERENCES = ("mjhq30k_images",)
 
@@ -52,6 +65,7 @@ class RemoteFile:
     sha256: str = ""
     unpack: str = ""
     licence: str = ""
+    bytes: int | None = None
 
     @property
     def url(self) -> str:
@@ -75,6 +89,23 @@ class Asset:
     files: tuple[RemoteFile, ...]
     needed_for: str = ""
     fetched_by: str = ""
+
+    @property
+    def licence(self) -> str:
+        """As far as its publisher names one."""
+        return self.files[0].licence
+
+    @property
+    def bytes(self) -> int | None:
+        """What all files take together, unpacked ones included; None where one of them has no published size."""
+        sizes = [file.bytes * (2 if file.unpack else 1) for file in self.files if file.bytes is not None]
+        return sum(sizes) if len(sizes) == len(self.files) else None
+
+    @property
+    def command(self) -> str:
+        """The command that fetches it."""
+        suite = f" {self.fetched_by}" if " " not in self.fetched_by else f", of {self.fetched_by}"
+        return f"sana-bench fetch{suite}"
 
     @property
     def path(self) -> Path:
@@ -106,10 +137,43 @@ class Asset:
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository of the hub, `owner/name[@revision]`, and what reads it: `sana`, `vila` or `other`."""
+    """A repository of the hub, `owner/name[@revision]`, what reads it (`sana`, `vila` or `other`), and which weight files."""
 
     name: str
     reader: str = "other"
+    weights_variant: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        return self.name if self.weights_variant is None else f"{self.name} ({self.weights_variant})"
+
+
+@dataclass(frozen=True)
+class RepositoryFacts:
+    """What is known of a repository of the hub without asking it.
+
+    `bytes` are those of all files that are read, by weight variant, `plain` for none; `parameters` are those of the denoising
+    network.
+    """
+
+    licence: str = ""
+    terms: str = ""
+    gated: bool = False
+    parameters: int | None = None
+    bytes: Mapping[str, int] = field(default_factory=dict)
+
+
+def repository_facts(name: str) -> RepositoryFacts:
+    """What the table knows of `owner/name[@revision]`, maybe nothing."""
+    known = read_yaml(_TABLE).data.get("repositories", {})
+    return RepositoryFacts(**known.get(name.removeprefix("hf://").partition("@")[0], {}))
+
+
+def prompt_count(benchmark: str) -> int | None:
+    """How many prompts a benchmark has whose prompts are a file; None where that is not known."""
+    found = read_yaml(_TABLE).data.get("prompt_counts", {}).get(benchmark)
+    return None if found is None else int(found)
 
 
 def read_assets() -> dict[str, Asset]:
@@ -139,6 +203,7 @@ def _asset(name: str, entry: Mapping[str, Any]) -> Asset:
             sha256=str(file.get("sha256", "")),
             unpack=file.get("unpack", ""),
             licence=entry.get("licence", ""),
+            bytes=file.get("bytes"),
         )
         for file in entry["files"]
     )
@@ -150,17 +215,13 @@ def metric_needs(suite: Suite) -> tuple[list[str], list[str]]:
 
     A judge that a metric is given as a parameter is none of them: see `judge_ids`.
     """
-    from sana_bench.core.registry import BENCHMARKS
-
     table = read_yaml(_TABLE).data
     needs: Mapping[str, list[str]] = table["needs"]
     assets: dict[str, None] = {}
     unlisted: dict[str, None] = {}
     for spec in suite.file.benchmarks:
-        own = spec.prompt_file is not None
-        assets.update(dict.fromkeys(() if own else table["prompts"].get(spec.source, ())))
-        default = OWN_METRICS if own else BENCHMARKS.build(spec.source).metric_names
-        for metric in spec.metric_specs or [MetricSpec(name=name) for name in default]:
+        assets.update(dict.fromkeys(() if spec.prompt_file else table["prompts"].get(spec.source, ())))
+        for metric in _metrics(spec):
             if _JUDGE in metric.parameters or metric.function is not None:
                 continue
             listed = needs.get(metric.protocol or metric.name, needs.get(metric.name))
@@ -174,10 +235,34 @@ def metric_needs(suite: Suite) -> tuple[list[str], list[str]]:
 
 def judge_ids(suite: Suite, relative_to: Path) -> list[str]:
     """The hub repositories that metrics of the suite take their judges from, each once."""
-    chosen = [metric for spec in suite.file.benchmarks for metric in spec.metric_specs]
-    named = (str(metric.parameters[_JUDGE]) for metric in chosen if _JUDGE in metric.parameters)
+    published = published_judges()
+    chosen = [metric for spec in suite.file.benchmarks for metric in _metrics(spec)]
+    here = [metric for metric in chosen if not metric.parameters.get(_SERVER)]
+    named = (str(metric.parameters.get(_JUDGE, published.get(metric.name, ""))) for metric in here)
     judges = (name.removeprefix("hf://") for name in named)
     return list(dict.fromkeys(name for name in judges if is_hub_id(name, relative_to)))
+
+
+def published_judges() -> Mapping[str, str]:
+    """By metric, the hub repository of the judge whose scores its authors publish."""
+    judges: Mapping[str, str] = read_yaml(_TABLE).data["metric_judges"]
+    return judges
+
+
+def prompt_licences(benchmark: str) -> list[str]:
+    """The licences of a benchmark's published prompts, as far as their publishers name one."""
+    names = read_yaml(_TABLE).data["prompts"].get(benchmark, ())
+    return list(dict.fromkeys(file.licence for file in files_for(names) if file.licence))
+
+
+def _metrics(spec: BenchmarkSpec) -> list[MetricSpec]:
+    """The metrics that a benchmark of a suite is scored with."""
+    from sana_bench.core.registry import BENCHMARKS
+
+    if spec.metric_specs:
+        return list(spec.metric_specs)
+    default = OWN_METRICS if spec.prompt_file is not None else BENCHMARKS.build(spec.source).metric_names
+    return [MetricSpec(name=name) for name in default]
 
 
 def judge_needs(variants: Iterable[Variant]) -> list[str]:
@@ -190,23 +275,25 @@ def judge_needs(variants: Iterable[Variant]) -> list[str]:
 
 
 def repositories_of(variants: Iterable[Variant], relative_to: Path) -> list[Repository]:
-    """The hub repositories of variants' weights and of their judges', each once."""
-    found: dict[str, Repository] = {}
+    """The hub repositories of variants' weights and of their judges', each once for each kind of weight files."""
+    found: dict[Repository, None] = {}
     for variant in variants:
-        search = variant.best_of_n
-        generator = search.generator if search is not None else variant.generator
-        read = [(variant.model.weights, "sana" if generator == "sana" else "other")]
+        model = variant.model
+        reader = "sana" if variant.image_source == "sana" else "other"
+        read = [(model.weights, reader, model.weights_variant)]
+        if variant.lora is not None:
+            read.append((variant.lora.weights, "other", None))
         judge = _judge(variant)
         if judge is not None and judge.name == "vila":
-            read.append((judge.weights or VERIFIER, "vila"))
+            read.append((judge.weights or VERIFIER, "vila", None))
         # mPLUG is published as a pickle, of which the hub's client is asked for none; see `judge_needs`.
-        elif judge is not None and judge.weights is not None and judge.name != "vqa":
-            read.append((judge.weights, "other"))
-        for weights, reader in read:
+        elif judge is not None and judge.weights is not None and judge.name not in ("vqa", "served"):
+            read.append((judge.weights, "other", None))
+        for weights, reader, files in read:
             name = weights.removeprefix("hf://")
             if is_hub_id(name, relative_to):
-                found.setdefault(name, Repository(name, reader))
-    return list(found.values())
+                found.setdefault(Repository(name, reader, files))
+    return list(found)
 
 
 def local_weights(variants: Iterable[Variant], relative_to: Path) -> dict[str, str]:

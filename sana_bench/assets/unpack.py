@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from sana_bench.core.atomic import TEMPORARY_PREFIX
 from sana_bench.core.errors import AssetError
 from sana_bench.core.progress import megabytes
+from sana_models.files import plain
 
 __all__ = ["bytes_to_unpack", "unpack"]
 
@@ -50,10 +51,11 @@ def unpack(archive: Path, folder: Path) -> int:
 
 def _write(file: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    # One name for each place: what a killed process left is written over.
+    # One name for each place: what a killed process left is replaced.
     temporary = place.with_name(f"{TEMPORARY_PREFIX}{place.name}")
+    temporary.unlink(missing_ok=True)
     try:
-        with file.open(member) as content, open(temporary, "wb") as out:
+        with file.open(member) as content, open(temporary, "xb") as out:
             shutil.copyfileobj(content, out)
         os.replace(temporary, place)
     except BaseException:
@@ -92,7 +94,7 @@ def _size(place: Path) -> int | None:
 @contextmanager
 def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        with zipfile.ZipFile(archive) as file:
+        with zipfile.ZipFile(plain(archive)) as file:
             yield file
     # What zipfile raises for encrypted members and methods that it does not know are RuntimeErrors.
     except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, OSError) as error:

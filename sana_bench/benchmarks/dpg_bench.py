@@ -10,6 +10,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import read_text
 from sana_bench.core.tiers import unknown_tier
+from sana_models.files import plain
 
 __all__ = ["FIRST_ROW", "DPGBench", "official_prompts", "read_csv", "read_parquet", "read_prompt_files"]
 
@@ -37,7 +38,7 @@ def read_csv(path: Path) -> list[Item]:
     import pandas as pd  # takes a second, and most commands read no table
 
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        table = pd.read_csv(plain(path), dtype=str, keep_default_na=False, encoding="utf-8")
     except FileNotFoundError:
         raise AssetError(f"{path} is missing") from None
     except (OSError, ValueError) as error:
@@ -76,7 +77,7 @@ def read_parquet(path: Path) -> list[Item]:
     import pandas as pd
 
     try:
-        table = pd.read_parquet(path)
+        table = pd.read_parquet(plain(path))
     except FileNotFoundError:
         raise AssetError(f"{path} is missing") from None
     except (OSError, ValueError) as error:

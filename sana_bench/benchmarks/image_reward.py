@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sana_bench.assets.required import asset_file
+from sana_bench.benchmarks.base import micro_prompts
 from sana_bench.core.errors import AssetError
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import read_text
@@ -30,13 +31,7 @@ class ImageRewardBenchmark:
         Raises `AssetError` where the published file is missing or not what it should be.
         """
         if tier == "micro":
-            from sana_bench.micro.evaluation_set import geneval_prompts
-
-            records = geneval_prompts()
-            return [
-                Prompt(f"{line:05d}", record["prompt"], record["tag"], record)
-                for line, record in enumerate(records)
-            ]
+            return micro_prompts()
         if tier == "full":
             return read_prompts(asset_file("image_reward_prompts"))
         raise unknown_tier("image_reward", tier)

@@ -4,6 +4,7 @@ import re
 
 from sana_bench.assets.mjhq30k import Mjhq30k
 from sana_bench.assets.required import asset_file
+from sana_bench.benchmarks.base import micro_prompts
 from sana_bench.core.samples import Prompt
 from sana_bench.core.tiers import unknown_tier
 
@@ -27,12 +28,7 @@ class Mjhq30kBenchmark:
         `AssetError` where `meta_data.json` is missing or damaged.
         """
         if tier == "micro":
-            from sana_bench.micro.evaluation_set import geneval_prompts
-
-            return [
-                Prompt(f"{line:05d}", record["prompt"], record["tag"], record)
-                for line, record in enumerate(geneval_prompts())
-            ]
+            return micro_prompts()
         if tier != "full":
             raise unknown_tier("mjhq30k", tier)
         data = Mjhq30k(asset_file("mjhq30k_images"))

@@ -32,11 +32,11 @@ def agreement(
 
     found = load_run(output, run)
     from sana_bench.analysis.agreement import find_agreement
-    from sana_bench.analysis.agreement_text import as_data, as_page
+    from sana_bench.analysis.agreement_text import as_page
 
     agreed = find_agreement(found, images)
     if json:
-        print(dumps(as_data(agreed), indent=2, ensure_ascii=False))
+        print(dumps(agreed.to_dict(), indent=2, ensure_ascii=False))
         return
     from sana_reports import agreement_text, write_agreement
 

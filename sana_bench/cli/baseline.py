@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     baselines.command("set", epilog="Example: sana-bench baseline set release latest:sana-micro")(set_)
     baselines.command("list")(list_)
     baselines.command("remove")(remove)
+    baselines.command("export", epilog="Example: sana-bench baseline export release -o release.json")(export)
     app.add_typer(baselines, name="baseline")
 
 
@@ -38,6 +39,29 @@ def set_(
 
     run, variant = set_baseline(output, name, target)
     print(f"baseline {name}: {run}:{variant}")
+
+
+def export(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|RUN[:VARIANT]", help="Name of the baseline, or a variant of a run.")
+    ],
+    to: Annotated[
+        Path,
+        typer.Option(
+            "--to", "-o", metavar="FILE", help="JSON file to write; an earlier baseline is replaced."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", metavar="DIR", help="Folder of runs and of the result store.")
+    ] = Path("results"),
+) -> None:
+    """Write a baseline with all its scores to one file, which gate and compare take on any machine."""
+    from sana_bench.analysis.baselines import export_baseline
+
+    exported, lacking = export_baseline(name, to, output=output)
+    for line in lacking:
+        print(line)
+    print(f"{to}: {exported}")
 
 
 def list_(output: OutputOption = Path("results")) -> None:

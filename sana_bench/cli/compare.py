@@ -21,7 +21,7 @@ def compare(
         str,
         typer.Argument(
             metavar="A",
-            help="RUN, RUN:VARIANT, baseline:NAME, or with --run VARIANT.",
+            help="RUN, RUN:VARIANT, baseline:NAME, a baseline's file, or with --run VARIANT.",
             autocompletion=complete_runs,
         ),
     ],
@@ -41,18 +41,15 @@ def compare(
     """Compare two variants: what differs by more than chance."""
     import json
 
-    from sana_bench.analysis.baselines import resolve
+    from sana_bench.analysis import runs
 
-    sides = resolve(output, a, run), resolve(output, b, run)
-    from sana_bench.analysis.compare import compare_variants
-    from sana_bench.analysis.compare_text import as_data, as_markdown, as_text
-    from sana_bench.analysis.gate import load_policy
-    from sana_bench.suites.find import find_policy
-
-    sizes = load_policy(find_policy(Path("default"))).sizes
-    found = compare_variants(*sides, sizes=sizes)
+    found = runs.compare(a, b, run=run, output=output)
     if format_ == "json":
-        print(json.dumps(as_data(found), indent=2, ensure_ascii=False))
+        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+    elif format_ == "markdown":
+        from sana_bench.analysis.compare_text import as_markdown
+
+        print(as_markdown(found))
     else:
-        print(as_markdown(found) if format_ == "markdown" else as_text(found))
+        print(found)
     return 0 if found.comparable else IncomparableError.exit_code

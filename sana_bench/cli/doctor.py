@@ -13,8 +13,6 @@ from sana_bench.core.errors import AssetError, BenchError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sana_bench.assets.table import Asset
-
 __all__ = ["changed_files", "diagnose", "register"]
 
 
@@ -148,56 +146,13 @@ def changed_files(root: Path) -> list[str]:
 
 
 def _full(variants: "Mapping[str, Path]") -> list[str]:
-    from sana_bench.assets.locate import resolve_weights
-    from sana_bench.assets.table import read_assets
-    from sana_bench.suites.cells import NO_WEIGHTS
+    from sana_bench.runner.asset_overview import all_items, item_lines
     from sana_bench.suites.load import load_variant
 
-    lines = []
+    places, broken = [], []
     for name, path in variants.items():
         try:
-            variant = load_variant(path)
-            if variant.tier == "full" and variant.model.weights != NO_WEIGHTS:
-                resolve_weights(variant.model.weights, path.parent)
-                lines.append(f"full tier, variant {name}: weights are there")
+            places.append((load_variant(path), path.parent))
         except BenchError as error:
-            lines.append(f"full tier, variant {name}: cannot be used: {error}")
-    named = [asset for asset in read_assets().values() if asset.needed_for]
-    return lines + [f"{asset.needed_for}: {_state(asset)}" for asset in named]
-
-
-def _state(asset: "Asset") -> str:
-    """Whether what a file stands for can be read, by the names that its reader looks for."""
-    from sana_bench.assets.mjhq30k import Mjhq30k
-
-    path = asset.path
-    if asset.name == "mplug":
-        lacking = _lacking_of_mplug()
-    elif asset.name == "dpg_bench_questions" and len(list(path.parent.rglob("*.parquet"))) == 1:
-        lacking = []
-    else:
-        lacking = [] if path.is_file() else [str(path)]
-    if lacking:
-        return f"lacks {', '.join(lacking)} ({asset.how})"
-    if asset.name == "mjhq30k_images":
-        try:
-            Mjhq30k(path).require_images()
-        except AssetError as error:
-            return f"only partly there: {error}"
-    return "is there"
-
-
-def _lacking_of_mplug() -> list[str]:
-    from sana_bench.assets.locate import data_root
-    from sana_bench.judges.mplug.config import BERT_FILE, CONFIGURATION_FILE, NETWORK_FILE, VOCABULARY_FILE
-    from sana_bench.judges.mplug.files import PICKLE_FILE, SAFETENSORS_FILE
-    from sana_bench.judges.mplug.judge import find_mplug
-
-    try:
-        folder = find_mplug("mplug")
-    except AssetError:
-        return [str(data_root() / "mplug")]
-    names = [CONFIGURATION_FILE, NETWORK_FILE, BERT_FILE, VOCABULARY_FILE]
-    if not (folder / SAFETENSORS_FILE).is_file():
-        names.append(PICKLE_FILE)
-    return [str(folder / name) for name in names if not (folder / name).is_file()]
+            broken.append(f"! variant {name}: cannot be used: {error}")
+    return [*item_lines(all_items(places), "what the full tier reads:"), *broken]

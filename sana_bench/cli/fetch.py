@@ -27,14 +27,26 @@ def _fetch(
             help="Copy from this data folder instead of downloading from the public sources.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only list what is needed, its size and licence, and what is here."),
+    ] = False,
 ) -> None:
     """Download and verify what the full tier needs.
 
     The same command again goes on where it stopped.
     """
-    from sana_bench.assets.fetch import fetch
+    from sana_bench.assets.fetch import MICRO, fetch
     from sana_bench.assets.locate import choose_data_root
 
     if data_dir is not None:
         choose_data_root(data_dir)
-    fetch(what, print, from_)
+    if not dry_run:
+        fetch(what, print, from_)
+        return
+    from sana_bench.assets.needs import needs_named
+    from sana_bench.runner.asset_overview import item_lines, items_of
+
+    needs = needs_named(what)
+    lines = [MICRO] if needs is None else item_lines(items_of(needs), f"what {what} reads on the full tier:")
+    print("\n".join(lines))

@@ -20,7 +20,11 @@ def gate(
         str, typer.Argument(metavar="CANDIDATE", help="RUN or RUN:VARIANT.", autocompletion=complete_runs)
     ],
     baseline: Annotated[
-        str, typer.Option(metavar="NAME", help="Name of a baseline (sana-bench baseline list).")
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Name of a baseline (sana-bench baseline list), or its file (sana-bench baseline export).",
+        ),
     ],
     policy: Annotated[Path, typer.Option(metavar="NAME|FILE", help="Effects that matter.")] = Path("default"),
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
@@ -32,18 +36,12 @@ def gate(
     Exit codes: 0 pass, 3 incomplete, 4 regression, 5 not comparable.
     """
     from sana_bench.analysis import gate as gating
-    from sana_bench.analysis.baselines import resolve
     from sana_bench.core import atomic
-    from sana_bench.suites.find import find_policy
 
-    rules = gating.load_policy(find_policy(policy))
-    named = baseline if baseline.startswith("baseline:") else f"baseline:{baseline}"
-    result = gating.evaluate(resolve(output, named), resolve(output, candidate), rules)
+    result = gating.gate(candidate, baseline=baseline, policy=policy, output=output)
     if junit is not None:
         atomic.write_bytes(junit, gating.junit_xml(result))
     if markdown is not None:
         atomic.write_text(markdown, gating.markdown(result))
-    for check in result.checks:
-        print(f"{check.name}: {check.status}: {check.message}")
-    print(f"gate: {result.outcome}")
+    print(result)
     return result.exit_code

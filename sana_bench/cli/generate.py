@@ -21,6 +21,7 @@ from sana_bench.cli.options import (
     from_record,
     precision_choice,
 )
+from sana_bench.core import atomic
 from sana_bench.core.errors import BenchError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class _Options:
             "--output",
             "-o",
             metavar="FILE|DIR",
-            help="PNG file; several images get -0, -1, ... in their names. With --prompts a folder.",
+            help="PNG file, its folder is made; several images get -0, -1, ... in their names. With --prompts a folder.",
         ),
     ] = Path("out.png")
     seed: NoiseSeedOption = 0
@@ -85,6 +86,16 @@ class _Options:
         ),
     ] = None
     weights_variant: WeightsVariantOption = None
+    lora: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|DIR|ID",
+            help="Merge a LoRA of diffusers or PEFT into the transformer; the variant's own if left out.",
+        ),
+    ] = None
+    lora_scale: Annotated[float, typer.Option(metavar="X", help="How strongly --lora changes the model.")] = (
+        1.0
+    )
     device: DeviceOption = "auto"
     batch_size: BatchSizeOption = 4
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False
@@ -108,8 +119,6 @@ def generate(options: _Options) -> None:
         for path in _generate_files(options, _single_jobs(options)):
             print(path)
         return
-    from sana_bench.core import atomic
-
     lines, jobs = _folder_jobs(options, options.prompts)
     _generate_files(options, jobs)
     # Last, so that a folder with a manifest has all of its images.
@@ -131,6 +140,7 @@ def _folder_jobs(options: _Options, file: Path) -> tuple[list[str], list[_Job]]:
 
     if options.output.suffix.lower() == ".png" or options.output.is_file():
         raise UsageError(f"--output {options.output}: with --prompts it is a folder")
+    atomic.check_writable(options.output)
     lines, jobs = [], []
     for prompt in read_prompts(file).prompts:
         if not is_path_name(prompt.id):
@@ -150,7 +160,6 @@ def _generate_files(options: _Options, jobs: Sequence[_Job]) -> list[Path]:
     Image i of a prompt has seed `options.seed + i`. Every file carries its prompt, seed and settings as PNG text.
     Raises `UsageError` or `AssetError` before anything is written, and `BenchError` for an image that is not finite.
     """
-    from sana_bench.core import atomic
     from sana_bench.core.progress import Progress
     from sana_bench.core.text import lone_surrogate
 
@@ -179,12 +188,11 @@ def _generate_files(options: _Options, jobs: Sequence[_Job]) -> list[Path]:
 
 
 def _paths(options: _Options, count: int) -> list[Path]:
-    """Return where the images go, checked to be writable and free."""
+    """Return where the images go, checked to be writable and free; their folder is made with the first of them."""
     output = options.output
     if output.suffix.lower() != ".png":
         raise UsageError(f"--output {output}: images are written as PNG; the name must end with .png")
-    if not output.parent.is_dir():
-        raise UsageError(f"--output {output}: there is no folder {output.parent}")
+    atomic.check_writable(output.parent)
     width = len(str(count - 1))
     paths = (
         [output]
@@ -214,6 +222,7 @@ def _load(options: _Options) -> tuple[Any, dict[str, Any]]:
     """Return the pipeline and the arguments of its call; a name that is none is refused before torch is imported."""
     from sana_bench.suites.find import variant_files
     from sana_bench.suites.load import load_variant
+    from sana_bench.suites.schema import LoraSpec
 
     known = variant_files()
     path = known.get(options.model)
@@ -228,9 +237,13 @@ def _load(options: _Options) -> tuple[Any, dict[str, Any]]:
         if options.weights_variant is not None:
             model = variant.model.model_copy(update={"weights_variant": options.weights_variant})
             variant = variant.model_copy(update={"model": model})
+        if options.lora is not None:
+            lora = LoraSpec(weights=str(_lora(options.lora)), scale=options.lora_scale)
+            variant = variant.model_copy(update={"lora": lora})
         pipeline, call = _load_variant(variant, path.parent, device)
     else:
-        pipeline, call = _load_checkpoint(options, device), {"steps": 20, "guidance": _guidance(4.5)}
+        pipeline = _load_checkpoint(options, device)
+        call = {"steps": pipeline.default_steps, "guidance": _guidance(4.5)}
     if options.steps is not None:
         call["steps"] = options.steps
     if options.guidance is not None:
@@ -245,14 +258,17 @@ def _load(options: _Options) -> tuple[Any, dict[str, Any]]:
 
 
 def _load_variant(variant: "Variant", folder: Path, device: str) -> tuple[Any, dict[str, Any]]:
-    from sana_bench.assets.locate import resolve_weights
+    from sana_bench.assets.locate import resolve_lora, resolve_weights
     from sana_bench.generators.sana import guidance_of, load_sana, tiling_of
 
     if variant.generator != "sana" or variant.sampler is None:
         raise UsageError(
             f"--model {variant.name}: its generator is {variant.generator}; only variants of generator sana can be used"
         )
-    pipeline = load_sana(resolve_weights(variant.model.weights, folder), variant, device)
+    model = variant.model
+    weights = resolve_weights(model.weights, folder, model.weights_variant)
+    lora = resolve_lora(variant.lora.weights, folder) if variant.lora is not None else None
+    pipeline = load_sana(weights, variant, device, lora=lora)
     return pipeline, {
         "steps": variant.sampler.steps,
         "guidance": guidance_of(variant),
@@ -274,7 +290,12 @@ def _load_checkpoint(options: _Options, device: str) -> Any:
         # Half precision where it is native; the CPU may emulate it slowly.
         precision = options.precision or ("bf16" if device == "cuda" else "fp32")
         pipeline = sana_models.load_pipeline(
-            options.model, device=device, dtype=torch_dtype(precision), variant=options.weights_variant
+            options.model,
+            device=device,
+            dtype=torch_dtype(precision),
+            variant=options.weights_variant,
+            lora=options.lora,
+            lora_scale=options.lora_scale,
         )
     except ValueError as error:
         raise UsageError(f"--model {' '.join(str(error).split())}") from None
@@ -282,6 +303,15 @@ def _load_checkpoint(options: _Options, device: str) -> Any:
         # What the published models are used with; the micro ones know no such text.
         pipeline.instruction = instruction_text("sana", pipeline.conditioning)
     return pipeline
+
+
+def _lora(source: str) -> Path:
+    from sana_models.lora import locate_lora
+
+    try:
+        return locate_lora(source).resolve()
+    except ValueError as error:
+        raise UsageError(f"--lora {error}") from None
 
 
 def _guidance(scale: float) -> Any:
@@ -310,6 +340,8 @@ def _settings(options: _Options, prompt: str, seed: int, call: dict[str, Any]) -
         "model": options.model,
         "steps": call["steps"],
         "guidance_scale": guidance.scale,
+        "lora": options.lora or "",
+        "lora_scale": options.lora_scale if options.lora else "",
         "generator": f"sana-bench {__version__}",
     }
     return {name: str(value) for name, value in texts.items() if value != ""}

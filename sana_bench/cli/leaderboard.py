@@ -25,15 +25,13 @@ def leaderboard(
     benchmark: Annotated[str | None, typer.Option(metavar="NAME", help="Only this benchmark.")] = None,
 ) -> None:
     """Rank all runs: write HTML, Markdown, CSV and LaTeX."""
-    from sana_bench.analysis.leaderboard import collect_leaderboard
-    from sana_reports.leaderboard import write_leaderboard
+    from sana_bench.analysis import leaderboard as ranking
 
     folder = to if to is not None else output / "leaderboard"
-    board = collect_leaderboard(output, link_from=folder, tier=tier, benchmark=benchmark)
-    paths = write_leaderboard(board, folder)
+    board = ranking.leaderboard(output, to=folder, tier=tier, benchmark=benchmark)
     for table in board.tables:
         names = "variant" if len(table.entries) == 1 else "variants"
         print(f"{table.benchmark}, {table.tier} tier: {len(table.entries)} {names}")
-    for row in board.incomplete:
-        print(f"not ranked: {row.variant} on {row.benchmark} ({row.run}): {'; '.join(row.reasons)}")
-    print(f"leaderboard: {paths.html}")
+    for line in board.not_ranked_lines:
+        print(line)
+    print(f"leaderboard: {folder / 'leaderboard.html'}")

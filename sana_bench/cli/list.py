@@ -34,13 +34,19 @@ def list_(
             autocompletion=starting(_sections),
         ),
     ] = None,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Of variants: the rows of published tables that each reproduces."),
+    ] = False,
 ) -> None:
     """List suites, variants, benchmarks, metrics and more."""
     sections = _sections()
     if what is not None and what not in sections:
         raise UsageError(f"cannot list {what!r}{nearest(what, sections)}; one of {', '.join(sections)}")
+    if published and what != "variants":
+        raise UsageError("--published goes with `list variants`")
     if what is not None:
-        print("\n".join(_lines(what)))
+        print("\n".join(_published_lines() if published else _lines(what)))
         return
     for section in sections:
         print(f"{section}:")
@@ -55,13 +61,39 @@ def _lines(section: str) -> list[str]:
     if section in REGISTRIES:
         return [_named(REGISTRIES[section], name) for name in REGISTRIES[section].names()]
     from sana_bench.suites.config_files import read_yaml
-    from sana_bench.suites.find import suite_files, variant_files
-    from sana_bench.suites.load import load_variant
+    from sana_bench.suites.find import suite_files
 
     if section == "suites":
         return [_described(name, read_yaml(path).data) for name, path in suite_files().items()]
-    variants = [load_variant(path) for path in variant_files().values()]
+    variants = _variants()
     return [_variant(v) for v in sorted(variants, key=lambda v: v.tier, reverse=True)]
+
+
+def _variants() -> "list[Variant]":
+    from sana_bench.suites.find import variant_files
+    from sana_bench.suites.load import load_variant
+
+    return [load_variant(path) for path in variant_files().values()]
+
+
+def _published_lines() -> list[str]:
+    """A line for each published row of a variant, and one for each row that no variant reproduces."""
+    from sana_reports.published import PUBLISHED
+    from sana_reports.published_speed import PUBLISHED_SPEED, PUBLISHED_TITLES
+
+    sources: dict[str, dict[str, None]] = {title: {} for title in PUBLISHED_TITLES}
+    for title, source in (
+        *((row.title, row.source({metric for metric, _ in row.numbers})) for row in PUBLISHED),
+        *(
+            (row.title, row.source)
+            for row in PUBLISHED_SPEED
+            if row.title not in {one.title for one in PUBLISHED}
+        ),
+    ):
+        sources[title][source] = None
+    found = [(variant.name, title) for variant in _variants() for title in variant.published]
+    left = [("no variant", title) for title in sources if title not in {title for _, title in found}]
+    return [f"{name}: {title} ({'; '.join(sources[title])})" for name, title in (*found, *left)]
 
 
 def _variant(variant: "Variant") -> str:
@@ -90,10 +122,12 @@ def _named(registry: "Registry", name: str) -> str:
 
 
 def _benchmark(name: str) -> str:
+    from sana_bench.assets.table import prompt_licences
     from sana_bench.core.registry import BENCHMARKS
 
     found = BENCHMARKS.build(name)
-    return f"{name}: {found.default_images_per_prompt} images per prompt, {', '.join(found.metric_names)}"
+    licences = "".join(f"; full tier's prompts: {licence}" for licence in prompt_licences(name))
+    return f"{name}: {found.default_images_per_prompt} images per prompt, {', '.join(found.metric_names)}{licences}"
 
 
 def _described(name: str, data: dict[str, object]) -> str:

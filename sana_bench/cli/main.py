@@ -9,12 +9,13 @@ import typer
 from sana_bench import __version__
 from sana_bench.core.allocator import keep_freed_memory
 from sana_bench.core.errors import BenchError, UsageError
+from sana_bench.core.stopping import leave, stoppable
 
 __all__ = ["execute", "main"]
 
 #: The files of the commands, in the order in which `--help` shows them.
 _COMMANDS = (
-    *("run", "score", "validate", "list", "report", "doctor", "train", "generate"),
+    *("run", "score", "plan", "validate", "list", "report", "doctor", "train", "generate"),
     *("compare", "agreement", "baseline", "gate", "leaderboard", "history", "export", "import_"),
     *("fetch", "rescore", "reshape", "profile", "selfcheck"),
 )
@@ -40,7 +41,11 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line and exit with the code of what happened."""
     keep_freed_memory()
-    sys.exit(execute(sys.argv[1:]))
+    with stoppable() as stopped:
+        code = execute(sys.argv[1:])
+    if stopped.is_set():
+        leave(code)
+    sys.exit(code)
 
 
 def execute(arguments: list[str]) -> int:
@@ -59,7 +64,10 @@ def execute(arguments: list[str]) -> int:
         print("sana-bench: interrupted", file=sys.stderr)
         return 3
     except OSError as error:
-        return _fail(error, 1, debug)
+        from sana_bench.core.storage import explained
+
+        told = explained(error)
+        return _fail(told, told.exit_code, debug)
     except Exception as error:
         if debug:
             raise

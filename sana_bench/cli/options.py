@@ -17,9 +17,14 @@ __all__ = [
     "CpuDeviceOption",
     "DataDirOption",
     "DeviceOption",
+    "DryRunOption",
+    "EffectOption",
+    "ErrorOption",
     "GuidanceOption",
+    "LimitOption",
     "NoiseSeedOption",
     "OutputOption",
+    "PairOption",
     "RunArgument",
     "RunOutputOption",
     "SetOption",
@@ -27,6 +32,7 @@ __all__ = [
     "SuiteArgument",
     "TierOption",
     "TraceOption",
+    "UntilOption",
     "VariantGuidanceOption",
     "VariantStepsOption",
     "VariantsOption",
@@ -36,6 +42,7 @@ __all__ = [
     "complete_runs",
     "complete_variants",
     "from_record",
+    "names",
     "precision_choice",
     "starting",
 ]
@@ -83,6 +90,16 @@ def from_record(command: Callable[[_Record], _Result]) -> Callable[..., _Result]
     filled.__signature__ = inspect.signature(record)  # type: ignore[attr-defined]
     filled.__annotations__ = record.__annotations__
     return filled
+
+
+def names(option: str, text: str | None) -> tuple[str, ...] | None:
+    """The names of an option, which commas separate; None where it was not given, and a `UsageError` for no name."""
+    if text is None:
+        return None
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not found:
+        raise UsageError(f"{option}: expected names separated by commas")
+    return found
 
 
 def starting(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
@@ -171,6 +188,15 @@ TraceOption = Annotated[
         help="Write a torch.profiler trace of one image of the latency benchmark, for Perfetto.",
     ),
 ]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Only the first N images of each variant and benchmark; the result is marked.",
+    ),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.")]
 NoiseSeedOption = Annotated[
     int, typer.Option(min=0, metavar="N", help="Seed of the noise; further images count up from it.")
 ]
@@ -185,6 +211,33 @@ VariantStepsOption = Annotated[int | None, _STEPS]
 _GUIDANCE = typer.Option(min=0, max=100, metavar="SCALE", help="Scale of classifier-free guidance.")
 GuidanceOption = Annotated[float, _GUIDANCE]
 VariantGuidanceOption = Annotated[float | None, _GUIDANCE]
+UntilOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="decided|width=W|all",
+        help="Make images in rounds, and stop when two variants are decided or an interval is W wide.",
+        autocompletion=starting(lambda: ("decided", "width=", "all")),
+    ),
+]
+EffectOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SIZE", help="A difference smaller than this is none; default: 2 % of the metric's range."
+    ),
+]
+ErrorOption = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="Chance of a wrong verdict, however often one looks; default: 0.05."),
+]
+PairOption = Annotated[
+    str | None,
+    typer.Option(
+        "--compare",
+        metavar="A,B",
+        help="The two variants to decide between.",
+        autocompletion=complete_variants,
+    ),
+]
 VariantsOption = Annotated[
     str | None,
     typer.Option(metavar="A,B", help="Only these variants of the suite.", autocompletion=complete_variants),

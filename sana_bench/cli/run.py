@@ -8,12 +8,19 @@ import typer
 from sana_bench.cli.options import (
     AutoBatchSizeOption,
     DataDirOption,
+    DryRunOption,
+    EffectOption,
+    ErrorOption,
+    LimitOption,
     OutputOption,
+    PairOption,
     SetOption,
     SuiteArgument,
     TierOption,
     TraceOption,
+    UntilOption,
     VariantsOption,
+    names,
 )
 from sana_bench.core.errors import UsageError
 
@@ -29,21 +36,16 @@ def register(app: typer.Typer) -> None:
 
 def run(
     suite: SuiteArgument,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Only the first N images of each variant and benchmark; the result is marked.",
-        ),
-    ] = None,
+    limit: LimitOption = None,
     variants: VariantsOption = None,
     tier: TierOption = "auto",
     output: OutputOption = Path("results"),
     set_: SetOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done, and write nothing.")
-    ] = False,
+    until: UntilOption = None,
+    compare: PairOption = None,
+    effect: EffectOption = None,
+    error: ErrorOption = None,
+    dry_run: DryRunOption = False,
     measure: Annotated[
         bool,
         typer.Option("--measure", help="With --dry-run: time an image of each variant instead of guessing."),
@@ -79,11 +81,12 @@ def run(
 
     if measure and not dry_run:
         raise UsageError("--measure goes with --dry-run: a run times its images itself")
-    names, overrides = _names(variants), tuple(set_ or ())
+    overrides = tuple(set_ or ())
     # The runner imports torch, which takes seconds: a mistake in the suite is told before.
     check_suite_file(suite, overrides)
     from sana_bench.profiling.session import ProfileOptions
     from sana_bench.runner.run import RunOptions, run_suite
+    from sana_bench.suites.stop import StopRequest
 
     if data_dir is not None:
         choose_data_root(data_dir)
@@ -92,11 +95,12 @@ def run(
         output=output,
         tier=tier,
         limit=limit,
-        variants=names,
+        variants=names("--variants", variants),
         overrides=overrides,
         batch_size=batch_size,
         dry_run=dry_run,
         measure=measure,
+        stop=StopRequest(until, names("--compare", compare), effect, error),
         loggers=tuple(logger or ()),
         text_cache=text_cache,
         fetch=fetch,
@@ -104,12 +108,3 @@ def run(
         profile=ProfileOptions(trace=trace),
     )
     return run_suite(options)
-
-
-def _names(text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise UsageError("--variants: expected names separated by commas")
-    return names

@@ -9,11 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sana_bench.cli.options import AutoBatchSizeOption, DataDirOption, OutputOption, TierOption, from_record
-from sana_bench.core.errors import UsageError
+from sana_bench.cli.options import (
+    AutoBatchSizeOption,
+    DataDirOption,
+    DryRunOption,
+    EffectOption,
+    ErrorOption,
+    LimitOption,
+    OutputOption,
+    TierOption,
+    UntilOption,
+    from_record,
+    names,
+)
+from sana_bench.core.errors import IncompleteError, UsageError
 
 if TYPE_CHECKING:
-    from sana_bench.runner.scores import Scores
+    from sana_bench.runner.score import ScoreOptions
 
 __all__ = ["register"]
 
@@ -37,10 +49,18 @@ class _Options:
             help="Metrics, protocols (fid/clean@1) or functions (./file.py:name); default: clip_score.",
         ),
     ] = None
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="METRIC.KEY=VALUE",
+            help="A parameter of a metric, such as vqascore.judge=Qwen/Qwen3-VL-8B-Instruct; may be repeated.",
+        ),
+    ] = None
     reference: Annotated[
         str | None,
         typer.Option(
-            metavar="FOLDER|FILE.npz", help="Images, or their statistics, to hold the set against (fid, kid)."
+            metavar="FOLDER|FILE", help="Images, or their statistics, to hold the set against (fid, kid)."
         ),
     ] = None
     name: Annotated[
@@ -56,8 +76,13 @@ class _Options:
         int | None,
         typer.Option(min=1, max=1000, metavar="N", help="Default: as many as there are of any prompt."),
     ] = None
+    until: UntilOption = None
+    effect: EffectOption = None
+    error: ErrorOption = None
     tier: TierOption = "auto"
     output: OutputOption = Path("results")
+    limit: LimitOption = None
+    dry_run: DryRunOption = False
     batch_size: AutoBatchSizeOption = None
     data_dir: DataDirOption = None
     fetch: Annotated[bool, typer.Option("--fetch", help="Download what is missing first.")] = False
@@ -83,39 +108,41 @@ def score(options: _Options) -> int:
     """Score images that exist already: no suite, no model."""
     from sana_bench.assets.locate import choose_data_root
 
+    if options.dry_run and options.as_json:
+        raise UsageError("--json prints numbers, and --dry-run makes none")
     if options.data_dir is not None:
         choose_data_root(options.data_dir)
     with contextlib.redirect_stdout(sys.stderr) if options.as_json else contextlib.nullcontext():
-        found = _scored(options)
+        from sana_bench.runner.face import scored
+        from sana_bench.runner.score import score_folders
+
+        asked = _asked(options)
+        if options.dry_run:
+            return score_folders(asked).exit_code
+        found = scored(asked)
     if options.as_json:
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
-    return found.exit_code
+    return 0 if found.settled else IncompleteError.exit_code
 
 
-def _scored(options: _Options) -> "Scores":
+def _asked(options: _Options) -> "ScoreOptions":
     from sana_bench.runner.score import ScoreOptions
-    from sana_bench.runner.scores import scores_of
+    from sana_bench.suites.stop import StopRequest
 
-    others = tuple(options.compare or ())
-    return scores_of(
-        ScoreOptions(
-            folders=(options.images, *others),
-            prompts=options.prompts,
-            metrics=_names(options.metrics),
-            reference=options.reference,
-            names=(options.name,) if options.name is not None else (),
-            images_per_prompt=options.images_per_prompt,
-            output=options.output,
-            tier=options.tier,
-            batch_size=options.batch_size,
-            fetch=options.fetch,
-            allow_incomplete=options.allow_incomplete,
-        )
+    return ScoreOptions(
+        folders=(options.images, *(options.compare or ())),
+        prompts=options.prompts,
+        metrics=names("--metrics", options.metrics) or (),
+        overrides=tuple(options.overrides or ()),
+        reference=options.reference,
+        names=(options.name,) if options.name is not None else (),
+        images_per_prompt=options.images_per_prompt,
+        output=options.output,
+        tier=options.tier,
+        batch_size=options.batch_size,
+        limit=options.limit,
+        dry_run=options.dry_run,
+        fetch=options.fetch,
+        allow_incomplete=options.allow_incomplete,
+        stop=StopRequest(until=options.until, effect=options.effect, error=options.error),
     )
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
-    if text is not None and not names:
-        raise UsageError("--metrics: expected names separated by commas")
-    return names

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
+from sana_models.files import open_plain
 from sana_models.shared_parts import pipeline_files
+from sana_models.weight_names import ADAPTER_CONFIG, files_to_read
 
 __all__ = [
     "NOT_WEIGHTS",
@@ -23,6 +25,7 @@ __all__ = [
     "file_sha256",
     "fingerprint",
     "image_key",
+    "pipeline_sha256",
     "sha256_bytes",
     "short",
 ]
@@ -41,9 +44,13 @@ def fingerprint(value: Any) -> str:
     return sha256_bytes(canonical_json(value).encode("utf-8"))
 
 
-def image_key(variant_fingerprint: str, benchmark: str) -> str:
-    """Return the identity, with prompt and sample index, of an image of a variant on a benchmark in any run."""
-    return fingerprint({"variant": variant_fingerprint, "benchmark": benchmark})
+def image_key(variant_fingerprint: str, benchmark: str, settings: Mapping[str, Any]) -> str:
+    """Return the identity, with prompt and sample index, of an image of a variant on a benchmark in any run.
+
+    `settings` are those that the benchmark changes of every variant.
+    """
+    changed = {"settings": dict(settings)} if settings else {}
+    return fingerprint({"variant": variant_fingerprint, "benchmark": benchmark, **changed})
 
 
 def short(digest: str) -> str:
@@ -103,7 +110,7 @@ def file_sha256(path: Path, cache: HashCache | None = None) -> str:
     key = FileKey.of(path)
     if cache is not None and (known := cache.get(key)) is not None:
         return known
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     # A file that changed within a tick of the file system's clock can change again without another key.
     if cache is not None and FileKey.of(path) == key and key.ctime_ns + _SETTLED_NS <= _now_ns():
@@ -125,10 +132,32 @@ def directory_sha256(directory: Path, cache: HashCache | None = None, *, ignore:
     Parts that a pipeline folder shares with a neighbour count as its own. Hidden files and the relative paths in
     `ignore` (a model card, a training curve) do not take part.
     """
+    return _sha256_of(pipeline_files(directory), cache, ignore)
+
+
+def pipeline_sha256(
+    directory: Path, cache: HashCache | None = None, weights_variant: str | None = None
+) -> str:
+    """Return one SHA-256 over the files of a pipeline folder that are read for a weight variant, but those that explain.
+
+    Other weights beside them, which come and go with what is fetched, change no image. Without any, it is `directory_sha256`.
+    """
+    files = pipeline_files(directory)
+    read = {name: files[name] for name in files_to_read(files, weights_variant)}
+    return _sha256_of(read, cache, NOT_WEIGHTS)
+
+
+def lora_content_sha256(file: Path, cache: HashCache | None = None) -> str:
+    """Return one SHA-256 over a LoRA's file and the configuration beside it, which can say how strong it is."""
+    config = file.parent / ADAPTER_CONFIG
+    return fingerprint([file_sha256(path, cache) for path in (file, config) if path.is_file()])
+
+
+def _sha256_of(files: Mapping[str, Path], cache: HashCache | None, ignore: tuple[str, ...]) -> str:
     return fingerprint(
         {
             name: file_sha256(path, cache)
-            for name, path in pipeline_files(directory).items()
+            for name, path in files.items()
             if name not in ignore and not any(part.startswith(".") for part in name.split("/"))
         }
     )

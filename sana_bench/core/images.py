@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from sana_bench.core.errors import BenchError, SampleError
+from sana_models.files import open_plain, read_bytes
 from sana_models.image_files import ModeError, as_rgb
 
 __all__ = ["IMAGE_SUFFIXES", "png_bytes"]
@@ -46,7 +47,7 @@ def load_image(path: Path) -> NDArray[np.uint8]:
         ImageError: the file is missing, truncated, damaged, not an image, or of a mode that is not read.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError:
         raise ImageError(path, "no such image") from None
     except OSError as error:
@@ -70,14 +71,15 @@ def source_format(path: Path) -> str | None:
     None for everything else, and for a file that cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             start = file.read(8)
-        if start.startswith(b"\xff\xd8\xff"):
-            return "jpeg"
-        if start != b"\x89PNG\r\n\x1a\n":
-            return None
-        with Image.open(path) as image:
-            return "jpeg" if image.info.get(SOURCE_FORMAT) == "jpeg" else None
+            if start.startswith(b"\xff\xd8\xff"):
+                return "jpeg"
+            if start != b"\x89PNG\r\n\x1a\n":
+                return None
+            file.seek(0)
+            with Image.open(file) as image:
+                return "jpeg" if image.info.get(SOURCE_FORMAT) == "jpeg" else None
     except _DAMAGE:
         return None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from sana_bench.core.errors import IncompleteError
 
-__all__ = ["LISTED", "Progress", "format_seconds", "listed", "megabytes", "refuse_listed", "say"]
+__all__ = ["LISTED", "Progress", "format_seconds", "listed", "megabytes", "refuse_listed", "say", "size_text"]
 
 
 def format_seconds(seconds: float) -> str:
@@ -24,6 +24,14 @@ def format_seconds(seconds: float) -> str:
 def megabytes(size: int | None) -> str:
     """A size for people, in millions of bytes."""
     return "unknown size" if size is None else f"{size / 1e6:,.1f} MB"
+
+
+def size_text(size: float) -> str:
+    """A size for people in the unit that fits it: `3.6 GB`, `96.0 MB`, `0.5 kB`."""
+    unit, name = next(
+        ((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB")) if size >= unit), (1e3, "kB")
+    )
+    return f"{size / unit:,.1f} {name}"
 
 
 #: Lines of a list that are printed; the rest is counted.

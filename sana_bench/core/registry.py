@@ -7,12 +7,12 @@ Nothing is imported before it is loaded.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from sana_bench.core.errors import SuiteError, nearest
 
@@ -24,8 +24,10 @@ __all__ = [
     "MEASURED",
     "METRICS",
     "REGISTRIES",
+    "SET_METRICS",
     "Entry",
     "Kind",
+    "Limits",
     "Registry",
     "used_plugins",
 ]
@@ -34,6 +36,19 @@ Kind = Literal["generators", "metrics", "benchmarks", "judges", "loggers"]
 
 #: Numbers that the profiler measures while images are made: named in suites as metrics are, built by no metric.
 MEASURED = ("latency", "throughput")
+#: Metrics that hold a set of images against another: they have no score for an image.
+SET_METRICS = ("fid", "kid")
+
+
+class Limits(NamedTuple):
+    """Between what the scores of a metric lie, and whether their mean is that of task means instead of over prompts.
+
+    Of such a metric a sequence of looks can be made: see `sana_bench.results.statistics.sequential`.
+    """
+
+    low: float
+    high: float
+    by_task: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,8 +58,13 @@ class Entry:
     `target` is `module:attribute`, or the thing itself where a process adds it: a class or function that builds it.
     `version` is part of the identity of everything made with it. `finder` is, for a generator, the function that finds a
     variant's weights. `package` has to be installed and comes with the extra of the same name. `distribution` is the package
-    that offers a plug-in, and empty otherwise. `reads` names what a metric looks for in every prompt: `text`, or keys of the
-    metadata.
+    that offers a plug-in, and empty otherwise.
+
+    Of a metric, `reads` names what it looks for in every prompt: `prompt`, its text, or keys of the metadata. `only` is the key
+    without which a prompt does not concern it at all; images of such prompts are not scored by it. `full_only` says that it has
+    no micro version. `contributions` is, where its overall number is no mean of its scores, the function that turns the details
+    of scores into numbers whose mean it is. `joins` says, for protocols that look at several images of a prompt at once, at how
+    many. `limits` are there where its overall number is the mean of scores that cannot leave them.
     """
 
     name: str
@@ -55,6 +75,11 @@ class Entry:
     kind: Kind = "metrics"
     distribution: str = ""
     reads: tuple[str, ...] = ()
+    only: str = ""
+    full_only: bool = False
+    contributions: str = ""
+    joins: Mapping[str, int] = field(default_factory=dict)
+    limits: Limits | None = None
 
     @property
     def is_plugin(self) -> bool:
@@ -92,6 +117,21 @@ class Entry:
     def load_finder(self) -> Callable[..., Any] | None:
         """Import its finder, where it has one; raises `SuiteError` as `load` does."""
         return self._imported(self.finder) if self.finder else None
+
+    def concerns(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a metric has anything to say about images of a prompt, by the prompt's metadata."""
+        return not self.only or self.only in metadata
+
+    def find_limits(self) -> Limits | None:
+        """`limits`; of a plug-in those that what it offers has as an attribute."""
+        if not self.is_plugin:
+            return self.limits
+        found = getattr(self.load(), "limits", None)
+        return None if found is None else Limits(*found)
+
+    def load_contributions(self) -> Callable[..., Any] | None:
+        """Import its contributions, where it has any."""
+        return self._imported(self.contributions) if self.contributions else None
 
     def build(self, *arguments: object, needs: tuple[str, ...] = ()) -> Any:
         """Call it and check that the result has the attributes `needs`, and the name that it was asked for by.
@@ -276,12 +316,64 @@ GENERATORS = Registry(
 
 METRICS = Registry(
     "metrics",
-    Entry("geneval", "sana_bench.metrics.geneval.metric:build_geneval", reads=("tag", "include")),
-    Entry("clip_score", "sana_bench.metrics.clip.metric:build_clip_score", reads=("text",)),
+    Entry(
+        "geneval",
+        "sana_bench.metrics.geneval.metric:build_geneval",
+        reads=("tag", "include"),
+        limits=Limits(0, 1, by_task=True),
+    ),
+    Entry(
+        "clip_score",
+        "sana_bench.metrics.clip.metric:build_clip_score",
+        reads=("prompt",),
+        limits=Limits(-100, 100),
+    ),
     Entry("fid", "sana_bench.metrics.fid.micro_metric:build_fid"),
-    Entry("kid", "sana_bench.metrics.fid.metric:build_kid"),
-    Entry("dpg", "sana_bench.metrics.dpg.metric:build_dpg", reads=("questions",)),
-    Entry("image_reward", "sana_bench.metrics.image_reward.metric:build_image_reward", reads=("text",)),
+    Entry("kid", "sana_bench.metrics.fid.metric:build_kid", full_only=True),
+    Entry(
+        "dpg",
+        "sana_bench.metrics.dpg.metric:build_dpg",
+        reads=("questions",),
+        limits=Limits(0, 100),
+        joins={"dpg/sana-grid@1": 4},
+    ),
+    Entry("image_reward", "sana_bench.metrics.image_reward.metric:build_image_reward", reads=("prompt",)),
+    Entry(
+        "geneval2",
+        "sana_bench.metrics.geneval2.metric:build_geneval2",
+        reads=("vqa_list", "skills"),
+        limits=Limits(0, 1),
+    ),
+    Entry(
+        "longtext",
+        "sana_bench.metrics.longtext.metric:build_longtext",
+        reads=("text",),
+        contributions="sana_bench.metrics.longtext.rules:contributions",
+    ),
+    Entry(
+        "oneig_alignment",
+        "sana_bench.metrics.oneig.alignment:build_alignment",
+        only="dependency",
+        limits=Limits(0, 1),
+    ),
+    Entry(
+        "oneig_text",
+        "sana_bench.metrics.oneig.text:build_text",
+        only="text_content",
+        contributions="sana_bench.metrics.oneig.rules:contributions",
+    ),
+    Entry("oneig_style", "sana_bench.metrics.oneig.style:build_style", only="style", full_only=True),
+    Entry("oneig_diversity", "sana_bench.metrics.oneig.diversity:build_diversity"),
+    Entry(
+        "vqascore",
+        "sana_bench.metrics.vqascore.metric:build_vqascore",
+        reads=("prompt",),
+        limits=Limits(0, 1),
+    ),
+    Entry("pickscore", "sana_bench.metrics.preference.metric:build_pickscore", reads=("prompt",)),
+    Entry("hpsv2", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",)),
+    Entry("hpsv2.1", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",)),
+    Entry("aesthetic", "sana_bench.metrics.preference.aesthetic:build_aesthetic"),
     needs=("name", "protocol", "higher_is_better", "identity"),
     reserved=MEASURED,
 )
@@ -290,8 +382,13 @@ BENCHMARKS = Registry(
     "benchmarks",
     Entry("geneval", "sana_bench.benchmarks.geneval:GenEval"),
     Entry("dpg_bench", "sana_bench.benchmarks.dpg_bench:DPGBench"),
+    Entry("geneval2", "sana_bench.benchmarks.geneval2:GenEval2"),
+    Entry("hpdv2", "sana_bench.benchmarks.hpdv2:HPDv2"),
     Entry("image_reward", "sana_bench.benchmarks.image_reward:ImageRewardBenchmark"),
+    Entry("longtext", "sana_bench.benchmarks.longtext:LongText"),
+    Entry("longtext_zh", "sana_bench.benchmarks.longtext:LongTextChinese"),
     Entry("mjhq30k", "sana_bench.benchmarks.mjhq30k:Mjhq30kBenchmark"),
+    Entry("oneig", "sana_bench.benchmarks.oneig:OneIG"),
     Entry("latency", "sana_bench.benchmarks.latency:Latency"),
     needs=("name", "default_images_per_prompt", "metric_names", "prompts"),
 )
@@ -300,6 +397,7 @@ JUDGES = Registry(
     "judges",
     Entry("clip_score", "sana_bench.generators.best_of_n.metric_judges:build_clip_score"),
     Entry("image_reward", "sana_bench.generators.best_of_n.metric_judges:build_image_reward"),
+    Entry("served", "sana_bench.judges.served:build_served"),
     Entry("vila", "sana_bench.judges.nvila.judge:build_vila"),
     Entry("vision_language", "sana_bench.judges.vlm:build_vision_language"),
     Entry("vqa", "sana_bench.judges.mplug.prompts:build_vqa"),

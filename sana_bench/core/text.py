@@ -1,20 +1,13 @@
 """Text files, the same on every system: UTF-8, and lines that end at a line feed."""
 
 import unicodedata
-from pathlib import Path
+
+from sana_models.files import read_text
 
 __all__ = ["difference", "lines", "lone_surrogate", "look_alike", "read_text"]
 
 # Code points of a difference that a message names.
 _SHOWN = 8
-
-
-def read_text(path: Path) -> str:
-    """Return a UTF-8 file's text, without the byte order mark that some editors write and otherwise as it is.
-
-    Raises `OSError`, and `UnicodeDecodeError` for other bytes.
-    """
-    return path.read_bytes().decode("utf-8-sig")
 
 
 def lines(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from sana_bench.assets.checks import pipeline_class
 from sana_bench.assets.locate import resolve_folder, resolve_weights
 from sana_bench.core.errors import SuiteError
 from sana_bench.core.registry import GENERATORS
@@ -39,6 +40,18 @@ def find_sana(variant: Variant, relative_to: Path) -> Path:
     """Return a variant's SANA pipeline folder; raises as `find` does."""
     if variant.sampler is None or variant.sampler.name == "pipeline":
         raise SuiteError(
-            f"variant {variant.name!r}: generator sana needs a sampler, flow_dpm_solver or flow_euler"
+            f"variant {variant.name!r}: generator sana needs a sampler, flow_dpm_solver or flow_euler, or scm for SANA-Sprint"
         )
-    return resolve_weights(variant.model.weights, relative_to)
+    parts = variant.precisions
+    if "fp16" in (parts.text_encoder, parts.autoencoder):
+        raise SuiteError(
+            f"variant {variant.name!r}: SANA's text encoder and autoencoder overflow in fp16; write bf16 or fp32"
+        )
+    folder = resolve_weights(variant.model.weights, relative_to, variant.model.weights_variant)
+    is_sprint = pipeline_class(folder) == "SanaSprintPipeline"
+    if is_sprint != (variant.sampler.name == "scm"):
+        allowed = "scm" if is_sprint else "flow_dpm_solver or flow_euler"
+        raise SuiteError(
+            f"variant {variant.name!r}: sampler is {variant.sampler.name}; these weights are sampled with {allowed}"
+        )
+    return folder

@@ -33,8 +33,14 @@ def refuse_sana_settings(variant: Variant) -> None:
         raise SuiteError(f"variant {variant.name!r}: model.tiling belongs to generator sana")
     if variant.kernels != "auto":
         raise SuiteError(f"variant {variant.name!r}: kernels belongs to generator sana")
+    if variant.lora is not None:
+        raise SuiteError(f"variant {variant.name!r}: lora belongs to generator sana")
     if variant.quantization != "none":
         raise SuiteError(f"variant {variant.name!r}: quantization belongs to generator sana")
+    if variant.compile != "none" or variant.cuda_graphs:
+        raise SuiteError(f"variant {variant.name!r}: compile and cuda_graphs belong to generator sana")
+    if not isinstance(variant.plain_precision, str):
+        raise SuiteError(f"variant {variant.name!r}: precision by network belongs to generator sana")
 
 
 class OutOfMemoryError(Exception):

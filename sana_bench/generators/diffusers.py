@@ -1,7 +1,6 @@
 """Any text-to-image pipeline of diffusers as a source of images."""
 
 import inspect
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sana_bench.assets.checks import check_safetensors_files
+from sana_bench.assets.checks import check_parts
 from sana_bench.assets.locate import resolve_folder
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
@@ -43,8 +42,7 @@ def find_pipeline(variant: Variant, relative_to: Path) -> Path:
         raise SuiteError(f"variant {variant.name!r}: instruction and conditioning belong to generator sana")
     refuse_sana_settings(variant)
     folder = resolve_folder(model.weights, relative_to)
-    _check_parts(folder)
-    check_safetensors_files(folder)
+    check_parts(folder, model.weights_variant)
     return folder
 
 
@@ -55,14 +53,14 @@ class DiffusersGenerator:
     """
 
     def __init__(self, spec: GeneratorSpec, device: str) -> None:
-        """Load the pipeline; raises `AssetError` when diffusers is missing or cannot load it."""
+        """Load the pipeline; raises `AssetError` when diffusers cannot load it."""
         self._spec = spec
         self._device = device
         self._pipeline = _load(
             str(spec.weights_path),
             spec.weights_sha256,
             device,
-            spec.variant.precision,
+            spec.variant.precisions.transformer,
             spec.variant.model.weights_variant,
         )
         parameters = inspect.signature(type(self._pipeline).__call__).parameters
@@ -76,12 +74,14 @@ class DiffusersGenerator:
         """Return uint8 images (batch, height, width, 3)."""
         import torch
 
+        from sana_models.tf32 import using_tf32
+
         (height, width), sampler = self._spec.variant.model.size, self._spec.variant.sampler
         if sampler is None:
             raise SuiteError(f"variant {self._spec.variant.name!r}: generator diffusers needs a sampler")
         # SANA's and PixArt's pipelines would make the nearest bucket and scale it; a variant means its size.
         exact = {"use_resolution_binning": False} if self._bins else {}
-        with memory_errors_told(self._device):
+        with memory_errors_told(self._device), using_tf32(self._spec.variant.tf32):
             images = self._pipeline(
                 prompt=[request.prompt for request in requests],
                 height=height,
@@ -132,29 +132,10 @@ class DiffusersGenerator:
         """Nothing is kept of a prompt."""
 
 
-def _check_parts(folder: Path) -> None:
-    index = folder / "model_index.json"
-    try:
-        parts = json.loads(index.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AssetError(f"{folder}: missing model_index.json, so it is not a diffusers pipeline") from None
-    except (OSError, ValueError) as error:
-        raise AssetError(f"{index}: unreadable ({error})") from None
-    if not isinstance(parts, dict) or "_class_name" not in parts:
-        raise AssetError(f"{index}: names no pipeline class")
-    wanted = [name for name, value in parts.items() if isinstance(value, list) and value[0] is not None]
-    missing = [name for name in wanted if not (folder / name).is_dir()]
-    if missing:
-        raise AssetError(f"{folder}: missing {', '.join(missing)}")
-
-
 @lru_cache(maxsize=1)
 def _load(path: str, sha256: str, device: str, precision: str, weights_variant: str | None) -> Any:
-    try:
-        with without_torchao():
-            from diffusers import DiffusionPipeline
-    except ImportError:
-        raise AssetError("generator diffusers needs the diffusers package: pip install diffusers") from None
+    with without_torchao():
+        from diffusers import DiffusionPipeline
     try:
         pipeline = DiffusionPipeline.from_pretrained(
             path,

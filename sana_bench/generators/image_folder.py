@@ -65,9 +65,10 @@ def find_folder(variant: Variant, relative_to: Path) -> Path:
     """Return the folder of images; raises `SuiteError` for settings of other generators, `AssetError` for no such folder."""
     model = variant.model
     refuse_sana_settings(variant)
-    if variant.sampler is not None or model.instruction != "none" or model.conditioning != "diffusers":
+    taken = variant.sampler is not None or variant.tf32 is not None
+    if taken or model.instruction != "none" or model.conditioning != "diffusers":
         raise SuiteError(
-            f"variant {variant.name!r}: generator images takes no sampler, instruction or conditioning"
+            f"variant {variant.name!r}: generator images takes no sampler, instruction, conditioning or tf32"
         )
     folder = resolve_folder(model.weights, relative_to)
     read_folder(folder)

@@ -20,7 +20,7 @@ def candidate_seed(seed: int, candidate: int) -> int:
 
 
 def sample_noise(seed: int, shape: tuple[int, ...]) -> "Tensor":
-    """Return standard normal float32 noise of `shape` (C, h, w), always drawn on the CPU.
+    """Return standard normal float32 noise of `shape`, (C, h, w) or (draws, C, h, w), always drawn on the CPU.
 
     torch's CPU generator starts from the lower 32 bits of the seed, so among n samples about n^2 / 2^33 pairs
     share their noise; the prompts of such a pair differ.

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sana_bench.core import atomic
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
-from sana_bench.core.precision import torch_dtype
+from sana_bench.core.precision import PrecisionSpec, torch_dtype
 from sana_bench.generators.base import Request, Stage
 from sana_bench.generators.noise import sample_noise
 from sana_bench.generators.torch_device import memory_errors_told
@@ -19,6 +20,7 @@ from sana_bench.suites.schema import Variant
 
 if TYPE_CHECKING:
     from sana_kernels import Kernels
+    from sana_models.compilation import Compile
     from sana_models.quantization import Quantization
     from sana_models.text import Conditioning
 
@@ -34,14 +36,23 @@ class SanaGenerator:
         self._device = device
         variant = spec.variant
         self._pipeline = load_sana(
-            spec.weights_path, variant, device, sha256=spec.weights_sha256, text_cache=spec.text_cache
+            spec.weights_path,
+            variant,
+            device,
+            sha256=spec.weights_sha256 + spec.lora_sha256,
+            text_cache=spec.text_cache,
+            lora=spec.lora_path,
         )
         self._tiling = tiling_of(variant)
         self._guidance = guidance_of(variant)
         try:
-            self._latent_shape = self._pipeline.latent_shape(*variant.model.size)
+            shape = self._pipeline.latent_shape(*variant.model.size)
         except ValueError as error:
             raise SuiteError(f"variant {variant.name!r}: {error}") from None
+        sampler = variant.sampler
+        # SANA-Sprint's sampler draws again at every step.
+        again = sampler is not None and sampler.name == "scm"
+        self._noise_shape = (sampler.steps, *shape) if sampler is not None and again else shape
         depth = len(self._pipeline.transformer.transformer_blocks)
         outside = [block for block in self._guidance.pag_blocks if block >= depth]
         if outside:
@@ -67,7 +78,7 @@ class SanaGenerator:
         sampler = self._spec.variant.sampler
         if sampler is None:
             raise SuiteError(f"variant {self._spec.variant.name!r}: generator sana needs a sampler")
-        noise = torch.stack([sample_noise(request.noise_seed, self._latent_shape) for request in requests])
+        noise = torch.stack([sample_noise(request.noise_seed, self._noise_shape) for request in requests])
         try:
             with torch.inference_mode(), memory_errors_told(self._device):
                 images = self._pipeline(
@@ -81,6 +92,13 @@ class SanaGenerator:
                 )
         except FloatingPointError as error:
             raise SampleError(str(error)) from None
+        except RuntimeError as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise SuiteError(
+                f"variant {self._spec.variant.name!r}: torch cannot compile its transformer here: {reason}"
+            ) from error
         return np.asarray(images.numpy(), dtype=np.uint8)
 
     @property
@@ -129,25 +147,26 @@ def tiling_of(variant: Variant) -> Any:
 
 
 def instruction_text(instruction: str, conditioning: "Conditioning") -> str | None:
-    """Return the text before every prompt; raises `AssetError` when diffusers, which has SANA's, is not installed."""
+    """Return the text before every prompt: none, or SANA's, which the installed diffusers has."""
     from sana_models.text import complex_human_instruction
 
-    if instruction == "none":
-        return None
-    try:
-        return complex_human_instruction(conditioning)
-    except ImportError:
-        raise AssetError("model.instruction 'sana' is read from diffusers, which is not installed") from None
+    return None if instruction == "none" else complex_human_instruction(conditioning)
 
 
 def load_sana(
-    folder: Path, variant: Variant, device: str, *, sha256: str = "", text_cache: Path | None = None
+    folder: Path,
+    variant: Variant,
+    device: str,
+    *,
+    sha256: str = "",
+    text_cache: Path | None = None,
+    lora: Path | None = None,
 ) -> Any:
     """Return the pipeline in `folder`, set up as the variant says; the last two loaded are kept.
 
-    `sha256` tells apart what a folder held at different times. Prompts are encoded one by one, so that an image does not
-    depend on which others were asked for with it; `text_cache` keeps them on disk. Raises `AssetError` for a checkpoint
-    of another model and for a package that the variant needs.
+    `lora` is the file of the variant's. `sha256` tells apart what folder and file held at different times. Prompts are encoded
+    one by one, so that an image does not depend on which others were asked for with it; `text_cache` keeps them on disk.
+    Raises `AssetError` for a checkpoint or LoRA of another model and for a package that the variant needs.
     """
     model = variant.model
     return _load(
@@ -155,12 +174,17 @@ def load_sana(
             folder=folder,
             sha256=sha256,
             device=device,
-            precision=variant.precision,
+            precision=variant.precisions,
+            tf32=variant.tf32,
             quantization=variant.quantization,
             kernels=variant.kernels,
+            compile=variant.compile,
+            cuda_graphs=variant.cuda_graphs,
             instruction=model.instruction,
             conditioning=model.conditioning,
             weights_variant=model.weights_variant,
+            lora=lora,
+            lora_scale=variant.lora.scale if variant.lora is not None else 1.0,
             text_cache=text_cache,
         )
     )
@@ -173,12 +197,17 @@ class _Loaded:
     folder: Path
     sha256: str
     device: str
-    precision: str
+    precision: PrecisionSpec
+    tf32: bool | None
     quantization: "Quantization"
     kernels: "Kernels"
+    compile: "Compile"
+    cuda_graphs: bool
     instruction: str
     conditioning: "Conditioning"
     weights_variant: str | None
+    lora: Path | None
+    lora_scale: float
     text_cache: Path | None
 
 
@@ -193,12 +222,19 @@ def _load(asked: _Loaded) -> Any:
         pipeline = sana_models.load_pipeline(
             asked.folder,
             device=asked.device,
-            dtype=torch_dtype(asked.precision),
+            dtype=torch_dtype(asked.precision.transformer),
+            text_encoder_dtype=torch_dtype(asked.precision.text_encoder),
+            autoencoder_dtype=torch_dtype(asked.precision.autoencoder),
+            tf32=asked.tf32,
             variant=asked.weights_variant,
             quantization=asked.quantization,
             kernels=asked.kernels,
+            compile=asked.compile,
+            cuda_graphs=asked.cuda_graphs,
             instruction=prefix,
             conditioning=asked.conditioning,
+            lora=asked.lora,
+            lora_scale=asked.lora_scale,
         )
     except ImportError:
         raise AssetError(
@@ -206,7 +242,9 @@ def _load(asked: _Loaded) -> Any:
         ) from None
     except ValueError as error:
         raise AssetError(" ".join(str(error).split())) from None
-    pipeline.text_encoder = sana_models.CachedTextEncoder(pipeline.text_encoder, asked.text_cache)
+    pipeline.text_encoder = sana_models.CachedTextEncoder(
+        pipeline.text_encoder, asked.text_cache, atomic.write_with
+    )
     return pipeline
 
 

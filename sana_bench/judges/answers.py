@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sana_bench.core import atomic
 from sana_bench.core.fingerprint import canonical_json, fingerprint
-from sana_bench.judges.base import Answer, FirstToken, QuestionJudge, ReadingJudge
+from sana_bench.core.text import read_text
+from sana_bench.judges.base import Answer, AskedAtOnce, FirstToken, QuestionJudge, ReadingJudge
 
 __all__ = ["Answers", "RememberingJudge", "RememberingQuestionJudge"]
 
@@ -62,8 +63,11 @@ class RememberingJudge:
 
     @property
     def images_at_once(self) -> int:
-        """About how many images the judge answers at the same time."""
-        return int(getattr(self._judge, "images_at_once", 1))
+        return self._judge.images_at_once if isinstance(self._judge, AskedAtOnce) else 1
+
+    def stop(self) -> None:
+        if isinstance(self._judge, AskedAtOnce):
+            self._judge.stop()
 
     def load(self) -> None:
         self._judge.load()
@@ -126,7 +130,7 @@ class RememberingQuestionJudge:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -7,18 +7,20 @@ that turns a prompt into questions.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.core.errors import SuiteError
+from sana_bench.core.preprocess import prefetch
 from sana_bench.suites.schema import JudgeSpec
 
 __all__ = [
     "Answer",
+    "AskedAtOnce",
     "CutsQuestions",
     "FirstToken",
     "Judge",
@@ -27,7 +29,11 @@ __all__ = [
     "ReadingJudge",
     "YesNo",
     "needs_fp32",
+    "over_images",
 ]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,20 @@ class CutsQuestions(Protocol):
         ...
 
 
+@runtime_checkable
+class AskedAtOnce(Protocol):
+    """A judge that can be asked about several images at the same time, from as many threads."""
+
+    @property
+    def images_at_once(self) -> int:
+        """About how many."""
+        ...
+
+    def stop(self) -> None:
+        """Give up what is being asked."""
+        ...
+
+
 class Judge(Protocol):
     """What all judges have. Making one reads weights only to hash them; what it says is a pure function of what it is shown."""
 
@@ -136,6 +156,13 @@ class PromptJudge(Judge, Protocol):
     def judge(self, prompts: Sequence[str], images: NDArray[np.uint8]) -> list[YesNo]:
         """One pair of scores for each prompt and RGB image (n, height, width, 3), in order."""
         ...
+
+
+def over_images(judge: Judge, work: Callable[[_Item], _Result], images: Sequence[_Item]) -> list[_Result]:
+    """What `work`, which asks the judge, makes of each image, in order; of several at the same time where the judge allows it."""
+    if not isinstance(judge, AskedAtOnce) or judge.images_at_once == 1:
+        return [work(image) for image in images]
+    return list(prefetch(work, images, judge.images_at_once, judge.stop))
 
 
 def needs_fp32(spec: JudgeSpec) -> None:

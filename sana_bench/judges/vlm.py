@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sana_bench.assets.checks import DAMAGED
 from sana_bench.assets.locate import resolve_folder
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.fingerprint import directory_sha256
 from sana_bench.core.precision import torch_dtype
+from sana_bench.core.text import read_text
 from sana_bench.judges.base import Answer, FirstToken
-from sana_bench.judges.image_questions import ImageQuestions, one_image
+from sana_bench.judges.image_questions import ImageQuestions, can_share, one_image
 from sana_bench.suites.schema import JudgeSpec
 from sana_models.libraries import without_torchao
 
@@ -29,6 +31,7 @@ _WORD_MARKS = "▁Ġ "
 _BATCH = 16
 # Tokens of an answer that are written side by side; what is longer is written anew, alone and with a cache of its own.
 _SHORT = 4
+_TRIED = ("Is there a dog?", "How many cats can be seen in this picture?")
 # Where a model's chat template can be.
 _TEMPLATES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 
@@ -155,10 +158,21 @@ class VisionLanguageModel:
     def _silent(self) -> dict[str, bool]:
         """That a model does not think aloud, of one that can."""
         templates = [self._folder / name for name in _TEMPLATES]
-        thinks = any("enable_thinking" in path.read_text("utf-8") for path in templates if path.is_file())
+        thinks = any("enable_thinking" in read_text(path) for path in templates if path.is_file())
         return {"thinking": False} if thinks else {}
 
     def _ask(self, image: NDArray[np.uint8], texts: Sequence[str]) -> ImageQuestions:
+        share = len(texts) > 1 and self._shares
+        return ImageQuestions(self.network, self._rows(image, texts), self._batch, share=share)
+
+    @cached_property
+    def _shares(self) -> bool:
+        """Whether questions about an image may share what the model makes of it, tried on one picture."""
+        picture = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+        return can_share(self.network, self._rows(picture, _TRIED))
+
+    def _rows(self, image: NDArray[np.uint8], texts: Sequence[str]) -> list[Any]:
+        """What the processor makes of each text and the image."""
         from PIL import Image
 
         picture = Image.fromarray(image)
@@ -167,7 +181,9 @@ class VisionLanguageModel:
                 self.processor(text=[self.turn(text)], images=[picture], return_tensors="pt")
                 for text in texts
             ]
-        return ImageQuestions(self.network, rows, self._batch)
+        for row in rows:
+            row.pop("labels", None)  # what training compares with
+        return rows
 
     def _first_token(self, spelling: str) -> tuple[int, bool]:
         tokenizer = self.processor.tokenizer
@@ -206,7 +222,7 @@ class VisionLanguageModel:
             return kind.from_pretrained(
                 self._folder, local_files_only=True, trust_remote_code=False, **options
             )
-        except (OSError, ValueError, KeyError) as error:
+        except DAMAGED as error:
             first = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise AssetError(f"judge {self._folder}: not an image-text-to-text model ({first})") from None
 

@@ -14,9 +14,18 @@ from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, IncompleteError
 from sana_bench.core.fingerprint import HashCache, fingerprint
 from sana_bench.core.samples import OVERALL, Sample
-from sana_bench.results.statistics.intervals import clustered_bootstrap, clustered_proportion
+from sana_bench.results.statistics.intervals import Interval, clustered_bootstrap, clustered_proportion
 
-__all__ = ["MetricAssets", "mean_summary", "metric_key", "missing_micro_weights", "with_task_counts"]
+__all__ = [
+    "MetricAssets",
+    "interval_summary",
+    "mean_summary",
+    "metric_key",
+    "missing_micro_weights",
+    "tag_summaries",
+    "with_task_counts",
+    "word_share",
+]
 
 
 @dataclass(frozen=True)
@@ -24,13 +33,14 @@ class MetricAssets:
     """Folders for metrics: `weights_dir` has one per network, `cache_dir` appears when first written to.
 
     `device` is where the full tier's networks run; the micro tier's always run on the CPU. `hashes` remembers the hashes of
-    files that have not changed.
+    files that have not changed. `judges` holds those that metrics share, by what they are made of.
     """
 
     weights_dir: Path
     cache_dir: Path
     device: str = "cpu"
     hashes: HashCache | None = None
+    judges: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def missing_micro_weights(folder: Path, metric: str, config: str) -> AssetError:
@@ -104,6 +114,16 @@ class CutsTexts(Protocol):
     def cut_texts(self, samples: Sequence[Sample]) -> list[CutTexts]:
         """How many of the distinct texts of these samples the network is given without their end."""
         ...
+
+
+@runtime_checkable
+class JoinsImages(Protocol):
+    """A metric that joins `joins` images of a prompt; `score` is given them one after the other.
+
+    Its identity says `joins` where that is more than 1. A prompt with one image has a file that is joined already.
+    """
+
+    joins: int
 
 
 FeatureChunk = tuple[list[Sample], NDArray[np.float32]]
@@ -196,6 +216,20 @@ def mean_summary(
         interval = clustered_proportion(values, prompts, [row.tag for row in rows], seed=seed)
     else:
         interval = clustered_bootstrap(values, prompts, seed=seed)
+    return interval_summary(metric, interval, rows, n_expected, unit=unit, key=key, note=note)
+
+
+def interval_summary(
+    metric: _Named,
+    interval: Interval,
+    rows: Sequence[ScoreRow],
+    n_expected: int,
+    *,
+    unit: str,
+    key: str = OVERALL,
+    note: str = "",
+) -> Summary:
+    """A number that was computed from `rows`, with its interval."""
     return Summary(
         metric=metric.name,
         protocol=metric.protocol,
@@ -205,11 +239,52 @@ def mean_summary(
         high=interval.high,
         n_samples=len(rows),
         n_expected=n_expected,
-        n_prompts=len(set(prompts)),
+        n_prompts=len({row.prompt_id for row in rows}),
         unit=unit,
         higher_is_better=metric.higher_is_better,
         note=note,
     )
+
+
+def word_share(
+    metric: _Named,
+    rows: Sequence[ScoreRow],
+    n_expected: int,
+    seed: int,
+    *,
+    key: str = OVERALL,
+) -> Summary:
+    """The share of all words asked for that were read, by the details `matched` and `words` of the rows.
+
+    Each word is read or not, and those of a prompt go together.
+    """
+    outcomes: list[float] = []
+    prompts: list[str] = []
+    for row in rows:
+        matched, words = row.details["matched"], row.details["words"]
+        outcomes += [1.0] * matched + [0.0] * (words - matched)
+        prompts += [row.prompt_id] * words
+    interval = clustered_proportion(outcomes, prompts, seed=seed)
+    note = f"{len(outcomes):,} words or characters"
+    return interval_summary(metric, interval, rows, n_expected, unit="fraction", key=key, note=note)
+
+
+def tag_summaries(
+    metric: _Named, rows: Sequence[ScoreRow], n_expected: int, seed: int, *, unit: str
+) -> list[Summary]:
+    """The mean of each task's rows, as `mean_summary`, tasks in the order of their samples.
+
+    How the missing samples of an incomplete set spread over tasks is not known here: every task counts all of them as its own
+    until the caller, who knows the prompts, puts in what was asked for (`with_task_counts`).
+    """
+    n_missing = n_expected - len(rows)
+    groups: dict[str, list[ScoreRow]] = {}
+    for row in sorted(rows, key=lambda row: row.sample_id):
+        groups.setdefault(row.tag, []).append(row)
+    return [
+        mean_summary(metric, group, len(group) + n_missing, seed, unit=unit, key=tag)
+        for tag, group in groups.items()
+    ]
 
 
 def metric_key(metric: Metric | FeatureMetric) -> str:

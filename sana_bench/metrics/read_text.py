@@ -2,14 +2,29 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from typing import Literal, get_args
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, get_args
 
 from sana_bench.core.errors import UsageError
 
-__all__ = ["HALLUCINATED", "Language", "check_language", "has_chinese", "kept", "n_matched", "without"]
+__all__ = [
+    "HALLUCINATED",
+    "REQUEST",
+    "Language",
+    "check_language",
+    "has_chinese",
+    "kept",
+    "n_matched",
+    "without",
+]
 
 Language = Literal["en", "zh"]
+
+#: What a judge is asked for a text, in both benchmarks word for word (X-Omni's `textbench`, Apache-2.0).
+REQUEST = (
+    "Recognize the text in the image, only reply with the text content, but avoid repeating previously mentioned content. "
+    "If no text is recognized, please reply with 'No text recognized'."
+)
 
 #: What the reader says without being asked to, in the order in which the published scripts remove it.
 HALLUCINATED = ("addCriterion", "No text recognized.")
@@ -23,6 +38,16 @@ def check_language(language: str) -> None:
     """Raise `UsageError` for anything but `en` and `zh`."""
     if language not in get_args(Language):
         raise UsageError(f"language: {language!r}, expected 'en' or 'zh'")
+
+
+def language_of(record: Mapping[str, Any], where: str) -> str:
+    """The `language` of a prompt's record, `en` where it has none; the message of a `UsageError` begins with `where`."""
+    language = record.get("language", "en")
+    try:
+        check_language(language)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return str(language)
 
 
 def kept(text: str, *, blanks: bool) -> str:

@@ -18,6 +18,7 @@ from sana_bench.assets.locate import MICRO_SCHEME, resolve_folder
 from sana_bench.core import atomic
 from sana_bench.core.preprocess import CLIP_MEAN, CLIP_STD
 from sana_bench.micro.world import COLORS, SHAPES
+from sana_models.files import read_bytes
 from sana_models.training.curve import plot_curve
 from sana_models.training.loop import LoopConfig, TrainingResult
 
@@ -195,7 +196,7 @@ def export_curve(
 
     `order` are the columns of the copy, by default as the loop wrote them.
     """
-    content = (out / "curve.csv").read_bytes()
+    content = read_bytes(out / "curve.csv")
     if order is not None:
         rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
         text = io.StringIO(newline="")

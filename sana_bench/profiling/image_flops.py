@@ -47,6 +47,8 @@ def known_flops(store: Store, run_id: str) -> dict[str, Mapping[str, int]]:
 
 def note_flops(store: Store, run_id: str, cell: Cell, generator: Generator) -> None:
     """Count the operations of one image and keep them with the run at once, unless this or another run has them."""
+    if cell.benchmark.settings:  # such images are not what the variant's others are
+        return
     fingerprint = cell.variant.fingerprint
     if fingerprint in known_flops(store, run_id) or (flops := count_flops(cell, generator)) is None:
         return

@@ -10,6 +10,7 @@ from typing import Any
 from sana_bench.core import atomic
 from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import short
+from sana_bench.core.text import read_text
 
 __all__ = [
     "Batch",
@@ -77,14 +78,13 @@ def profile_path(run_directory: Path, variant: str, key: str) -> Path:
 
 def write_profile(path: Path, profile: Profile) -> None:
     """Write a profile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, json.dumps(asdict(profile), indent=1, allow_nan=False) + "\n")
 
 
 def read_profile(path: Path) -> Profile | None:
     """Return a profile; None when there is none. Raises `BenchError` for a damaged file."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
         return _profile(found)
     except FileNotFoundError:
         return None

@@ -30,32 +30,53 @@ class Peaks:
     source: str
 
 
-# fp32 is without tensor cores, as torch computes it by default; fp16 and bf16 accumulate in fp32.
+# fp32 is without tensor cores, as torch computes products by default; tf32, fp16 and bf16 accumulate in fp32.
 PEAKS: dict[str, Peaks] = {
     "A100": Peaks(
         "A100",
-        {"fp32": 19.5e12, "fp16": 312e12, "bf16": 312e12, "int8": 624e12},
+        {"fp32": 19.5e12, "tf32": 156e12, "fp16": 312e12, "bf16": 312e12, "int8": 624e12},
         2039e9,
         "NVIDIA A100 80GB SXM data sheet",
     ),
+    "A100 40GB": Peaks(
+        "A100 40GB",
+        {"fp32": 19.5e12, "fp16": 312e12, "bf16": 312e12, "int8": 624e12},
+        1555e9,
+        "NVIDIA A100 40GB SXM data sheet",
+    ),
+    "H100": Peaks(
+        "H100",
+        {"fp32": 67e12, "fp16": 989.5e12, "bf16": 989.5e12, "int8": 1979e12},
+        3350e9,
+        "NVIDIA H100 SXM data sheet, halved where it counts sparsity",
+    ),
+    "L40S": Peaks(
+        "L40S",
+        {"fp32": 91.6e12, "fp16": 362.05e12, "bf16": 362.05e12, "int8": 733e12},
+        864e9,
+        "NVIDIA L40S data sheet, halved where it counts sparsity",
+    ),
     "RTX 4090": Peaks(
         "RTX 4090",
-        {"fp32": 82.6e12, "fp16": 165.2e12, "bf16": 165.2e12, "int8": 660.6e12},
+        {"fp32": 82.6e12, "tf32": 82.6e12, "fp16": 165.2e12, "bf16": 165.2e12, "int8": 660.6e12},
         1008e9,
         "NVIDIA Ada GPU architecture white paper, appendix A",
     ),
     "H200": Peaks(
         "H200",
-        {"fp32": 67e12, "fp16": 989.5e12, "bf16": 989.5e12, "int8": 1979e12},
+        {"fp32": 67e12, "tf32": 494.7e12, "fp16": 989.5e12, "bf16": 989.5e12, "int8": 1979e12},
         4800e9,
         "NVIDIA H200 SXM data sheet, halved where it counts sparsity",
     ),
 }
 
 
-# Cards that share a name but neither clocks nor memory (A100 of 40 GB, RTX 4090 Laptop) have no entry.
+# Cards that share a name but neither clocks nor memory (PCIe forms, RTX 4090 Laptop) have no entry.
 _DRIVER_NAMES = {
     "A100": re.compile(r"\bA100-SXM4-80GB\b"),
+    "A100 40GB": re.compile(r"\bA100-SXM4-40GB\b"),
+    "H100": re.compile(r"\bH100 80GB HBM3\b"),
+    "L40S": re.compile(r"\bL40S\b"),
     "RTX 4090": re.compile(r"\bRTX 4090(?! (Laptop|D)\b)"),
     "H200": re.compile(r"\bH200(?! NVL\b)"),
 }

@@ -13,7 +13,7 @@ from sana_bench.generators import diffusers, sana
 from sana_bench.generators.base import OutOfMemoryError
 from sana_bench.generators.torch_device import memory_errors_told
 from sana_bench.profiling.hardware import CpuProbe, GpuProbe, Hardware, Monitor, describe_hardware
-from sana_bench.profiling.identity import PROTOCOLS, measured_identity, measured_key
+from sana_bench.profiling.identity import PROTOCOLS, measured_identity, measured_key, measured_protocol
 from sana_bench.profiling.memory import CpuMemory, CudaMemory, MemoryMeter
 from sana_bench.profiling.nvml import Nvml, open_nvml
 from sana_bench.profiling.power import EnergyMeter
@@ -37,10 +37,11 @@ _LARGEST_BATCH = {"micro": 16, "full": 64}
 
 @dataclass(frozen=True)
 class ProfileOptions:
-    """What the command line says; `memory_limit` is in bytes, for a CPU."""
+    """What the command line says; `memory_limit` is in bytes, for a CPU. `limit` images are all that a run makes of a variant."""
 
     trace: Path | None = None
     largest_batch: int | None = None
+    limit: int | None = None
     memory_limit: int | None = None
 
 
@@ -64,6 +65,14 @@ class Profiler:
         self._options = options or ProfileOptions()
         largest = self._options.largest_batch or _LARGEST_BATCH[tier]
         self._sweep = SweepSettings(largest, limit_bytes=self._options.memory_limit)
+
+    def _sweep_of(self, plan: CellPlan) -> SweepSettings:
+        """The batches of a cell: up to the size that the suite asks for, if the run makes so many images, or a sweep."""
+        asked = plan.cell.benchmark.throughput_batch
+        if asked is None:
+            return self._sweep
+        largest = min(asked, self._options.limit or asked)
+        return replace(self._sweep, largest=largest, exact=largest == asked)
 
     @cached_property
     def _nvml(self) -> tuple[Nvml | None, str]:
@@ -90,7 +99,8 @@ class Profiler:
         for plan in plans:
             for metric in set(plan.cell.benchmark.metrics) & set(PROTOCOLS):
                 identity = measured_identity(metric, plan.cell, self.hardware)
-                self._store.put_metric(self.key(metric, plan), metric, PROTOCOLS[metric], identity)
+                protocol = measured_protocol(metric, identity)
+                self._store.put_metric(self.key(metric, plan), metric, protocol, identity)
         missing = {plan.cell.variant.name: self._missing(plan) for plan in plans}
         todo = [p for p in plans if not self._adopt(p) or missing[p.cell.variant.name]]
         if not todo and not traces:
@@ -135,12 +145,13 @@ class Profiler:
     def _as_asked(self, found: Profile, plan: CellPlan) -> Profile | None:
         if "throughput" not in plan.cell.benchmark.metrics:
             return replace(found, batches=[], stopped="")
-        largest = self._sweep.largest
+        sweep = self._sweep_of(plan)
+        largest = sweep.largest
         batches = [batch for batch in found.batches if batch.size <= largest]
         if len(batches) < len(found.batches):
-            return replace(found, batches=batches, stopped=self._sweep.reached)
+            return replace(found, batches=batches, stopped=sweep.reached)
         if found.stopped.startswith("memory limit"):
-            return found if found.memory_limit == self._sweep.limit_bytes else None
+            return found if found.memory_limit == sweep.limit_bytes else None
         reaches = bool(batches) and batches[-1].size * 2 > largest
         return found if reaches or found.stopped.startswith("out of memory") else None
 
@@ -227,8 +238,9 @@ class Profiler:
             return []
         on_gpu = self._device.startswith("cuda")
         memory: MemoryMeter = CudaMemory(self._device, self._nvml[0]) if on_gpu else CpuMemory()
-        with Progress("throughput", self._sweep.largest.bit_length(), "batch sizes") as progress:
-            return sweep(subjects, memory, self._sweep, progress.advance, predict=not on_gpu)
+        settings = self._sweep_of(subjects[0].plan)
+        with Progress("throughput", len(settings.sizes), "batch sizes") as progress:
+            return sweep(subjects, memory, settings, progress.advance, predict=not on_gpu)
 
     def _write(
         self,

@@ -39,7 +39,7 @@ class Subject:
         self.timer = timer
         compiled, began = compile_seconds(), time.perf_counter()
         # Without a folder for text: what is looked up is not encoded, and would time the disk.
-        self.generator: Generator = generators.build(plan.cell.variant.spec, device)
+        self.generator: Generator = generators.build(plan.cell.spec, device)
         self.load_s = time.perf_counter() - began
         stages = self.generator.stages() if isinstance(self.generator, HasStages) else ()
         self._clock = StageClock(stages, timer)

@@ -14,13 +14,21 @@ __all__ = ["Sweep", "SweepSettings", "sweep"]
 class SweepSettings:
     """Largest batch to try, repetitions of each, and for a CPU the bytes that a batch may add.
 
-    Without `limit_bytes` a batch may take `share` of what the machine has left.
+    Without `limit_bytes` a batch may take `share` of what the machine has left. With `exact` the largest batch is measured
+    although it is no power of two.
     """
 
     largest: int
     repeats: int = 3
     limit_bytes: int | None = None
     share: float = 0.8
+    exact: bool = False
+
+    @property
+    def sizes(self) -> list[int]:
+        """The batch sizes, doubling from 1."""
+        powers = [1 << place for place in range(self.largest.bit_length())]
+        return powers if not self.exact or self.largest in powers else [*powers, self.largest]
 
     @property
     def reached(self) -> str:
@@ -45,14 +53,13 @@ def sweep(
     predict: bool,
     available: Callable[[], int | None] = available_bytes,
 ) -> list[Sweep]:
-    """Double the batch size from 1, all subjects in turns at each size, until memory or `largest` ends it.
+    """Try the batch sizes of the settings, all subjects in turns at each, until memory or the last ends it.
 
     Where running out of memory cannot be caught (`predict`, a CPU), a size is not tried when twice the growth of the
     size before it would pass the limit.
     """
     found = [Sweep() for _ in subjects]
-    size = 1
-    while size <= settings.largest:
+    for size in settings.sizes:
         active = [index for index, one in enumerate(found) if not one.stopped]
         for index in list(active):
             reason = _refuse(found[index], size, settings, available) if predict else ""
@@ -68,7 +75,6 @@ def sweep(
         advance(1)
         if not active:
             break
-        size *= 2
     for one in found:
         one.stopped = one.stopped or settings.reached
     return found

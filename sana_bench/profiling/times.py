@@ -2,14 +2,14 @@
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 
 from sana_bench.core.samples import OVERALL
 from sana_bench.metrics.base import Summary
-from sana_bench.profiling.identity import PROTOCOLS
+from sana_bench.profiling.identity import PROTOCOLS, measured_identity, measured_protocol
 from sana_bench.profiling.record import Profile
 from sana_bench.profiling.session import Profiler
 from sana_bench.results.schema import ScoreRecord
@@ -112,7 +112,11 @@ def measured_summary(profiler: Profiler, plan: CellPlan, metric: str, seed: int)
         times = Times.of(profiler.scores(plan).values())
         return _latency(times, profiler, plan, seed) if times.records else None
     profile = profiler.profile(plan)
-    return _throughput(profile, profiler, plan, seed) if profile is not None and profile.batches else None
+    asked = plan.cell.benchmark.throughput_batch
+    batches = [one for one in (profile.batches if profile is not None else []) if asked in (None, one.size)]
+    if profile is None or not batches:
+        return None
+    return _throughput(replace(profile, batches=batches), profiler, plan, seed)
 
 
 def _latency(times: Times, profiler: Profiler, plan: CellPlan, seed: int) -> Summary:
@@ -138,7 +142,9 @@ def _throughput(profile: Profile, profiler: Profiler, plan: CellPlan, seed: int)
     found = quantile_interval(best.seconds, 0.5, seed=seed)
     return Summary(
         metric="throughput",
-        protocol=PROTOCOLS["throughput"],
+        protocol=measured_protocol(
+            "throughput", measured_identity("throughput", plan.cell, profiler.hardware)
+        ),
         key=OVERALL,
         value=best.size / found.value,
         low=best.size / found.high,

@@ -1,9 +1,12 @@
 """A `torch.profiler` trace of one image, for https://ui.perfetto.dev or chrome://tracing."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from sana_bench.core import atomic
 from sana_bench.core.errors import UsageError
+from sana_models.files import read_bytes
 
 __all__ = ["trace_path", "write_trace"]
 
@@ -27,9 +30,9 @@ def write_trace(path: Path, work: Callable[[], object], *, cuda: bool) -> Path:
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     with profile(activities=activities) as profiler:
         work()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # torch tells the format by the end of the name.
-    partial = path.with_name(f".{path.stem}.partial.json")
-    profiler.export_chrome_trace(str(partial))
-    partial.replace(path)
+    with tempfile.TemporaryDirectory() as folder:
+        # torch tells the format by the end of the name.
+        written = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(written))
+        atomic.write_bytes(path, read_bytes(written))
     return path

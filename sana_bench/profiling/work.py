@@ -11,7 +11,7 @@ from sana_bench.suites.schema import Variant
 
 __all__ = ["ImageWork", "count_image_work", "stage_precision"]
 
-_ITEMSIZE = {"fp32": 4, "fp16": 2, "bf16": 2}
+_ITEMSIZE = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,10 @@ class _Shapes:
 
 
 def stage_precision(stage: str, variant: Variant) -> str:
-    """Number format that a stage computes in: beside an fp16 transformer, the others stay in fp32."""
-    inside = stage.startswith(("transformer", "text projection"))
-    return "fp32" if variant.precision == "fp16" and not inside else variant.precision
+    """Number format that a stage computes in: of its network's weights, or `tf32` where fp32 products are allowed to use it."""
+    parts = variant.precisions
+    own = {"text encoder": parts.text_encoder, "decoder": parts.autoencoder}.get(stage, parts.transformer)
+    return "tf32" if own == "fp32" and variant.tf32 else str(own)
 
 
 def count_image_work(

@@ -6,10 +6,12 @@ that also raises `user_version`: a step that is cut short, by a kill or a full d
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from functools import cache
 
 from sana_bench.results.schema import SCHEMA_VERSION
 
-__all__ = ["MIGRATIONS", "migrate", "schema_version"]
+__all__ = ["MIGRATIONS", "columns_of", "migrate", "schema_version", "tables_of_version"]
 
 _TABLES = """
 CREATE TABLE runs (
@@ -103,12 +105,30 @@ def _distrust_file_hashes(connection: sqlite3.Connection) -> None:
     )
 
 
+def _add_sequences(connection: sqlite3.Connection) -> None:
+    """Keep every look of the sequences that runs stopped by; images and summaries say nothing of them."""
+    _execute_all(
+        connection,
+        """
+        CREATE TABLE sequences (
+            run_id TEXT NOT NULL REFERENCES runs(run_id), sequence_key TEXT NOT NULL, look INTEGER NOT NULL,
+            benchmark TEXT NOT NULL, metric TEXT NOT NULL, metric_key TEXT NOT NULL, variant TEXT NOT NULL,
+            against TEXT, effect REAL, width REAL, error REAL NOT NULL, n_prompts INTEGER NOT NULL,
+            n_images INTEGER NOT NULL, n_expected INTEGER NOT NULL, value REAL NOT NULL, low REAL NOT NULL,
+            high REAL NOT NULL, verdict TEXT NOT NULL, tasks TEXT NOT NULL,
+            PRIMARY KEY (run_id, sequence_key, look)
+        ) STRICT, WITHOUT ROWID;
+        """,
+    )
+
+
 # Entry i leads from version i to version i + 1. Entries are never changed, only added.
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _create_tables,
     _add_origin,
     _add_search,
     _distrust_file_hashes,
+    _add_sequences,
 )
 
 if len(MIGRATIONS) != SCHEMA_VERSION:
@@ -118,6 +138,23 @@ if len(MIGRATIONS) != SCHEMA_VERSION:
 def schema_version(connection: sqlite3.Connection) -> int:
     """Return the version of the store behind a connection; 0 before the first step."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def columns_of(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Return table and column of everything that a store holds."""
+    found = connection.execute(
+        "SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table'"
+    )
+    return {(str(table), str(column)) for table, column in found}
+
+
+@cache
+def tables_of_version(version: int) -> frozenset[tuple[str, str]]:
+    """Return table and column of everything that a store of a version holds at least."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for step in MIGRATIONS[:version]:
+            step(connection)
+        return frozenset(columns_of(connection))
 
 
 def migrate(connection: sqlite3.Connection) -> None:

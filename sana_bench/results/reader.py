@@ -8,15 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sana_bench.core.errors import UsageError, nearest
-from sana_bench.core.fingerprint import image_key
+from sana_bench.core.fingerprint import fingerprint
 from sana_bench.core.samples import OVERALL, Prompt, Sample
 from sana_bench.results.run_folder import RunFiles, find_run, image_path, open_store
 from sana_bench.results.schema import FeatureRow, ImageRow, ScoreRecord, SummaryRecord
+from sana_bench.results.sequences import StoredSequence, grouped, stopped_early
 from sana_bench.results.store import Store
 from sana_bench.results.stored_suite import StoredBenchmark, StoredSuite, StoredVariant
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "RunResults",
@@ -25,11 +29,13 @@ __all__ = [
     "asked_images",
     "batch_seconds",
     "device_label",
+    "feature_rows",
     "incomplete_reasons",
     "load_features",
     "load_run",
     "paired_scores",
     "read_run",
+    "whole_groups",
 ]
 
 #: A sample within one variant and benchmark: prompt id and index.
@@ -48,11 +54,15 @@ class Wanted(Protocol):
 
 @dataclass(frozen=True)
 class SampleResult:
-    """A sample with its image as the store knows it, and its scores by metric: what every analysis works on."""
+    """A sample with its image as the store knows it, and its scores by metric: what every analysis works on.
+
+    `group` are the SHA-256 of the images that a metric joins it with, its own among them.
+    """
 
     sample: Sample
     image: ImageRow
     scores: Mapping[str, ScoreRecord] = field(default_factory=dict)
+    group: tuple[str, ...] = ()
 
     @property
     def benchmark(self) -> str:
@@ -71,8 +81,9 @@ class SampleResult:
 
     @property
     def score_key(self) -> tuple[str, str]:
-        """What its scores are stored under: the content of the image and of the prompt."""
-        return str(self.image.sha256), self.prompt.judged_sha256
+        """What its scores are stored under: the content of the image, and of the prompt with the images joined with it."""
+        judged = self.prompt.judged_sha256
+        return str(self.image.sha256), fingerprint([judged, *self.group]) if self.group else judged
 
     @property
     def key(self) -> tuple[str, str, int, str]:
@@ -85,9 +96,10 @@ class VariantResults:
     """One variant of a stored run, with everything that the store has of it.
 
     `rewrites` has by benchmark and prompt id the text that the model was given where that was not the prompt.
+    `evidence` has by benchmark and metric what comparing a distance between sets needs, where the features are not in a store.
     `recorded` has by benchmark every sample that the suite asks for and the store has, finished or failed; `samples` are the
     finished ones with their scores. `reasons` say by benchmark why it is incomplete, and `identities` are those of metrics by
-    key.
+    key. `metric_keys` has by benchmark and metric the key that scores are stored under.
     """
 
     described: StoredVariant
@@ -97,6 +109,8 @@ class VariantResults:
     reasons: Mapping[str, list[str]]
     identities: dict[str, dict[str, Any]]
     rewrites: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    metric_keys: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    evidence: Mapping[tuple[str, str], Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -137,7 +151,10 @@ class VariantResults:
 
 @dataclass(frozen=True)
 class RunResults:
-    """One run of the store; `prompts` are by benchmark and id, `row` is what the store says of the run itself."""
+    """One run of the store; `prompts` are by benchmark and id, `row` is what the store says of the run itself.
+
+    `sequences` are those that it was stopped by, or was to be: no summary comes from them.
+    """
 
     output: Path
     files: RunFiles
@@ -145,6 +162,7 @@ class RunResults:
     prompts: dict[str, dict[str, Prompt]]
     row: Mapping[str, Any]
     variants: dict[str, VariantResults]
+    sequences: Sequence[StoredSequence] = ()
 
     @property
     def run_id(self) -> str:
@@ -160,6 +178,15 @@ class RunResults:
     def complete(self) -> bool:
         """Whether every variant is."""
         return all(variant.complete for variant in self.variants.values())
+
+    @property
+    def settled(self) -> bool:
+        """Whether every variant is complete, or was stopped early because a question about it was answered."""
+        return all(
+            not reasons or stopped_early(self.sequences, variant.name, benchmark)
+            for variant in self.variants.values()
+            for benchmark, reasons in variant.reasons.items()
+        )
 
     @property
     def summaries(self) -> list[SummaryRecord]:
@@ -198,11 +225,13 @@ def read_run(store: Store, files: RunFiles) -> RunResults:
     suite = StoredSuite.read(files.suite)
     prompts = {benchmark.name: files.read_prompts(benchmark.name) for benchmark in suite.benchmarks}
     summaries = store.summaries(files.directory.name)
+    sequences = grouped(store.looks(files.directory.name))
     variants = {}
     for described in suite.variants:
         own = [summary for summary in summaries if summary.variant == described.name]
-        variants[described.name] = _variant(store, files, suite, prompts, described, own)
-    return RunResults(store.output, files, suite, prompts, row, variants)
+        looked = [sequence for sequence in sequences if described.name in sequence.variants]
+        variants[described.name] = _variant(store, files, suite, prompts, described, own, looked)
+    return RunResults(store.output, files, suite, prompts, row, variants, sequences)
 
 
 def _variant(
@@ -212,11 +241,12 @@ def _variant(
     prompts: Mapping[str, Mapping[str, Prompt]],
     described: StoredVariant,
     summaries: list[SummaryRecord],
+    sequences: list[StoredSequence],
 ) -> VariantResults:
-    recorded, samples, reasons = {}, [], {}
+    recorded, samples, reasons, keys = {}, [], {}, {}
     for benchmark in suite.benchmarks:
         name = benchmark.name
-        key = image_key(described.fingerprint, name)
+        key = benchmark.image_key(described)
         rows = asked_images(store, key, prompts[name], benchmark.images_per_prompt)
         if not described.generates:  # stores of earlier versions have the time that reading the files took
             rows = {
@@ -225,12 +255,16 @@ def _variant(
         own = [row for row in summaries if row.benchmark == name]
         done = _finished(store, files, described, name, prompts[name], rows)
         recorded[name] = rows
-        samples += _scored(store, done, {row.metric: row.metric_key for row in own})
-        reasons[name] = incomplete_reasons(name, benchmark, len(done), len(rows) - len(done), own)
-    identities = {row.metric_key: store.metric_identity(row.metric_key) for row in summaries}
+        looked = {one.last.metric: one.last.metric_key for one in sequences if one.last.benchmark == name}
+        keys[name] = looked | {row.metric: row.metric_key for row in own}
+        samples += _scored(store, done, keys[name])
+        stopped = stopped_early(sequences, described.name, name)
+        failed = len(rows) - len(done)
+        reasons[name] = incomplete_reasons(name, benchmark, len(done), failed, own, stopped=stopped)
+    identities = {key: store.metric_identity(key) for found in keys.values() for key in found.values()}
     names = [benchmark.name for benchmark in suite.benchmarks] if described.rewritten else []
     rewrites = {name: files.read_rewrites(described.name, name) for name in names}
-    return VariantResults(described, recorded, samples, summaries, reasons, identities, rewrites)
+    return VariantResults(described, recorded, samples, summaries, reasons, identities, rewrites, keys)
 
 
 def _finished(
@@ -291,8 +325,24 @@ def asked_images(
 def paired_scores(store: Store, metric_key: str, done: Iterable[SampleResult]) -> dict[Place, ScoreRecord]:
     """The stored scores of these images under these prompts, for those that have one."""
     done = list(done)
+    joins = int(store.metric_identity(metric_key).get("joins", 1))
+    joined = {one.sample.place: one for one in (whole_groups(done, joins) if joins > 1 else ())}
+    done = [joined.get(one.sample.place, one) for one in done]
     stored = store.scores(metric_key, (str(one.image.sha256) for one in done))
     return {one.sample.place: stored[one.score_key] for one in done if one.score_key in stored}
+
+
+def whole_groups(done: Iterable[SampleResult], joins: int) -> list[SampleResult]:
+    """The samples of every whole group of `joins` images of a prompt, by prompt and index; each knows the others."""
+    by_place = {one.sample.place: one for one in done}
+    found = []
+    for prompt_id, index in sorted(by_place):
+        first = index - index % joins
+        group = [by_place.get((prompt_id, place)) for place in range(first, first + joins)]
+        whole = tuple(str(one.image.sha256) for one in group if one is not None)
+        if len(whole) == joins:
+            found.append(replace(by_place[prompt_id, index], group=whole))
+    return found
 
 
 def incomplete_reasons(
@@ -302,16 +352,20 @@ def incomplete_reasons(
     failed: int,
     summaries: Sequence[SummaryRecord],
     told: Mapping[str, str] | None = None,
+    stopped: Sequence[str] = (),
 ) -> list[str]:
     """Why one variant is incomplete on one benchmark; empty when it is complete. No other code decides this.
 
     `cell` is how the reasons call the two. `made` and `failed` count samples that are asked for, `summaries` are the numbers of
-    the cell alone, and `told` says by metric why there is no number, where that is known.
+    the cell alone, and `told` says by metric why there is no number, where that is known. `stopped` are the findings of sequences
+    that made more images needless.
     """
     told = told or {}
     reasons = []
     if made != wanted.n_samples:
         also = f", {failed} failed" if failed else ""
+        if stopped and not failed:
+            return [f"{cell} has {made}/{wanted.n_samples} images, stopped early: {'; '.join(stopped)}"]
         reasons.append(f"{cell} has {made}/{wanted.n_samples} images{also}")
     covered = {row.metric for row in summaries if row.key == OVERALL}
     lacking = [metric for metric in wanted.metrics if metric not in covered]
@@ -337,10 +391,8 @@ def device_label(identity: Mapping[str, Any]) -> str:
     return f"{identity['device']}, {threads} thread{'' if threads == 1 else 's'}"
 
 
-def load_features(output: Path, feature_key: str, image_sha256s: list[str]) -> Any:
+def load_features(output: Path, feature_key: str, image_sha256s: list[str]) -> "NDArray[Any] | None":
     """Return stored feature vectors (n, d) in the order given; None when any is missing."""
-    import numpy as np
-
     store = Store.open_existing(output)
     if store is None:
         return None
@@ -348,10 +400,36 @@ def load_features(output: Path, feature_key: str, image_sha256s: list[str]) -> A
         places: dict[str, FeatureRow] = store.features(feature_key, image_sha256s)
     if not image_sha256s or not set(image_sha256s) <= set(places):
         return None
-    files = {}
-    for path in {places[sha256].path for sha256 in image_sha256s}:
-        if not (output / path).is_file():
-            return None
-        with np.load(output / path, allow_pickle=False) as archive:
-            files[path] = archive["features"]
-    return np.stack([files[places[sha256].path][places[sha256].row] for sha256 in image_sha256s])
+    try:
+        return feature_rows(output, places, image_sha256s)
+    except FileNotFoundError:
+        return None
+
+
+def feature_rows(
+    output: Path, places: Mapping[str, FeatureRow], image_sha256s: Sequence[str]
+) -> "NDArray[Any]":
+    """Return feature vectors (n, d) from their chunk files, in the order given.
+
+    Raises `OSError`, and `UsageError` for a chunk file that is damaged or whose rows are of other images.
+    """
+    import numpy as np
+
+    from sana_bench.core.arrays import ArraysError, read_arrays
+
+    found: dict[str, dict[str, NDArray[Any]]] = {}
+    vectors = []
+    for sha256 in image_sha256s:
+        path, row = places[sha256].path, places[sha256].row
+        try:
+            chunk = found.get(path) or found.setdefault(
+                path, read_arrays(output / path, ("features", "image_sha256"))
+            )
+            if str(chunk["image_sha256"][row]) != sha256:
+                raise ArraysError(f"row {row} is of another image than the store says")
+            vectors.append(chunk["features"][row])
+        except (ArraysError, IndexError) as error:
+            raise UsageError(
+                f"{output / path}: damaged features ({error}); run the suite again, or see `sana-bench store check`"
+            ) from None
+    return np.stack(vectors)

@@ -98,9 +98,7 @@ class RunFiles:
         """Return those texts, empty where there are none; raises `UsageError`, in one line, for a damaged file."""
         path = self._rewrites(variant, benchmark)
         try:
-            return {
-                str(name): str(text) for name, text in json.loads(path.read_text(encoding="utf-8")).items()
-            }
+            return {str(name): str(text) for name, text in json.loads(read_text(path)).items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, AttributeError) as error:

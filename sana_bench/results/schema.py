@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["SCHEMA_VERSION", "Chunk", "FeatureRow", "ImageRow", "ScoreRecord", "SummaryRecord"]
+__all__ = ["SCHEMA_VERSION", "Chunk", "FeatureRow", "ImageRow", "Look", "ScoreRecord", "SummaryRecord"]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -81,3 +81,33 @@ class SummaryRecord:
     higher_is_better: bool
     note: str
     complete: bool
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look of a sequence found; see `sana_bench.results.statistics.sequential`.
+
+    The sequence of a pair is of `variant` minus `against`; without `against` it is of the variant's own score, until the
+    interval is at most `width` wide. `n_images` are of each variant, out of `n_expected`. `low` and `high` hold the truth at all
+    looks together with a chance of 1 - `error`. `tasks` has for each task its `prompts`, its `value` and, of a pair, `p_value`,
+    corrected over the tasks and valid at any look.
+    """
+
+    sequence_key: str
+    look: int
+    benchmark: str
+    metric: str
+    metric_key: str
+    variant: str
+    against: str | None
+    effect: float | None
+    width: float | None
+    error: float
+    n_prompts: int
+    n_images: int
+    n_expected: int
+    value: float
+    low: float
+    high: float
+    verdict: str
+    tasks: dict[str, dict[str, Any]]

@@ -12,7 +12,7 @@ from typing import Any
 from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import FileKey, canonical_json
 from sana_bench.results.database import STORE_NAME, Database, disk_errors, writer_lock
-from sana_bench.results.schema import Chunk, FeatureRow, ImageRow, ScoreRecord, SummaryRecord
+from sana_bench.results.schema import Chunk, FeatureRow, ImageRow, Look, ScoreRecord, SummaryRecord
 
 __all__ = ["STORE_NAME", "Store", "disk_errors", "writer_lock"]
 
@@ -239,6 +239,35 @@ class Store(Database):
         found = [dict(zip(names, row, strict=True)) for row in rows]
         flags = ("higher_is_better", "complete")
         return [SummaryRecord(**{**row, **{flag: bool(row[flag]) for flag in flags}}) for row in found]
+
+    def put_look(self, run_id: str, look: Look) -> None:
+        """Record a look, and forget later ones of its sequence: they are of images that have changed since."""
+        row = {**vars(look), "tasks": canonical_json(look.tasks)}
+        with self.transaction() as connection:
+            connection.execute(
+                "DELETE FROM sequences WHERE run_id = ? AND sequence_key = ? AND look >= ?",
+                (run_id, look.sequence_key, look.look),
+            )
+            connection.execute(
+                f"INSERT INTO sequences VALUES ({', '.join('?' * 19)})", (run_id, *row.values())
+            )
+
+    def looks(self, run_id: str) -> list[Look]:
+        """Return the looks of a run's sequences, each sequence from its first look to its last."""
+        names = ", ".join(field.name for field in fields(Look))
+        rows = self.rows(
+            f"SELECT {names} FROM sequences WHERE run_id = ? ORDER BY benchmark, metric, sequence_key, look",
+            run_id,
+        )
+        return [Look(**{**row, "tasks": json.loads(row["tasks"])}) for row in rows]
+
+    def variant_names(self) -> list[str]:
+        """Every variant with a summary, in the order in which runs first had them."""
+        rows = self.rows(
+            "SELECT variant FROM summaries JOIN runs USING (run_id) GROUP BY run_id, variant "
+            "ORDER BY created, run_id, MIN(position), variant"
+        )
+        return list(dict.fromkeys(row["variant"] for row in rows))
 
     def file_hashes(self) -> dict[FileKey, str]:
         """Return every remembered file hash."""

@@ -1,27 +1,34 @@
 """The suite that a run was asked for, read back from its directory as typed data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 
 from sana_bench.core.errors import UsageError
+from sana_bench.core.fingerprint import fingerprint, image_key
 from sana_bench.core.text import read_text
+from sana_bench.results.documents import Suite, checked
 
 __all__ = ["StoredBenchmark", "StoredSuite", "StoredVariant"]
 
 
 @dataclass(frozen=True)
 class StoredBenchmark:
-    """A benchmark as a run was asked for it."""
+    """A benchmark as a run was asked for it; `settings` are those that it changed of every variant's model."""
 
     name: str
     images_per_prompt: int
     metrics: tuple[str, ...]
     n_prompts: int
     prompts_sha256: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def image_key(self, variant: "StoredVariant") -> str:
+        """Identity, with prompt and sample index, of the images of a variant on this benchmark."""
+        return image_key(variant.fingerprint, self.name, self.settings)
 
     @property
     def n_samples(self) -> int:
@@ -30,13 +37,14 @@ class StoredBenchmark:
 
     @classmethod
     def read(cls, described: Mapping[str, Any]) -> Self:
-        """Read one entry of the resolved suite; raises `KeyError`, `TypeError` or `ValueError` for a damaged one."""
+        """Take one entry of the resolved suite."""
         return cls(
-            str(described["name"]),
-            int(described["images_per_prompt"]),
+            described["name"],
+            described["images_per_prompt"],
             tuple(described["metrics"]),
-            int(described["n_prompts"]),
-            str(described["prompts_sha256"]),
+            described["n_prompts"],
+            described["prompts_sha256"],
+            described.get("settings") or {},
         )
 
 
@@ -68,9 +76,27 @@ class StoredVariant:
         return str((self.settings.get("model") or {}).get("weights", ""))
 
     @property
+    def weights_variant(self) -> str | None:
+        """Which of their files were read; None for the plain ones."""
+        return (self.settings.get("model") or {}).get("weights_variant")
+
+    @property
     def weights_sha256(self) -> str:
         """SHA-256 over the files of the weights."""
         return str(self.settings.get("weights_sha256", ""))
+
+    @property
+    def precision(self) -> str:
+        """The number format of the networks, in words."""
+        found = self.settings.get("precision", "")
+        if isinstance(found, Mapping):
+            return ", ".join(f"{network} {format}" for network, format in found.items() if format)
+        return str(found)
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """The rows of published tables that it reproduces."""
+        return tuple(self.settings.get("published") or ())
 
     @property
     def rewritten(self) -> bool:
@@ -95,9 +121,9 @@ class StoredVariant:
 
     @classmethod
     def read(cls, described: Mapping[str, Any]) -> Self:
-        """Read one entry of the resolved suite; raises `KeyError` for a damaged one."""
+        """Take one entry of the resolved suite."""
         settings = {key: value for key, value in described.items() if key not in ("fingerprint", "name")}
-        return cls(str(described["name"]), str(described["fingerprint"]), settings)
+        return cls(described["name"], described["fingerprint"], settings)
 
 
 @dataclass(frozen=True)
@@ -116,15 +142,25 @@ class StoredSuite:
         """Read `suite.resolved.yaml`; raises `UsageError`, in one line, for a file that is damaged or gone."""
         try:
             document = yaml.safe_load(read_text(path))
-            return cls(
-                str(document["name"]),
-                str(document["tier"]),
-                int(document["seed"]),
-                tuple(StoredBenchmark.read(described) for described in document["benchmarks"]),
-                tuple(StoredVariant.read(described) for described in document["variants"]),
-                document,
-            )
-        except KeyError as error:
-            raise UsageError(f"{path}: damaged suite file: {error} is missing") from None
-        except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise UsageError(f"{path}: damaged suite file: {' '.join(str(error).split())}") from None
+        return cls.of(document, f"{path}: damaged suite file")
+
+    @classmethod
+    def of(cls, document: Any, where: str) -> Self:
+        """Read the content of the file; raises `UsageError`, `where` in front, for anything but a suite that was resolved."""
+        checked(Suite, document, where)
+        return cls(
+            document["name"],
+            document["tier"],
+            document["seed"],
+            tuple(StoredBenchmark.read(described) for described in document["benchmarks"]),
+            tuple(StoredVariant.read(described) for described in document["variants"]),
+            document,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the run that the file is of: the end of the run's name is its beginning."""
+        named = [[variant.name, variant.fingerprint] for variant in self.variants]
+        return fingerprint({**self.document, "variants": named})

@@ -1,7 +1,5 @@
 """What a run checks before it writes anything, and what holds while it writes."""
 
-import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,13 +7,15 @@ from typing import Any
 
 from sana_bench import generators, metrics
 from sana_bench.assets.locate import micro_weights_root
-from sana_bench.core.errors import AssetError, IncompleteError, UsageError
+from sana_bench.core import atomic
+from sana_bench.core.errors import AssetError, IncompleteError
 from sana_bench.core.fingerprint import HashCache, canonical_json
 from sana_bench.core.progress import listed, say
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.text import difference, look_alike
 from sana_bench.generators.image_folder import ImageName, bounded, find_name, other_files, read_folder
 from sana_bench.metrics.base import FeatureMetric, Metric, metric_key
+from sana_bench.results.database import check_files
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import Cell, ResolvedBenchmark, ResolvedSuite
 from sana_bench.suites.plan import CellPlan
@@ -24,12 +24,10 @@ __all__ = [
     "check_generators",
     "check_output",
     "choice_key",
-    "create_output",
     "load_metrics",
     "missing_images",
     "reading",
     "refuse_surplus",
-    "stoppable",
     "surplus_images",
 ]
 
@@ -148,11 +146,17 @@ def check_generators(plans: Sequence[CellPlan], device: str) -> None:
     """Load each checkpoint, and judge, that will be used once, so that a foreign one is found before hours of work."""
     seen: set[tuple[Any, ...]] = set()
     for plan in plans:
-        spec = plan.cell.variant.spec
+        spec = plan.cell.spec
         model = spec.variant.model
         identity = (
-            *(spec.generator, spec.weights_sha256, spec.variant.precision, model.height, model.width),
-            spec.variant.best_of_n,
+            *(spec.generator, spec.weights_sha256, model.height, model.width),
+            *(
+                spec.variant.precisions,
+                spec.variant.quantization,
+                spec.variant.compile,
+                spec.variant.cuda_graphs,
+            ),
+            *(spec.lora_sha256, spec.variant.lora, spec.variant.best_of_n),
         )
         if plan.missing and identity not in seen:
             seen.add(identity)
@@ -160,22 +164,9 @@ def check_generators(plans: Sequence[CellPlan], device: str) -> None:
 
 
 def check_output(output: Path) -> None:
-    """Refuse an output folder that cannot be written, without creating it."""
-    existing = output
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise UsageError(f"--output {output}: {existing} is a file, not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"--output {output}: no permission to write to {existing}")
-
-
-def create_output(output: Path) -> None:
-    """Make the output folder; raises `UsageError` where that is impossible."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output {output}: cannot be created: {error.strerror}") from None
+    """Refuse an output folder that cannot be written, or whose files are links and the like, without creating it."""
+    atomic.check_writable(output)
+    check_files(output)
 
 
 @contextmanager
@@ -187,17 +178,3 @@ def reading(output: Path) -> Iterator[Store | None]:
     finally:
         if store is not None:
             store.close()
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Let a termination request end the run as Ctrl-C does."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

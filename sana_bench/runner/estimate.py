@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from sana_bench import generators
 from sana_bench.analysis.model_size import count_parameters
 from sana_bench.core.errors import UsageError
-from sana_bench.core.fingerprint import image_key
 from sana_bench.core.progress import format_seconds, say
 from sana_bench.core.provenance import describe_machine
 from sana_bench.core.tiers import Tier
@@ -25,12 +24,12 @@ from sana_bench.results.run_folder import RunFiles
 from sana_bench.results.store import Store
 from sana_bench.results.stored_suite import StoredSuite
 from sana_bench.runner.generation import make_batch
-from sana_bench.suites.cells import Cell, ResolvedSuite
+from sana_bench.suites.cells import Cell
 from sana_bench.suites.plan import CellPlan
 from sana_bench.suites.schema import Variant
 from sana_reports.published_speed import PUBLISHED_SPEED, SpeedRow
 
-__all__ = ["Effort", "Estimate", "Estimator", "plan_lines"]
+__all__ = ["Effort", "Estimate", "Estimator"]
 
 # How far off a time may be, as a factor either way: of the variant itself on this machine, which other work slows down;
 # scaled from another variant; scaled from another machine, or guessed.
@@ -58,14 +57,8 @@ class Effort:
         """That of a variant whose denoising network has so many parameters."""
         sampler, search, model = variant.sampler, variant.best_of_n, variant.model
         made = search.candidates / search.keep if search is not None else 1.0
-        each = 1.0
-        if sampler is not None and sampler.guidance_scale > 1:
-            low, high = sampler.guidance_interval
-            each += high - low
-        if sampler is not None and sampler.perturbed_attention is not None:
-            each += 1
         # Two more for text encoder and decoder.
-        passes = 2 + each * (sampler.steps if sampler is not None else 0)
+        passes = 2 + (sampler.branches * sampler.steps if sampler is not None else 0)
         return cls(made, passes, parameters, (model.height or 0) * (model.width or 0) or None)
 
     def over(self, other: "Effort") -> float:
@@ -186,40 +179,17 @@ class Estimator:
         other = "" if published else f"; none is published for {name}"
         rows = published or [row for row in PUBLISHED_SPEED if row.hardware == _PUBLISHED_GPU]
         # SANA's tokens are 32 pixels wide; models of 8 or 16 pixels a token are nearer to one another.
-        generator = variant.best_of_n.generator if variant.best_of_n is not None else variant.generator
-        alike = [row for row in rows if row.model.lower().startswith("sana") == (generator == "sana")]
+        alike = [
+            row for row in rows if row.model.lower().startswith("sana") == (variant.image_source == "sana")
+        ]
         source = min(map(_published, alike or rows), key=lambda one: _distance(effort, one.effort))
         return source, f"a guess from the published speed of {source.name} on one {source.elsewhere}{other}"
 
 
-def plan_lines(
-    resolved: ResolvedSuite, plans: Sequence[CellPlan], estimator: Estimator, output: Path
-) -> list[str]:
-    """Return the plan as `--dry-run` prints it."""
-    lines = [f"run {resolved.run_id} in {output / 'runs' / resolved.run_id}"]
-    total, n_images = Estimate(0, 0, 0, ""), 0
-    for plan in plans:
-        estimate = estimator.estimate(plan)
-        wanted = len(plan.done) + len(plan.missing)
-        part = f" of {plan.n_expected}" if wanted < plan.n_expected else ""
-        redo = f", {plan.damaged} damaged" if plan.damaged else ""
-        redo += f", {len(plan.errors)} failed before" if plan.errors else ""
-        took = f", {estimate.line}" if plan.missing else ""
-        lines.append(
-            f"{plan.cell.label}: {wanted}{part} images, {len(plan.done)} done{redo}, "
-            f"{len(plan.missing)} to generate{took}"
-        )
-        n_images += len(plan.missing)
-        total += estimate
-    metrics = sorted({metric for plan in plans for metric in plan.cell.benchmark.metrics})
-    span = f", {format_seconds(total.low)} to {format_seconds(total.high)}" if total.seconds else ""
-    lines.append(f"total: {n_images} images to generate, about {format_seconds(total.seconds)}{span}")
-    lines.append(f"then loading, and scoring with {', '.join(metrics)}, which no time is estimated for")
-    return lines
-
-
 def _effort(cell: Cell) -> Effort:
-    return Effort.of(cell.variant.variant, count_parameters(cell.variant.spec.weights_path))
+    spec = cell.spec
+    parameters = count_parameters(spec.weights_path, spec.variant.model.weights_variant)
+    return Effort.of(spec.variant, parameters)
 
 
 def _distance(one: Effort, other: Effort) -> float:
@@ -258,7 +228,7 @@ def _stored_times(store: Store, tier: str, here: str) -> list[_Timed]:
             rows = [
                 image
                 for benchmark in suite.benchmarks
-                for image in store.images(image_key(described.fingerprint, benchmark.name)).values()
+                for image in store.images(benchmark.image_key(described)).values()
                 if image.made_by == run_id
             ]
             variant = _stored_variant(described.settings)
@@ -298,7 +268,7 @@ def _time_now(cell: Cell, device: str, batch_size: int) -> tuple[float | None, i
     samples = cell.samples[:batch_size]
     say(f"{cell.label}: timing up to {len(samples)} images")
     with tempfile.TemporaryDirectory() as folder:
-        spec = replace(cell.variant.spec, text_cache=Path(folder))
+        spec = replace(cell.spec, text_cache=Path(folder))
         generator = generators.build(spec, device)
         if isinstance(generator, PreparesPrompts):
             for prompt in dict.fromkeys(cell.given_text(sample.prompt) for sample in samples):

@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from collections.abc import Generator as Steps
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from sana_bench.core.errors import SampleError
 from sana_bench.core.fingerprint import sha256_bytes
 from sana_bench.core.images import png_bytes
 from sana_bench.core.samples import Sample
+from sana_bench.core.stopping import workers
 from sana_bench.generators.base import (
     Generator,
     OutOfMemoryError,
@@ -97,9 +98,8 @@ def generate_missing(
     """
     missing = {sample.place for sample in plan.missing}
     waiting: deque[list[Future[ImageRow]]] = deque()
-    pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="png")
     position = 0
-    try:
+    with workers(_WRITERS) as pool:
         while position < len(plan.wanted):
             batch = plan.wanted[position : position + batch_size]
             if not any(sample.place in missing for sample in batch):
@@ -124,8 +124,6 @@ def generate_missing(
                 yield _finish(waiting.popleft())
         while waiting:
             yield _finish(waiting.popleft())
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def make_batch(cell: Cell, batch: Sequence[Sample], generator: Generator) -> _Made:

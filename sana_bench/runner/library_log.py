@@ -2,13 +2,16 @@
 
 import io
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from sana_bench.core.provenance import command_line, now
+from sana_bench.core.atomic import open_own
+from sana_bench.core.errors import UsageError
+from sana_bench.core.provenance import now
 
 __all__ = ["LibraryLog"]
 
@@ -20,7 +23,8 @@ class LibraryLog(io.TextIOBase):
     before write to it too, and those set up inside write to the terminal again afterwards.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, command: str) -> None:
+        self._command = command
         self._terminal: TextIO | None = None
         self._file: TextIO | None = None
         self._path: Path | None = None
@@ -52,11 +56,17 @@ class LibraryLog(io.TextIOBase):
             return len(text)
         try:
             if self._file is None:
-                self._file = self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n")
-                self._file.write(f"{now()} {command_line()}\n")
+                descriptor = open_own(self._path, os.O_WRONLY | os.O_APPEND)
+                self._file = os.fdopen(
+                    descriptor, "a", encoding="utf-8", errors="backslashreplace", newline="\n"
+                )
+                self._file.write(f"{now()} {self._command}\n")
             self._file.write(text)
             self._file.flush()
-        except OSError:  # a full disk: the run says so itself, and nothing is lost meanwhile
+        except (
+            OSError,
+            UsageError,
+        ):  # a full disk, which the run tells itself, or a link in the file's place
             self._terminal.write(text)
         return len(text)
 

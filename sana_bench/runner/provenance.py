@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sana_bench.analysis.model_size import model_size
+from sana_bench.assets.table import prompt_licences
 from sana_bench.core import atomic
-from sana_bench.core.provenance import code_revision, command_line, describe_machine, now, package_versions
+from sana_bench.core.provenance import code_revision, describe_machine, now, package_versions
 from sana_bench.core.registry import used_plugins
 from sana_bench.profiling.image_flops import known_flops
 from sana_bench.results.run_folder import RunFiles
@@ -33,7 +34,7 @@ def record_provenance(
 
 def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
     """Everything that an auditor needs beside the suite: what code, on what machine, with what weights."""
-    tier = resolved.tier
+    tier, sessions = resolved.tier, store.sessions(resolved.run_id)
     summaries = store.summaries(resolved.run_id)
     images = [row for cell in resolved.cells() for row in asked_rows(cell, store).values()]
     return {
@@ -42,7 +43,7 @@ def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
         "tier": tier.tier,
         "tier_reason": tier.reason,
         "seed": resolved.seed,
-        "command": command_line(),
+        "command": sessions[-1]["command"],
         "updated": now(),
         "code": code_revision(),
         "packages": package_versions(),
@@ -54,13 +55,18 @@ def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
             variant.name: {
                 "source": variant.variant.model.weights,
                 "sha256": variant.spec.weights_sha256,
-                "precision": variant.variant.precision,
+                "precision": variant.variant.plain_precision,
                 "quantization": variant.variant.quantization,
                 "kernels": variant.kernels,
             }
             for variant in resolved.variants
         },
         "models": _models(store, resolved),
+        "prompt_licences": {
+            benchmark.name: licences
+            for benchmark in resolved.benchmarks
+            if tier.tier == "full" and (licences := prompt_licences(source_of(benchmark.name)))
+        },
         "plugins": used_plugins(
             {
                 "generators": [variant.variant.generator for variant in resolved.variants],
@@ -75,7 +81,7 @@ def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
         ),
         "protocols": {row.metric: row.protocol for row in summaries},
         "metrics": {row.metric: store.metric_identity(row.metric_key) for row in summaries},
-        "sessions": store.sessions(resolved.run_id),
+        "sessions": sessions,
         "events": store.events(resolved.run_id),
     }
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sana_bench import generators
+from sana_bench.assets.locate import resolve_lora
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.fingerprint import (
     NOT_WEIGHTS,
@@ -11,6 +12,8 @@ from sana_bench.core.fingerprint import (
     directory_sha256,
     file_sha256,
     fingerprint,
+    lora_content_sha256,
+    pipeline_sha256,
 )
 from sana_bench.core.registry import GENERATORS, MEASURED
 from sana_bench.generators.best_of_n.search import judge_identity
@@ -28,7 +31,7 @@ from sana_bench.suites.schema import Suite, Variant
 from sana_bench.suites.tiers import TierChoice
 from sana_kernels import Backend, KernelError, resolve_backend
 
-__all__ = ["resolve_suite"]
+__all__ = ["find_weights", "resolve_suite"]
 
 
 def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> ResolvedSuite:
@@ -40,7 +43,7 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
     for variant in suite.variants:
         try:
             folder = suite.folder(variant)
-            spec = _find_weights(variant, suite, hashes)
+            spec = find_weights(variant, suite, hashes)
             search = judge_identity(variant, folder) if variant.best_of_n is not None else None
             found.append((spec, search))
         except AssetError as error:
@@ -50,6 +53,7 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
     seed = suite.file.seed
     resolved = tuple(resolve_benchmark(spec, suite, hashes) for spec in suite.file.benchmarks)
     _refuse_to_time_files(suite.variants, resolved)
+    _refuse_foreign_settings(suite.variants, resolved)
     rewrites = {
         variant.name: _rewrites(variant, suite.folder(variant), resolved) for variant in suite.variants
     }
@@ -69,6 +73,17 @@ def _refuse_to_time_files(variants: Sequence[Variant], benchmarks: Sequence[Reso
             f"benchmark {timed[0]!r} measures how images are generated, which variant {existing[0]!r} does not do "
             "(generator images); give one of them a suite of its own"
         )
+
+
+def _refuse_foreign_settings(variants: Sequence[Variant], benchmarks: Sequence[ResolvedBenchmark]) -> None:
+    """Raise `SuiteError` where a benchmark changes a setting that a variant's generator does not have."""
+    foreign = [variant for variant in variants if variant.image_source != "sana"]
+    for benchmark in benchmarks:
+        if benchmark.settings and foreign:
+            raise SuiteError(
+                f"benchmark {benchmark.name!r} changes {', '.join(benchmark.settings)}, which belongs to generator sana; "
+                f"variant {foreign[0].name!r} has {foreign[0].image_source}"
+            )
 
 
 def _rewrites(
@@ -92,9 +107,9 @@ def _rewrites(
 
 
 def _kernels(variant: Variant, device: str) -> Backend:
-    """Return what the variant's transformer will run on; raises `SuiteError` where it cannot."""
-    generator = variant.best_of_n.generator if variant.best_of_n is not None else variant.generator
-    if generator != "sana":
+    """Return what the variant's transformer will run on; raises `SuiteError` for what the device cannot do."""
+    _refuse_device(variant, device)
+    if variant.image_source != "sana":
         return "torch"
     try:
         return resolve_backend(variant.kernels, device)
@@ -102,7 +117,20 @@ def _kernels(variant: Variant, device: str) -> Backend:
         raise SuiteError(f"variant {variant.name!r}: {error}") from None
 
 
-def _find_weights(variant: Variant, suite: Suite, hashes: HashCache) -> GeneratorSpec:
+def _refuse_device(variant: Variant, device: str) -> None:
+    if variant.compile == "none" and not variant.cuda_graphs and not variant.tf32:
+        return
+    from sana_models.compilation import refuse_compilation
+    from sana_models.tf32 import refuse_tf32
+
+    try:
+        refuse_compilation(variant.compile, variant.cuda_graphs, device)
+        refuse_tf32(variant.tf32, device)
+    except ValueError as error:
+        raise SuiteError(f"variant {variant.name!r}: {error}") from None
+
+
+def find_weights(variant: Variant, suite: Suite, hashes: HashCache) -> GeneratorSpec:
     """Find and hash the weights of a variant, or the images that were found for it.
 
     Only plug-ins may have a layout of their own, and they and generators that say so no weights.
@@ -119,7 +147,17 @@ def _find_weights(variant: Variant, suite: Suite, hashes: HashCache) -> Generato
     path = None if is_plugins_nothing else generators.find(variant, variants_dir)
     if path is None:
         return GeneratorSpec(variant, variants_dir, fingerprint({}))
-    # Of a folder of images only what is scored counts.
-    is_images = variant.generator == "images"
-    sha256 = images_sha256(path, hashes) if is_images else directory_sha256(path, hashes, ignore=NOT_WEIGHTS)
-    return GeneratorSpec(variant, path, sha256, variants_dir=variants_dir)
+    # Of a folder of images only what is scored counts, of weights only what is read.
+    if variant.generator == "images":
+        sha256 = images_sha256(path, hashes)
+    elif GENERATORS.entry(variant.image_source).is_plugin:
+        sha256 = directory_sha256(path, hashes, ignore=NOT_WEIGHTS)
+    else:
+        sha256 = pipeline_sha256(path, hashes, variant.model.weights_variant)
+    lora, lora_sha256 = None, ""
+    if variant.lora is not None:
+        lora = resolve_lora(variant.lora.weights, variants_dir)
+        lora_sha256 = lora_content_sha256(lora, hashes)
+    return GeneratorSpec(
+        variant, path, sha256, variants_dir=variants_dir, lora_path=lora, lora_sha256=lora_sha256
+    )

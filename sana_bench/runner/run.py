@@ -1,9 +1,8 @@
 """One execution of a suite: generate, score, summarise, store, report; again, only what is missing."""
 
-import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,50 +10,48 @@ from typing import Any
 
 import yaml
 
-from sana_bench import generators
 from sana_bench.analysis.report import write_run_report
 from sana_bench.assets.fetch import fetch_suite
 from sana_bench.core import atomic
-from sana_bench.core.cut_texts import CUT_TEXTS, CutTexts
-from sana_bench.core.errors import IncompleteError
+from sana_bench.core.errors import IncompleteError, UsageError
 from sana_bench.core.fingerprint import FileHashes
 from sana_bench.core.progress import Progress, listed, say
 from sana_bench.core.provenance import command_line, now
 from sana_bench.core.registry import MEASURED
+from sana_bench.core.stopping import stoppable
 from sana_bench.core.tiers import TierRequest
-from sana_bench.generators.base import CutsPrompts, PreparesPrompts
 from sana_bench.metrics.base import CutsTexts, FeatureMetric, Metric, Summary, metric_key
 from sana_bench.metrics.fid.metric import OWN
-from sana_bench.profiling.image_flops import note_flops
 from sana_bench.profiling.session import ProfileOptions, Profiler
 from sana_bench.profiling.times import measured_summary
 from sana_bench.results.database import disk_errors, writer_lock
 from sana_bench.results.reader import incomplete_reasons
 from sana_bench.results.run_folder import RunFiles
 from sana_bench.results.schema import SummaryRecord
+from sana_bench.results.sequences import StoredSequence
 from sana_bench.results.store import Store
 from sana_bench.runner.checks import (
     check_generators,
     check_output,
     choice_key,
-    create_output,
     load_metrics,
     missing_images,
     reading,
     refuse_surplus,
-    stoppable,
 )
-from sana_bench.runner.estimate import Estimator, plan_lines
-from sana_bench.runner.generation import Halved, generate_missing
+from sana_bench.runner.dry_run import DryRun
 from sana_bench.runner.library_log import LibraryLog
 from sana_bench.runner.loggers import Loggers, check_loggers
+from sana_bench.runner.making import ImageMaker
 from sana_bench.runner.provenance import record_provenance
 from sana_bench.runner.resolve import resolve_suite
+from sana_bench.runner.rounds import Question, Rounds, questions_of
 from sana_bench.runner.scoring import Scorer
 from sana_bench.suites.cells import Cell, ResolvedSuite
 from sana_bench.suites.load import load_suite
-from sana_bench.suites.plan import CellPlan, plan_cell
+from sana_bench.suites.plan import CellPlan, asked_rows, plan_cell, work_left, work_of
 from sana_bench.suites.schema import Suite
+from sana_bench.suites.stop import StopRequest, StopSpec
 from sana_bench.suites.tiers import choose_tier
 
 __all__ = ["Outcome", "RunOptions", "execute_suite", "run_suite"]
@@ -64,7 +61,7 @@ _DEFAULT_BATCH_SIZE = {"micro": 32, "full": 8}
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line of `sana-bench run` says."""
+    """What the command line of `sana-bench run` says; `command` is how the run is asked for."""
 
     suite: Path
     output: Path = Path("results")
@@ -75,11 +72,13 @@ class RunOptions:
     batch_size: int | None = None
     dry_run: bool = False
     measure: bool = False
+    stop: StopRequest = field(default_factory=StopRequest)
     loggers: tuple[str, ...] = ()
     text_cache: bool = True
     fetch: bool = False
     allow_incomplete: bool = False
     profile: ProfileOptions = field(default_factory=ProfileOptions)
+    command: str = field(default_factory=command_line)
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,7 @@ class Outcome:
 
     run_id: str
     exit_code: int
+    interrupted: bool = False
 
 
 def run_suite(options: RunOptions, suite: Suite | None = None) -> int:
@@ -101,7 +101,7 @@ def execute_suite(options: RunOptions, suite: Suite | None = None) -> Outcome:
     `suite` stands in for the file that `options` names. Nothing is written before suite, weights, metrics and folders of
     existing images have been checked. What libraries print meanwhile goes to the run's log file. Raises `BenchError`.
     """
-    with LibraryLog() as log:
+    with LibraryLog(options.command) as log:
         return _run_suite(options, suite, log)
 
 
@@ -109,30 +109,37 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
     check_loggers(options.loggers)
     tier = choose_tier(options.tier)
     suite = suite or load_suite(options.suite, tier.tier, options.overrides)
+    stop = _asked_stop(options, suite)
     check_output(options.output)
     say(tier.line)
     if options.fetch:
         fetch_suite(suite, say)
     with reading(options.output) as store:
         hashes = FileHashes(store.file_hashes() if store is not None else None)
+        if options.dry_run:
+            batch_size = options.batch_size or _DEFAULT_BATCH_SIZE[tier.tier]
+            plan = DryRun(suite, tier, store, hashes, options.output, options.limit, options.variants)
+            run_id = plan.tell(batch_size if options.measure else None)
+            if stop is not None:
+                say("that is the most: a run that stops when its question is answered may need far less")
+            return Outcome(run_id, 0)
         resolved = resolve_suite(suite, tier, hashes)
         cells = resolved.cells(options.variants)
         directory = options.output / "runs" / resolved.run_id
         plans = [
             plan_cell(cell, store, options.output, directory, options.limit, verify=False) for cell in cells
         ]
-        if options.dry_run:
-            estimator = Estimator(store, tier.tier, tier.device)
-            if options.measure:
-                for plan in plans:
-                    estimator.measure(plan, options.batch_size or _DEFAULT_BATCH_SIZE[tier.tier])
-            for line in suite.borrowed + plan_lines(resolved, plans, estimator, options.output):
-                say(line)
-            return Outcome(resolved.run_id, 0)
     surplus = refuse_surplus(cells, options.allow_incomplete)
     loaded = load_metrics(resolved, options.output, hashes)
+    questions = questions_of(stop, resolved, cells, loaded) if stop is not None else []
+    if questions:
+        # Nothing else is made: what the question does not need is left for a run of the whole suite.
+        asked = {cell.label for question in questions for cell in question.cells}
+        cells = [cell for cell in cells if cell.label in asked]
+        plans = [plan for plan in plans if plan.cell.label in asked]
     check_generators(plans, tier.device)
-    create_output(options.output)
+    with disk_errors(options.output):
+        atomic.make_folder(options.output)
     with (
         disk_errors(options.output),
         writer_lock(options.output),
@@ -140,8 +147,23 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
         stoppable(),
     ):
         store.put_file_hashes(hashes.learnt)
-        session = _Session(store, resolved, options, cells, loaded, surplus, log)
-        return Outcome(resolved.run_id, session.execute())
+        session = _Session(store, resolved, options, cells, loaded, surplus, log, questions)
+        return session.execute()
+
+
+def _asked_stop(options: RunOptions, suite: Suite) -> StopSpec | None:
+    """The question to stop by, if any; raises `UsageError` where the options contradict it."""
+    names = [suite.variant(name).name for name in options.variants or ()]
+    names = names or [variant.name for variant in suite.variants]
+    stop = options.stop.applied(suite.file.stop, names)
+    if stop is None:
+        return None
+    for given, option in ((options.limit, "--limit"), (options.allow_incomplete, "--allow-incomplete")):
+        if given:
+            raise UsageError(
+                f"{option} takes images away that the question needs: leave it out, or say --until all"
+            )
+    return stop
 
 
 class _Session:
@@ -156,6 +178,7 @@ class _Session:
         loaded: dict[str, Metric | FeatureMetric],
         surplus: dict[str, list[str]],
         log: LibraryLog,
+        questions: Sequence[Question] = (),
     ) -> None:
         self._store = store
         self._resolved = resolved
@@ -164,13 +187,16 @@ class _Session:
         self._metrics = loaded
         self._surplus = surplus
         self._log = log
+        self._questions = questions
+        self._sequences: list[StoredSequence] = []
         self._output = options.output
         self._run_id = resolved.run_id
         self._files = RunFiles(options.output / "runs" / resolved.run_id)
         self._session_id = 0
         self._checked: dict[str, Any] = {}
+        self._maker: ImageMaker
 
-    def execute(self) -> int:
+    def execute(self) -> Outcome:
         """Do everything; record how it ended, and tell the loggers."""
         described = {
             **self._resolved.describe(),
@@ -178,7 +204,7 @@ class _Session:
             "fingerprint": self._resolved.fingerprint,
             "directory": str(self._files.directory),
         }
-        self._files.directory.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(self._files.directory)
         self._log.keep_in(self._files.log)
         loggers = Loggers(self._options.loggers, self._files.directory)
         with loggers.observe(described) as result:
@@ -186,18 +212,19 @@ class _Session:
             self._check()
             return self._work(loggers, result)
 
-    def _work(self, loggers: Loggers, result: dict[str, Any]) -> int:
+    def _work(self, loggers: Loggers, result: dict[str, Any]) -> Outcome:
         state = result["state"]
         reasons: list[str] = []
         try:
-            self._generate_all()
-            profiler = self._profile_all()
-            reasons = self._score_all(profiler)
+            reasons = self._ask_all()
+            if self._cells and not reasons:
+                self._generate_all()
+                reasons = self._score_all(self._profile_all())
             state = "incomplete" if reasons else "done"
         except KeyboardInterrupt:
             state = "interrupted"
             say(self._how_to_resume())
-            return IncompleteError.exit_code
+            return Outcome(self._run_id, IncompleteError.exit_code, interrupted=True)
         finally:
             # On a full disk even this cannot be written; the error in flight is the one to tell.
             with suppress(sqlite3.OperationalError) if state == "failed" else nullcontext():
@@ -206,7 +233,7 @@ class _Session:
         self._report(reasons)
         for record in self._store.summaries(self._run_id):
             loggers.summary(asdict(record))
-        return IncompleteError.exit_code if reasons else 0
+        return Outcome(self._run_id, IncompleteError.exit_code if reasons else 0)
 
     def _prepare(self) -> None:
         suite = self._resolved.suite.file
@@ -218,7 +245,15 @@ class _Session:
         self._store.put_run(
             self._run_id, suite.name, self._resolved.tier.tier, fingerprint, relative, created
         )
-        self._session_id = self._store.start_session(self._run_id, created, command_line())
+        self._session_id = self._store.start_session(self._run_id, created, self._options.command)
+        self._maker = ImageMaker(
+            self._store,
+            directory,
+            self._session_id,
+            device=self._resolved.tier.device,
+            batch_size=self._options.batch_size or _DEFAULT_BATCH_SIZE[self._resolved.tier.tier],
+            text_cache=self._options.text_cache,
+        )
         text = yaml.safe_dump(self._resolved.describe(), sort_keys=False, allow_unicode=True)
         atomic.write_text(self._files.suite, text)
         for benchmark in self._resolved.benchmarks:
@@ -239,87 +274,41 @@ class _Session:
             say(self._checked["summary"])
 
     def _plan(self, cell: Cell) -> CellPlan:
-        return plan_cell(cell, self._store, self._output, self._files.directory, self._options.limit)
+        return self._maker.plan(cell, limit=self._options.limit)
+
+    def _ask_all(self) -> list[str]:
+        """Answer every question; cells whose question is answered need no more. Returns why one cannot be answered."""
+        reasons = []
+        for question in self._questions:
+            scorer = Scorer(
+                self._store, self._files.directory, self._session_id, self._resolved.seed, lambda _: None
+            )
+            if isinstance(question.metric, CutsTexts):
+                count = partial(question.metric.cut_texts, question.cells[0].samples)
+                self._maker.note_cuts(question.metric.name, question.benchmark.name, count)
+            rounds = Rounds(self._store, self._run_id, self._resolved.seed, self._maker, scorer, question)
+            found = rounds.run()
+            if found is None:
+                reasons.append(f"{question.label}: the images of a round are not all there")
+                continue
+            self._sequences.append(found)
+            if found.answered:
+                self._cells = [cell for cell in self._cells if cell not in question.cells]
+        return reasons
 
     def _generate_all(self) -> None:
         plans = [self._plan(cell) for cell in self._cells]
         for plan in plans:
-            self._adopt(plan)
+            self._maker.adopt(plan)
         todo = [plan for plan in plans if plan.missing]
-        n_missing = sum(len(plan.missing) for plan in todo)
+        left = work_left((work_of(plan.cell.variant.variant), len(plan.missing)) for plan in plans)
         n_done = sum(len(plan.done) for plan in plans)
         self._store.count_reused(self._session_id, n_done)
         damaged = sum(plan.damaged for plan in plans)
         note = f", {damaged} damaged or lost and to be made again" if damaged else ""
-        say(f"run {self._run_id}: {n_missing} images to generate, {n_done} already there{note}")
+        say(f"run {self._run_id}: {left}, {n_done} already there{note}")
         for plan in todo:
-            self._generate(plan)
-
-    def _adopt(self, plan: CellPlan) -> None:
-        """Bring intact images that an earlier run left elsewhere into this run's directory."""
-        found = {one.sample.place: one.sample.image_path for one in plan.done}
-        for sample in plan.cell.samples:
-            path, target = found.get(sample.place), self._files.directory / sample.image_path
-            if path in (None, target):
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
-            try:
-                os.link(path, target)
-            except OSError:  # another file system, or one without hard links
-                atomic.write_bytes(target, path.read_bytes())
-
-    def _generate(self, plan: CellPlan) -> None:
-        cell = plan.cell
-        device = self._resolved.tier.device
-        spec = replace(cell.variant.spec, search_cache=self._output / "cache" / "search")
-        if self._options.text_cache:
-            spec = replace(spec, text_cache=self._output / "cache" / "text")
-        generator = generators.build(spec, device)
-        label = cell.label
-        if isinstance(generator, CutsPrompts):
-            texts = sorted({cell.given_text(prompt) for prompt in cell.benchmark.prompts})
-            self._note_cuts(cell.variant.name, cell.benchmark.name, partial(generator.cut_texts, texts))
-        note_flops(self._store, self._run_id, cell, generator)
-        if isinstance(generator, PreparesPrompts):
-            # Ahead of the images, so that the seconds of an image do not depend on which variant came first.
-            prompts = list(dict.fromkeys(cell.given_text(sample.prompt) for sample in plan.missing))
-            with Progress(f"{label}: text", len(prompts), "prompts") as progress:
-                for prompt in prompts:
-                    generator.prepare(prompt)
-                    progress.advance(1)
-        steps = generate_missing(
-            plan,
-            generator,
-            output=self._output,
-            run_directory=self._files.directory,
-            batch_size=self._options.batch_size or _DEFAULT_BATCH_SIZE[self._resolved.tier.tier],
-            device=device,
-        )
-        with closing(steps), Progress(label, len(plan.missing), "images") as progress:
-            for step in steps:
-                if isinstance(step, Halved):
-                    details = {
-                        "variant": cell.variant.name,
-                        "batch_size": step.batch_size,
-                        "reason": step.reason,
-                    }
-                    self._store.add_event(self._session_id, now(), "batch_halved", details)
-                    say(f"{label}: out of memory; continuing with batches of {step.batch_size}")
-                    continue
-                self._store.put_images(cell.image_key, self._run_id, step.rows, now(), self._session_id)
-                progress.advance(len(step.rows))
-
-    def _note_cuts(self, of: str, benchmark: str, count: Callable[[], list[CutTexts]]) -> None:
-        """Record once a run how many texts a model or metric is given without their end."""
-        known = {
-            (e["of"], e["benchmark"]) for e in self._store.events(self._run_id) if e["kind"] == CUT_TEXTS
-        }
-        if (of, benchmark) in known:
-            return
-        for found in count():
-            details = {"of": of, "benchmark": benchmark, **asdict(found)}
-            self._store.add_event(self._session_id, now(), CUT_TEXTS, details)
+            self._maker.make(plan, self._maker.open(plan.cell))
 
     def _profile_all(self) -> Profiler:
         """Measure what is measured while images are made, all variants in turns."""
@@ -330,7 +319,7 @@ class _Session:
             self._session_id,
             tier=tier.tier,
             device=tier.device,
-            options=self._options.profile,
+            options=replace(self._options.profile, limit=self._options.limit),
         )
         plans = [self._plan(cell) for cell in self._cells if set(cell.benchmark.metrics) & set(MEASURED)]
         profiler.measure(plans)
@@ -378,7 +367,7 @@ class _Session:
                 continue
             metric = self._metrics[choice_key(cell.benchmark, name)]
             if isinstance(metric, CutsTexts):
-                self._note_cuts(name, cell.benchmark.name, partial(metric.cut_texts, cell.samples))
+                self._maker.note_cuts(name, cell.benchmark.name, partial(metric.cut_texts, cell.samples))
             try:
                 rows += [_record(cell, metric_key(metric), one) for one in scorer.score(plan, metric)]
             except IncompleteError as error:
@@ -397,12 +386,24 @@ class _Session:
         say(terminal)
         if reasons:
             say(f"incomplete: {'; '.join(reasons)}")
+        for sequence in self._sequences:
+            say(sequence.finding)
+        asked = (cell for question in self._questions for cell in question.cells)
+        if (
+            any(len(asked_rows(cell, self._store)) < cell.benchmark.n_samples for cell in asked)
+            and not reasons
+        ):
+            say("stopped early: --until all goes on to the whole suite, and makes none of these images again")
         say(f"report: {paths.html}")
         if self._log.written is not None:
             say(f"messages of libraries: {self._log.written}")
 
     def _how_to_resume(self) -> str:
-        plans = [self._plan(cell) for cell in self._cells]
+        directory, limit = self._files.directory, self._options.limit
+        # By the records alone: what keeps a file from being read must not keep the run from stopping.
+        plans = [
+            plan_cell(cell, self._store, self._output, directory, limit, verify=False) for cell in self._cells
+        ]
         done = sum(len(plan.done) for plan in plans)
         total = sum(len(plan.done) + len(plan.missing) for plan in plans)
         return (

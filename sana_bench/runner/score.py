@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -11,17 +11,18 @@ from PIL import Image, UnidentifiedImageError
 from sana_bench.benchmarks.prompt_file import PromptSet, read_geneval_prompts, read_prompts
 from sana_bench.core.errors import UsageError
 from sana_bench.core.progress import listed, say
-from sana_bench.core.registry import BENCHMARKS, MEASURED, METRICS
+from sana_bench.core.provenance import command_line
+from sana_bench.core.registry import BENCHMARKS, MEASURED, METRICS, SET_METRICS
 from sana_bench.core.samples import FoundImages, Prompt
 from sana_bench.core.tiers import Tier, TierRequest
 from sana_bench.generators.image_folder import MANIFEST, is_geneval_layout
 from sana_bench.generators.image_match import Match, image_files, match_images, number_images
 from sana_bench.runner.run import Outcome, RunOptions, execute_suite
+from sana_bench.suites.config_files import parse_override
 from sana_bench.suites.schema import (
     FUNCTION_PATTERN,
     NAMED_REFERENCES,
     OWN_METRICS,
-    SET_METRICS,
     BenchmarkSpec,
     MetricSpec,
     ModelSpec,
@@ -30,13 +31,18 @@ from sana_bench.suites.schema import (
     Variant,
     check_name,
 )
+from sana_bench.suites.stop import StopRequest
 from sana_bench.suites.tiers import choose_tier
+from sana_models.files import open_plain
 from sana_models.image_files import upright_size
 
 __all__ = ["ScoreOptions", "score_folders"]
 
 # Asked for by people who come from other tools.
-_ABSENT = ("cmmd", "diversity")
+_ABSENT = {
+    "cmmd": f"between sets it has {' and '.join(SET_METRICS)}",
+    "diversity": "between images of a prompt it has oneig_diversity",
+}
 # Pairs of image and prompt that are shown before work begins.
 _SHOWN = 3
 _LONGEST = 60
@@ -46,21 +52,27 @@ _LONGEST = 60
 class ScoreOptions:
     """What `sana-bench score` is given; `folders` are compared with the first of them.
 
-    `metrics` are names, protocols (`fid/clean@1`) and functions (`./file.py:name`); empty for those that fit. `prompts` is a file
-    of prompts, or None where the folder says them or there are none.
+    `metrics` are names, protocols (`fid/clean@1`) and functions (`./file.py:name`); empty for those that fit. `overrides` set
+    parameters of theirs, `METRIC.PARAMETER=VALUE`. `prompts` is a file of prompts, or None where the folder says them or there
+    are none; `command` is how it is asked for.
     """
 
     folders: tuple[Path, ...]
     prompts: Path | None = None
     metrics: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     reference: str | None = None
     names: tuple[str, ...] = ()
     images_per_prompt: int | None = None
     output: Path = Path("results")
     tier: TierRequest = "auto"
     batch_size: int | None = None
+    limit: int | None = None
+    dry_run: bool = False
     fetch: bool = False
     allow_incomplete: bool = False
+    stop: StopRequest = field(default_factory=StopRequest)
+    command: str = field(default_factory=command_line)
 
 
 def score_folders(options: ScoreOptions) -> Outcome:
@@ -99,8 +111,12 @@ def score_folders(options: ScoreOptions) -> Outcome:
         output=options.output,
         tier=tier,
         batch_size=options.batch_size,
+        limit=options.limit,
+        dry_run=options.dry_run,
         fetch=options.fetch,
         allow_incomplete=options.allow_incomplete,
+        stop=options.stop,
+        command=options.command,
     )
     return execute_suite(run, suite)
 
@@ -127,12 +143,15 @@ def _metrics(options: ScoreOptions, *, has_prompts: bool) -> tuple[MetricSpec, .
         raise UsageError(
             "without prompts images are held against others: --reference FOLDER, or --prompts FILE"
         )
+    asked = _with_parameters(asked, options.overrides)
     reference = _reference(options.reference)
     found = []
     for metric in asked:
         if metric.name in SET_METRICS:
             if reference is None:
-                raise UsageError(f"{metric.name} holds images against others: --reference FOLDER, or an .npz")
+                raise UsageError(
+                    f"{metric.name} holds images against others: --reference FOLDER, or a file of statistics"
+                )
             metric = metric.model_copy(update={"reference": reference})
         elif not has_prompts and metric.function is None and METRICS.entry(metric.name).reads:
             raise UsageError(f"{metric.name} judges images by their prompts: --prompts FILE")
@@ -154,14 +173,28 @@ def _metric(text: str) -> MetricSpec:
         return MetricSpec(name=name, function=f"{path}:{name}")
     name, slash, _ = text.partition("/")
     if name in _ABSENT:
-        raise UsageError(
-            f"--metrics {name}: sana-bench has no {name}; between sets it has {' and '.join(SET_METRICS)}"
-        )
+        raise UsageError(f"--metrics {name}: sana-bench has no {name}; {_ABSENT[name]}")
     if name in MEASURED:
         raise UsageError(f"--metrics {name}: is measured while images are made, not of images that exist")
     if name not in METRICS:
         METRICS.refuse(name, "--metrics")
     return MetricSpec(name=name, protocol=text if slash else None)
+
+
+def _with_parameters(metrics: Sequence[MetricSpec], overrides: Sequence[str]) -> list[MetricSpec]:
+    """The metrics with the parameters that `METRIC.PARAMETER=VALUE` set; what a metric does not know it refuses itself."""
+    parameters: dict[str, dict[str, int | float | str | bool]] = {metric.name: {} for metric in metrics}
+    for text in overrides:
+        key, value = parse_override(text)
+        name, dot, parameter = key.partition(".")
+        if name not in parameters or not dot:
+            raise UsageError(
+                f"--set {text}: expected METRIC.PARAMETER=VALUE with a metric of --metrics: {', '.join(parameters)}"
+            )
+        if not isinstance(value, int | float | str | bool):
+            raise UsageError(f"--set {text}: expected a number, a text, true or false")
+        parameters[name][parameter] = value
+    return [metric.model_copy(update={"parameters": parameters[metric.name]}) for metric in metrics]
 
 
 def _reference(given: str | None) -> str | None:
@@ -220,7 +253,7 @@ def _sizes(files: Mapping[tuple[str, int], Path]) -> str:
     counts: Counter[str] = Counter()
     for path in files.values():
         try:
-            with Image.open(path) as image:
+            with open_plain(path) as file, Image.open(file) as image:
                 height, width = upright_size(image)
                 counts[f"{width}x{height}"] += 1
         except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):

@@ -16,14 +16,24 @@ from sana_bench import metrics
 from sana_bench.core import atomic
 from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import fingerprint, sha256_bytes, short
-from sana_bench.core.samples import Sample
-from sana_bench.metrics.base import FeatureMetric, Metric, ScoreRow, Summary, metric_key, with_task_counts
-from sana_bench.results.reader import SampleResult, paired_scores
+from sana_bench.core.registry import METRICS
+from sana_bench.core.samples import Prompt, Sample
+from sana_bench.metrics.base import (
+    FeatureMetric,
+    JoinsImages,
+    Metric,
+    ScoreRow,
+    Summary,
+    metric_key,
+    with_task_counts,
+)
+from sana_bench.results.reader import SampleResult, feature_rows, paired_scores, whole_groups
 from sana_bench.results.schema import ScoreRecord
 from sana_bench.results.store import Store
 from sana_bench.suites.plan import CellPlan
+from sana_models.files import read_bytes
 
-__all__ = ["Scorer"]
+__all__ = ["Scorer", "concerns"]
 
 _CHUNK = 64
 
@@ -41,25 +51,36 @@ class Scorer:
         self._advance = advance
 
     def score(self, plan: CellPlan, metric: Metric | FeatureMetric) -> list[Summary]:
-        """Score the images of a cell and return its summaries; an empty list when it has no images.
+        """Score the images of a cell that concern a metric and return its summaries; an empty list when there are none.
 
+        Of a metric that joins images, those whose group lacks one are left out.
         Raises `BenchError` when the metric does not give a row for an image.
         """
-        key = metric_key(metric)
-        self._store.put_metric(key, metric.name, metric.protocol, metrics.identity(metric))
-        items = sorted(plan.done, key=lambda one: one.sample.place)
+        rows = self.rows(plan, metric)
+        asked = [sample for sample in plan.cell.samples if concerns(metric.name, sample.prompt)]
+        items = _scorable(plan, metric)
         if not items:
             return []
-        samples = [item.sample for item in items]
+        if isinstance(metric, FeatureMetric):
+            samples = [item.sample for item in items]
+            chunks = self._feature_chunks(metric, items)
+            summaries = metric.summarise_features(samples, chunks, len(asked), self._seed)
+        else:
+            summaries = metric.summarise(rows, len(asked), self._seed)
+        return with_task_counts(summaries, Counter(sample.prompt.tag for sample in asked))
+
+    def rows(self, plan: CellPlan, metric: Metric | FeatureMetric) -> list[ScoreRow]:
+        """Score the images of a plan and return a row for each that has a score; raises as `score` does."""
+        key = metric_key(metric)
+        self._store.put_metric(key, metric.name, metric.protocol, metrics.identity(metric))
+        items = _scorable(plan, metric)
+        self._advance(len(plan.done) - len(items))
         if isinstance(metric, FeatureMetric):
             self._ensure_features(metric, items)
             self._score_features(metric, key, items)
-            chunks = self._feature_chunks(metric, items)
-            summaries = metric.summarise_features(samples, chunks, plan.n_expected, self._seed)
         else:
             self._score_images(metric, key, items)
-            summaries = metric.summarise(self._rows(key, items), plan.n_expected, self._seed)
-        return with_task_counts(summaries, Counter(sample.prompt.tag for sample in plan.cell.samples))
+        return self._rows(key, items)
 
     def _rows(self, key: str, items: Sequence[SampleResult]) -> list[ScoreRow]:
         stored = paired_scores(self._store, key, items)
@@ -141,28 +162,35 @@ class Scorer:
 
     def _chunk_is_intact(self, path: str) -> bool:
         try:
-            content = (self._store.output / path).read_bytes()
+            content = read_bytes(self._store.output / path)
         except OSError:
             return False
         return sha256_bytes(content) == self._store.chunk_sha256(path)
 
     def _load_features(self, feature_key: str, items: Sequence[SampleResult]) -> np.ndarray:
-        places = self._store.features(feature_key, (str(item.image.sha256) for item in items))
-        files: dict[str, np.ndarray] = {}
-        vectors = []
-        for item in items:
-            place = places[str(item.image.sha256)]
-            if place.path not in files:
-                with np.load(self._store.output / place.path, allow_pickle=False) as archive:
-                    files[place.path] = archive["features"]
-            vectors.append(files[place.path][place.row])
-        return np.stack(vectors)
+        wanted = [str(item.image.sha256) for item in items]
+        return feature_rows(self._store.output, self._store.features(feature_key, wanted), wanted)
 
     def _feature_chunks(
         self, metric: FeatureMetric, items: Sequence[SampleResult]
     ) -> Iterator[tuple[list[Sample], np.ndarray]]:
         for chunk in _chunks(items):
             yield [item.sample for item in chunk], self._load_features(metric.feature_key, chunk)
+
+
+def concerns(metric: str, prompt: Prompt) -> bool:
+    """Whether images of a prompt are scored by a metric; a function of one's own scores all."""
+    return metric not in METRICS or METRICS.entry(metric).concerns(prompt.metadata)
+
+
+def _scorable(plan: CellPlan, metric: Metric | FeatureMetric) -> list[SampleResult]:
+    """The images of a plan that concern a metric, by place; of one that joins images, those whose group is whole."""
+    items = sorted(
+        (one for one in plan.done if concerns(metric.name, one.prompt)), key=lambda one: one.sample.place
+    )
+    if isinstance(metric, JoinsImages) and metric.joins > 1 and plan.cell.benchmark.images_per_prompt > 1:
+        return whole_groups(items, metric.joins)
+    return items
 
 
 def _chunks(items: Sequence[SampleResult]) -> Iterator[Sequence[SampleResult]]:

@@ -3,17 +3,17 @@
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sana_bench.core.fingerprint import fingerprint, image_key, short
-from sana_bench.core.registry import BENCHMARKS, GENERATORS
+from sana_bench.core.registry import BENCHMARKS, GENERATORS, METRICS
 from sana_bench.core.samples import FoundImages, Prompt, Sample
 from sana_bench.results.run_folder import image_path
 from sana_bench.suites.rewrites import PromptRewrites
-from sana_bench.suites.schema import MetricSpec, Suite, Variant, source_of
+from sana_bench.suites.schema import THROUGHPUT_PARAMETERS, MetricSpec, Suite, Variant, source_of
 from sana_bench.suites.tiers import TierChoice
 from sana_kernels import Backend
 
@@ -51,6 +51,7 @@ class GeneratorSpec:
 
     `text_cache` is a folder for text embeddings that all variants of a run share, `search_cache` one for unfinished and finished
     searches of best-of-N; None keeps none on disk. Relative paths of the variant start from `variants_dir`.
+    `lora_path` is the file of the variant's LoRA, and `lora_sha256` the hash of what is read of it.
     `found` are existing images that were matched to the prompts before.
     """
 
@@ -60,7 +61,15 @@ class GeneratorSpec:
     text_cache: Path | None = None
     search_cache: Path | None = None
     variants_dir: Path | None = None
+    lora_path: Path | None = None
+    lora_sha256: str = ""
     found: FoundImages | None = None
+
+    @property
+    def lora(self) -> dict[str, Any] | None:
+        """What identifies the variant's LoRA: its content, wherever it lies, and its scale."""
+        lora = self.variant.lora
+        return None if lora is None else {"sha256": self.lora_sha256, "scale": lora.scale}
 
     @property
     def generator(self) -> str:
@@ -84,10 +93,17 @@ class ResolvedBenchmark:
     choices: tuple[MetricSpec, ...] = ()
     # By metric, the hash of the file or folder that its choice names.
     contents: Mapping[str, str] = field(default_factory=dict)
+    # Keys of the model that it changes of every variant.
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def choice(self, metric: str) -> MetricSpec:
         """The metric with the protocol and parameters to use."""
         return next((spec for spec in self.choices if spec.name == metric), MetricSpec(name=metric))
+
+    @property
+    def throughput_batch(self) -> int | None:
+        """The one batch size that throughput is asked for; None for the best of a sweep."""
+        return self.choice("throughput").parameters_among(THROUGHPUT_PARAMETERS)["batch_size"] or None
 
     @property
     def n_samples(self) -> int:
@@ -95,17 +111,35 @@ class ResolvedBenchmark:
         return len(self.prompts) * self.images_per_prompt
 
     @cached_property
+    def joins(self) -> int:
+        """How many images of a prompt are looked at together: more than 1 where a protocol joins them, and there are several."""
+        if self.images_per_prompt == 1:
+            return 1
+        named = (spec for spec in self.choices if spec.name in METRICS)
+        return max((METRICS.entry(spec.name).joins.get(str(spec.protocol), 1) for spec in named), default=1)
+
+    def at_most(self, limit: int | None) -> int:
+        """The number of samples that `--limit` leaves: images that are joined stay together."""
+        return self.n_samples if limit is None else min(self.n_samples, -(-limit // self.joins) * self.joins)
+
+    @cached_property
     def places(self) -> tuple[tuple[Prompt, int], ...]:
         """Prompt and index of all samples in the order of work: first indices first, tasks in turn.
 
-        Any beginning of this order is spread over the tasks, which is what `--limit` takes.
+        Any beginning of this order is spread over the tasks, which is what `--limit` takes. Images that are joined follow one
+        another.
         """
         by_tag: dict[str, list[Prompt]] = {}
         for prompt in self.prompts:
             by_tag.setdefault(prompt.tag, []).append(prompt)
         longest = max(map(len, by_tag.values()), default=0)
         spread = [group[turn] for turn in range(longest) for group in by_tag.values() if turn < len(group)]
-        return tuple((prompt, index) for index in range(self.images_per_prompt) for prompt in spread)
+        return tuple(
+            (prompt, index)
+            for first in range(0, self.images_per_prompt, self.joins)
+            for prompt in spread
+            for index in range(first, first + self.joins)
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies the benchmark in a run."""
@@ -123,6 +157,7 @@ class ResolvedBenchmark:
                 if self.choices
                 else {}
             ),
+            **({"settings": dict(self.settings)} if self.settings else {}),
             "n_prompts": len(self.prompts),
             "prompts_sha256": prompts,
         }
@@ -166,12 +201,16 @@ class ResolvedVariant:
             "conditioning": variant.model.conditioning,
             "sampler": variant.sampler.model_dump(mode="json") if variant.sampler else None,
             "tiling": variant.model.tiling.model_dump(mode="json") if variant.model.tiling else None,
-            "precision": variant.precision,
+            "precision": variant.plain_precision,
+            **({"tf32": variant.tf32} if variant.tf32 is not None else {}),
             "quantization": variant.quantization,
             # Named where it is not plain PyTorch, which made every image before there was a choice.
             **({"kernels": self.kernels} if self.kernels != "torch" else {}),
+            **({"compile": variant.compile} if variant.compile != "none" else {}),
+            **({"cuda_graphs": True} if variant.cuda_graphs else {}),
             "suite_seed": self.suite_seed,
             # Only where there is one: other variants keep the identity that they had.
+            **({"lora": self.spec.lora} if self.spec.lora is not None else {}),
             **({"best_of_n": dict(self.search)} if self.search is not None else {}),
             **({"prompt_rewrites": self.rewrites.sha256} if self.rewrites is not None else {}),
         }
@@ -192,7 +231,14 @@ class Cell:
     @cached_property
     def image_key(self) -> str:
         """Identity, with prompt and sample index, of an image of this cell in any run."""
-        return image_key(self.variant.fingerprint, self.benchmark.name)
+        return image_key(self.variant.fingerprint, self.benchmark.name, self.benchmark.settings)
+
+    @cached_property
+    def spec(self) -> GeneratorSpec:
+        """What the images are made with: the variant, with the settings that the benchmark changes."""
+        variant = self.variant.variant
+        model = variant.model.model_copy(update=dict(self.benchmark.settings))
+        return replace(self.variant.spec, variant=variant.model_copy(update={"model": model}))
 
     @property
     def label(self) -> str:

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from sana_bench.core.errors import SuiteError, nearest, nearest_names
 from sana_bench.core.text import lone_surrogate
+from sana_models.files import read_bytes
 
 __all__ = ["Document", "KeyPath", "parse_override", "parse_value", "read_yaml", "validate"]
 
@@ -56,7 +57,7 @@ def read_yaml(path: Path) -> Document:
     keys.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
     except OSError as error:
         raise SuiteError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     if len(raw) > _MAX_BYTES:
@@ -189,7 +190,8 @@ def _location(problem: ErrorDetails, document: Document) -> KeyPath:
     location: KeyPath = ()
     value: Any = document.data
     for part in problem["loc"]:
-        if part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int):
+        there = range(len(value)) if isinstance(value, list) else value if isinstance(value, dict) else ()
+        if part in there:
             location, value = (*location, part), value[part]
     return (*location, problem["loc"][-1]) if problem["type"] == "missing" else location
 

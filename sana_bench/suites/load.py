@@ -1,6 +1,6 @@
 """From suite and variant files to `Suite`, with overrides; every problem is one line with file, line and key."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from sana_bench.suites.schema import (
     Variant,
     check_name,
 )
+from sana_bench.suites.stop import StopSpec, chosen_question
+from sana_bench.suites.variant_file import read_variant_file
+from sana_reports.published_speed import PUBLISHED_TITLES
 
 __all__ = [
     "FULL",
@@ -67,7 +70,7 @@ def check_origin(document: Document) -> None:
 def _source_of(name: str, known: Mapping[str, Path], tier: str, where: str) -> str | None:
     if name not in known:
         raise SuiteError(f"{where}: derived_from names the unknown variant {name!r}{nearest(name, known)}")
-    found = read_yaml(known[name]).data
+    found = read_variant_file(known[name]).data
     if found.get("tier") != tier:
         raise SuiteError(
             f"{where}: {name!r} is of the {found.get('tier')} tier, this variant of the {tier} tier"
@@ -129,15 +132,28 @@ def _with_paths(file: SuiteFile, document: Document) -> SuiteFile:
         changes: dict[str, Any] = {}
         if spec.prompt_file is not None:
             changes["prompts"] = _own_path(document, ("benchmarks", index, "prompts"), spec.prompt_file)
-        if spec.metrics is not None:
-            places = (("benchmarks", index, "metrics", position) for position in range(len(spec.metrics)))
-            chosen = zip(spec.metric_specs, spec.metrics, places, strict=True)
-            changes["metrics"] = tuple(
-                _with_metric_paths(metric, document, place) if metric.is_choice else plain
-                for metric, plain, place in chosen
+        found = {
+            tier: tuple(
+                _with_metric_paths(metric, document, (*place, position)) if metric.is_choice else plain
+                for position, (metric, plain) in enumerate(zip(part.metric_specs, part.metrics, strict=True))
             )
+            for tier, place, part in _by_tier(spec, index)
+            if isinstance(part.metrics, tuple)
+        }
+        if found:
+            changes["metrics"] = found if isinstance(spec.metrics, dict) else found[None]
         benchmarks.append(spec.model_copy(update=changes))
     return file.model_copy(update={"benchmarks": tuple(benchmarks)})
+
+
+def _by_tier(spec: BenchmarkSpec, index: int) -> Iterator[tuple[Tier | None, KeyPath, BenchmarkSpec]]:
+    """The benchmark with the metrics of each tier, and where the file has them; once where tiers have the same."""
+    place: KeyPath = ("benchmarks", index, "metrics")
+    if not isinstance(spec.metrics, dict):
+        yield None, place, spec
+        return
+    for tier in spec.metrics:
+        yield tier, (*place, tier), spec.of_tier(tier)
 
 
 def _with_metric_paths(metric: MetricSpec, document: Document, place: KeyPath) -> MetricSpec:
@@ -187,7 +203,9 @@ def _load_tier(file: SuiteFile, document: Document, tier: Tier, overrides: Seque
         )
         for variant in variants
     )
-    return Suite(file, document.path, tier, related, tuple(known[name] for name in names))
+    benchmarks = tuple(spec.of_tier(tier) for spec in file.benchmarks)
+    narrowed = file.model_copy(update={"benchmarks": benchmarks})
+    return Suite(narrowed, document.path, tier, related, tuple(known[name] for name in names))
 
 
 def _read_suite_document(path: Path) -> Document:
@@ -259,21 +277,43 @@ def _forget_below(document: Document, location: KeyPath) -> None:
 def _check_benchmarks(file: SuiteFile, document: Document) -> None:
     for index, spec in enumerate(file.benchmarks):
         known = _metrics_of(spec, document, index)
-        names = [metric.name for metric in spec.metric_specs]
-        for position, metric in enumerate(spec.metric_specs):
-            where = document.origin(("benchmarks", index, "metrics", position))
-            taken = metric.name in METRICS or metric.name in MEASURED
-            if metric.function is not None and taken:
-                raise SuiteError(
-                    f"{where}: {metric.name!r} is the name of a metric already; name the function otherwise"
-                )
-            if metric.function is None and metric.name not in known:
-                raise SuiteError(
-                    f"{where}: benchmark {spec.name!r} has no metric {metric.name!r}"
-                    f"{nearest(metric.name, known)}; it has {', '.join(known)}"
-                )
-        _check_unique(names, document, ("benchmarks", index, "metrics"))
+        for _, place, part in _by_tier(spec, index):
+            _check_metrics(part, known, document, place)
     _check_unique([spec.label for spec in file.benchmarks], document, ("benchmarks",))
+    if file.stop is not None:
+        _check_stop(file, file.stop, document)
+
+
+def _check_stop(file: SuiteFile, stop: StopSpec, document: Document) -> None:
+    where = document.origin(("stop",))
+    metrics = {
+        spec.label: tuple(metric.name for metric in spec.metric_specs) or _metrics_of(spec, document, index)
+        for index, spec in enumerate(file.benchmarks)
+    }
+    try:
+        chosen_question(stop, metrics)
+    except SuiteError as error:
+        raise SuiteError(f"{where}: {error}") from None
+    known = [name for names in file.variants.values() for name in names]
+    for name in stop.compare or ():
+        if name not in known:
+            raise SuiteError(f"{where}: stop: the suite has no variant {name!r}{nearest(name, known)}")
+
+
+def _check_metrics(spec: BenchmarkSpec, known: tuple[str, ...], document: Document, place: KeyPath) -> None:
+    for position, metric in enumerate(spec.metric_specs):
+        where = document.origin((*place, position))
+        taken = metric.name in METRICS or metric.name in MEASURED
+        if metric.function is not None and taken:
+            raise SuiteError(
+                f"{where}: {metric.name!r} is the name of a metric already; name the function otherwise"
+            )
+        if metric.function is None and metric.name not in known:
+            raise SuiteError(
+                f"{where}: benchmark {spec.name!r} has no metric {metric.name!r}"
+                f"{nearest(metric.name, known)}; it has {', '.join(known)}"
+            )
+    _check_unique([metric.name for metric in spec.metric_specs], document, place)
 
 
 def _metrics_of(spec: BenchmarkSpec, document: Document, index: int) -> tuple[str, ...]:
@@ -305,7 +345,7 @@ def _check_unique(names: tuple[str, ...] | list[str], document: Document, locati
 
 def load_variant(path: Path, overrides: Sequence[_Override] = ()) -> Variant:
     """Read and validate one variant file; what `overrides` change is in the variant's name. Raises `SuiteError`."""
-    document = read_yaml(path)
+    document = read_variant_file(path)
     _check_schema_version(document)
     name = path.stem
     before = _named_variant(document)
@@ -314,6 +354,7 @@ def load_variant(path: Path, overrides: Sequence[_Override] = ()) -> Variant:
         _apply_override(document, key.removeprefix(f"{name}."), value, option)
     variant = _named_variant(document) if own else before
     check_origin(document)
+    _check_published(document, variant)
     _check_known(document, ("generator",), GENERATORS, variant.generator)
     _check_size(document, variant)
     if variant.best_of_n is not None:
@@ -337,6 +378,16 @@ def _check_size(document: Document, variant: Variant) -> None:
     lacking = [key for key in ("height", "width") if getattr(variant.model, key) is None]
     if lacking and (variant.generator != "images" or len(lacking) == 1):
         raise SuiteError(f"{document.origin(('model',))}: 'model.{lacking[0]}' is missing")
+
+
+def _check_published(document: Document, variant: Variant) -> None:
+    """A variant can only reproduce rows that are known."""
+    for index, title in enumerate(variant.published):
+        if title not in PUBLISHED_TITLES:
+            raise SuiteError(
+                f"{document.origin(('published', index))}: there is no published row {title!r}"
+                f"{nearest(title, PUBLISHED_TITLES)}; see sana-bench list variants --published"
+            )
 
 
 def _check_known(document: Document, place: KeyPath, registry: Registry, name: str) -> None:

@@ -7,11 +7,10 @@ from typing import Any
 
 from sana_bench.core.fingerprint import fingerprint, short
 from sana_bench.suites.schema import Variant
+from sana_bench.suites.variant_file import DESCRIBING
 
 __all__ = ["base_name", "named_apart"]
 
-# What only describes a variant.
-_DESCRIBING = ("schema_version", "name", "description", "kind", "derived_from")
 # In a name, which becomes part of paths; more is told by the description alone.
 _LONGEST = 60
 _ABSENT = object()
@@ -45,7 +44,7 @@ def base_name(name: str) -> str:
 
 
 def _settings(variant: Variant) -> dict[str, Any]:
-    return dict(_flat(variant.model_dump(mode="json", exclude=set(_DESCRIBING)), ()))
+    return dict(_flat(variant.model_dump(mode="json", exclude=set(DESCRIBING)), ()))
 
 
 def _flat(values: Mapping[str, Any], place: tuple[str, ...]) -> list[tuple[str, Any]]:

@@ -1,18 +1,21 @@
 """What a run still has to do: samples without a verified image."""
 
 import hashlib
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sana_bench.core.samples import Sample
+from sana_bench.core.stopping import workers
 from sana_bench.results.reader import SampleResult, asked_images
 from sana_bench.results.schema import ImageRow
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import Cell
+from sana_bench.suites.schema import Variant
+from sana_models.files import read_bytes
 
-__all__ = ["CellPlan", "asked_rows", "image_is_intact", "plan_cell"]
+__all__ = ["CellPlan", "asked_rows", "image_is_intact", "plan_cell", "work_left", "work_of"]
 
 _READERS = 8
 
@@ -39,6 +42,22 @@ class CellPlan:
         return self.cell.benchmark.n_samples
 
 
+def work_of(variant: Variant) -> str:
+    """What is done for an image that is missing: `generate` it, or `read` the one that exists."""
+    return "generate" if variant.generates else "read"
+
+
+def work_left(missing: Iterable[tuple[str, int]]) -> str:
+    """Images to come in words, from counts by `work_of`: `24 images to generate and 8 to read`."""
+    counts: Counter[str] = Counter()
+    for work, count in missing:
+        counts[work] += count
+    first, *others = counts.items() or [("generate", 0)]
+    return " and ".join(
+        [f"{first[1]} images to {first[0]}", *(f"{count} to {work}" for work, count in others)]
+    )
+
+
 def plan_cell(
     cell: Cell,
     store: Store | None,
@@ -47,17 +66,20 @@ def plan_cell(
     limit: int | None,
     *,
     verify: bool = True,
+    samples: Sequence[Sample] | None = None,
 ) -> CellPlan:
-    """Compare what a cell needs with what the store and the disk have.
+    """Compare what a cell, or some `samples` of it in an order of their own, need with what the store and the disk have.
 
     A recorded image counts only if a file with the recorded length and SHA-256 is in this run's directory or
     where an earlier run left it; without `verify` the record is believed (for estimates). `limit` bounds what
-    is to be generated, to the first samples in the order of work, and never hides what is there already.
+    is to be generated, to the first samples in the order of work (`ResolvedBenchmark.at_most`), and never hides what is there
+    already.
     """
     rows = asked_rows(cell, store)
+    asked = cell.samples if samples is None else samples
     recorded = [
         SampleResult(sample, row)
-        for sample in cell.samples
+        for sample in asked
         if (row := rows.get(sample.place)) is not None and row.status == "ok"
     ]
 
@@ -67,10 +89,10 @@ def plan_cell(
             candidates = [path for path in candidates if image_is_intact(path, one.image)]
         return replace(one, sample=replace(one.sample, image_path=candidates[0])) if candidates else None
 
-    with ThreadPoolExecutor(_READERS) as pool:
+    with workers(_READERS) as pool:
         done = tuple(one for one in pool.map(locate, recorded) if one is not None)
     there = {one.sample.place for one in done}
-    wanted = cell.samples[:limit]
+    wanted = tuple(asked[: cell.benchmark.at_most(limit)])
     missing = tuple(sample for sample in wanted if sample.place not in there)
     errors = {place: row.error or "no image" for place, row in rows.items() if row.status != "ok"}
     return CellPlan(cell, done, wanted, missing, len(recorded) - len(done), errors)
@@ -87,7 +109,7 @@ def asked_rows(cell: Cell, store: Store | None) -> dict[tuple[str, int], ImageRo
 def image_is_intact(path: Path, row: ImageRow) -> bool:
     """Say whether `path` is a file with the recorded length and SHA-256."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError:
         return False
     return len(content) == row.length and hashlib.sha256(content).hexdigest() == row.sha256

@@ -9,14 +9,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sana_bench.core.errors import SuiteError, nearest
+from sana_bench.core.precision import NumberFormat, PrecisionSpec
 from sana_bench.core.samples import FoundImages, Prompt
 from sana_bench.core.tiers import TIERS, Tier
+from sana_bench.suites.judge_spec import JudgeSpec
+from sana_bench.suites.stop import StopSpec
 
 __all__ = [
     "SCHEMA_VERSION",
     "BenchmarkSpec",
     "BestOfNSpec",
     "JudgeSpec",
+    "LoraSpec",
     "MetricSpec",
     "ModelSpec",
     "SamplerSpec",
@@ -26,27 +30,6 @@ __all__ = [
     "check_name",
     "source_of",
 ]
-
-# What benchmarks score with: a search that it steers would be judged by its own examiner.
-_METRIC_JUDGES = ("detector", "geneval", "mask2former", "micro_detector")
-
-
-def _check_judge(name: str) -> str:
-    if name in _METRIC_JUDGES:
-        raise ValueError(
-            "that is what the benchmark scores with; choose another judge, such as clip_score or vila"
-        )
-    return name
-
-
-class JudgeSpec(BaseModel):
-    """Who chooses among candidates; `weights` as for a model, where the judge needs any."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    name: Annotated[str, AfterValidator(_check_judge)]
-    weights: str | None = Field(default=None, min_length=1, max_length=500)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
 
 def _check_power(value: int) -> int:
@@ -118,10 +101,11 @@ class PerturbedAttentionSpec(_Spec):
 class SamplerSpec(_Spec):
     """How noise becomes latents: solver, number of network calls, guidance and noise shift.
 
-    `name: pipeline` is the scheduler that a foreign pipeline brings along, with its own shift.
+    `name: pipeline` is the scheduler that a foreign pipeline brings along, with its own shift. `scm` is SANA-Sprint's, whose
+    network is told the guidance scale.
     """
 
-    name: Literal["flow_dpm_solver", "flow_euler", "pipeline"] = "flow_dpm_solver"
+    name: Literal["flow_dpm_solver", "flow_euler", "scm", "pipeline"] = "flow_dpm_solver"
     steps: int = Field(ge=1, le=1000)
     guidance_scale: float = Field(ge=0, le=100, allow_inf_nan=False)
     guidance_interval: Annotated[
@@ -129,6 +113,22 @@ class SamplerSpec(_Spec):
     ] = (0.0, 1.0)
     perturbed_attention: PerturbedAttentionSpec | None = None
     shift: float | None = Field(default=None, gt=0, le=100, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _plain_scm(self) -> Self:
+        guided = self.guidance_interval != (0.0, 1.0) or self.perturbed_attention is not None
+        if self.name == "scm" and (guided or self.shift is not None):
+            raise ValueError("scm takes no shift, guidance_interval or perturbed_attention")
+        return self
+
+    @property
+    def branches(self) -> float:
+        """Calls of the network in a step, on average."""
+        if self.name == "scm":
+            return 1.0
+        low, high = self.guidance_interval
+        guided = high - low if self.guidance_scale > 1 else 0.0
+        return 1.0 + guided + (self.perturbed_attention is not None)
 
 
 class TilingSpec(_Spec):
@@ -171,12 +171,19 @@ class ModelSpec(_Spec):
         return self.height, self.width
 
 
+class LoraSpec(_Spec):
+    """A low-rank adapter merged into the transformer: a file or folder, or a hub id, and how strongly."""
+
+    weights: str = Field(min_length=1, max_length=500)
+    scale: float = Field(default=1.0, ge=-100, le=100, allow_inf_nan=False)
+
+
 class Variant(_Spec):
     """One way to turn prompts into images, as its file says: a row of the leaderboard.
 
     `sampler` is missing where images exist already. `kind` and `derived_from` tell what the variant was made from; they
     group reports and change no image. `prompt_rewrites` is a file of texts that the model is given instead of the prompts;
-    scores are of the prompts.
+    scores are of the prompts. `published` names rows of published tables that it reproduces, as `sana_reports` calls them.
     """
 
     schema_version: Literal[1] = 1
@@ -188,16 +195,40 @@ class Variant(_Spec):
     generator: str = "sana"
     model: ModelSpec
     sampler: SamplerSpec | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: NumberFormat | PrecisionSpec = "fp32"
+    tf32: bool | None = None
     quantization: Literal["none", "int8", "w8a8"] = "none"
     kernels: Literal["auto", "triton", "torch"] = "auto"
+    compile: Literal["none", "default", "max-autotune"] = "none"
+    cuda_graphs: bool = False
+    lora: LoraSpec | None = None
     best_of_n: BestOfNSpec | None = None
     prompt_rewrites: str | None = Field(default=None, min_length=1, max_length=500)
+    published: tuple[str, ...] = Field(default=(), strict=False, max_length=20)
 
     @property
     def generates(self) -> bool:
         """Whether images are made for the run; otherwise they exist already."""
         return self.generator != "images"
+
+    @property
+    def precisions(self) -> PrecisionSpec:
+        """The number format of each network; a word is that of the transformer, which decides the others'."""
+        word = self.precision
+        return (word if isinstance(word, PrecisionSpec) else PrecisionSpec(transformer=word)).whole
+
+    @property
+    def plain_precision(self) -> NumberFormat | dict[str, str]:
+        """The formats as one word where a word says them all, else by network: equal for what is computed alike."""
+        parts = self.precisions
+        if parts == PrecisionSpec(transformer=parts.transformer).whole:
+            return parts.transformer
+        return parts.model_dump()
+
+    @property
+    def image_source(self) -> str:
+        """The generator that reads the weights: of a search, the one that makes its candidates."""
+        return self.best_of_n.generator if self.best_of_n is not None else self.generator
 
     @model_validator(mode="after")
     def _searches(self) -> Self:
@@ -210,8 +241,9 @@ class Variant(_Spec):
 FUNCTION_PATTERN = r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$"
 #: What one's own prompts are scored with where a suite says nothing.
 OWN_METRICS = ("clip_score",)
-#: Metrics that hold a set of images against another.
-SET_METRICS = ("fid", "kid")
+#: What a suite can say of throughput: batches of one size, 0 for the best of a sweep.
+THROUGHPUT_PARAMETERS = {"batch_size": 0}
+LARGEST_BATCH = 4096
 #: Reference sets that have a name: the distances' own default.
 NAMED_REFERENCES = ("mjhq30k",)
 _SUBSET_PATTERN = re.compile(r"(?P<name>[^@]+)@(?P<count>[1-9][0-9]{0,6})")
@@ -221,7 +253,7 @@ class MetricSpec(_Spec):
     """A metric with the protocol and parameters to use instead of its defaults.
 
     `function` (`FILE.py:NAME`) scores with a function of one's own instead of a metric of that name. `reference` is what a
-    distance between sets holds the images against: a folder of images, or an `.npz` of statistics. Their paths start from the
+    distance between sets holds the images against: a folder of images, or a file of statistics. Their paths start from the
     suite's folder.
     """
 
@@ -312,8 +344,19 @@ def source_of(benchmark: str) -> str:
     return found["name"] if found is not None else benchmark
 
 
+_Metrics = Annotated[tuple[str | MetricSpec, ...], Field(strict=False, min_length=1, max_length=50)]
+
+
+class BenchmarkSettings(_Spec):
+    """What a benchmark changes of the model of every variant, as some published numbers were made."""
+
+    instruction: Literal["none", "sana"]
+
+
 class BenchmarkSpec(_Spec):
     """A benchmark to run; what is left out is the benchmark's own default.
+
+    `metrics` may differ by tier, where some have no version on one; the suite of a tier has that tier's alone.
 
     `prompts` is a file of prompts of one's own, whose path starts from the suite's folder, or a number: so many of the
     benchmark's prompts, spread over its tasks, are a benchmark of their own with the name `NAME@NUMBER`, which may be written
@@ -323,13 +366,23 @@ class BenchmarkSpec(_Spec):
     name: str
     prompts: Annotated[int | str | None, AfterValidator(_check_prompts)] = None
     images_per_prompt: int | None = Field(default=None, ge=1, le=1000)
-    metrics: tuple[str | MetricSpec, ...] | None = Field(
-        default=None, strict=False, min_length=1, max_length=50
-    )
+    metrics: _Metrics | Annotated[dict[Tier, _Metrics], Field(min_length=1)] | None = None
+    settings: BenchmarkSettings | None = None
+
+    def of_tier(self, tier: Tier) -> Self:
+        """The benchmark with the metrics of one tier, its own where the suite names none for it."""
+        if not isinstance(self.metrics, dict):
+            return self
+        return self.model_copy(update={"metrics": self.metrics.get(tier)})
 
     @property
     def metric_specs(self) -> tuple[MetricSpec, ...]:
-        """The metrics to apply, a plain name being one with its defaults; empty for the benchmark's own."""
+        """The metrics to apply, a plain name being one with its defaults; empty for the benchmark's own.
+
+        Raises `TypeError` for those of several tiers, of which `of_tier` takes one.
+        """
+        if isinstance(self.metrics, dict):
+            raise TypeError(f"benchmark {self.name!r} has other metrics on each tier")
         return tuple(map(_as_metric, self.metrics or ()))
 
     @property
@@ -367,6 +420,7 @@ class SuiteFile(_Spec):
     variants: dict[Tier, Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=200)]] = (
         Field(min_length=1)
     )
+    stop: StopSpec | None = None
 
 
 @dataclass(frozen=True)

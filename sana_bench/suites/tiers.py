@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from sana_bench.core.tiers import Tier, TierRequest
+from sana_bench.core.errors import UsageError, nearest
+from sana_bench.core.tiers import TIER_REQUESTS, Tier, TierRequest
 
 __all__ = ["TierChoice", "choose_tier"]
 
@@ -25,8 +26,12 @@ def choose_tier(requested: TierRequest) -> TierChoice:
     """Resolve `--tier`: `auto` is full when a CUDA device is present, otherwise micro.
 
     The micro tier computes on the CPU wherever it runs, so that its numbers do not depend on the machine's
-    devices.
+    devices. Raises `UsageError` for any other request.
     """
+    if requested not in TIER_REQUESTS:
+        raise UsageError(
+            f"tier {requested!r}: one of {', '.join(TIER_REQUESTS)}{nearest(requested, TIER_REQUESTS)}"
+        )
     if requested == "micro":
         return TierChoice("micro", "asked for with --tier micro", "cpu")
     import torch

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sana_bench.analysis.agreement import find_agreement
-from sana_bench.analysis.agreement_text import as_data, as_page
+from sana_bench.analysis.agreement_text import as_page
 from sana_bench.analysis.known_truth import drawn_images, right_answers
 from sana_bench.cli.main import execute
 from sana_bench.core.errors import UsageError
@@ -139,7 +139,7 @@ def test_the_command_prints_a_table_or_json_and_writes_a_page(judged, capsys):
     page.unlink()
     assert execute(["agreement", "latest", "--output", output, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert data == as_data(find_agreement(judged))
+    assert data == find_agreement(judged).to_dict()
     assert {"run_id", "tier", "pairs", "disagreements", "truth", "left_out"} == set(data)
     assert not page.exists()
 

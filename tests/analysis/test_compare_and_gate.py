@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from sana_bench.analysis.baselines import resolve
-from sana_bench.analysis.compare import Comparison, about, compare_variants, configuration_difference
-from sana_bench.analysis.gate import Check, GateResult, Policy, evaluate, junit_xml, markdown
+from sana_bench.analysis.compare import about, compare_variants, configuration_difference
+from sana_bench.analysis.comparison import Comparison
+from sana_bench.analysis.gate import Check, GateResult, evaluate, junit_xml, markdown
+from sana_bench.analysis.policy import Policy
 from sana_bench.cli.main import execute
 from sana_bench.results.reader import RunResults, VariantResults, load_run
 from tests import ROOT
@@ -236,6 +238,6 @@ def test_the_documented_commands(
     assert len(commands) >= 6
     for command in commands:
         arguments = shlex.split(command.replace("RUN", run).replace(f"--{run}", "--run"))[1:]
-        assert execute([*arguments, "-o", str(output)]) == 0, command
+        assert execute([*arguments, "--output", str(output)]) == 0, command
     assert ElementTree.parse("gate.xml").getroot().get("failures") == "0"
     assert Path("gate.md").read_text().startswith("# Regression gate: pass")

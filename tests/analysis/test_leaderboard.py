@@ -1,5 +1,6 @@
 """From real runs of the small test world to the leaderboard."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,11 @@ from sana_bench.analysis.leaderboard import (
     paired_contrast,
     weights_sha256,
 )
+from sana_bench.analysis.report import build_report_data
 from sana_bench.cli.main import execute
 from sana_bench.core.errors import UsageError
+from sana_bench.results.reader import read_run
+from sana_bench.results.run_folder import RunFiles, open_store
 from sana_reports.leaderboard_data import to_json
 from tests import ROOT
 
@@ -52,7 +56,9 @@ def test_incomplete_results_are_kept_out_and_say_why(world) -> None:
     found = collect_leaderboard(world.output)
     assert found.tables == []
     assert [row.variant for row in found.incomplete] == ["fake-4", "fake-2"]
-    assert all("5/24" in "; ".join(row.reasons) for row in found.incomplete)
+    assert [row.reasons for row in found.incomplete] == [["shapes has 5/24 images"]] * 2
+    ((variants, _),) = found.not_ranked
+    assert variants == ["fake-4", "fake-2"]
 
 
 def test_a_run_whose_directory_is_gone_is_listed_with_the_reason(world, capsys) -> None:
@@ -92,9 +98,11 @@ def test_a_damaged_run_is_listed_with_the_reason_and_the_others_are_ranked(
     assert damaged.name not in {entry.run for entry in table.entries}
     assert {row.run for row in found.incomplete} == {damaged.name}
     assert execute(["leaderboard", "-o", str(world.output)]) == 0
-    told = [line for line in capsys.readouterr().out.splitlines() if reason in line]
-    assert len(told) == len(found.incomplete) == 2
-    assert all("damaged" in line for line in told)
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if reason in line]
+    assert len(found.incomplete) == 2
+    assert "damaged" in told
+    # What a run says of both its variants is said once.
+    assert all(row.variant in told for row in found.incomplete)
     assert execute(["history", str(world.output)]) == 0
     told = capsys.readouterr().err
     assert ("which prompts this run had is unknown" in told) == (
@@ -181,3 +189,16 @@ def test_staleness_check_finds_a_changed_page(world, tmp_path: Path) -> None:
     assert "leaderboard.md is stale" in stale.stderr
     shutil.rmtree(tmp_path / "board")
     assert update("--check").returncode == 1
+
+
+def test_a_variant_has_one_colour_in_every_report_and_in_the_leaderboard(world) -> None:
+    world.run()
+    world.run(overrides=("name=other", "variants.micro=[fake-2]"))
+    board = collect_leaderboard(world.output)
+    assert board.colors == {"fake-2": 1, "fake-4": 0}  # in the order in which the first run had them
+    with open_store(world.output) as store:
+        for directory in (world.output / "runs").iterdir():
+            data = build_report_data(store, read_run(store, RunFiles(directory)))
+            assert data.colors == {variant.name: board.colors[variant.name] for variant in data.variants}
+            page = (directory / "report" / "report.html").read_text(encoding="utf-8")
+            assert f'"colors":{json.dumps(list(data.colors.values()), separators=(",", ":"))}' in page

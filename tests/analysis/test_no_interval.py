@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from sana_bench.analysis.baselines import resolve
-from sana_bench.analysis.gate import Policy, evaluate
+from sana_bench.analysis.gate import evaluate
+from sana_bench.analysis.policy import Policy
 from sana_bench.cli.main import execute
 from sana_bench.core.samples import Prompt
 from sana_bench.results.statistics.effect import Effect

@@ -92,11 +92,11 @@ def online(monkeypatch):
 
 
 class Hub(ThreadingHTTPServer):
-    """One commit of repositories, as files by path; `failing` paths answer 404."""
+    """One commit of repositories, as files by path; `failing` paths answer 404, and repositories that are `gated` 401."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), HubHandler)
-        self.repositories, self.failing, self.loaded = {}, set(), []
+        self.repositories, self.failing, self.gated, self.loaded = {}, set(), set(), []
 
     @property
     def url(self):
@@ -119,7 +119,9 @@ class HubHandler(BaseHTTPRequestHandler):
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         name = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
         files = self.server.repositories.get(name)
-        if files is None:
+        if name in self.server.gated:
+            self._send(401, b"{}", error="GatedRepo")
+        elif files is None:
             self._send(404, b"{}")
         elif parts[0] == "api" and "tree" in parts:
             listing = [
@@ -136,9 +138,10 @@ class HubHandler(BaseHTTPRequestHandler):
                 self.server.loaded.append(path)
             self._send(404 if path in self.server.failing else 200, files[path], f'"{hash(files[path])}"')
 
-    def _send(self, status, content, tag='"none"'):
+    def _send(self, status, content, tag='"none"', error=None):
         self.send_response(status)
-        for header, value in (("Content-Length", len(content)), ("ETag", tag), ("X-Repo-Commit", COMMIT)):
+        headers = {"Content-Length": len(content), "ETag": tag, "X-Repo-Commit": COMMIT}
+        for header, value in (headers | ({"X-Error-Code": error} if error else {})).items():
             self.send_header(header, str(value))
         self.end_headers()
         if self.command == "GET":

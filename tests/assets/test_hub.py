@@ -5,13 +5,17 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from sana_bench.analysis.model_size import count_parameters
 from sana_bench.assets.checks import check_pipeline_directory
 from sana_bench.assets.fetch import fetch
+from sana_bench.assets.hub import check_repository
 from sana_bench.assets.locate import resolve_weights
+from sana_bench.assets.table import Repository
 from sana_bench.cli.main import execute
 from sana_bench.core.errors import AssetError
+from sana_bench.core.fingerprint import directory_sha256, pipeline_sha256
 from tests import ROOT
 from tests.assets.conftest import COMMIT, use_endpoint
 from tests.suite_files import write_suite, write_variant
@@ -180,6 +184,132 @@ def test_all_sizes_are_said_before_the_first_byte(
         fetch(suite, say, server.url)
     assert published.loaded == []
     assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture
+def precisions(hub, tiny_pipeline_dir, tmp_path):
+    """A repository with its weights twice, and single files of everything: what each reader opens, by name."""
+    folder = tmp_path / "published"
+    shutil.copytree(tiny_pipeline_dir, folder)
+    plain = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    fp16 = {
+        name if not name.endswith(".safetensors") else name.replace(".safe", ".fp16.safe") for name in plain
+    }
+    for name in fp16 - plain:
+        tensors = load_file(folder / name.replace(".fp16", ""))
+        save_file({key: value.half() for key, value in tensors.items()}, folder / name)
+    save_file({"a": torch.zeros(9)}, folder / "everything.safetensors")
+    hub.add(NAME, folder)
+    return {None: plain, "fp16": fp16}
+
+
+@pytest.mark.parametrize("asked", [None, "fp16"])
+def test_only_the_weight_files_of_one_variant_are_fetched(hub, precisions, tmp_path, capsys, asked):
+    first = variant_in(tmp_path, f"{NAME}, weights_variant: {asked}" if asked else NAME)
+    assert execute(["fetch", first]) == 0
+    assert set(hub.loaded) == precisions[asked]
+    size = sum(len(hub.repositories[NAME][name]) for name in precisions[asked])
+    label = f"{NAME} ({asked})" if asked else NAME
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{label}: {size / 1e6:,.1f} MB, from the hub"
+    assert execute(["fetch", first]) == 0
+    assert capsys.readouterr().out == f"{label}: already here, in {snapshot(tmp_path)}\n"
+    # What another variant adds beside them changes nothing about what the first one reads.
+    before = pipeline_sha256(snapshot(tmp_path), None, asked)
+    parameters = count_parameters(snapshot(tmp_path), asked)
+    other = variant_in(tmp_path / "other", f"{NAME}, weights_variant: fp16" if not asked else NAME)
+    assert execute(["fetch", other]) == 0
+    assert set(hub.loaded) == precisions[None] | precisions["fp16"]
+    assert pipeline_sha256(snapshot(tmp_path), None, asked) == before
+    assert count_parameters(snapshot(tmp_path), asked) == parameters
+    assert directory_sha256(snapshot(tmp_path)) != before
+
+
+def test_a_cut_download_of_another_variant_goes_on(hub, precisions, tmp_path, capsys):
+    """All parts are here in their plain files, one of them in fp16 too: that the others have fp16 files only the hub knows."""
+    assert execute(["fetch", variant_in(tmp_path)]) == 0
+    wanted = variant_in(tmp_path / "other", f"{NAME}, weights_variant: fp16")
+    hub.failing = {name for name in precisions["fp16"] if "fp16" in name and "transformer" not in name}
+    assert execute(["fetch", wanted]) == 2
+    assert (snapshot(tmp_path) / "transformer/diffusion_pytorch_model.fp16.safetensors").is_file()
+    hub.failing = set()
+    assert execute(["fetch", wanted]) == 0
+    assert set(hub.loaded) == precisions[None] | precisions["fp16"]
+    hub.repositories.clear()
+    capsys.readouterr()
+    assert execute(["fetch", wanted]) == 0
+    assert capsys.readouterr().out.startswith(f"{NAME} (fp16): already here")
+
+
+def test_a_weight_variant_that_nobody_published_is_one_line(hub, precisions, tmp_path, capsys):
+    assert execute(["fetch", variant_in(tmp_path, f"{NAME}, weights_variant: bf16")]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "no weights of variant 'bf16' (found " in line
+    assert hub.loaded == []
+
+
+def test_a_pipeline_by_its_hub_id_brings_what_it_reads(hub, precisions, tmp_path):
+    from sana_models import load_pipeline, load_transformer
+
+    load_transformer(NAME, variant="fp16")
+    assert set(hub.loaded) == {
+        "model_index.json", "transformer/config.json", "transformer/diffusion_pytorch_model.fp16.safetensors",
+    }  # fmt: skip
+    load_pipeline(NAME, variant="fp16")
+    assert set(hub.loaded) == precisions["fp16"]
+    # Without the hub the cache serves, though it lacks the other precision.
+    hub.repositories.clear()
+    hub.gated = {NAME}
+    load_pipeline(NAME, variant="fp16")
+
+
+def test_a_gated_repository_says_where_to_accept_its_licence(hub, tmp_path, capsys):
+    hub.gated = {NAME}
+    assert execute(["fetch", variant_in(tmp_path)]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert f"asks for a licence to be accepted: at {hub.url}/{NAME}, then log in with `hf auth login`" in line
+
+
+def sdxl(folder):
+    """The layout of another kind of pipeline, as its index names it."""
+    networks = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
+    index = {name: ["diffusers", kind] for name, kind in networks.items()}
+    index |= {"tokenizer": ["transformers", "CLIPTokenizer"], "image_encoder": [None, None]}
+    for part in networks:
+        (folder / part).mkdir(parents=True)
+        (folder / part / "config.json").write_text("{}")
+        stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+        save_file({"a": torch.zeros(4)}, folder / part / f"{stem}.safetensors")
+    (folder / "tokenizer").mkdir(parents=True)
+    (folder / "tokenizer/tokenizer_config.json").write_text("{}")
+    name = "StableDiffusionXLPipeline"
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": name, **index}))
+    return folder
+
+
+def test_another_pipeline_is_asked_for_what_its_index_names(hub, tmp_path, capsys):
+    hub.add("org/sdxl", sdxl(tmp_path / "source"))
+    lines = ("generator: diffusers", "sampler: {name: pipeline, steps: 1, guidance_scale: 1.0}")
+    variant = str(write_variant(tmp_path / "own", "xl", *lines, weights="org/sdxl"))
+    assert execute(["fetch", variant]) == 0
+    folder = snapshot(tmp_path, "org/sdxl")
+    check_repository(folder, Repository("org/sdxl"))
+    shutil.rmtree(folder / "unet")
+    with pytest.raises(AssetError, match=f"^{folder}: missing unet$"):
+        check_repository(folder, Repository("org/sdxl"))
+    capsys.readouterr()
+    assert execute(["fetch", variant, "--dry-run"]) == 0
+    assert f"! org/sdxl: {folder}: missing unet\n" in capsys.readouterr().out
+
+
+def test_a_pipeline_of_another_kind_is_not_asked_for_parts_of_sana(tmp_path):
+    folder = sdxl(tmp_path / "xl")
+    with pytest.raises(
+        AssetError, match=r"'StableDiffusionXLPipeline', not 'SanaPipeline'; write generator: diff"
+    ):
+        check_pipeline_directory(folder)
 
 
 def sharded(folder):

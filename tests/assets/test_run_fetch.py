@@ -29,6 +29,7 @@ def suite(server, tmp_path, monkeypatch):
         },
         "needs": {"dpg": ["mplug"]},
         "judges": {},
+        "metric_judges": {},
         "prompts": {"dpg_bench": ["dpg_bench_questions"]},
     }
     (tmp_path / "assets.yaml").write_text(yaml.safe_dump(table))

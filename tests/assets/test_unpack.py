@@ -62,6 +62,22 @@ def test_both_layouts_end_where_the_benchmark_reads(server, tmp_path, prefix):
     assert said[-1] == f"{ARCHIVE}: 3 files unpacked into {tmp_path / 'mjhq30k/mjhq30k_imgs'}"
 
 
+def test_an_archive_of_other_files_needs_no_listing(server, tmp_path):
+    """DreamSim's holds weights, some of them in a folder of their own, and is unpacked beside itself."""
+    members = {"clip.pth.tar": b"weights" * 30, "ensemble_lora/adapter_config.json": b"{}"}
+    server.files = {"dreamsim/e.zip": zipped(members)}
+    files = [RemoteFile("dreamsim/e.zip", f"{server.url}/dreamsim/e.zip", unpack="dreamsim")]
+    fetch_files(files, tmp_path)
+    assert {name: (tmp_path / "dreamsim" / name).read_bytes() for name in members} == members
+    server.requests.clear()
+    fetch_files(files, tmp_path)
+    assert server.requests == []
+    (tmp_path / "dreamsim/clip.pth.tar").unlink()
+    fetch_files(files, tmp_path)
+    assert (tmp_path / "dreamsim/clip.pth.tar").read_bytes() == members["clip.pth.tar"]
+    assert server.requests == []
+
+
 def test_what_is_unpacked_is_not_fetched_again(server, tmp_path):
     files = files_of(server, IMAGES)
     fetch_files(files, tmp_path)

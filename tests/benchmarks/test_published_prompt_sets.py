@@ -5,6 +5,7 @@ import json
 import pytest
 
 from sana_bench.assets.mjhq30k import Mjhq30k
+from sana_bench.benchmarks.hpdv2 import STYLES, read_style
 from sana_bench.benchmarks.image_reward import read_prompts
 from sana_bench.benchmarks.mjhq30k import generation_prompt
 from sana_bench.core.errors import AssetError
@@ -110,7 +111,52 @@ def test_mjhq_prompts_carry_category_and_whole_text(tmp_path, monkeypatch):
     assert second.metadata == {"category": "logo"}
 
 
-@pytest.mark.parametrize("name", ["image_reward", "mjhq30k"])
+def write_styles(folder, count=800):
+    folder.mkdir(parents=True, exist_ok=True)
+    for style in STYLES:
+        texts = [f"{style} number {place}" for place in range(count)]
+        (folder / f"{style}.json").write_text(json.dumps(texts))
+
+
+def test_hpdv2_numbers_its_prompts_as_the_published_images_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
+    benchmark = BENCHMARKS.build("hpdv2")
+    with pytest.raises(AssetError, match=r"anime\.json is missing, needed for the prompts of hpdv2"):
+        benchmark.prompts("full")
+    write_styles(tmp_path / "hpdv2")
+    prompts = benchmark.prompts("full")
+    assert len(prompts) == len({prompt.id for prompt in prompts}) == 3200
+    assert list(dict.fromkeys(prompt.tag for prompt in prompts)) == list(STYLES)
+    one = prompts[800 + 163]
+    assert (one.id, one.text, one.metadata) == ("concept-art-00163", "concept-art number 163", {"group": 2})
+    groups = {(prompt.tag, prompt.metadata["group"]) for prompt in prompts}
+    assert len(groups) == 40
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param("{", "cannot be read", id="no JSON"),
+        pytest.param('{"a": 1}', "expected a list of prompts", id="object"),
+        pytest.param('["a", " "]', "expected a list of prompts", id="blank"),
+        pytest.param('["a"]', "1 prompts, the benchmark has 2", id="short"),
+    ],
+)
+def test_other_files_of_a_style_are_refused(tmp_path, content, message):
+    (tmp_path / "anime.json").write_text(content)
+    with pytest.raises(AssetError, match=message):
+        read_style(tmp_path / "anime.json", 2)
+
+
+def test_a_style_that_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
+    write_styles(tmp_path / "hpdv2")
+    (tmp_path / "hpdv2" / "photo.json").unlink()
+    with pytest.raises(AssetError, match=r"photo\.json: cannot be read"):
+        BENCHMARKS.build("hpdv2").prompts("full")
+
+
+@pytest.mark.parametrize("name", ["hpdv2", "image_reward", "mjhq30k"])
 def test_micro_worlds_prompts_stand_in(name):
     benchmark = BENCHMARKS.build(name)
     assert len(benchmark.prompts("micro")) > 100

@@ -49,8 +49,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         alone = RunOptions(suite, output, tier="micro", overrides=("name=alone", "variants.micro=[fake-4]"))
         assert run_suite(alone) == 0
         identity = {"metric": "spread", "protocol": "spread/test@1", **NETWORK, "reference": REFERENCE}
+        key = fingerprint({"name": "spread", "protocol": "spread/test@1", "identity": identity})
         change(output, TIMES.format(1), f"UPDATE features SET feature_key = '{'/'.join(NETWORK.values())}'",
-               f"UPDATE metrics SET identity = '{json.dumps(identity)}' WHERE name = 'spread'")  # fmt: skip
+               f"UPDATE metrics SET identity = '{json.dumps(identity)}', metric_key = '{key}' WHERE name = 'spread'",
+               f"UPDATE summaries SET metric_key = '{key}' WHERE metric = 'spread'")  # fmt: skip
         of = {**REFERENCE, "network": NETWORK}
         moments = Moments(REFERENCE["n"], np.full(4, MEAN), SCATTER * np.eye(4))
         write_moments(output / "cache" / f"frechet-{short(fingerprint(of))}.npz", of, moments)

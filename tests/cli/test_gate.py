@@ -2,14 +2,13 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
 import yaml
 
-from sana_bench.analysis.gate import load_policy
+from sana_bench.analysis.policy import load_policy
 from sana_bench.cli.main import execute
 from sana_bench.core.registry import METRICS
 from tests import ROOT
@@ -65,8 +64,8 @@ def test_the_workflow_in_the_docs_runs(made, a, tmp_path) -> None:
     (job,) = yaml.safe_load(blocks[0])["jobs"].values()
     commands = [step["run"] for step in job["steps"] if "run" in step]
     assert commands[0] == "pip install ."
-    shutil.copytree(made, tmp_path / "results")
-    assert execute(["baseline", "set", "release", a, "-o", str(tmp_path / "results")]) == 0
+    baseline = ["-o", str(tmp_path / "baselines" / "release.json")]
+    assert execute(["baseline", "export", a, "--output", str(made), *baseline]) == 0
     shim = tmp_path / "bin" / "sana-bench"
     shim.parent.mkdir()
     shim.write_text(f'#!/bin/sh\nexec {sys.executable} {fakes.__file__} 0.001 "$@"\n')

@@ -98,7 +98,7 @@ def test_weight_files_are_chosen_by_variant(generate, tiny_pipeline_dir, tmp_pat
         ((), {"model": "tests"}, "--model tests/model_index.json: no such file"),
         ((), {"output": "out.jpg"}, "the name must end with .png"),
         (("--negative", "a \udcff"), {}, "the prompt 'a \\udcff' holds U+DCFF, half of a character"),
-        ((), {"output": "no/out.png"}, "there is no folder"),
+        ((), {"output": "/dev/null/out.png"}, "--output /dev/null: /dev/null is a file, not a folder"),
         (("--height", "63"), {}, "image size 64x63 is not a multiple of 8 pixels"),
         (("--tile", "100"), {}, "--tile 100: must be a multiple of 8 pixels"),
         (("--device", "gpu"), {}, "--device gpu: unknown device (did you mean"),
@@ -111,6 +111,11 @@ def test_refusals_are_one_line_and_write_nothing(generate, tmp_path, capsys, arg
     assert len(error) == 1
     assert message in error[0]
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_missing_folder_is_made(generate, tmp_path):
+    assert generate("--prompt", PROMPT, output="new/sub/out.png") == 0
+    assert [path.name for path in (tmp_path / "new/sub").iterdir()] == ["out.png"]
 
 
 def test_existing_files_are_kept_unless_forced(generate, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from sana_bench.benchmarks.geneval import GenEval
 from sana_bench.cli.main import execute
 from sana_bench.micro.captions import scene_for
 from sana_bench.micro.renderer import render
+from sana_bench.results.reader import load_features
 from tests.cli.conftest import one_line
+from tests.judges.chat_server import said, serving
 
 N = 8
 FUNCTION = """
@@ -138,9 +141,88 @@ def test_inception_distances_to_a_folder_and_to_its_statistics(given, capsys, mo
     for ours, theirs in zip(archive["numbers"], folder["numbers"], strict=True):
         # 1e-6: of 8 images a covariance has rank 7 of 2,048.
         assert ours["value"] == pytest.approx(theirs["value"], rel=1e-6)
+    # Features of 2,048 numbers an image are not in a baseline; the distances without groups of prompts are.
+    sana_bench.export_baseline(f"{folder['run']}:my_images", "mine.json")
+    assert Path("mine.json").stat().st_size < 20_000
+    found = sana_bench.compare("mine.json", f"{folder['run']}:other").to_dict()
+    assert found["metrics"] == folder["comparisons"][0]["metrics"]
     rows = [found["comparisons"][0]["metrics"][0] for found in (folder, archive)]
     assert [row["verdict"] for row in rows] != ["not measured", "not measured"]
     assert rows[1]["effect"]["difference"] == pytest.approx(rows[0]["effect"]["difference"], rel=1e-6)
+
+
+def test_statistics_of_torch_fidelity(given, capsys):
+    """As its cache has them: features through its own function, kept by its own writer."""
+    import torch
+
+    fidelity = pytest.importorskip("torch_fidelity.metric_fid")
+    from torch_fidelity.utils_torch import torch_atomic_save
+
+    images = sana_bench.score("real", reference="my_images", tier="micro", quiet=True)
+    places = [sample.image.sha256 for sample in images.results.variants["real"].samples]
+    key = next(iter(images.results.variants["real"].identities.values()))
+    features = load_features(Path("results"), f"{key['network']}/{key['weights_sha256']}", places)
+    torch_atomic_save(fidelity.fid_features_to_statistics(torch.from_numpy(features)), "real-stat-fid.pt")
+    (folder,) = as_json(capsys, "--reference", "real")["numbers"]
+    (row,) = as_json(capsys, "--reference", "real-stat-fid.pt")["numbers"]
+    assert row["note"].startswith("against the statistics of real-stat-fid.pt")
+    # 1e-6: it takes the mean in float32.
+    assert row["value"] == pytest.approx(folder["value"], rel=1e-6)
+
+
+class Hostile:
+    def __reduce__(self):
+        return Path.touch, (Path("touched"),)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (Hostile(), "unsafe archive"),
+        ({"mu": Hostile()}, "unsafe archive"),
+        ([1, 2], "no mu and sigma (it has nothing)"),
+        ({"mu": [1.0]}, "no mu and sigma (it has mu)"),
+        ({"mu": "a", "sigma": "b"}, "could not convert string to float"),
+        ({"mu": [1.0], "sigma": [[1.0]]}, "mean (1,) and covariance (1, 1), expected (64,) and (64, 64)"),
+        (b"PK", "truncated or not a PyTorch archive"),
+    ],
+)
+def test_a_pt_file_is_data(given, capsys, content, told):
+    import torch
+
+    if isinstance(content, bytes):
+        Path("real.pt").write_bytes(content)
+    else:
+        torch.save(content, "real.pt")
+    assert score("--reference", "real.pt") == 2
+    line = one_line(capsys)
+    assert "real.pt: " in line
+    assert told in line
+    assert not Path("touched").exists()
+    assert not Path("results/store.sqlite").exists()
+
+
+def test_a_dry_run_says_what_it_would_do_and_writes_nothing(given, capsys):
+    assert score("--prompts", "prompts.csv", "--compare", "other", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "  8 of 8 prompts have images (8, found by name), such as\n" in out
+    assert "prompts / my_images: 8 images, 0 done, 8 to read, its images exist\n" in out
+    assert "\ntotal: 16 images to read\n" in out
+    assert not Path("results").exists()
+    assert score("--prompts", "prompts.csv", "--dry-run", "--json") == 2
+    assert one_line(capsys) == "sana-bench: --json prints numbers, and --dry-run makes none"
+
+
+def test_a_limit_is_a_quick_look(given, capsys):
+    options = ("--prompts", "prompts.csv", "--metrics", "./mine.py:brightness")
+    assert score(*options, "--limit", "3") == 3
+    out = capsys.readouterr().out
+    assert ": 3 images to read, 0 already there" in out
+    found = sana_bench.load_run()
+    assert found.table()[["n_samples", "n_expected", "complete"]].values.tolist() == [[3, N, False]]
+    assert score(*options) == 0
+    assert ": 5 images to read, 3 already there" in capsys.readouterr().out
+    assert sana_bench.load_run().complete
 
 
 def test_a_changed_image_is_scored_again_and_the_others_are_not(given, capsys):
@@ -158,9 +240,9 @@ def test_a_changed_image_is_scored_again_and_the_others_are_not(given, capsys):
     [
         ((), "without prompts images are held against others: --reference FOLDER, or --prompts FILE"),
         (("--metrics", "clip_score"), "clip_score judges images by their prompts: --prompts FILE"),
-        (("--metrics", "fid"), "fid holds images against others: --reference FOLDER, or an .npz"),
+        (("--metrics", "fid"), "fid holds images against others: --reference FOLDER, or a file of"),
         (("--metrics", "cmmd"), "--metrics cmmd: sana-bench has no cmmd; between sets it has fid and kid"),
-        (("--metrics", "diversity"), "--metrics diversity: sana-bench has no diversity"),
+        (("--metrics", "diversity"), "has no diversity; between images of a prompt it has oneig_diversity"),
         (("--metrics", "latency"), "--metrics latency: is measured while images are made"),
         (("--metrics", "clip_scor"), "unknown metric 'clip_scor' (did you mean 'clip_score'?)"),
         (("--reference", "nowhere"), "--reference nowhere: there is no such folder or file"),
@@ -229,3 +311,64 @@ def test_from_python(given):
     assert found.report.is_file()
     with pytest.raises(sana_bench.UsageError, match="tier 'small': one of auto, micro, full"):
         sana_bench.score("my_images", tier="small")
+
+
+def test_two_folders_are_decided_without_scoring_them_whole(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = list({prompt.text: prompt for prompt in GenEval().prompts("micro")}.values())[:96]
+    Path("prompts.txt").write_text("".join(f"{prompt.text}\n" for prompt in asked))
+    for i, prompt in enumerate(asked, start=1):
+        draw(Path(f"my_images/{i:04d}.png"), asked[i - 7], i)
+        draw(Path(f"other/{i:04d}.png"), prompt, i)
+    given = ("--prompts", "prompts.txt", "--compare", "other", "--output", "results")
+    found = as_json(capsys, *given, "--until", "decided", "--effect", "2")
+    assert not found["complete"]
+    assert found["numbers"] == []
+    (last,) = found["sequences"]
+    assert (last["variant"], last["against"], last["metric"]) == ("other", "my_images", "clip_score")
+    assert last["verdict"] == "better"
+    assert 0 < last["low"] <= last["value"] <= last["high"]
+    assert last["n_images"] < len(asked)
+    assert found["reasons"]["other"][0].endswith(last["finding"])
+    assert as_json(capsys, *given)["complete"]
+    assert score(*given, "--until", "decided", "--metrics", "image_reward") == 2
+    assert "no metric that can stop a run; the suite has image_reward" in one_line(capsys)
+
+
+def test_a_metrics_judge_is_named_on_the_command_line(given, capsys, monkeypatch):
+    """Of any prompts, by a server; asked once, as the same command again finds."""
+    key = "sk-Secret_123"
+    monkeypatch.setenv("SANA_BENCH_JUDGE_KEY", key)
+    with serving(lambda _: said("Yes", {"Yes": math.log(0.75), "No": math.log(0.25)})) as server:
+        arguments = (
+            "--prompts", "prompts.csv", "--metrics", "vqascore", "--set", "vqascore.judge=owner/Tiny",
+            "--set", f"vqascore.server={server.address}",
+        )  # fmt: skip
+        for _ in range(2):
+            found = as_json(capsys, *arguments)
+            assert len(server.requests) == N
+    overall = next(row for row in found["numbers"] if row["key"] == "overall")
+    assert (overall["metric"], overall["protocol"]) == ("vqascore", "vqascore/vlm-served-tiny@1")
+    assert overall["value"] == pytest.approx(0.75, rel=1e-12)
+    assert server.keys == [f"Bearer {key}"] * N
+    assert not [
+        path for path in Path("results").rglob("*") if path.is_file() and key.encode() in path.read_bytes()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given_set", "message"),
+    [
+        (
+            "vqascore=3",
+            "--set vqascore=3: expected METRIC.PARAMETER=VALUE with a metric of --metrics: vqascore",
+        ),
+        ("dpg.judge=x", "expected METRIC.PARAMETER=VALUE with a metric of --metrics: vqascore"),
+        ("vqascore.judge=[x]", "expected a number, a text, true or false"),
+        ("vqascore.juge=x", "metric 'vqascore' has no parameter 'juge' (did you mean 'judge'?)"),
+        ("vqascore.judge=clip_score", "judge 'clip_score' scores images and answers no questions in words"),
+    ],
+)
+def test_parameters_that_no_metric_has_are_refused(given, capsys, given_set, message):
+    assert score("--prompts", "prompts.csv", "--metrics", "vqascore", "--set", given_set) == 2
+    assert message in one_line(capsys)

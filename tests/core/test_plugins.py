@@ -13,7 +13,7 @@ import pytest
 from sana_bench import metrics
 from sana_bench.cli.main import execute
 from sana_bench.core.errors import SuiteError
-from sana_bench.core.registry import BENCHMARKS, GENERATORS, MEASURED, METRICS, REGISTRIES, Entry
+from sana_bench.core.registry import BENCHMARKS, GENERATORS, MEASURED, METRICS, REGISTRIES, Entry, Limits
 from tests import ROOT
 
 EXAMPLE = ROOT / "examples" / "sana-bench-plugin-example"
@@ -305,3 +305,12 @@ def test_a_logger_that_fails_costs_no_numbers(installed, on_path, tmp_path, caps
     assert execute(["report", str(directory)]) == 0
     assert execute(arguments) == 0
     assert "0 images to generate, 6 already there" in capsys.readouterr().out
+
+
+def test_a_metric_of_a_plugin_says_between_what_its_scores_lie(tmp_path, on_path) -> None:
+    folder = write_plugin(tmp_path, "metrics", "limited", "limited_metric:build")
+    (folder / "limited_metric.py").write_text("def build(*_): ...\n\n\nbuild.limits = (0, 100, True)\n")
+    on_path(folder)
+    assert METRICS.entry("limited").find_limits() == Limits(0, 100, by_task=True)
+    assert METRICS.entry("geneval").find_limits() == Limits(0, 1, by_task=True)
+    assert METRICS.entry("image_reward").find_limits() is None

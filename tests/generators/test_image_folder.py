@@ -323,7 +323,7 @@ def test_other_files_do_not_make_another_variant_and_are_named_once(suite, tmp_p
     assert images_sha256(tmp_path / "images") == before
     assert run(suite, "--limit", "2") == 3
     out = capsys.readouterr().out
-    assert "0 images to generate, 2 already there" in out
+    assert "0 images to read, 2 already there" in out
     (line,) = [line for line in out.splitlines() if "ignored files" in line]
     assert all(name in line for name in STRAYS)
     assert len(list((tmp_path / "results/runs").iterdir())) == 1

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from sana_bench.judges.image_questions import ImageQuestions
 from sana_bench.judges.vlm import VisionLanguageModel
@@ -61,6 +62,7 @@ def test_side_by_side_is_as_alone(folder, batch):
 
 def test_the_image_is_read_once(folder):
     judge = VisionLanguageModel(folder)
+    judge.next_logits(IMAGE, QUESTIONS)  # when first asked it tries whether it may share
     tower = judge.network.model.visual if "llava" not in folder.name else judge.network.model.vision_tower
     seen: list[int] = []
     tower.register_forward_hook(lambda *_: seen.append(1))
@@ -119,6 +121,70 @@ def test_probabilities_are_those_of_first_tokens(folder):
             assert (token.token, token.whole) == (ids[0], len(ids) == 1)
             assert token.probability == pytest.approx(float(shares[ids[0]]), abs=1e-5)
     assert found[0][0] == found[0][3]
+
+
+def test_a_model_whose_image_looks_at_the_question_reads_it_for_each(tmp_path):
+    """PaliGemma's attention goes both ways between image and question: what it makes of the image belongs to one question."""
+    judge = VisionLanguageModel(_write_paligemma(tmp_path))
+    together = judge.next_logits(IMAGE, QUESTIONS)
+
+    def alone() -> np.ndarray:
+        return np.stack([_whole(judge, question).numpy() for question in QUESTIONS])
+
+    assert_as_exact(together.numpy(), alone(), in_float64(alone))
+    with torch.inference_mode():
+        shared = ImageQuestions(judge.network, judge._rows(IMAGE, QUESTIONS), 16)
+        assert shared.shared
+        # What would come out otherwise.
+        assert np.abs(shared.next_logits(range(5)).numpy() - together.numpy()).max() > 0.1
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_rounding_is_not_taken_for_a_difference(tmp_path, precision):
+    judge = VisionLanguageModel(write_qwen(tmp_path, "qwen2_5_vl"), precision=precision)
+    with torch.inference_mode():
+        assert judge._ask(IMAGE, QUESTIONS).shared
+
+
+def _write_paligemma(path: Path) -> Path:
+    from transformers import (
+        AutoConfig,
+        AutoModelForImageTextToText,
+        PaliGemmaProcessor,
+        PreTrainedTokenizerFast,
+        SiglipImageProcessor,
+    )
+
+    names = ("<pad>", "<bos>", "<eos>", "?", "Is", "red", "How", "cats")
+    words = Tokenizer(models.WordLevel({name: place for place, name in enumerate(names)}, "?"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="?"
+    )
+    pictures = SiglipImageProcessor(size={"height": 28, "width": 28})
+    pictures.image_seq_length = 4
+    processor = PaliGemmaProcessor(pictures, tokenizer)
+    text = {
+        "model_type": "gemma", "vocab_size": len(processor.tokenizer), "hidden_size": 32, "intermediate_size": 64,
+        "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8,
+    }  # fmt: skip
+    vision = {
+        "model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": 28, "patch_size": 14, "vision_use_head": False,
+    }  # fmt: skip
+    image_token = processor.tokenizer.convert_tokens_to_ids("<image>")
+    config = AutoConfig.for_model(
+        "paligemma", text_config=text, vision_config=vision, image_token_index=image_token, projection_dim=32
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForImageTextToText.from_config(config)
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.25)
+    model.save_pretrained(path)
+    processor.save_pretrained(path)
+    return path
 
 
 def test_what_a_cache_does_not_hold_is_not_shared():

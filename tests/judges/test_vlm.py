@@ -74,6 +74,16 @@ def test_what_does_not_load_is_refused(folder, tmp_path):
         VLMJudge(tmp_path).load()
 
 
+@pytest.mark.parametrize("left", [0, 4, 200, -1])
+def test_damaged_weights_are_one_clear_line(folder, tmp_path, left):
+    copy = shutil.copytree(folder, tmp_path / "vlm")
+    path = copy / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(AssetError, match="not an image-text-to-text model") as caught:
+        VisionLanguageModel(copy).load()
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("chat", [True, False], ids=["chat template", "no template"])
 def test_prompts_are_judged_by_log_probabilities(tmp_path, chat):
     """Images are judged as each alone and as by hand: what is left are sums in another order, no further from float64."""

@@ -17,7 +17,7 @@ SEED = 11
 
 
 # KID has no network in the micro world; its own tests build it on a small random one.
-MICRO = ("geneval", "clip_score", "fid", "dpg", "image_reward")
+MICRO = ("geneval", "clip_score", "fid", "dpg", "image_reward", "pickscore")
 
 
 @pytest.fixture(params=MICRO)

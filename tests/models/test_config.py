@@ -23,6 +23,8 @@ COUNTS = {
     "sana1.5-2.4b-1024": (2_383_937_952, 706),
     "sana1.5-3.2b-1024": (3_163_233_952, 936),
     "sana1.5-4.8b-1024": (4_721_825_952, 1396),
+    "sana-sprint-0.6b-1024": (593_501_216, 664),
+    "sana-sprint-1.6b-1024": (1_610_237_472, 480),
 }
 
 
@@ -74,6 +76,7 @@ def test_autoencoder_norms_may_be_listed_by_stage():
         ({"attention_bias": True}, "attention_bias is True"),
         ({"num_cross_attention_heads": 3}, "cross-attention width"),
         ({"num_layers": 0}, "at least 1"),
+        ({"guidance_embeds": 1}, "guidance_embeds is 1; it must be true or false"),
     ],
 )
 def test_unfit_configurations_are_refused(change, message):

@@ -40,6 +40,13 @@ def official_transformer(config: SanaConfig, device: str = "cpu") -> dict[str, t
         "final_layer.linear.weight": (config.out_channels, width),
         "final_layer.linear.bias": (config.out_channels,),
     }
+    if config.guidance_embeds:
+        shapes |= {"logvar_linear.weight": (1, width), "logvar_linear.bias": (1,)}
+        for layer, inner in (("0", 256), ("2", width)):
+            shapes |= {
+                f"cfg_embedder.mlp.{layer}.weight": (width, inner),
+                f"cfg_embedder.mlp.{layer}.bias": (width,),
+            }
     for i in range(config.num_layers):
         block = {
             "scale_shift_table": (6, width),
@@ -144,7 +151,15 @@ def small_dc_ae() -> DCAEConfig:
 
 
 @pytest.mark.parametrize(
-    "name", ["sana-0.6b-1024", "sana-1.6b-1024", "sana1.5-1.6b-1024", "sana1.5-4.8b-1024"]
+    "name",
+    [
+        "sana-0.6b-1024",
+        "sana-1.6b-1024",
+        "sana1.5-1.6b-1024",
+        "sana1.5-4.8b-1024",
+        "sana-sprint-0.6b-1024",
+        "sana-sprint-1.6b-1024",
+    ],
 )
 def test_published_sizes_map_completely(name):
     """Every parameter has a source and every source is used, at the real depth and width."""
@@ -154,7 +169,10 @@ def test_published_sizes_map_completely(name):
     with torch.device("meta"):
         expected = SanaTransformer(config).state_dict()
     assert pieces.keys() == expected.keys()
-    assert official.keys() - {p.source for p in pieces.values()} == {"pos_embed", "y_embedder.y_embedding"}
+    unused = {"pos_embed", "y_embedder.y_embedding"}
+    if config.guidance_embeds:
+        unused |= {"logvar_linear.weight", "logvar_linear.bias"}
+    assert official.keys() - {p.source for p in pieces.values()} == unused
     for key, piece in pieces.items():
         rows = official[piece.source].shape[0] // piece.count
         assert (rows, *official[piece.source].shape[1:]) == expected[key].shape
@@ -193,6 +211,19 @@ def test_official_transformer_file_equals_diffusers_conversion(tmp_path):
     assert ours.keys() == expected.keys()
     for key, value in expected.items():
         assert torch.equal(ours[key], value), key
+
+
+def test_official_sprint_file_puts_time_and_guidance_where_diffusers_has_them(tmp_path):
+    """diffusers' converter of single files knows no SANA-Sprint; its script names these."""
+    config = small_sana(guidance_embeds=True)
+    official = official_transformer(config)
+    torch.save({"state_dict": official}, tmp_path / "sprint.pth")
+    ours = load_transformer(tmp_path / "sprint.pth", config=config).state_dict()
+    for source, target in (("t_embedder", "timestep_embedder"), ("cfg_embedder", "guidance_embedder")):
+        for layer, number in ((0, 1), (2, 2)):
+            for leaf in ("weight", "bias"):
+                found = ours[f"time_embed.{target}.linear_{number}.{leaf}"]
+                assert torch.equal(found, official[f"{source}.mlp.{layer}.{leaf}"])
 
 
 def test_official_autoencoder_file_equals_diffusers_conversion(tmp_path):

@@ -1,7 +1,9 @@
-"""Libraries import torchao only where a variant asks for it."""
+"""Libraries import torchao only where a variant asks for it; what is imported is a dependency, and no other package is."""
 
 import ast
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,44 @@ def test_a_torchao_that_the_user_imported_stays(monkeypatch):
     with without_torchao():
         assert sys.modules["torchao"] is own
     assert sys.modules["torchao"] is own
+
+
+#: What a package on the index is imported as, where that is another name.
+MODULES = {
+    "open_clip_torch": "open_clip", "huggingface-hub": "huggingface_hub", "pillow": "PIL", "PyYAML": "yaml",
+    "nvidia-ml-py": "pynvml",
+}  # fmt: skip
+
+#: What torch, jinja2 and pydantic bring with them.
+COMPANIONS = {"triton", "markupsafe", "pydantic_core"}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The first part of every module that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_the_packages_need_what_they_import_and_import_what_they_need():
+    """Beside the extras, which are imported only where they are asked for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = {re.split(r"[<>=!~\[ ]", one)[0] for one in project["dependencies"]}
+    extras = {
+        re.split(r"[<>=!~\[ ]", one)[0]
+        for name, ones in project["optional-dependencies"].items()
+        if name not in ("test", "lint")
+        for one in ones
+    }
+    own = {path.name for room in ("models", "kernels", "reports") for path in (ROOT / room).iterdir()} | {
+        "sana_bench"
+    }
+    found = {module for room in ("models", "sana_bench", "kernels", "reports")
+             for path in (ROOT / room).rglob("*.py") for module in imported_modules(path)}  # fmt: skip
+    foreign = found - set(sys.stdlib_module_names) - own
+    assert {MODULES.get(name, name) for name in needed} <= foreign
+    assert foreign - {MODULES.get(name, name) for name in needed | extras} <= COMPANIONS

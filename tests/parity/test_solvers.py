@@ -9,9 +9,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, SCMScheduler
 
-from sana_models.solvers import flow_dpm_solver, flow_euler, flow_euler_sigmas, flow_sigmas
+from sana_models.solvers import (
+    flow_dpm_solver,
+    flow_euler,
+    flow_euler_sigmas,
+    flow_sigmas,
+    scm,
+    scm_sigmas,
+)
 
 TOLERANCE = 1e-5
 STEPS = [1, 2, 3, 5, 8, 14, 20, 50]
@@ -50,6 +57,26 @@ def test_flow_euler_equals_diffusers(steps, shift):
     ours = flow_euler(velocity, start(), flow_euler_sigmas(steps, shift))
     reference = run_scheduler(FlowMatchEulerDiscreteScheduler(shift=shift), steps)
     assert float((ours - reference).abs().max()) <= TOLERANCE
+
+
+@pytest.mark.parametrize("spread", [0.5, 1.0])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_scm_equals_diffusers(steps, spread):
+    """With the change of variables between flow and TrigFlow that SanaSprintPipeline makes around its scheduler."""
+    scheduler = SCMScheduler(sigma_data=spread)
+    scheduler.set_timesteps(steps, intermediate_timesteps=1.3 if steps == 2 else None)
+    generator = torch.Generator().manual_seed(11)
+    x = torch.randn(2, 4, 5, 3, generator=generator) * spread
+    for t in scheduler.timesteps[:-1]:
+        s = t.sin() / (t.cos() + t.sin())
+        root = (s**2 + (1 - s) ** 2).sqrt()
+        flow = x / spread * root
+        output = ((1 - 2 * s) * flow + (1 - 2 * s + 2 * s**2) * velocity(flow, float(s))) / root
+        x, data = scheduler.step(output * spread, t, x, generator=generator, return_dict=False)
+    again = torch.Generator().manual_seed(11)
+    noise = torch.stack([torch.randn(2, 4, 5, 3, generator=again) for _ in range(steps)], dim=1)
+    ours = scm(velocity, noise, scm_sigmas(steps))
+    assert float((ours - data / spread).abs().max()) <= TOLERANCE
 
 
 @pytest.mark.parametrize("shift", SHIFTS)

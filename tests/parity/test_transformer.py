@@ -36,10 +36,15 @@ def inputs(size: tuple[int, int], tokens: int, lengths: list[int]):
 
 
 @torch.no_grad()
-def difference(ours, theirs, latents, timestep, text, mask) -> float:
-    mine = ours(latents, timestep, text, mask)
+def difference(ours, theirs, latents, timestep, text, mask, guidance=None) -> float:
+    mine = ours(latents, timestep, text, mask, guidance=guidance)
+    told = None if guidance is None else guidance * theirs.config.guidance_embeds_scale
     reference = theirs(
-        latents, encoder_hidden_states=text, timestep=timestep, encoder_attention_mask=mask
+        latents,
+        encoder_hidden_states=text,
+        timestep=timestep,
+        guidance=told,
+        encoder_attention_mask=mask,
     ).sample
     assert mine.shape == latents.shape
     assert 0.3 < float(reference.std()) < 10
@@ -64,6 +69,27 @@ def test_equals_diffusers_with_position_table(scale, size):
 def test_equals_diffusers_with_patches_of_two():
     ours, theirs = both(patch_size=2)
     assert difference(ours, theirs, *inputs((8, 6), 9, [9, 4, 1])) <= TOLERANCE
+
+
+@pytest.mark.parametrize("lengths", [[12, 12], [12, 5]], ids=["full", "masked"])
+def test_equals_diffusers_with_an_embedded_guidance_scale(lengths):
+    ours, theirs = both(guidance_embeds=True)
+    latents, _, text, mask = inputs((8, 6), 12, lengths)
+    times, guidance = torch.tensor([0.2, 1.0]), torch.tensor([1.5, 4.5])
+    assert difference(ours, theirs, latents, times, text, mask, guidance) <= TOLERANCE
+    with torch.no_grad():
+        first, second = (
+            ours(latents, times, text, mask, guidance=scale) for scale in (guidance, guidance + 1)
+        )
+    assert float((first - second).abs().max()) > 0.01
+
+
+def test_a_guidance_scale_is_asked_for_where_it_is_embedded_and_nowhere_else():
+    arguments = inputs((4, 4), 6, [6])
+    with pytest.raises(ValueError, match="takes no guidance scale"):
+        both()[0](*arguments, guidance=torch.tensor([4.5]))
+    with pytest.raises(ValueError, match="needs a guidance scale"):
+        both(guidance_embeds=True)[0](*arguments)
 
 
 def test_inputs_that_do_not_fit_are_refused():

@@ -110,7 +110,14 @@ def test_a_projection_keeps_each_stages_share_of_its_roofline():
 
 @pytest.mark.parametrize(
     ("driver_name", "key"),
-    [("NVIDIA A100-SXM4-80GB", "A100"), ("NVIDIA GeForce RTX 4090", "RTX 4090"), ("NVIDIA H200", "H200")],
+    [
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA A100-SXM4-40GB", "A100 40GB"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA L40S", "L40S"),
+    ],
 )
 def test_devices_are_found_by_the_name_of_their_driver(driver_name, key):
     assert find_peaks(driver_name) is PEAKS[key]
@@ -119,7 +126,9 @@ def test_devices_are_found_by_the_name_of_their_driver(driver_name, key):
 @pytest.mark.parametrize(
     "driver_name",
     [
-        "NVIDIA A100-SXM4-40GB",
+        "NVIDIA A100-PCIE-40GB",
+        "NVIDIA H100 PCIe",
+        "NVIDIA L40",
         "NVIDIA RTX A1000",
         "NVIDIA GeForce RTX 4090 Laptop GPU",
         "NVIDIA H20",

@@ -144,7 +144,7 @@ def test_paper_has_the_numbers_and_no_controls(browser, pages: dict[str, Path], 
     found = visit(browser, pages[name], width=720)  # A4 less its margins, in CSS pixels
     found.page.emulate_media(media="print")
     found.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    hidden = "#controls, nav.sections, .pages button, .skip" if name == "report" else ".arrow, .skip"
+    hidden = "#controls, nav.sections, .hint, .skip, " + (".pages button" if name == "report" else ".arrow")
     assert found.page.locator(hidden).count() > 0
     assert not any(node.is_visible() for node in found.page.locator(hidden).all())
     assert all(node.is_visible() for node in found.page.locator("main h2").all())
@@ -173,7 +173,7 @@ def test_the_keyboard_reaches_every_control_in_reading_order(browser, pages: dic
 def test_the_keyboard_reaches_everything_of_the_leaderboard(browser, pages: dict[str, Path]) -> None:
     found = visit(browser, pages["leaderboard"])
     reached = focus_walk(found)
-    controls = found.page.locator("a[href], button, summary, [tabindex='0']").count()
+    controls = found.page.locator("a[href], button, input, select, summary, [tabindex='0']").count()
     assert reached["order"] == sorted(reached["order"])
     assert len(reached["order"]) == controls
     assert reached["invisible"] == []

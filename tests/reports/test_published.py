@@ -1,14 +1,24 @@
 """The quoted numbers: against the machine-readable copy of the papers' tables, and kept apart from measured ones."""
 
 import csv
+import re
 from dataclasses import replace
 
 import pytest
 
+from sana_bench.core.registry import BENCHMARKS
 from sana_reports import KINDS
 from sana_reports.leaderboard import render_leaderboard
 from sana_reports.leaderboard_data import Column, Leaderboard
-from sana_reports.published import PUBLISHED, published_table
+from sana_reports.published import (
+    _GENEVAL2_ROWS,
+    _HPDV2_ROWS,
+    _LONGTEXT_ROWS,
+    _ONEIG_ROWS,
+    PUBLISHED,
+    PublishedRow,
+    published_table,
+)
 from tests import SHARED
 from tests.reports.boards import GENEVAL, board, cell, entry, table
 from tests.reports.test_html import Page
@@ -23,7 +33,16 @@ SOURCES = (
     ),
     "NVlabs/Sana README.md (performance table)",
 )
+SPEC = SHARED / "spec/field_2026.md"
+#: What the csv has nothing of.
+LATER = ("geneval2", "longtext", "oneig_alignment", "hpsv2.1")
+SPRINT = re.compile(r"Sana-Sprint-(\S+) \(released\), 2 steps")
 CATEGORIES = {"color_attr": "color_attribution"}  # the csv's spelling
+
+
+def of_the_csv() -> list[PublishedRow]:
+    early = [row for row in PUBLISHED if not SPRINT.fullmatch(row.model)]
+    return [row for row in early if not {metric for metric, _ in row.numbers} & set(LATER)]
 
 
 def metric_name(metric: str, key: str) -> str:
@@ -32,13 +51,13 @@ def metric_name(metric: str, key: str) -> str:
         return f"{metric.removesuffix('_score')}_mjhq30k"
     if metric == "image_reward":
         return metric
-    return f"{metric.removesuffix('_bench')}_{CATEGORIES.get(key, key)}"
+    return f"{metric}_{CATEGORIES.get(key, key)}"
 
 
 def ours() -> set[tuple[str, str, str, float]]:
     """(model, resolution, name, value) of every quoted number."""
     found = set()
-    for row in PUBLISHED:
+    for row in of_the_csv():
         place = (row.model, str(row.resolution or "unstated"))
         found |= {(*place, metric_name(*key), value) for key, value in row.numbers.items()}
         found |= {
@@ -80,7 +99,7 @@ def test_every_quoted_size_hardware_and_place_is_the_papers() -> None:
             named = [row["hardware"], row["precision"]]
             stated["hardware"].add(", ".join(part for part in named if part not in ("", "unstated")))
         stated["places"].setdefault(row["metric"], set()).add(place)
-    for row in PUBLISHED:
+    for row in of_the_csv():
         paper = row.paper.replace(", arXiv", " arXiv")
         paper = "NVlabs/Sana README.md (performance table)" if "README" in paper else paper
         stated = found[paper, row.model, str(row.resolution or "unstated")]
@@ -93,10 +112,10 @@ def test_every_quoted_size_hardware_and_place_is_the_papers() -> None:
 
 def test_each_row_has_a_known_kind_and_names_its_source() -> None:
     assert all(row.kind in KINDS for row in PUBLISHED)
-    assert len({(row.paper, row.model, row.resolution) for row in PUBLISHED}) == len(PUBLISHED)
+    assert len({(row.paper, row.model, row.resolution, row.benchmark) for row in PUBLISHED}) == len(PUBLISHED)
     row = next(r for r in PUBLISHED if (r.model, r.resolution) == ("Sana-0.6B", 1024))
     assert row.source({"geneval"}) == "SANA, arXiv:2410.10629, Table 7, Table 10"  # speed is in Table 7
-    assert row.source({"dpg_bench"}) == "SANA, arXiv:2410.10629, Table 7, Table 11"
+    assert row.source({"dpg"}) == "SANA, arXiv:2410.10629, Table 7, Table 11"
     pruned = next(r for r in PUBLISHED if r.kind == "pruned")
     assert pruned.source({"geneval"}) == "SANA-1.5, arXiv:2501.18427v4, Table 3"
 
@@ -113,6 +132,15 @@ def test_a_table_holds_only_what_was_measured_on_its_prompts() -> None:
     assert published_table("micro", "geneval", ("geneval",)) is None
 
 
+METRIC_OF = {
+    "mjhq30k": "fid",
+    "dpg_bench": "dpg",
+    "hpdv2": "hpsv2.1",
+    "longtext_zh": "longtext",
+    "oneig": "oneig_text",
+}
+
+
 def full_board(benchmark: str, column: Column) -> Leaderboard:
     """Two measured variants of the full tier on one benchmark."""
     entries = [
@@ -122,9 +150,15 @@ def full_board(benchmark: str, column: Column) -> Leaderboard:
     return board(table(*entries, tier="full", benchmark=benchmark, columns=[column]))
 
 
-@pytest.mark.parametrize("benchmark", ["geneval", "dpg_bench", "mjhq30k", "image_reward"])
+BENCHMARKS_WITH_ROWS = (
+    *("geneval", "dpg_bench", "mjhq30k", "image_reward"),
+    *("geneval2", "hpdv2", "longtext", "longtext_zh", "oneig"),
+)
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS_WITH_ROWS)
 def test_quoted_rows_are_marked_and_never_ranked(benchmark: str) -> None:
-    metric = {"mjhq30k": "fid"}.get(benchmark, benchmark)
+    metric = METRIC_OF.get(benchmark, benchmark)
     made = full_board(
         benchmark, Column(metric=metric, protocol="p@1", unit="", higher_is_better=metric != "fid")
     )
@@ -164,9 +198,61 @@ def test_quoted_numbers_enter_no_plot_and_no_micro_page() -> None:
 
 def test_all_published_rows_appear_somewhere() -> None:
     shown: set[int] = set()
-    for benchmark in ("geneval", "dpg_bench", "mjhq30k", "image_reward"):
-        metrics = ("fid", "clip_score", "geneval", "dpg_bench", "image_reward")
+    metrics = tuple({metric for row in PUBLISHED for metric, _ in row.numbers})
+    for benchmark in BENCHMARKS_WITH_ROWS:
         found = published_table("full", benchmark, metrics)
         assert found is not None
         shown |= {id(row) for row in found.rows}
     assert shown == {id(row) for row in PUBLISHED}
+
+
+def test_rows_stand_under_the_names_that_metrics_have() -> None:
+    """A name that no metric has would keep its rows from every leaderboard."""
+    for name in set(BENCHMARKS_WITH_ROWS) & set(BENCHMARKS.names()):
+        metrics = tuple(BENCHMARKS.build(name).metric_names)
+        found = published_table("full", name, metrics)
+        assert found is not None, name
+        assert found.rows, name
+        assert found.metrics <= set(metrics)
+
+
+def test_longtext_rows_are_of_one_language() -> None:
+    english, chinese = (published_table("full", name, ("longtext",)) for name in ("longtext", "longtext_zh"))
+    assert english is not None
+    assert chinese is not None
+    values = [
+        {row.model: row.numbers["longtext", "overall"] for row in table.rows} for table in (english, chinese)
+    ]
+    assert values[0].keys() == values[1].keys()
+    assert (values[0]["GPT Image 1"], values[1]["GPT Image 1"]) == (0.956, 0.619)
+
+
+def test_rows_of_2026_are_the_gathered_ones() -> None:
+    if not SPEC.is_file():
+        pytest.skip("the gathered facts (../shared/spec/field_2026.md) are not on this machine")
+    text = " ".join(SPEC.read_text(encoding="utf-8").split())
+    for model, *_, alignment, words, style, diversity in _ONEIG_ROWS:
+        (reasoning,) = re.findall(rf"{re.escape(model)} {short(alignment)} {short(words)} (\.\d+) ", text)
+        line = f"{model} {short(alignment)} {short(words)} {reasoning} {short(style)} {short(diversity)}"
+        assert line in text
+    for model, english, chinese in _LONGTEXT_ROWS:
+        assert f"{model} {short(english)}/{short(chinese)}" in text
+    for model, value, _ in _GENEVAL2_ROWS:
+        assert f"{model} {value}" in text
+    sprint = {match[1]: row for row in PUBLISHED if (match := SPRINT.fullmatch(row.model))}
+    assert sprint.keys() == {"0.6B", "1.6B"}
+    for size, row in sprint.items():
+        fid, clip, geneval = (row.numbers[name, "overall"] for name in ("fid", "clip_score", "geneval"))
+        scores = f"FID {fid:.2f}, CLIP {clip:.2f}, GenEval {geneval:.2f}"
+        assert f"{size} {row.throughput:.2f} img/s, {row.latency_s:.2f} s, {scores}" in text
+
+
+def test_rows_of_hps_are_means_of_their_styles() -> None:
+    for model, *versions in _HPDV2_ROWS:
+        for *styles, overall in versions:
+            # Five numbers of two decimals.
+            assert abs(sum(styles) / 4 - overall) <= 0.01 + 1e-9, model
+
+
+def short(value: float) -> str:
+    return f"{value:.3f}"[1:]

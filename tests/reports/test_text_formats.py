@@ -2,12 +2,13 @@ import csv
 import io
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pandas
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sana_reports import ReportData, render_terminal
+from sana_reports import ReportData, render_terminal, write_report
 from sana_reports.csv_table import COLUMNS, csv_text, render_csv
 from sana_reports.labels import FID_BIASED_BELOW
 from sana_reports.markdown import render_markdown
@@ -114,6 +115,17 @@ def test_full_tier_has_no_micro_notice(report: ReportData) -> None:
     full = replace(report, tier="full", tier_reason="CUDA device found")
     assert "do not compare" not in render_terminal(full)
     assert "do not compare" not in render_markdown(full)
+
+
+def test_every_format_names_the_licences_of_prompts(report: ReportData, tmp_path: Path) -> None:
+    licences = {"geneval2": ["CC BY-NC 4.0, no commercial use"], "own": ["A", "B"]}
+    line = "icence of the prompts: GenEval 2 CC BY-NC 4.0, no commercial use; own A, B"
+    licensed = replace(report, prompt_licences=licences)
+    pages = write_report(licensed, tmp_path)
+    assert line in render_terminal(licensed)
+    assert line in pages.markdown.read_text(encoding="utf-8").replace("\\", "")
+    assert line in pages.html.read_text(encoding="utf-8")
+    assert "icence of the prompts" not in render_terminal(report)
 
 
 def test_csv_has_every_number_at_full_precision(report: ReportData) -> None:

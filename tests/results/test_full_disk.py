@@ -65,7 +65,7 @@ def test_a_store_that_cannot_grow(command, tmp_path, monkeypatch, capsys, pages)
 
     capsys.readouterr()
     monkeypatch.setattr(Store, "open", classmethod(cramped))
-    assert execute(command) == 1
+    assert execute(command) == 3
     line = only_line(capsys)
     assert "disk is full" in line
     assert "run the same command again to continue" in line
@@ -91,7 +91,7 @@ def test_files_that_cannot_be_written(command, tmp_path, monkeypatch, capsys, n_
 
     capsys.readouterr()
     monkeypatch.setattr(atomic.os, "fsync", fsync)
-    assert execute(command) == 1
+    assert execute(command) == 3
     line = only_line(capsys)
     assert "No space left on device" in line
     assert "run the same command again to continue" in line
@@ -116,9 +116,11 @@ def test_a_new_store_on_a_full_disk(tmp_path, monkeypatch) -> None:
         original(connection)
 
     monkeypatch.setattr(module, "migrate", cramped)
-    with pytest.raises(BenchError, match="full; nothing was lost, run the same command again") as caught:
+    with pytest.raises(
+        BenchError, match="full; what is finished is kept, run the same command again"
+    ) as caught:
         Store.open(tmp_path)
-    assert caught.value.exit_code == 1
+    assert caught.value.exit_code == 3
     monkeypatch.undo()
     with Store.open(tmp_path) as store:
         assert store.run_ids() == []

@@ -65,7 +65,7 @@ def test_lines_of_libraries_go_to_the_file_session_after_session(tmp_path, monke
     early.addHandler(logging.StreamHandler())
     path = tmp_path / "log.txt"
     for turn in range(2):
-        with LibraryLog() as log:
+        with LibraryLog("sana-bench run") as log:
             early.warning("early, turn %d", turn)
             log.keep_in(path)
             late = logging.getLogger(f"library.set.up.inside.{turn}")
@@ -90,7 +90,7 @@ def test_lines_of_libraries_go_to_the_file_session_after_session(tmp_path, monke
 def test_a_run_that_never_gets_a_folder_shows_them(tmp_path, monkeypatch):
     terminal = io.StringIO()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with LibraryLog() as log:
+    with LibraryLog("sana-bench run") as log:
         print("said before", file=sys.stderr)
         assert terminal.getvalue() == ""
     assert log.written is None
@@ -99,7 +99,7 @@ def test_a_run_that_never_gets_a_folder_shows_them(tmp_path, monkeypatch):
 
 
 def test_no_file_is_made_where_nothing_was_said(tmp_path):
-    with LibraryLog() as log:
+    with LibraryLog("sana-bench run") as log:
         log.keep_in(tmp_path / "log.txt")
     assert log.written is None
     assert list(tmp_path.iterdir()) == []
@@ -108,7 +108,7 @@ def test_no_file_is_made_where_nothing_was_said(tmp_path):
 def test_nothing_is_lost_where_the_file_cannot_be_written(tmp_path, monkeypatch):
     terminal = io.StringIO()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with LibraryLog() as log:
+    with LibraryLog("sana-bench run") as log:
         log.keep_in(tmp_path / "no folder" / "log.txt")
         print("said", file=sys.stderr)
     assert "said" in terminal.getvalue()

@@ -70,3 +70,62 @@ def test_page_holds_tables_of_this_script():
     table = page.split("<!-- simulated: begin -->")[1].split("<!-- simulated: end -->")[0]
     assert "| 6 x 24 x 4 | rate 0.6 |" in table
     assert "The standard error of a share" in table
+
+
+@pytest.fixture
+def sequences(script, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    monkeypatch.setitem(sys.modules, "simulate_statistics", script)
+    spec = importlib.util.spec_from_file_location(
+        "simulate_sequences", SCRIPT.parent / "simulate_sequences.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("difference", [0.0, 0.05])
+def test_synthetic_suites_have_the_difference_and_the_clusters_that_the_page_says(sequences, difference):
+    np, rng = sequences.np, sequences.np.random.default_rng(1)
+    for name, world in sequences.WORLDS.items():
+        single = world.draw(400, 50, 1, difference, rng)
+        pairs = world.draw(400, 50, 2, difference, rng)
+        # Three standard errors of a mean of 120,000 differences of at most 1.
+        assert abs(single.mean() - difference) <= 3 / np.sqrt(single.size)
+        if difference == 0:
+            assert abs(np.abs(single).mean() - float(name.split()[0]) / 100) <= 0.005
+            # Two images of a prompt: the variance of their mean is (1 + r) / 2 of that of one.
+            within = 2 * pairs.var(axis=(0, 2)).mean() / single.var(axis=(0, 2)).mean() - 1
+            assert 0.05 <= within <= 0.15
+
+
+def test_pairs_of_micro_variants_get_any_difference_up_to_their_own(sequences):
+    np = sequences.np
+    for pair in sequences.json.loads(sequences.PAIRS.read_text())["pairs"]:
+        assert len(pair["tasks"]) == 6
+        assert all(len(prompts) == 24 for prompts in pair["tasks"].values())
+        values = sequences.resampled(pair, 400, 50, 0.02, np.random.default_rng(1))
+        assert abs(values.mean() - 0.02) <= 3 * values.std() / np.sqrt(values.size)
+
+
+def test_sequences_seldom_decide_falsely(sequences):
+    values = sequences.WORLDS["22 %"].draw(N, 100, 4, 0.0, sequences.np.random.default_rng(2))
+    row = sequences.stopped("x", values, sequences.GENEVAL, 4, 0.0).split("|")
+    assert float(row[3].split()[0]) <= 100 * (0.05 + ERROR)
+    assert float(row[4]) >= 100 * (0.95 - ERROR)
+
+
+def test_the_bound_is_that_of_a_test_which_knows_everything(sequences):
+    """Half of the prompts at the spread's distance: 2 log(40) of them tell with certainty."""
+    np = sequences.np
+    values = np.random.default_rng(3).normal(0.1, 0.1, size=(1000, 1, 1000))
+    # Nothing missed of 1,000 counts as one missed: 1 % less than 2 log(40).
+    assert sequences.bound(values, 0.1, 0.0) == pytest.approx(2 * np.log(40), rel=0.01)
+
+
+def test_page_holds_the_tables_of_sequences(sequences):
+    page = sequences.PAGE.read_text(encoding="utf-8")
+    table = page.split(sequences.MARKS[0])[1].split(sequences.MARKS[1])[0]
+    assert "| synthetic, disagree on 12 % | 5 |" in table
+    assert "| sana-micro-8-steps and sana-micro | 0 |" in table

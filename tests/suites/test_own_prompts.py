@@ -165,6 +165,10 @@ def test_what_cannot_be_meant_is_refused_with_its_line(suites, benchmark, told):
             "{name: mine, prompts: ./p.csv, metrics: [dpg]}",
             "metric 'dpg' looks for 'questions' in every prompt, and prompt 00000 has none",
         ),
+        (
+            "{name: mine, prompts: ./p.csv, metrics: [oneig_text]}",
+            "metric 'oneig_text' looks for 'text_content' in prompts, and none has it",
+        ),
         ("{name: mine, prompts: ./p.csv, metrics: [fid]}", "fid of one's own prompts needs a reference"),
         (
             "{name: mine, prompts: ./p.csv, metrics: ['./f.py:bright']}",

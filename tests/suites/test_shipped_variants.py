@@ -38,3 +38,17 @@ def test_variants_made_from_the_published_models_differ_from_their_origin_as_the
         # The description tells the depth of the size that the library knows.
         assert f"{SANA_CONFIGS[f'sana1.5-{size}-1024'].num_layers} of 60 blocks" in pruned.description
         assert pruned.sampler == whole.sampler
+
+
+def test_every_row_of_sana_in_the_published_tables_has_a_variant() -> None:
+    from sana_bench.suites.find import variant_files
+    from sana_bench.suites.load import load_variant
+    from sana_reports.published import PUBLISHED
+
+    found = [title for path in variant_files(FOLDER).values() for title in load_variant(path).published]
+    assert len(set(found)) == len(found)
+    own = {
+        row.title for row in PUBLISHED if row.model.startswith(("Sana-", "SANA")) and "OneIG" not in row.paper
+    }
+    # The multilingual weights, and the paper's tuned 1.6B that they stand for, have no variant file.
+    assert own - set(found) == {"Sana-1.6B-MultiLing (released), 1024 px", "SANA 1.6B SFT"}

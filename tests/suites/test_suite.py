@@ -174,6 +174,11 @@ def test_bad_suites_are_refused_with_place_and_reason(suite: Path, old: str, new
         ),
         (
             "guidance_scale: 4.5",
+            "guidance_scale: 4.5\n  guidance_interval: [0.5]",
+            "'sampler.guidance_interval.1' is missing",
+        ),
+        (
+            "guidance_scale: 4.5",
             "guidance_scale: 4.5\n  guidance_interval: [0.5, 0.2]",
             "sampler.guidance_interval is [0.5, 0.2], must be two rising noise levels in [0, 1]",
         ),

@@ -50,6 +50,8 @@ COMMANDS = {
     "report latest": 0,
     "baseline set release mine": 0,
     "gate latest --baseline release": 0,
+    "baseline export release -o release.json": 0,
+    "gate latest --baseline release.json": 0,
     # Limited to four images: incomplete, so that nothing can be compared.
     "compare sana-micro sana-micro-8-steps --run geneval": 5,
     "profile sana-micro --images 1 --largest-batch 1": 0,
@@ -109,6 +111,7 @@ def test_the_shipped_suites_are_found_by_name(told) -> None:
 def test_own_suites_use_shipped_variants(told) -> None:
     assert "sana-micro[steps=1]" in told[OWN][1]
     assert "gate: pass" in told["gate latest --baseline release"][1]
+    assert told["gate latest --baseline release.json"] == told["gate latest --baseline release"]
 
 
 def test_images_and_reports_are_written(told, here: Path) -> None:
@@ -117,6 +120,14 @@ def test_images_and_reports_are_written(told, here: Path) -> None:
     assert (here / "circle.png").read_bytes().startswith(b"\x89PNG")
     assert (here / "results/leaderboard/leaderboard.html").is_file()
     assert len(list(here.glob("results/runs/*/report/report.html"))) == 4
+
+
+def test_every_package_says_that_it_is_typed(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        typed = {name for name in archive.namelist() if name.endswith("py.typed")}
+    assert typed == {
+        f"{name}/py.typed" for name in ("sana_bench", "sana_models", "sana_kernels", "sana_reports")
+    }
 
 
 def test_the_size_of_the_wheel(wheel: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sana_models.dc_ae import DCAE
+from sana_models.files import plain, read_text
 from sana_models.training.autoencoder import Source, images_to_tensor
 from sana_models.training.progress import training_progress
 
@@ -61,7 +62,7 @@ def prepare_cache(
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / "identity.txt"
     wanted = f"{identity} seed {seed}\n"
-    if note.is_file() and note.read_text(encoding="utf-8") != wanted:
+    if note.is_file() and read_text(note) != wanted:
         raise ValueError(
             f"{folder}: holds the cache of another autoencoder, tokenizer or seed; give another folder"
         )
@@ -73,7 +74,7 @@ def prepare_cache(
             if not path.exists():
                 _write_shard(path, autoencoder, source, tokenize, seed=seed, first=shard * (_SHARD // _BATCH))
             report(shard + 1, 0.0)
-    parts = [np.load(folder / f"{shard:05d}.npz") for shard in range(shards)]
+    parts = [np.load(plain(folder / f"{shard:05d}.npz"), allow_pickle=False) for shard in range(shards)]
     stacked = [
         torch.from_numpy(np.concatenate([part[key] for part in parts])) for key in ("latents", "ids", "mask")
     ]

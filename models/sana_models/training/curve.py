@@ -1,7 +1,10 @@
 """Training curve as a picture."""
 
 import csv
+import io
 from pathlib import Path
+
+from sana_models.files import read_text
 
 __all__ = ["plot_curve"]
 
@@ -11,8 +14,7 @@ def plot_curve(csv_path: Path, png_path: Path, *, columns: tuple[str, ...], titl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with csv_path.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = list(csv.DictReader(io.StringIO(read_text(csv_path), newline="")))
     figure = Figure(figsize=(5 * len(columns), 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     steps = [int(row["step"]) for row in rows]

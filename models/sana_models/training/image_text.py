@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sana_models.aspect_ratios import training_bucket
 from sana_models.dc_ae import DCAE
-from sana_models.files import write_whole
+from sana_models.files import plain, write_whole
 from sana_models.image_files import as_rgb, upright_size
 from sana_models.text_cache import working_precision
 from sana_models.training.buckets import Bucket, epoch_batches, epoch_position, merge_small_buckets
@@ -182,7 +182,7 @@ class ImageTextData:
             return _stored_latent(record, self.autoencoder.config.latent_channels)
         path = self._cache_path(record, bucket)
         if path is not None and path.is_file():
-            return torch.from_numpy(np.load(path)).float()
+            return torch.from_numpy(np.load(plain(path), allow_pickle=False)).float()
         image = load_image(record.read(), *bucket)
         weight = next(self.autoencoder.parameters())
         with torch.no_grad():

@@ -7,6 +7,7 @@ skipped, counted, and its records are named.
 """
 
 import csv
+import io
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from sana_models.files import read_text
 from sana_models.training.distributed import (
     all_true,
     barrier,
@@ -343,8 +345,8 @@ class _Curve:
         self.path = path
         self.rows: list[dict[str, Any]] = []
         if start and path.exists():
-            with path.open(newline="") as stream:
-                self.rows = [row for row in csv.DictReader(stream) if int(row["step"]) < start]
+            rows = csv.DictReader(io.StringIO(read_text(path), newline=""))
+            self.rows = [row for row in rows if int(row["step"]) < start]
 
     def add(self, row: dict[str, Any]) -> None:
         self.rows.append(row)

@@ -55,9 +55,10 @@ def load_networks(settings: TextToImageSettings, vocabulary: tuple[str, ...]) ->
         _source(settings.autoencoder), variant=_variant(settings.autoencoder, "vae", variant)
     )
     if settings.start is not None:
-        variants = part_variants(locate(_source(settings.start)), variant)
-        text = load_text_encoder(_source(settings.start), variant=variants["text_encoder"])
-        transformer = load_transformer(_source(settings.start), variant=variants["transformer"])
+        start = locate(_source(settings.start), variant=variant)
+        variants = part_variants(start, variant)
+        text = load_text_encoder(start, variant=variants["text_encoder"])
+        transformer = load_transformer(start, variant=variants["transformer"])
         transformer.train().requires_grad_(True)
         tokenizer, text_model = text.tokenizer, text.model
         max_length = min(settings.max_length, int(tokenizer.model_max_length))
@@ -166,7 +167,7 @@ def _variant(name: str, part: str, variant: str | None) -> str | None:
     """Return the variant where a part has files of it, else None."""
     if variant is None:
         return None
-    folder = locate(_source(name), part=part)
+    folder = locate(_source(name), part=part, variant=variant)
     return variant if folder.is_dir() and has_variant(folder, variant) else None
 
 

@@ -9,6 +9,7 @@
 """
 
 import csv
+import io
 import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sana_models.files import open_plain, plain, read_text
 from sana_models.training.caption_choice import DEFAULT_CAPTION
 
 __all__ = ["BadRecords", "Record", "read_index"]
@@ -41,7 +43,7 @@ class Record:
 
     def read(self) -> bytes:
         """Return the bytes of the image or latent; raises OSError."""
-        with self.path.open("rb") as stream:
+        with open_plain(self.path) as stream:
             if self.span is None:
                 return stream.read()
             stream.seek(self.span[0])
@@ -65,8 +67,8 @@ class BadRecords:
         self.path = path
         self.reasons: dict[str, str] = {}
         if path is not None and path.is_file():
-            with path.open(newline="", encoding="utf-8") as stream:
-                self.reasons = dict(row for row in csv.reader(stream) if len(row) == 2)
+            rows = csv.reader(io.StringIO(read_text(path), newline=""))
+            self.reasons = dict(row for row in rows if len(row) == 2)
 
     def add(self, key: str, reason: object) -> None:
         """Count a record; raises ValueError, one line, when more than the allowed share of all is bad."""
@@ -125,7 +127,7 @@ def _read_folder(folder: Path, suffixes: Sequence[str], bad: BadRecords) -> Iter
             captions, scores = _external(path.with_suffix(""), key, suffixes)
             text = path.with_suffix(".txt")
             if text.is_file():
-                captions = {DEFAULT_CAPTION: text.read_text(encoding="utf-8-sig").strip(), **captions}
+                captions = {DEFAULT_CAPTION: read_text(text).strip(), **captions}
             yield _record(label, path, path.suffix, captions, scores)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             bad.add(label, error)
@@ -148,7 +150,7 @@ def _read_shard(
     members: dict[str, dict[str, tarfile.TarInfo]] = {}
     try:
         external = _shard_captions(path, suffixes)
-        with tarfile.open(path, "r:") as archive:
+        with tarfile.open(plain(path), "r:") as archive:
             for member in archive:
                 stem, dot, suffix = member.name.rpartition(".")
                 if member.isfile() and dot:
@@ -181,7 +183,7 @@ def _shard_record(
         raise ValueError("needs an image (or .npy) and a .json")
     if files[".json"].size > _MAX_TEXT_BYTES:
         raise ValueError("its .json is larger than 1 MB")
-    with path.open("rb") as stream:
+    with open_plain(path) as stream:
         stream.seek(files[".json"].offset_data)
         facts = json.loads(stream.read(files[".json"].size))
     captions = dict(external[0].get(key, {}))
@@ -238,7 +240,7 @@ def _shard_captions(
 def _optional(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    data = json.loads(path.read_text(encoding="utf-8-sig"))
+    data = json.loads(read_text(path))
     if not isinstance(data, dict):
         raise ValueError(f"{path.name} is not an object")
     return data
@@ -246,7 +248,7 @@ def _optional(path: Path) -> dict[str, Any]:
 
 def _index(path: Path, kind: str) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = json.loads(read_text(path))
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(data, dict) or data.get("__kind__") != kind:

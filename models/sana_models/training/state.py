@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sana_models.files import write_whole
+from sana_models.files import plain, write_whole
 from sana_models.training.progress import tell
 
 __all__ = ["KEPT_STATES", "StateFolder", "identity_of"]
@@ -69,7 +69,7 @@ class StateFolder:
             if not path.exists():
                 continue
             try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                state = torch.load(plain(path), map_location="cpu", weights_only=True)
             except _DAMAGE as error:
                 problems.append(f"{path}: damaged ({(str(error).splitlines() or ['empty'])[0]})")
                 continue

@@ -1,4 +1,3 @@
-"use strict";
 (() => {
   const PAGE_SIZE = 24;
   const SMALL_IMAGE = 256; // pixels; enlarging smaller images must not blur them
@@ -9,7 +8,7 @@
   const form = document.getElementById("controls");
   const cards = document.getElementById("cards");
   const viewer = document.getElementById("viewer");
-  const state = { shown: report.groups, page: 0, open: -1 };
+  const state = { shown: report.groups, page: 0, open: -1, asked: null };
 
   // Text enters the page only as text nodes and attribute values, never as markup.
   function make(tag, attributes = {}, ...children) {
@@ -103,6 +102,16 @@
     }
     state.page = 0;
     draw();
+  }
+
+  function place(group) {
+    return [...(form.elements.benchmark ? [group.benchmark] : []), group.prompt_id, group.index].join("/");
+  }
+
+  function remember() {
+    page.remember(form, () => ({
+      variant: state.asked, page: state.page ? state.page + 1 : null, sample: viewer.open ? place(state.shown[state.open]) : null,
+    }));
   }
 
   function minimumScore() {
@@ -228,6 +237,7 @@
     cards.style.setProperty("--variants", shownColumns().length);
     cards.replaceChildren(...state.shown.slice(start, end).map((group, offset) => card(group, start + offset)));
     if (!total) cards.append(make("p", { class: "card empty" }, "No sample to show."));
+    remember();
   }
 
   function list(caption, titles, rows) {
@@ -273,6 +283,7 @@
     if (!viewer.contains(document.activeElement) || document.activeElement.disabled) {
       document.getElementById("viewer-close").focus();
     }
+    remember();
   }
 
   function step(offset) {
@@ -280,29 +291,33 @@
     if (position >= 0 && position < state.shown.length) open(position);
   }
 
-  function choose(name, value) {
-    const control = form.elements[name];
-    if (control) control.value = value;
-  }
-
-  // The address of a view: report.html#variant=NAME&tag=TASK&verdict=wrong|correct|disagree&sample=PROMPT/INDEX
+  // A view by hand: report.html#variant=NAME&tag=TASK&verdict=wrong|correct|disagree&sample=PROMPT/INDEX
   function followAddress() {
-    const wanted = new URLSearchParams(location.hash.slice(1));
-    if (!["variant", "tag", "verdict", "sample"].some((key) => wanted.has(key))) return;
-    form.reset();
-    const column = report.variants.indexOf(wanted.get("variant"));
+    const wanted = page.view();
+    if (![...wanted].length) return remember();
+    state.asked = report.variants.includes(wanted.get("variant")) ? wanted.get("variant") : null;
+    const column = report.variants.indexOf(state.asked);
     for (const header of document.querySelectorAll("[data-variant]")) {
-      header.classList.toggle("asked", header.dataset.variant === wanted.get("variant"));
+      header.classList.toggle("asked", header.dataset.variant === state.asked);
     }
-    choose("tag", wanted.get("tag") ?? "");
     const verdict = wanted.get("verdict");
-    if (verdict === "disagree" && form.elements.disagree) form.elements.disagree.checked = true;
-    else if (verdict && column >= 0) choose("verdict", `one:${column}:${verdict === "correct" ? 1 : 0}`);
+    if (verdict === "disagree") wanted.set("disagree", "on");
+    else if (column >= 0 && ["wrong", "correct"].includes(verdict)) {
+      wanted.set("verdict", `one:${column}:${verdict === "correct" ? 1 : 0}`);
+    }
+    page.choose(form, wanted);
     select();
     const sample = wanted.get("sample");
-    const position = state.shown.findIndex((group) => `${group.prompt_id}/${group.index}` === sample);
+    const position = state.shown.findIndex((group) => [place(group), `${group.prompt_id}/${group.index}`].includes(sample));
+    const last = Math.max(0, Math.ceil(state.shown.length / PAGE_SIZE) - 1);
+    state.page = Math.min(Math.max(Math.floor(Number(wanted.get("page")) || 1) - 1, 0), last);
+    draw();
     if (position >= 0) open(position);
-    else document.getElementById(column >= 0 && !wanted.has("tag") && !verdict ? "results" : "samples").scrollIntoView();
+    else {
+      if (viewer.open) viewer.close();
+      const alone = column >= 0 && [...wanted].length === 1;
+      document.getElementById(alone ? "results" : "samples").scrollIntoView();
+    }
   }
 
   let waiting = 0;
@@ -316,10 +331,8 @@
     const link = event.target.closest("[data-filter-tag], [data-filter-verdict]");
     const pageButton = event.target.closest("[data-page]");
     if (link) {
-      form.reset();
-      choose("tag", link.dataset.filterTag ?? "");
-      choose("benchmark", link.dataset.filterBenchmark ?? "");
-      choose("verdict", link.dataset.filterVerdict ?? "");
+      const { filterTag: tag, filterBenchmark: benchmark, filterVerdict: verdict } = link.dataset;
+      page.choose(form, Object.entries({ tag, benchmark, verdict }));
       select();
       document.getElementById("samples").scrollIntoView();
     } else if (pageButton) {
@@ -332,12 +345,10 @@
   document.getElementById("viewer-previous").addEventListener("click", () => step(-1));
   document.getElementById("viewer-next").addEventListener("click", () => step(1));
   viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
+  viewer.addEventListener("close", remember);
   viewer.addEventListener("keydown", (event) => {
     if (event.key === "ArrowLeft") step(-1);
     if (event.key === "ArrowRight") step(1);
-  });
-  addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("details")) details.open = true;
   });
   addEventListener("hashchange", followAddress);
   draw();

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from sana_bench.core import atomic
+from sana_bench.core.text import read_text
 from sana_bench.judges.base import YesNo
+from sana_models.files import read_bytes
 
 __all__ = ["Cost", "Search", "load_search", "save_search", "total_cost"]
 
@@ -50,13 +52,13 @@ def load_search(folder: Path) -> Search:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        data = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        data = json.loads(read_text(folder / _FILE))
         answers = [
             None if pair is None else YesNo(float(pair[0]), float(pair[1])) for pair in data["answers"]
         ]
         search = Search(answers, [int(number) for number in data["winners"]], [], Cost(**data["cost"]))
         for number in search.winners:
-            with Image.open(io.BytesIO((folder / f"{number}.png").read_bytes())) as image:
+            with Image.open(io.BytesIO(read_bytes(folder / f"{number}.png"))) as image:
                 search.images.append(np.asarray(image.convert("RGB")))
     except (OSError, ValueError, KeyError, TypeError, UnidentifiedImageError):
         return Search()

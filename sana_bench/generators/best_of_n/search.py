@@ -40,6 +40,8 @@ __all__ = ["BestOfN", "build_best_of_n", "find_wrapped", "judge_identity", "wrap
 _T = TypeVar("_T")
 # Keys of a variant that change no candidate; rewritten texts are part of each request.
 _NOT_OF_THE_SEARCH = {"name", "description", "kind", "derived_from", "prompt_rewrites"}
+# Keys that variants did not have when searches were first kept.
+_SINCE = ("tf32", "compile", "cuda_graphs")
 # A candidate that could not be made loses to every other: it says no, as surely as possible.
 _LOST = YesNo(-float("inf"), float("inf"))
 
@@ -312,6 +314,11 @@ def build_best_of_n(spec: GeneratorSpec, device: str) -> Generator:
     judge.load()
     parts = inner.variant.model_dump(mode="json", exclude=_NOT_OF_THE_SEARCH)
     parts["kernels"] = resolve_backend(inner.variant.kernels, device)
+    parts["precision"] = inner.variant.plain_precision
+    # Only where they are set: other variants keep the searches that they had.
+    for key in _SINCE:
+        if parts[key] == Variant.model_fields[key].default:
+            del parts[key]
     identity = fingerprint(
         [
             parts,

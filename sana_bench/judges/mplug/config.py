@@ -9,6 +9,7 @@ from typing import Any, Self
 import yaml
 
 from sana_bench.core.errors import AssetError
+from sana_bench.core.text import read_text
 
 __all__ = ["BERT_FILE", "CONFIGURATION_FILE", "NETWORK_FILE", "VOCABULARY_FILE", "MPlugConfig", "read_config"]
 
@@ -114,7 +115,7 @@ def read_config(folder: Path) -> MPlugConfig:
 
 def _mapping(path: Path, parse: Any) -> Mapping[str, Any]:
     try:
-        content = parse(path.read_text(encoding="utf-8"))
+        content = parse(read_text(path))
     except FileNotFoundError:
         raise AssetError(f"{path} is missing") from None
     except (OSError, ValueError, yaml.YAMLError) as error:

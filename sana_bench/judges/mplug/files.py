@@ -16,6 +16,7 @@ from torch import Tensor
 from sana_bench.assets.checks import DAMAGED
 from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
+from sana_bench.core.text import lines, read_text
 from sana_bench.judges.mplug.config import (
     BERT_FILE,
     CONFIGURATION_FILE,
@@ -25,6 +26,7 @@ from sana_bench.judges.mplug.config import (
     read_config,
 )
 from sana_bench.judges.mplug.network import END, PAD, START, MPlugVQA
+from sana_models.files import plain
 
 __all__ = ["PICKLE_FILE", "SAFETENSORS_FILE", "load_network", "read_vocabulary", "save_network"]
 
@@ -69,7 +71,7 @@ def read_vocabulary(folder: Path, config: MPlugConfig) -> list[str]:
     path = folder / VOCABULARY_FILE
     try:
         # A word may hold what splitlines takes for the end of a line, such as U+0085 and U+2028.
-        words = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        words = lines(read_text(path))
     except FileNotFoundError:
         raise AssetError(f"{path} is missing") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -98,9 +100,11 @@ def save_network(network: MPlugVQA, vocabulary: Sequence[str], folder: Path) -> 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return load_file(plain(path))
         # Mapped, not read: half of the published file is momentum that nobody needs.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        content = torch.load(
+            plain(path), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
     except FileNotFoundError:
         raise AssetError(f"{path} is missing") from None
     except pickle.UnpicklingError as error:

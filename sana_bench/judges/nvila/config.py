@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sana_bench.core.errors import AssetError
+from sana_bench.core.text import read_text
 
 __all__ = ["FILES", "LANGUAGE", "PROJECTOR", "VISION", "NVILAConfig", "read_config"]
 
@@ -99,7 +100,7 @@ def _chat_template(top: Mapping[str, Any], folder: Path) -> str | None:
     if not path.is_file() or path.parent != folder:
         raise ValueError(f"its chat template {path} is missing")
     # The reference lays templates out over lines and joins them again.
-    return path.read_text(encoding="utf-8").replace("    ", "").replace("\n", "")
+    return read_text(path).replace("\r\n", "\n").replace("    ", "").replace("\n", "")
 
 
 def _one_of(values: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:
@@ -111,7 +112,7 @@ def _one_of(values: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:
 
 def _mapping(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except FileNotFoundError:
         raise AssetError(f"{path} is missing: part of NVILA") from None
     except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ from torch import Tensor
 from sana_bench.core.errors import AssetError
 from sana_bench.judges.nvila.config import LANGUAGE, PROJECTOR, VISION, NVILAConfig
 from sana_bench.judges.nvila.network import NVILA, Projector
+from sana_models.files import plain
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -87,7 +88,7 @@ def _check_tied(llm: Any, folder: Path) -> None:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        return load_file(plain(path))
     except FileNotFoundError:
         raise AssetError(f"{path} is missing: part of NVILA") from None
     except (SafetensorError, OSError, ValueError) as error:

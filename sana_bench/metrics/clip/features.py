@@ -1,6 +1,6 @@
 """OpenAI's CLIP ViT-L/14 as SANA's tools use it: QuickGELU, images by way of JPEG, features of unit length."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sana_bench.assets.checks import DAMAGED
 from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import file_sha256
 from sana_bench.core.preprocess import batches, clip_pixels, load_preset, prefetch
 from sana_bench.core.samples import Sample
+from sana_models.files import plain
 from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = ["MODEL", "OpenClipFeatures", "full_prompt", "image_side", "load_open_clip"]
 
@@ -48,11 +50,20 @@ class OpenClipFeatures:
     def network(self) -> "nn.Module":
         return load_open_clip(self._weights, self._model).to(self._device)
 
+    @property
+    def side(self) -> int:
+        """Height and width in pixels of the images that the network takes."""
+        return image_side(self.network)
+
+    def pixels(self, image: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
+        """The network's input (3, side, side) of an image (height, width, 3)."""
+        return clip_pixels(image, side)
+
     def of_samples(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
         """Image features (n, d); raises `ImageError` for a missing or damaged image."""
-        size = image_side(self.network)
+        side = self.side
         read = prefetch(
-            lambda sample: clip_pixels(load_preset(sample.image_path, self._codec), size), samples, _THREADS
+            lambda sample: self.pixels(load_preset(sample.image_path, self._codec), side), samples, _THREADS
         )
         parts = [self._padded("encode_image", np.stack(batch)) for batch in batches(read, _BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, 768), np.float32)
@@ -99,30 +110,43 @@ def full_prompt(sample: Sample) -> str:
     return str(sample.prompt.metadata.get("full_prompt", sample.prompt.text))
 
 
-def load_open_clip(weights: Path, model: str = MODEL) -> "nn.Module":
-    """open_clip's network with all weights of a safetensors file, in float32, evaluation mode.
+def load_open_clip(weights: Path, model: str = MODEL, *, quick_gelu: bool = True) -> "nn.Module":
+    """open_clip's network with all weights of a file, in float32, evaluation mode.
+
+    The file is a safetensors file, or one of `torch.save` that holds them as `state_dict`.
 
     Raises:
-        AssetError: a damaged file, a weight that is missing or left over, or an activation other than QuickGELU.
+        AssetError: a damaged file, a weight that is missing or left over, or QuickGELU where the weights were not trained with
+            it or the reverse.
     """
     with without_torchao():
         import open_clip
         from open_clip.transformer import QuickGELU
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     # open_clip's own create_model warns, whatever it is told, that this network is initialised at random.
     network: nn.Module = open_clip.CLIP(**open_clip.get_model_config(model))
     try:
-        state = {key: tensor.float() for key, tensor in load_file(weights).items()}
-        network.load_state_dict(state, strict=True)
-    except (SafetensorError, OSError, RuntimeError) as error:
+        network.load_state_dict({key: tensor.float() for key, tensor in _read(weights).items()}, strict=True)
+    except DAMAGED as error:
         reason = str(error).strip().partition("\n")[0]
         raise AssetError(f"{weights}: not the weights of open_clip's {model} ({reason})") from None
     # From open_clip 2.32 the plain name builds GELU for OpenAI's weights, which changes every score.
-    if not any(isinstance(module, QuickGELU) for module in network.modules()):
-        raise AssetError(f"{model}: this open_clip builds it without QuickGELU, which OpenAI's weights need")
+    if any(isinstance(module, QuickGELU) for module in network.modules()) != quick_gelu:
+        built = "without QuickGELU, which OpenAI's weights need" if quick_gelu else "with QuickGELU"
+        raise AssetError(f"{model}: this open_clip builds it {built}")
     return network.eval()
+
+
+def _read(weights: Path) -> "Mapping[str, Tensor]":
+    """The tensors of a file by name; one of `DAMAGED` is raised for anything else."""
+    from safetensors.torch import load_file
+
+    from sana_models.single_files import read_archive
+
+    if weights.suffix == ".safetensors":
+        return load_file(plain(weights))
+    state: Mapping[str, Tensor] = read_archive(weights)["state_dict"]
+    return state
 
 
 def image_side(network: "nn.Module") -> int:

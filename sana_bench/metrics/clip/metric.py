@@ -4,8 +4,9 @@ The scale is SANA's (the logit scale of OpenAI's weights is 100); it is never cl
 multiplied by 2.5 (Hessel et al. 2021 do both).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +21,23 @@ from sana_bench.metrics.base import (
     Summary,
     check_ids,
     mean_summary,
+    tag_summaries,
 )
 from sana_bench.metrics.clip.features import OpenClipFeatures, full_prompt
 from sana_bench.metrics.clip.micro_features import ClipFeatures
 from sana_bench.suites.schema import MetricSpec
 
-_UNIT = "100 x cosine"
+F = TypeVar("F", bound=ClipFeatures | OpenClipFeatures)
 
 
-class ClipScore:
-    """Per-image alignment with the prompt, from image features that are stored and shared."""
+class FeatureScore(ABC, Generic[F]):
+    """A number for each image, from features that are stored and shared; see `FeatureMetric`. Higher is better."""
 
-    name = "clip_score"
+    name: str
+    unit: str
     higher_is_better = True
 
-    def __init__(self, protocol: str, features: ClipFeatures | OpenClipFeatures) -> None:
+    def __init__(self, protocol: str, features: F) -> None:
         self.protocol = protocol
         self._features = features
 
@@ -52,37 +55,24 @@ class ClipScore:
         """One row per sample, straight from the images."""
         return self.score_features(samples, self.features(samples))
 
-    def cut_texts(self, samples: Sequence[Sample]) -> list[CutTexts]:
-        """Prompts that CLIP reads without their end."""
-        texts = sorted({full_prompt(sample) for sample in samples})
-        return [CutTexts.count("CLIP", self._features.text_limit, self._features.cut(texts))]
-
     def score_features(self, samples: Sequence[Sample], features: NDArray[np.float32]) -> list[ScoreRow]:
-        """One row per sample; the product is taken in float64."""
+        """One row per sample; products are taken in float64."""
         if len(samples) != len(features):
             raise ValueError(f"{len(samples)} samples with {len(features)} feature vectors")
-        if not samples:
-            return []
-        texts = self._features.of_texts([full_prompt(sample) for sample in samples]).astype(np.float64)
-        cosines = np.sum(np.asarray(features, dtype=np.float64) * texts, axis=1)
+        values = self.values(samples, np.asarray(features, dtype=np.float64)) if samples else ()
         return [
-            ScoreRow(sample.id, sample.prompt.id, sample.prompt.tag, 100 * float(cosine))
-            for sample, cosine in zip(samples, cosines, strict=True)
+            ScoreRow(sample.id, sample.prompt.id, sample.prompt.tag, float(value))
+            for sample, value in zip(samples, values, strict=True)
         ]
+
+    @abstractmethod
+    def values(self, samples: Sequence[Sample], features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The numbers (n,) of images with features (n, d), each a function of its own row alone."""
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
-        """Mean over all images and over each task's, with 95 % bootstrap intervals clustered by prompt.
-
-        Every task counts all missing samples as its own, as in `sana_bench.metrics.geneval.metric.GenEvalRates`.
-        """
-        overall = mean_summary(self, rows, n_expected, seed, unit=_UNIT)
-        tags = list(dict.fromkeys(row.tag for row in sorted(rows, key=lambda row: row.sample_id)))
-        n_missing = n_expected - len(rows)
-        parts = ([row for row in rows if row.tag == tag] for tag in tags)
-        return [overall] + [
-            mean_summary(self, part, len(part) + n_missing, seed, unit=_UNIT, key=tag)
-            for tag, part in zip(tags, parts, strict=True)
-        ]
+        """Mean over all images and over each task's, with 95 % bootstrap intervals clustered by prompt."""
+        overall = mean_summary(self, rows, n_expected, seed, unit=self.unit)
+        return [overall, *tag_summaries(self, rows, n_expected, seed, unit=self.unit)]
 
     def summarise_features(
         self,
@@ -96,6 +86,28 @@ class ClipScore:
         if {row.sample_id for row in rows} != {sample.id for sample in samples}:
             raise IncompleteError(f"{self.name}: features cover {len(rows)} of {len(samples)} samples")
         return self.summarise(rows, n_expected, seed)
+
+
+class ClipScore(FeatureScore[ClipFeatures | OpenClipFeatures]):
+    """Per-image alignment with the prompt."""
+
+    name = "clip_score"
+    unit = "100 x cosine"
+
+    @property
+    def factor(self) -> float:
+        """What the cosine of image and prompt is multiplied by."""
+        return 100.0
+
+    def cut_texts(self, samples: Sequence[Sample]) -> list[CutTexts]:
+        """Prompts that CLIP reads without their end."""
+        texts = sorted({full_prompt(sample) for sample in samples})
+        return [CutTexts.count("CLIP", self._features.text_limit, self._features.cut(texts))]
+
+    def values(self, samples: Sequence[Sample], features: NDArray[np.float64]) -> NDArray[np.float64]:
+        texts = self._features.of_texts([full_prompt(sample) for sample in samples]).astype(np.float64)
+        cosines: NDArray[np.float64] = np.sum(features * texts, axis=1)
+        return self.factor * cosines
 
 
 def build_clip_score(tier: str, assets: MetricAssets, choice: MetricSpec) -> ClipScore:

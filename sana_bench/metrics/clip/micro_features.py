@@ -66,6 +66,11 @@ class ClipFeatures:
         return int(self.network.model.text_projection.shape[1])
 
     @property
+    def logit_scale(self) -> float:
+        """What the network multiplied cosines by where it was trained."""
+        return float(self.network.model.logit_scale.detach().exp())
+
+    @property
     def text_limit(self) -> int:
         """Tokens of a text that the network reads, start and end included."""
         return self.network.tokenizer.context_length

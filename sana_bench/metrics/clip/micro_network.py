@@ -20,6 +20,8 @@ from torch import Tensor
 
 from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
+from sana_bench.core.text import read_text
+from sana_models.files import plain
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -157,7 +159,7 @@ def load_clip(folder: Path) -> MicroClip:
         counts = f"{tokenizer.size} tokens, {CONFIG_FILE} expects {model.vocab_size}"
         raise AssetError(f"{folder / VOCABULARY_FILE} gives {counts}")
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        model.load_state_dict(load_file(plain(folder / WEIGHTS_FILE)))
     except FileNotFoundError:
         raise AssetError(f"{folder / WEIGHTS_FILE} is missing") from None
     except (SafetensorError, RuntimeError, OSError) as error:
@@ -182,7 +184,7 @@ def _complete(model_config: Mapping[str, Any], tokenizer: WordTokenizer) -> dict
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except FileNotFoundError:
         raise AssetError(f"{path} is missing") from None
     except (OSError, ValueError) as error:

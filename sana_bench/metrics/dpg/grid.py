@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,19 @@ from PIL import Image
 
 from sana_bench.core.errors import SuiteError
 from sana_bench.core.images import ImageError
+from sana_bench.core.registry import METRICS
 from sana_bench.suites.schema import MetricSpec
 
-__all__ = ["Grid", "Layout", "SanaGrid", "SingleImage", "cut_cells", "layout_of", "sana_grid_jpeg"]
+__all__ = [
+    "Grid",
+    "Layout",
+    "SanaGrid",
+    "SingleImage",
+    "cut_cells",
+    "layout_of",
+    "sana_grid",
+    "sana_grid_jpeg",
+]
 
 Picture = NDArray[np.uint8]
 
@@ -25,7 +35,9 @@ _IN_GRID = 4
 
 
 class Layout(Protocol):
-    """The pictures of one file."""
+    """The pictures of one file; or of `joins` images of a prompt, in the file that is made of them."""
+
+    joins: ClassVar[int]
 
     def identity(self) -> dict[str, Any]: ...
 
@@ -37,6 +49,8 @@ class Layout(Protocol):
 @dataclass(frozen=True)
 class SingleImage:
     """One file, one picture."""
+
+    joins: ClassVar[int] = 1
 
     def identity(self) -> dict[str, Any]:
         return {"layout": "single"}
@@ -52,6 +66,7 @@ class Grid:
     `resolution` is the side of a cell in pixels, the script's option; without it, half of the grid's.
     """
 
+    joins: ClassVar[int] = 1
     n_cells: int = _IN_GRID
     resolution: int | None = None
 
@@ -77,9 +92,10 @@ class SanaGrid:
 
     The cells are therefore shifted by up to four pixels and hold strips of separator. `resolution` is the side of a cell
     in pixels, by the size of the grid unless it is given: SANA's launcher gives 512, even for grids of 1024-pixel images,
-    of which the cells then show the first image alone.
+    of which the cells then show the first image alone. Four images of a prompt are joined to such a grid.
     """
 
+    joins: ClassVar[int] = METRICS.entry("dpg").joins["dpg/sana-grid@1"]
     resolution: int | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -156,3 +172,9 @@ def sana_grid_jpeg(images: Sequence[Picture]) -> bytes:
     buffer = BytesIO()
     Image.fromarray(grid).save(buffer, format="JPEG", quality=_JPEG_QUALITY)
     return buffer.getvalue()
+
+
+def sana_grid(images: Sequence[Picture]) -> Picture:
+    """What is read of the file that SANA's scripts write for the four images of a prompt; raises as `sana_grid_jpeg`."""
+    with Image.open(BytesIO(sana_grid_jpeg(images))) as grid:
+        return np.asarray(grid)

@@ -1,18 +1,18 @@
 """The DPG score: share of a long prompt's questions that a judge answers with yes, as a mean over prompts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sana_bench.assets.locate import data_root, resolve_folder
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, IncompleteError, SuiteError
-from sana_bench.core.images import load_image
+from sana_bench.core.images import ImageError, load_image
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.judges.base import Answer, CutsQuestions, QuestionJudge
-from sana_bench.judges.choice import model_label
 from sana_bench.judges.mplug.judge import MPlugJudge, find_mplug
 from sana_bench.metrics.base import (
     MetricAssets,
@@ -21,7 +21,8 @@ from sana_bench.metrics.base import (
     check_rows,
     missing_micro_weights,
 )
-from sana_bench.metrics.dpg.grid import Layout, SingleImage, layout_of
+from sana_bench.metrics.chosen_judge import named_judge, names_judge
+from sana_bench.metrics.dpg.grid import Layout, SingleImage, layout_of, sana_grid
 from sana_bench.metrics.dpg.rules import (
     MissingParentError,
     broad_category,
@@ -33,12 +34,11 @@ from sana_bench.metrics.dpg.rules import (
 from sana_bench.results.statistics.intervals import clustered_proportion
 from sana_bench.suites.schema import MetricSpec
 
-__all__ = ["OFFICIAL", "PROTOCOLS", "STRICT", "DPGMetric", "Rules", "build_dpg", "vlm_protocol"]
+__all__ = ["OFFICIAL", "PROTOCOLS", "STRICT", "DPGMetric", "Rules", "build_dpg"]
 
-#: Protocols of the full tier; a judge of `sana_bench.judges.vlm` has its own (`vlm_protocol`).
+#: Protocols of the full tier; a judge that a suite names has its own (`sana_bench.metrics.chosen_judge`).
 PROTOCOLS = ("dpg/official@1", "dpg/strict@1", "dpg/sana-grid@1")
 
-_VLM = "dpg/vlm-"
 _SCALE = 100
 _UNIT = "out of 100"
 
@@ -72,9 +72,11 @@ class DPGMetric:
         self._judge = judge
         self._rules = rules
         self._layout = SingleImage() if layout is None else layout
+        self.joins = self._layout.joins
 
     def identity(self) -> dict[str, Any]:
         return {
+            **({"joins": self.joins} if self.joins > 1 else {}),
             "metric": self.name,
             "protocol": self.protocol,
             "rules": self._rules.name,
@@ -83,7 +85,7 @@ class DPGMetric:
         }
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
-        """One row per sample.
+        """One row per sample. Images that are joined have the cell of their place in the grid, and files that are grids all.
 
         `details["answers"]` lists every question with its `answer` and the `score` it counts with; `raw` is
         the score before dependencies, `cell` the place in a grid. `details["left_out"]` says why the published
@@ -93,7 +95,14 @@ class DPGMetric:
             SuiteError: a prompt without questions.
             AssetError: dependencies that the strict rules refuse; the message names the prompt.
         """
-        return [self._judge_sample(sample) for sample in samples]
+        rows = []
+        for _, one_prompt in groupby(samples, key=lambda sample: sample.prompt.id):
+            group = list(one_prompt)
+            if self.joins == 1 or len(group) == 1:
+                rows += [self._judge_file(sample) for sample in group]
+            else:
+                rows += self._judge_joined(group)
+        return rows
 
     def cut_texts(self, samples: Sequence[Sample]) -> list[CutTexts]:
         """Questions that the judge reads without their end, for a judge with a limit."""
@@ -124,12 +133,28 @@ class DPGMetric:
         overall = self._summary(OVERALL, means, list(prompts), (len(rows), n_expected), seed, note)
         return [overall, *self._categories(counted, n_expected - len(rows), seed)]
 
-    def _judge_sample(self, sample: Sample) -> ScoreRow:
-        questions = self._questions(sample)
+    def _judge_file(self, sample: Sample) -> ScoreRow:
         cells = self._layout.cells(load_image(sample.image_path), sample.image_path)
+        return self._judge_cells(sample, dict(enumerate(cells)) if len(cells) > 1 else {None: cells[0]})
+
+    def _judge_joined(self, group: Sequence[Sample]) -> list[ScoreRow]:
+        path = group[0].image_path
+        try:
+            grid = sana_grid([load_image(sample.image_path) for sample in group])
+        except ValueError as error:
+            raise ImageError(path, str(error)) from None
+        cells = self._layout.cells(grid, path)
+        return [
+            self._judge_cells(sample, {index: cell})
+            for index, (sample, cell) in enumerate(zip(group, cells, strict=True))
+        ]
+
+    def _judge_cells(self, sample: Sample, cells: Mapping[int | None, NDArray[np.uint8]]) -> ScoreRow:
+        """The row of a sample from pictures by their place in a grid; None where there is no grid."""
+        questions = self._questions(sample)
         details: Record = {"answers": []}
         means = []
-        for index, cell in enumerate(cells):
+        for index, cell in cells.items():
             answers = self._judge.answers(cell, [question["question"] for question in questions])
             try:
                 records = self._records(questions, answers)
@@ -138,7 +163,7 @@ class DPGMetric:
             except AssetError as error:
                 raise AssetError(f"prompt {sample.prompt.id!r}: {error}") from None
             means.append(sum(record["score"] for record in records) / len(records))
-            place = {"cell": index} if len(cells) > 1 else {}
+            place = {"cell": index} if index is not None else {}
             details["answers"] += [record | place for record in records]
         return self._row(sample, _SCALE * sum(means) / len(means), details)
 
@@ -237,8 +262,15 @@ def build_dpg(tier: str, assets: MetricAssets, choice: MetricSpec | None = None)
         AssetError: the judge's weights are missing; the message says where from.
     """
     choice = choice or MetricSpec(name="dpg")
-    if tier == "full" and ("judge" in choice.parameters or (choice.protocol or "").startswith(_VLM)):
-        return _build_vlm(assets, choice)
+    if tier == "full" and names_judge(choice):
+        from sana_bench.judges.answers import RememberingQuestionJudge
+        from sana_bench.judges.vlm import VLMJudge
+
+        named = named_judge(choice)
+        judge = VLMJudge(named.folder, device=assets.device, precision=named.precision)
+        return DPGMetric(
+            named.protocol, RememberingQuestionJudge(judge, assets.cache_dir / "answers"), STRICT
+        )
     if tier == "micro":
         choice.parameters_among({})
         protocol, folder = choice.pick(["dpg/micro@1"]), assets.weights_dir / "vqa"
@@ -251,34 +283,3 @@ def build_dpg(tier: str, assets: MetricAssets, choice: MetricSpec | None = None)
     return DPGMetric(
         protocol, MPlugJudge(find_mplug("metric 'dpg' on the full tier"), assets.device), rules, layout
     )
-
-
-def _build_vlm(assets: MetricAssets, choice: MetricSpec) -> DPGMetric:
-    """A judge of any image-text-to-text model, by the strict rules."""
-    from sana_bench.judges.answers import RememberingQuestionJudge
-    from sana_bench.judges.vlm import VLMJudge
-
-    parameters = choice.parameters_among({"judge": "", "precision": "fp32"})
-    judge, precision = parameters["judge"], parameters["precision"]
-    if not judge:
-        raise SuiteError(f"metric 'dpg': {choice.protocol} needs the parameter judge, a hub id or a folder")
-    if precision not in ("fp32", "bf16"):
-        raise SuiteError(f"metric 'dpg': precision is {precision!r}; one of fp32, bf16")
-    try:
-        protocol = choice.pick([vlm_protocol(judge)])
-    except ValueError as error:
-        raise SuiteError(f"metric 'dpg': judge {error}") from None
-    try:
-        folder = resolve_folder(judge, data_root())
-    except AssetError:
-        raise AssetError(
-            f"metric 'dpg': the judge {judge!r} is neither a folder nor below {data_root() / 'models'} nor in the hub "
-            f"cache; get it with `sana-bench fetch` of the suite or `hf download {judge}`"
-        ) from None
-    asked = VLMJudge(folder, device=assets.device, precision=precision)
-    return DPGMetric(protocol, RememberingQuestionJudge(asked, assets.cache_dir / "answers"), STRICT)
-
-
-def vlm_protocol(model_name: str) -> str:
-    """The protocol that carries the judge's name, e.g. `dpg/vlm-qwen3-vl-8b-instruct@1`; raises ValueError for none."""
-    return f"{_VLM}{model_label(model_name)}@1"

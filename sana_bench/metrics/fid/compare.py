@@ -1,26 +1,30 @@
-"""Two variants compared by a distance between sets of images, from stored features and the cached reference."""
+"""Two variants compared by what sets of images have as a whole, from stored features and the cached reference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sana_bench.core.errors import AssetError
+from sana_bench.core.errors import AssetError, IncompleteError
 from sana_bench.core.fingerprint import fingerprint, short
+from sana_bench.metrics.oneig.diversity import PAIRWISE, by_prompt
 from sana_bench.results.reader import RunResults, SampleResult, load_features
 from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.statistics.distances import compare_frechet, compare_left_out
 from sana_bench.results.statistics.effect import Effect
+from sana_bench.results.statistics.paired import compare_means
 
 if TYPE_CHECKING:
     from sana_bench.metrics.fid.frechet import Moments
 
-__all__ = ["NotMeasuredError", "compare_sets"]
+__all__ = ["NotMeasuredError", "compare_sets", "evidence_of", "in_order", "reference_of"]
 
+Runs = tuple[RunResults, RunResults]
 Pairs = Sequence[tuple[SampleResult, SampleResult]]
 Rows = NDArray[np.float32]
+Evidence = NDArray[np.float32] | NDArray[np.float64]
 _FRECHET_DRAWS = 200
 
 
@@ -29,56 +33,99 @@ class NotMeasuredError(ValueError):
 
 
 def compare_sets(
-    runs: tuple[RunResults, RunResults],
+    runs: Runs,
     identity: Mapping[str, Any],
     summaries: tuple[SummaryRecord, SummaryRecord],
     pairs: Pairs,
     seed: int,
+    evidence: tuple[Evidence | None, Evidence | None] = (None, None),
 ) -> Effect:
-    """The difference of two distances over all images, prompts being the units and the reference held fixed.
+    """The difference of two numbers over all images, prompts being the units and the reference, if any, held fixed.
+
+    `evidence` is what `evidence_of` says of a side whose images or features are elsewhere.
 
     Raises:
         NotMeasuredError: stored features or reference statistics are missing or damaged, or an image has no partner.
     """
-    if "chain" in identity:
-        return _compare_inception(runs, identity, summaries, pairs)
-    reference = _stored_reference(runs, identity)
-    if reference is None:
-        raise NotMeasuredError("reference statistics missing")
-    key = f"{identity.get('network')}/{identity.get('weights_sha256')}"
-    sets = _features(runs, key, pairs)
-    clusters = [sample.prompt.id for sample, _ in pairs]
-    return compare_frechet(
-        *sets, (reference.mean, reference.covariance), clusters, seed=seed, n_draws=_FRECHET_DRAWS
+    reference = reference_of(runs, identity)
+    needed = max(2, *(row.n_samples for row in summaries))
+    if len(pairs) < needed:
+        raise NotMeasuredError(f"only {len(pairs)} of {needed} images are on both sides")
+    sets = [in_order([pair[side] for pair in pairs]) for side in (0, 1)]
+    first, second = (
+        evidence_of(run, identity, samples, reference) if given is None else given
+        for run, samples, given in zip(runs, sets, evidence, strict=True)
     )
+    by_groups, pairwise = _by_groups(identity), _is_pairwise(identity)
+    if first.shape != second.shape or first.ndim != (1 if by_groups or pairwise else 2):
+        raise NotMeasuredError(f"other features on either side: {first.shape} and {second.shape}")
+    clusters = [sample.prompt.id for sample in sets[0]]
+    if pairwise:
+        return compare_means(first, second, list(dict.fromkeys(clusters)), seed=seed)
+    if not by_groups:
+        moments = (reference.mean, reference.covariance)
+        return compare_frechet(first, second, moments, clusters, seed=seed, n_draws=_FRECHET_DRAWS)
+    if len(first) < 2:
+        raise NotMeasuredError("too few prompts to leave any out")
+    values = summaries[0].value, summaries[1].value
+    return compare_left_out(values, (first, second), n_pairs=len(pairs), n_clusters=len(set(clusters)))
 
 
-def _compare_inception(
-    runs: tuple[RunResults, RunResults],
-    identity: Mapping[str, Any],
-    summaries: tuple[SummaryRecord, SummaryRecord],
-    pairs: Pairs,
-) -> Effect:
-    """Twenty groups of prompts are left out in turn: distances of 2,048 dimensions are too slow for redrawing prompts."""
+def in_order(samples: Iterable[SampleResult]) -> list[SampleResult]:
+    """Samples in the order of `evidence_of`: by task, prompt and index."""
+    return sorted(samples, key=lambda one: (one.prompt.tag, *one.sample.place))
+
+
+def evidence_of(
+    run: RunResults, identity: Mapping[str, Any], samples: Sequence[SampleResult], reference: Any
+) -> Evidence:
+    """What a comparison needs of one variant's images, which are in order.
+
+    Of the micro tier their features (n, d). Of Inception, whose 2,048 dimensions are too many to redraw prompts or to carry, the
+    distances (groups,) to the reference without each of twenty groups of prompts. Of distances between images of
+    a prompt, the number (prompts,) of each.
+
+    Raises:
+        NotMeasuredError: the features are missing or damaged, or a prompt has one image alone.
+    """
+    if _is_pairwise(identity):
+        try:
+            rows = _features(run, str(identity["features"]), samples)
+            return np.array(list(by_prompt([sample.prompt.id for sample in samples], rows).values()))
+        except IncompleteError as error:
+            raise NotMeasuredError(str(error)) from None
+    if not _by_groups(identity):
+        return _features(run, f"{identity.get('network')}/{identity.get('weights_sha256')}", samples)
     from sana_bench.metrics.fid.features import feature_key
     from sana_bench.metrics.fid.metric import dealt_groups
 
-    reference = _inception_reference(runs, identity)
-    if len(pairs) < summaries[0].n_samples:
-        raise NotMeasuredError(f"only {len(pairs)} of {summaries[0].n_samples} images are on both sides")
-    ordered = sorted(pairs, key=lambda pair: (pair[0].prompt.tag, *pair[0].sample.place))
-    groups = dealt_groups([sample.prompt.id for sample, _ in ordered])
-    left_out = []
-    for rows in _features(runs, feature_key(identity), ordered):
-        left_out.append(_distances(str(identity["metric"]), [rows[group] for group in groups], reference))
-    if len(left_out[0]) < 2:
-        raise NotMeasuredError("too few prompts to leave any out")
-    return compare_left_out(
-        (summaries[0].value, summaries[1].value),
-        (left_out[0], left_out[1]),
-        n_pairs=len(pairs),
-        n_clusters=len({sample.prompt.id for sample, _ in pairs}),
+    groups = dealt_groups([sample.prompt.id for sample in samples])
+    rows = _features(run, feature_key(identity), samples)
+    return _distances(str(identity["metric"]), [rows[group] for group in groups], reference)
+
+
+def reference_of(runs: Sequence[RunResults], identity: Mapping[str, Any]) -> Any:
+    """What the images are held against, from the cache of any of the runs' output folders; none where against one another.
+
+    Raises:
+        NotMeasuredError: it is missing or damaged.
+    """
+    if _is_pairwise(identity):
+        return None
+    found = (
+        _inception_reference(runs, identity) if _by_groups(identity) else _stored_reference(runs, identity)
     )
+    if found is None:
+        raise NotMeasuredError("reference statistics missing")
+    return found
+
+
+def _by_groups(identity: Mapping[str, Any]) -> bool:
+    return "chain" in identity
+
+
+def _is_pairwise(identity: Mapping[str, Any]) -> bool:
+    return identity.get("distance") == PAIRWISE
 
 
 def _distances(metric: str, groups: Sequence[Rows], reference: Any) -> NDArray[np.float64]:
@@ -92,17 +139,14 @@ def _distances(metric: str, groups: Sequence[Rows], reference: Any) -> NDArray[n
     return left_out(*grouped_moments(groups, FrechetTo(moments)))
 
 
-def _features(runs: tuple[RunResults, RunResults], key: str, pairs: Pairs) -> tuple[Rows, Rows]:
-    sets = [
-        load_features(run.output, key, [str(pair[side].image.sha256) for pair in pairs])
-        for side, run in enumerate(runs)
-    ]
-    if sets[0] is None or sets[1] is None:
+def _features(run: RunResults, key: str, samples: Sequence[SampleResult]) -> Rows:
+    rows: Rows | None = load_features(run.output, key, [str(one.image.sha256) for one in samples])
+    if rows is None:
         raise NotMeasuredError("features missing")
-    return sets[0], sets[1]
+    return rows
 
 
-def _inception_reference(runs: tuple[RunResults, RunResults], identity: Mapping[str, Any]) -> Any:
+def _inception_reference(runs: Sequence[RunResults], identity: Mapping[str, Any]) -> Any:
     from sana_bench.metrics.fid.reference import read_statistics, statistics_path
 
     if identity["reference"].get("data") == "statistics" and (stored := _stored_reference(runs, identity)):
@@ -118,7 +162,7 @@ def _inception_reference(runs: tuple[RunResults, RunResults], identity: Mapping[
     raise NotMeasuredError("reference statistics missing")
 
 
-def _stored_reference(runs: tuple[RunResults, RunResults], identity: Mapping[str, Any]) -> "Moments | None":
+def _stored_reference(runs: Sequence[RunResults], identity: Mapping[str, Any]) -> "Moments | None":
     """Moments of the reference that `identity` names, from the cache of either output folder."""
     return next((found for run in runs if (found := _moments(run.output, identity))), None)
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from sana_bench.assets.checks import DAMAGED
 from sana_bench.core.errors import AssetError
+from sana_models.files import plain
 
 __all__ = ["FEATURES", "INPUT_SIZE", "FidInception", "build_inception", "load_inception", "parameter_shapes"]
 
@@ -257,8 +258,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             with warnings.catch_warnings():
                 # The published archive is TorchScript, whose reader warns of its own end.
                 warnings.simplefilter("ignore", FutureWarning)
-                return dict(torch.jit.load(path, map_location="cpu").state_dict())
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+                return dict(torch.jit.load(plain(path), map_location="cpu").state_dict())
+        return dict(torch.load(plain(path), map_location="cpu", weights_only=True))
     except DAMAGED as error:
         reason = str(error).strip().partition("\n")[0]
         raise AssetError(f"{path}: not an Inception weight file ({reason})") from None

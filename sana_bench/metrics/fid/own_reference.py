@@ -1,10 +1,9 @@
 """What images are held against instead of the published set: a folder of images, or stored statistics.
 
-Statistics are an `.npz` with a mean and a covariance (`mu`, `sigma`), as clean-fid and pytorch-fid write it. It does not say by
-which chain its features were made: that is for whoever names it to know.
+Statistics are a mean and a covariance (`mu`, `sigma`): an `.npz` as clean-fid and pytorch-fid write it, or a `.pt` of
+torch-fidelity's cache. They do not say by which chain their features were made: that is for whoever names them to know.
 """
 
-import zipfile
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.assets.reference_set import reference_images, reference_sha256
+from sana_bench.core.arrays import ArraysError, read_arrays
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.fingerprint import HashCache, file_sha256, fingerprint, short
 from sana_bench.core.samples import OVERALL
@@ -69,7 +69,7 @@ class _Identified(Protocol):
 
 
 class StatisticsReference:
-    """The mean and covariance of an `.npz`, copied to the cache so that `compare` finds them later.
+    """The mean and covariance of a file, copied to the cache so that `compare` finds them later.
 
     The number of images behind them is not known: `n` stands for a covariance that is used as it is.
     """
@@ -149,16 +149,28 @@ def _cached(
     return found
 
 
+def _of_torch_fidelity(path: Path) -> dict[str, Any]:
+    """The mean and covariance of a file of `torch.save`, nothing in which is run; raises `ArraysError` where there are none."""
+    from sana_models.single_files import read_archive
+    from sana_models.weight_files import CheckpointError
+
+    try:
+        found = read_archive(path)
+    except CheckpointError as error:
+        raise ArraysError(str(error).removeprefix(f"{path}: ")) from None
+    held = found if isinstance(found, dict) else {}
+    names = next((names for names in _KEYS if set(names) <= set(held)), None)
+    if not names:
+        raise ArraysError(f"no {' and '.join(_KEYS[0])} (it has {', '.join(map(str, held)) or 'nothing'})")
+    return {name: held[name] for name in names}
+
+
 def _read_moments(path: Path, n_features: int) -> Moments:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            keys = next((keys for keys in _KEYS if set(keys) <= set(archive.files)), None)
-            if keys is None:
-                found = ", ".join(archive.files) or "nothing"
-                raise AssetError(f"reference {path}: no mu and sigma (it has {found})")
-            mean, covariance = (np.asarray(archive[key], np.float64) for key in keys)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise AssetError(f"reference {path}: no archive of statistics ({error})") from None
+        found = _of_torch_fidelity(path) if path.suffix.lower() == ".pt" else read_arrays(path, *_KEYS)
+        mean, covariance = (np.asarray(one, np.float64) for one in found.values())
+    except (OSError, TypeError, ValueError) as error:
+        raise AssetError(f"reference {path}: {error}") from None
     if mean.shape != (n_features,) or covariance.shape != (n_features, n_features):
         raise AssetError(
             f"reference {path}: mean {mean.shape} and covariance {covariance.shape}, "

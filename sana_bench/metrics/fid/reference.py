@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from sana_bench.assets.mjhq30k import Mjhq30k
 from sana_bench.core import atomic
+from sana_bench.core.arrays import ArraysError, read_arrays
 from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import FileKey, HashCache, canonical_json, file_sha256, fingerprint, short
 from sana_bench.core.progress import Progress
@@ -193,9 +193,8 @@ def read_statistics(path: Path, expected: Mapping[str, Any]) -> Statistics:
 
 def _read(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return read_arrays(path, names)
+    except (OSError, ArraysError):
         raise AssetError(f"{path}: damaged reference statistics; {_ADVICE}") from None
 
 

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from sana_bench.assets.checks import DAMAGED
 from sana_bench.core.errors import AssetError
+from sana_bench.core.text import read_text
+from sana_models.files import plain
 from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
@@ -190,7 +192,7 @@ def load_hub(folder: Path) -> "Mask2FormerForUniversalSegmentation":
 
     path = folder / "config.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         if not isinstance(content, dict) or content.get("model_type") != "mask2former":
             raise ValueError("its model_type is not mask2former")
         config = Mask2FormerConfig.from_dict(content)
@@ -203,7 +205,7 @@ def load_hub(folder: Path) -> "Mask2FormerForUniversalSegmentation":
         raise AssetError(f"{path}: its {len(names)} classes are not COCO's 80")
     weights = folder / "model.safetensors"
     try:
-        state = load_file(weights)
+        state = load_file(plain(weights))
     except FileNotFoundError:
         raise AssetError(f"{weights} is missing") from None
     except (SafetensorError, OSError) as error:
@@ -292,7 +294,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         # The settings of the training beside the weights are plain data, or the file is refused.
         with torch.serialization.safe_globals(_HARMLESS):
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+            content: Any = torch.load(plain(path), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise AssetError(f"{path} is missing") from None
     except DAMAGED as error:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sana_bench.core.errors import UsageError
+from sana_bench.core.text import read_text
 from sana_bench.metrics.geneval.decision import decide
 from sana_bench.metrics.geneval.metric import TASKS
 from sana_bench.micro.captions import sample_record, scene_for
@@ -68,7 +69,7 @@ def measure_rejected(n_scenes: int, seed: int) -> list[Rate]:
 def write_tables(page: Path, tables: str, topic: str = _TOPIC) -> None:
     """Replace what stands between the page's two markers of `topic`; raises `UsageError` when they are missing."""
     begin, end = f"<!-- {topic}: begin -->", f"<!-- {topic}: end -->"
-    text = page.read_text(encoding="utf-8")
+    text = read_text(page)
     if text.count(begin) != 1 or text.count(end) != 1:
         raise UsageError(f"{page}: needs each of the lines {begin!r} and {end!r} once")
     before, after = text.split(begin)[0], text.split(end)[1]

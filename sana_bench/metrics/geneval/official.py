@@ -14,6 +14,7 @@ from sana_bench.metrics.geneval.metric import Rules
 from sana_bench.metrics.geneval.rescore import JudgedCell, judged_cells
 from sana_bench.results.reader import read_run
 from sana_bench.results.run_folder import locate_run, open_store
+from sana_models.files import read_bytes
 
 __all__ = ["export_official", "official_record"]
 
@@ -83,7 +84,7 @@ def _write_official(cell: JudgedCell, folder: Path) -> None:
             (filled / place / "metadata.jsonl").write_text(
                 json.dumps(sample.prompt.metadata), encoding="utf-8"
             )
-            (filled / image).write_bytes(sample.image_path.read_bytes())
+            (filled / image).write_bytes(read_bytes(sample.image_path))
             details = one.scores[cell.summary.metric].details
             records.append(official_record(sample, details, str(folder / image), cell.rules))
         lines = "".join(json.dumps(record) + "\n" for record in records)
@@ -98,7 +99,7 @@ def _lacking(cell: JudgedCell) -> list[str]:
         path = one.sample.image_path
         if not path.is_file():
             problems.append(f"{path} is missing")
-        elif sha256_bytes(path.read_bytes()) != one.image.sha256:
+        elif sha256_bytes(read_bytes(path)) != one.image.sha256:
             problems.append(f"{path} is not the image that was scored")
     if not problems and cell.reasons:
         problems.append(f"the run marks the score of {cell.variant.name} as incomplete")

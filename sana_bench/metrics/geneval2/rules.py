@@ -5,6 +5,7 @@ Nothing here looks at pixels or loads a network.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import exp, fsum, inf, log
 from typing import Any, TypedDict
 
@@ -15,9 +16,11 @@ __all__ = [
     "DISTINCT_TOKENS",
     "INSTRUCTION",
     "OFFICIAL",
+    "Question",
     "SoftTIFA",
     "accepted_spellings",
     "geometric_mean",
+    "questions",
     "soft_score",
     "summarise",
 ]
@@ -36,6 +39,15 @@ _NUMBER_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight",
 _DIGITS = {word: str(value) for value, word in enumerate(_NUMBER_WORDS, start=1)}
 # A softmax in float32 sums to 1 within about 1e-6 over a vocabulary of 150,000; more is no rounding.
 _LARGEST_PROBABILITY = 1 + 1e-6
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about an image, the right answer (a number word from one to ten, or `Yes`), and the skill that it tests."""
+
+    text: str
+    answer: str
+    skill: str
 
 
 class SoftTIFA(TypedDict):
@@ -79,6 +91,31 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> SoftTIFA:
         "per_skill": {skill: 100 * _mean(by_skill[skill]) for skill in sorted(by_skill)},
         "per_atom_count": {str(count): 100 * _mean(by_atom_count[count]) for count in sorted(by_atom_count)},
     }
+
+
+def questions(record: Mapping[str, Any], where: str) -> list[Question]:
+    """The questions of a prompt's record: its pairs of question and answer in `vqa_list`, and a skill for each in `skills`.
+
+    Raises:
+        UsageError: a field is missing or of another kind, or an answer cannot be scored; the message begins with `where`.
+    """
+    pairs = entries(field(record, where, "vqa_list"), f"{where}: vqa_list")
+    skills = entries(field(record, where, "skills"), f"{where}: skills")
+    if len(pairs) != len(skills):
+        raise UsageError(f"{where}: {len(pairs)} pairs in vqa_list for {len(skills)} skills")
+    found = []
+    for place, (pair, skill) in enumerate(zip(pairs, skills, strict=True)):
+        at = f"{where}: vqa_list[{place}]"
+        parts = entries(pair, at)
+        if len(parts) != 2:
+            raise UsageError(f"{at}: {len(parts)} texts, expected a question and its answer")
+        question, answer = (text(part, at) for part in parts)
+        try:
+            accepted_spellings(question, answer)
+        except UsageError as error:
+            raise UsageError(f"{at}: {error}") from None
+        found.append(Question(question, answer, text(skill, f"{where}: skills[{place}]")))
+    return found
 
 
 def accepted_spellings(question: str, answer: str) -> list[str]:

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from sana_bench.assets.checks import DAMAGED
 from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
+from sana_bench.core.text import lines, read_text
+from sana_models.files import plain
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -110,7 +112,7 @@ class WordPieces:
             raise AssetError(f"{vocabulary} is missing: the vocabulary of bert-base-uncased")
         try:
             # A word may hold what splitlines takes for the end of a line, such as U+0085 and U+2028.
-            words = vocabulary.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            words = lines(read_text(vocabulary))
         except UnicodeDecodeError as error:
             raise AssetError(f"{vocabulary}: not a vocabulary of BERT ({error})") from None
         places = {word: place for place, word in enumerate(words)}
@@ -144,7 +146,7 @@ def load_reward_network(weights: Path, med_config: Path, vision: VisionSize | No
         if not path.is_file():
             raise AssetError(f"{path} is missing: part of ImageReward")
     try:
-        text = json.loads(med_config.read_text(encoding="utf-8"))
+        text = json.loads(read_text(med_config))
         with torch.device("meta"):
             network = RewardNetwork(vision or VisionSize(), text)
     except (ValueError, KeyError, TypeError) as error:
@@ -158,7 +160,7 @@ def load_reward_network(weights: Path, med_config: Path, vision: VisionSize | No
 def read_vision_size(path: Path) -> VisionSize:
     """The vision tower that `save_reward_network` wrote down; raises `AssetError` for anything else."""
     try:
-        return VisionSize(**json.loads(path.read_text(encoding="utf-8")))
+        return VisionSize(**json.loads(read_text(path)))
     except (OSError, ValueError, TypeError) as error:
         raise AssetError(f"{path}: not the sizes of a vision tower ({error})") from None
 
@@ -180,8 +182,8 @@ def save_reward_network(network: RewardNetwork, vocabulary: Sequence[str], folde
 def _read(weights: Path) -> dict[str, Tensor]:
     try:
         if weights.suffix == ".safetensors":
-            return load_file(weights)
-        state = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
+            return load_file(plain(weights))
+        state = torch.load(plain(weights), map_location="cpu", weights_only=True, mmap=True)
     except UnpicklingError:
         raise AssetError(f"{weights}: holds more than tensors, or is not a checkpoint") from None
     except DAMAGED as error:

@@ -11,9 +11,9 @@ from typing import Any
 from sana_bench.core import fields
 from sana_bench.core.errors import UsageError
 from sana_bench.core.fields import entries, field
-from sana_bench.metrics.read_text import HALLUCINATED, check_language, kept, n_matched, without
+from sana_bench.metrics.read_text import HALLUCINATED, check_language, kept, language_of, n_matched, without
 
-__all__ = ["Match", "compare", "score"]
+__all__ = ["Match", "asked_texts", "compare", "contributions", "score"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,34 @@ def score(images: Sequence[Mapping[str, Any]], language: str) -> float:
     if n_words == 0:
         raise UsageError("images: no text has a word in it")
     return sum(match.matched for match in matches) / n_words
+
+
+def asked_texts(record: Mapping[str, Any], where: str) -> tuple[list[str], str]:
+    """The texts that a prompt's record asks for (`text`) and their `language`, `en` where it has none.
+
+    Raises:
+        UsageError: texts that are missing, of another kind or without a word, or another language; it begins with `where`.
+    """
+    texts = entries(field(record, where, "text"), f"{where}: text")
+    wanted = [fields.text(part, f"{where}: text[{place}]") for place, part in enumerate(texts)]
+    language = language_of(record, where)
+    if compare(wanted, "", language).words == 0:
+        raise UsageError(f"{where}: text: there is no word in it")
+    return wanted, language
+
+
+def contributions(images: Sequence[Mapping[str, Any]]) -> list[float]:
+    """What each image of a set adds to its score: numbers whose mean is the pooled score, images with much text counting more.
+
+    The share is a ratio of sums; these are its linear part (Cochran, Sampling Techniques, 1977, section 6.3), so that paired
+    differences of them are those of the score.
+
+    Args:
+        images: records with `matched` and `words`, the words read and asked for.
+    """
+    matched, words = ([image[name] for image in images] for name in ("matched", "words"))
+    share, mean = sum(matched) / sum(words), sum(words) / len(words)
+    return [share + (found - share * asked) / mean for found, asked in zip(matched, words, strict=True)]
 
 
 def compare(texts: Sequence[str], read: str, language: str) -> Match:

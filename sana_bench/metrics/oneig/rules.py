@@ -10,13 +10,25 @@ from reprlib import repr as short
 from typing import Any, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sana_bench.core import fields
 from sana_bench.core.errors import UsageError
 from sana_bench.core.fields import entries, field
 from sana_bench.metrics.read_text import HALLUCINATED, check_language, has_chinese, kept, n_matched, without
 
-__all__ = ["Reading", "TextScore", "alignment", "compare", "edit_distance", "text"]
+__all__ = [
+    "Reading",
+    "TextScore",
+    "alignment",
+    "compare",
+    "contributions",
+    "counted",
+    "edit_distance",
+    "pairwise_distance",
+    "pooled",
+    "text",
+]
 
 _YES = "Yes"
 # Edit distances from here up count as this, per language.
@@ -71,11 +83,16 @@ def alignment(dependency: Mapping[Any, Sequence[int]], answers: Mapping[Any, Seq
             raise UsageError(f"answers[{key}]: {len(says)} answers, the others have {n_images}")
         if unknown := [parent for parent in parents[key] if parent not in yes]:
             raise UsageError(f"dependency[{key}]: question {unknown[0]} is not asked")
-    shares = [
-        sum(yes[key][image] and all(yes[parent][image] for parent in parents[key]) for key in yes) / len(yes)
-        for image in range(n_images)
-    ]
+    images = [{key: says[image] for key, says in yes.items()} for image in range(n_images)]
+    shares = [sum(counted(parents, image).values()) / len(yes) for image in images]
     return sum(shares) / n_images
+
+
+def counted(parents: Mapping[int, Sequence[int]], yes: Mapping[int, bool]) -> dict[int, bool]:
+    """By question, whether it counts in one image: it is answered with yes, and so are its parents (0 for none)."""
+    return {
+        key: says and all(yes[parent] for parent in parents[key] if parent != 0) for key, says in yes.items()
+    }
 
 
 def text(images: Sequence[Mapping[str, Any]], language: str) -> TextScore:
@@ -96,15 +113,52 @@ def text(images: Sequence[Mapping[str, Any]], language: str) -> TextScore:
         wanted = fields.text(field(image, where, "text"), f"{where}.text")
         read = fields.text(field(image, where, "read"), f"{where}.read")
         readings.append(compare(wanted, read))
-    n_words = sum(reading.words for reading in readings)
-    if n_words == 0:
+    if sum(reading.words for reading in readings) == 0:
         raise UsageError("images: no text has a word in it")
+    return pooled(readings, language)
+
+
+def pooled(readings: Sequence[Reading], language: str) -> TextScore:
+    """The text score of a set of images, of which at least one asks for a word."""
     distance = sum(reading.edit_distance for reading in readings) / len(readings)
     complete = sum(reading.edit_distance == 0 for reading in readings) / len(readings)
-    accuracy = sum(reading.matched for reading in readings) / n_words
+    accuracy = sum(reading.matched for reading in readings) / sum(reading.words for reading in readings)
     largest = _MAX_DISTANCE[language]
     score = 1 - min(largest, distance) * (1 - complete) * (1 - accuracy) / largest
     return {"ED": distance, "CR": complete, "WAC": accuracy, "score": score}
+
+
+def contributions(images: Sequence[Mapping[str, Any]]) -> list[float]:
+    """What each image of a set of texts in one language adds to its score: numbers whose mean is the score.
+
+    The score is a product of means and a ratio; these are its linear part, so that paired differences of them are those of the
+    score, to first order.
+
+    Args:
+        images: records with the fields of `Reading` and `language`.
+    """
+    readings = [Reading(*(image[name] for name in ("edit_distance", "matched", "words"))) for image in images]
+    language = images[0]["language"]
+    found, largest = pooled(readings, language), _MAX_DISTANCE[language]
+    distance, wrong, unread = min(largest, found["ED"]), 1 - found["CR"], 1 - found["WAC"]
+    by_distance = -wrong * unread / largest if found["ED"] < largest else 0.0
+    by_complete, by_accuracy = distance * unread / largest, distance * wrong / largest
+    mean_words = sum(reading.words for reading in readings) / len(readings)
+    return [
+        found["score"]
+        + by_distance * (reading.edit_distance - found["ED"])
+        + by_complete * ((reading.edit_distance == 0) - found["CR"])
+        + by_accuracy * (reading.matched - found["WAC"] * reading.words) / mean_words
+        for reading in readings
+    ]
+
+
+def pairwise_distance(embeddings: NDArray[np.floating[Any]]) -> float:
+    """The mean over all pairs of 1 - cosine, of at least two embeddings (n, d); computed in float64."""
+    rows = np.asarray(embeddings, dtype=np.float64)
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    pairs = np.triu_indices(len(rows), k=1)
+    return float(np.mean(1 - np.sum(rows[pairs[0]] * rows[pairs[1]], axis=1)))
 
 
 def compare(text: str, read: str) -> Reading:

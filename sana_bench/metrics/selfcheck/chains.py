@@ -125,7 +125,14 @@ CHECKS = (
     ),
     Check(
         "CLIP's pixels: torchvision's",
-        ("clip_score/sana@1", "image_reward/micro@1", "image_reward/official@1", "image_reward/sana-jpeg@1"),
+        (
+            "clip_score/sana@1",
+            "image_reward/micro@1",
+            "image_reward/official@1",
+            "image_reward/sana-jpeg@1",
+            "pickscore/official@1",
+            "aesthetic/laion@1",
+        ),
         _clip,
         Tolerance(1e-6, "deviations", _FLOAT32),
         quick=True,

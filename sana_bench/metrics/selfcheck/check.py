@@ -1,21 +1,30 @@
 """What a check is, and how checks run: each by itself, so that what breaks one hides no other."""
 
 import math
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
 from sana_bench.assets.locate import micro_weights_root
+from sana_bench.core.stopping import workers
 
-__all__ = ["USER_JUDGE", "Bench", "Check", "Result", "SkippedError", "Tolerance", "run_checks", "stored_name"]
+__all__ = [
+    "Bench",
+    "Check",
+    "Result",
+    "SkippedError",
+    "Tolerance",
+    "has_user_judge",
+    "run_checks",
+    "stored_name",
+    "user_judge",
+]
 
-#: All protocols of a judge that the user chose, as checks name them: one set of rules, any model.
-USER_JUDGE = "dpg/vlm-*@1"
+_USER_JUDGE = re.compile(r"([^/]+)/vlm-.*@1")
 
 Status = Literal["ok", "failed", "skipped"]
 
@@ -24,9 +33,19 @@ class SkippedError(Exception):
     """A check that cannot be made here; the message says what is missing."""
 
 
+def user_judge(metric: str) -> str:
+    """All protocols of a metric whose judge the user chose, as checks name them: one set of rules, any model."""
+    return f"{metric}/vlm-*@1"
+
+
+def has_user_judge(protocol: str) -> bool:
+    """Whether the judge of a protocol is a model that the user chose."""
+    return _USER_JUDGE.fullmatch(protocol) is not None
+
+
 def stored_name(protocol: str) -> str:
     """The name under which checks know a protocol."""
-    return USER_JUDGE if fnmatchcase(protocol, USER_JUDGE) else protocol
+    return user_judge(protocol.partition("/")[0]) if has_user_judge(protocol) else protocol
 
 
 @dataclass(frozen=True)
@@ -97,7 +116,7 @@ class Result:
 def run_checks(checks: Sequence[Check], device: str) -> Iterator[Result]:
     """Results in the order of `checks`; an exception of any kind fails the check that it comes from."""
     # A future holds whatever its task raised; an interrupt ends the wait for it and so the whole self-check.
-    with tempfile.TemporaryDirectory(prefix="sana-bench-") as scratch, ThreadPoolExecutor(1) as pool:
+    with tempfile.TemporaryDirectory(prefix="sana-bench-") as scratch, workers(1) as pool:
         for check in checks:
             bench = Bench(check.place(device), micro_weights_root(), Path(scratch))
             started = time.perf_counter()

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["CHECKS", "clip_network", "reward_config", "reward_samples", "write_reward_files"]
 
 _INCEPTION = ("fid/sana@1", "fid/pytorch-fid@1", "fid/clean@1", "kid/clean@1")
-_CLIP_USERS = ("clip_score/sana@1", "geneval/official@1", "geneval/sana@1", "geneval/hf-detector@1")
+_CLIP_IMAGES = (
+    "clip_score/sana@1", "geneval/official@1", "geneval/sana@1", "geneval/hf-detector@1", "aesthetic/laion@1",
+)  # fmt: skip
+_CLIP_USERS = _CLIP_IMAGES[:-1]
 # Known from OpenAI's published tokenizer.
 _TOKENS = {
     "a photo of a cat": (49406, 320, 1125, 539, 320, 2368, 49407),
@@ -207,14 +210,14 @@ CHECKS = (
     ),
     Check(
         "CLIP: transformers' features, QuickGELU",
-        _CLIP_USERS,
+        _CLIP_IMAGES,
         _clip,
         Tolerance(1e-5, "relative", "float32 sums in another order"),
         Tolerance(3e-3, "relative", _TF32),
     ),
     Check(
         "CLIP ViT-L/14 is built with QuickGELU",
-        _CLIP_USERS,
+        _CLIP_IMAGES,
         _quick_gelu,
         Tolerance(0, "names that are not", "a name or another"),
     ),

@@ -9,7 +9,7 @@ import yaml
 
 from sana_bench.metrics.dpg.rules import score_official, score_strict
 from sana_bench.metrics.selfcheck import golden_files
-from sana_bench.metrics.selfcheck.check import USER_JUDGE, Bench, Check, SkippedError, Tolerance
+from sana_bench.metrics.selfcheck.check import Bench, Check, SkippedError, Tolerance, user_judge
 from sana_bench.metrics.selfcheck.recipes import mplug as recipe
 
 __all__ = ["CHECKS", "write_mplug"]
@@ -139,7 +139,7 @@ def _micro(bench: Bench) -> float:
 CHECKS = (
     Check(
         "DPG: the published and the corrected rules",
-        ("dpg/micro@1", *_FULL, USER_JUDGE),
+        ("dpg/micro@1", *_FULL, user_judge("dpg")),
         _rules,
         Tolerance(0, "scores that differ", "fractions that float64 holds exactly"),
         quick=True,

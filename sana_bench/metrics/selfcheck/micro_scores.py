@@ -28,7 +28,7 @@ def _scores(bench: Bench) -> float:
 CHECKS = (
     Check(
         "micro CLIP: scores of stored images",
-        ("clip_score/micro@1", "fid/clip-micro@1"),
+        ("clip_score/micro@1", "fid/clip-micro@1", "pickscore/micro@1"),
         _scores,
         Tolerance(2e-3, "of 100", "float32 sums in another order: 2e-5 of a cosine"),
         quick=True,

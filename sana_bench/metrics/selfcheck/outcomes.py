@@ -17,7 +17,8 @@ from sana_bench.assets.locate import micro_weights_root
 from sana_bench.core import atomic
 from sana_bench.core.fingerprint import FileHashes, directory_sha256, file_sha256, fingerprint, short
 from sana_bench.core.provenance import cpu_model, describe_machine, now, package_versions
-from sana_bench.metrics.selfcheck.check import USER_JUDGE, Check, Result, stored_name
+from sana_bench.core.text import read_text
+from sana_bench.metrics.selfcheck.check import Check, Result, has_user_judge
 from sana_bench.metrics.selfcheck.registry import checks_for
 
 __all__ = ["Verdict", "code_files", "load_results", "machine", "outcome_path", "save_results", "verdicts"]
@@ -25,9 +26,7 @@ __all__ = ["Verdict", "code_files", "load_results", "machine", "outcome_path", "
 State = Literal["passed", "failed", "skipped", "not run", "no cases"]
 
 _VERSION = 1
-_NO_CASES_OF_JUDGE = (
-    "its judge is a model of your choice and has no stored cases; its rules, dpg/strict@1's, pass here"
-)
+_NO_CASES_OF_JUDGE = "its judge is a model of your choice and has no stored cases; its rules pass here"
 _ROOMS = ("core", "judges", "metrics", "micro", "results")
 _MICRO_NETWORKS = ("clip", "vqa", "reward")
 
@@ -66,7 +65,7 @@ def outcome_path(output: Path, device: str) -> Path:
 def load_results(path: Path) -> dict[str, Result]:
     """The stored results by check; empty when there are none, or the file is damaged or of another version."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(read_text(path))
         if stored["machine"]["version"] != _VERSION:
             return {}
         found = [Result(**{**entry, "protocols": tuple(entry["protocols"])}) for entry in stored["results"]]
@@ -104,7 +103,7 @@ def _verdict(protocol: str, checks: list[Check], results: Mapping[str, Result]) 
     skipped = [result for result in found if result.status == "skipped"]
     if skipped:
         return Verdict(protocol, "skipped", "; ".join(_told(result) for result in skipped))
-    if stored_name(protocol) == USER_JUDGE:
+    if has_user_judge(protocol):
         return Verdict(protocol, "no cases", _NO_CASES_OF_JUDGE)
     return Verdict(protocol, "passed")
 

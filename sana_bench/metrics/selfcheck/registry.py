@@ -4,7 +4,17 @@ from collections.abc import Collection, Iterable
 
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.registry import METRICS
-from sana_bench.metrics.selfcheck import chains, detectors, encoders, judges, micro_scores, sums
+from sana_bench.metrics.selfcheck import (
+    chains,
+    detectors,
+    encoders,
+    image_questions,
+    judges,
+    micro_scores,
+    preference,
+    readings,
+    sums,
+)
 from sana_bench.metrics.selfcheck.check import Check, stored_name
 
 __all__ = ["all_checks", "checks_for", "metrics_of", "select", "unchecked_metrics"]
@@ -12,7 +22,7 @@ __all__ = ["all_checks", "checks_for", "metrics_of", "select", "unchecked_metric
 
 def all_checks() -> list[Check]:
     """All checks, the cheap ones first."""
-    modules = (sums, chains, micro_scores, detectors, judges, encoders)
+    modules = (sums, chains, micro_scores, detectors, judges, readings, image_questions, encoders, preference)
     found = [check for module in modules for check in module.CHECKS]
     return sorted(found, key=lambda check: not check.quick)
 

@@ -5,7 +5,7 @@ import numpy as np
 from sana_bench.metrics.fid.frechet import Moments, distance_between, frechet_distance, merge_moments
 from sana_bench.metrics.fid.kernel import kernel_distance, unbiased_mmd
 from sana_bench.metrics.selfcheck import golden_files
-from sana_bench.metrics.selfcheck.check import USER_JUDGE, Bench, Check, Tolerance
+from sana_bench.metrics.selfcheck.check import Bench, Check, Tolerance, user_judge
 from sana_bench.metrics.selfcheck.recipes.plain import vectors
 from sana_bench.results.statistics.intervals import (
     Interval,
@@ -29,8 +29,13 @@ _DISTANCES = ("fid/clip-micro@1", "fid/sana@1", "fid/pytorch-fid@1", "fid/clean@
 _INTERVALS = (
     *_DISTANCES, "kid/clean@1", "clip_score/micro@1", "clip_score/sana@1", "geneval/micro@1",
     "geneval/official@1", "geneval/sana@1", "geneval/hf-detector@1", "dpg/micro@1", "dpg/official@1",
-    "dpg/strict@1", "dpg/sana-grid@1", USER_JUDGE, "image_reward/micro@1", "image_reward/official@1",
-    "image_reward/sana-jpeg@1",
+    "dpg/strict@1", "dpg/sana-grid@1", user_judge("dpg"), "image_reward/micro@1", "image_reward/official@1",
+    "image_reward/sana-jpeg@1", "geneval2/official@1", "geneval2/distinct-tokens@1", user_judge("geneval2"),
+    "longtext/official@1", user_judge("longtext"), "oneig_alignment/official@1", user_judge("oneig_alignment"),
+    "oneig_text/official@1", user_judge("oneig_text"), "oneig_style/official@1", "oneig_style/own-references@1",
+    "oneig_diversity/official@1", "oneig_diversity/micro@1", user_judge("vqascore"),
+    "pickscore/micro@1", "pickscore/official@1", "hpsv2/official@1", "hpsv2/aliased@1", "hpsv2.1/official@1",
+    "hpsv2.1/aliased@1", "aesthetic/laion@1",
 )  # fmt: skip
 #: A fixed sample: scores of 12 prompts with 4 images each.
 SCORES = tuple(round(0.5 + 0.4 * np.sin(1.7 * place + 0.3 * (place // 4)), 6) for place in range(48))

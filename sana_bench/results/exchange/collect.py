@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from sana_bench.core.errors import UsageError
-from sana_bench.core.fingerprint import image_key
 from sana_bench.core.provenance import now
 from sana_bench.results.exchange.export import Format, write_export
 from sana_bench.results.exchange.tables import TABLES, Tables
@@ -61,6 +60,17 @@ class _Collector:
         self._run_id = run_id
         self._tables = tables
         self._run = read_run(store, RunFiles(store.output / row["directory"]))
+        # Name and protocol by key. Of what a sequence looked at there may be no summary.
+        looked = {sequence.last.metric_key for sequence in self._run.sequences}
+        known = store.rows("SELECT metric_key, name, protocol FROM metrics")
+        self._metrics = {
+            **{
+                one["metric_key"]: (one["name"], one["protocol"])
+                for one in known
+                if one["metric_key"] in looked
+            },
+            **{one.metric_key: (one.metric, one.protocol) for one in self._run.summaries},
+        }
 
     def collect(self) -> None:
         self._add("runs", **self._run.row, suite_resolved=self._run.suite.document)
@@ -73,11 +83,14 @@ class _Collector:
         for variant in self._run.variants.values():
             described = variant.described
             names = {"variant": described.name, "description": described.description,
-                     "prompt_rewrites": variant.rewrites or None}  # fmt: skip
+                     "precision": described.precision, "prompt_rewrites": variant.rewrites or None}  # fmt: skip
             self._add("variants", **{**described.settings, "fingerprint": described.fingerprint, **names})
             for benchmark in self._run.benchmarks:
                 self._add_cell(variant, benchmark)
         self._add_summaries()
+        for sequence in self._run.sequences:
+            for look in sequence.looks:
+                self._add("sequences", **vars(look))
         self._add_sessions()
 
     def _add(self, table: str, **values: Any) -> None:
@@ -85,28 +98,26 @@ class _Collector:
         self._tables[table].append({column.name: row[column.name] for column in TABLES[table].columns})
 
     def _add_metrics(self) -> None:
-        found = {row.metric_key: (row.metric, row.protocol) for row in self._run.summaries}
-        for key, (name, protocol) in sorted(found.items(), key=lambda item: (item[1][0], item[0])):
+        for key, (name, protocol) in sorted(self._metrics.items(), key=lambda item: (item[1][0], item[0])):
             identity = self._store.metric_identity(key)
             self._add("metrics", metric_key=key, name=name, protocol=protocol, identity=identity)
 
     def _add_cell(self, variant: VariantResults, benchmark: str) -> None:
         cell = {"variant": variant.name, "benchmark": benchmark}
-        key = image_key(variant.described.fingerprint, benchmark)
+        key = self._run.benchmarks[benchmark].image_key(variant.described)
         for image in variant.recorded[benchmark].values():
             place = {"sample_index": image.index, "image_key": key, "produced_by": image.made_by}
             row = {**asdict(image), **place, **cell}
             self._add("images", **row)
             if image.seconds is not None:
                 self._add("timings", **row)
-        metrics = variant.overall(benchmark)
-        for metric in sorted(metrics.values(), key=lambda row: (row.metric, row.metric_key)):
+        for metric, key in sorted(variant.metric_keys[benchmark].items()):
             for one in variant.samples_of(benchmark):
-                score = one.scores.get(metric.metric)
+                score = one.scores.get(metric)
                 if score is not None:
                     self._add(
-                        "scores", **cell, prompt_id=one.prompt.id, sample_index=one.index, metric=metric.metric,
-                        metric_key=metric.metric_key, protocol=metric.protocol, **asdict(score),
+                        "scores", **cell, prompt_id=one.prompt.id, sample_index=one.index, metric=metric,
+                        metric_key=key, protocol=self._metrics[key][1], **asdict(score),
                     )  # fmt: skip
 
     def _add_summaries(self) -> None:

@@ -10,21 +10,26 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, Literal
 
 from sana_bench import __version__
 from sana_bench.core import atomic
 from sana_bench.core.errors import UsageError
 from sana_bench.core.fingerprint import sha256_bytes
+from sana_bench.core.storage import explained
+from sana_bench.core.text import read_text
 from sana_bench.results.exchange.tables import EXPORT_VERSION, TABLES, Column, Table, Tables
 from sana_bench.results.schema import SCHEMA_VERSION
+from sana_models.files import read_bytes
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["FORMATS", "MANIFEST", "Format", "read_export", "read_frames", "write_export"]
+__all__ = ["FORMATS", "MANIFEST", "Format", "read_export", "read_frames", "table_file", "write_export"]
 
 Format = Literal["parquet", "csv", "json"]
 FORMATS: tuple[Format, ...] = ("parquet", "csv", "json")
@@ -42,7 +47,7 @@ def write_export(tables: Tables, directory: Path, format_: Format, *, created: s
     (disk full, no permission) with what was there untouched.
     """
     _check_target(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    atomic.make_folder(directory.parent)
     building = directory.parent / f"{atomic.TEMPORARY_PREFIX}{secrets.token_hex(8)}-export"
     try:
         building.mkdir()
@@ -79,14 +84,25 @@ def read_export(directory: Path) -> tuple[Tables, str]:
     decode = _DECODERS[manifest["format"]]
     tables: Tables = {}
     for table in TABLES.values():
+        if table.later and table.name not in manifest["tables"]:
+            tables[table.name] = []
+            continue
         content = _read_file(directory, manifest, table)
+        file = table_file(directory, table.name, manifest)
         try:
-            tables[table.name] = [_checked(row, table) for row in decode(table, content)]
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(
-                f"{directory}: the table {table.name} cannot be read: {type(error).__name__} {error}"
-            ) from None
+            rows = decode(table, content)
+        except (KeyError, TypeError, ValueError, RecursionError, csv.Error) as error:
+            raise UsageError(f"{file}: cannot be read: {type(error).__name__} {error}") from None
+        tables[table.name] = [
+            _checked(row, table, f"{file}: row {number}") for number, row in enumerate(rows, start=1)
+        ]
     return tables, str(manifest["created"])
+
+
+def table_file(directory: Path, table: str, manifest: Mapping[str, Any] | None = None) -> str:
+    """Where a table of an export is, for messages; raises `UsageError` for a folder that is no export."""
+    tables = (manifest or _read_manifest(directory))["tables"]
+    return str(directory / tables.get(table, {"file": table})["file"])
 
 
 def read_frames(directory: Path) -> "dict[str, pandas.DataFrame]":
@@ -140,12 +156,13 @@ def _replace(building: Path, directory: Path) -> None:
 def _read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(read_text(path))
         if manifest["kind"] != _KIND:
             raise KeyError("kind")
         version = int(manifest["export_version"])
         files = {name: str(entry["file"]) for name, entry in manifest["tables"].items()}
-    except (OSError, KeyError, TypeError, AttributeError, ValueError):
+        str(manifest["created"])
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError):
         raise UsageError(f"{directory}: no results folder and no sana-bench export") from None
     if version > EXPORT_VERSION:
         raise UsageError(
@@ -162,9 +179,11 @@ def _read_file(directory: Path, manifest: dict[str, Any], table: Table) -> bytes
     if entry is None:
         raise UsageError(f"{directory}: the table {table.name} is missing")
     try:
-        content = (directory / entry["file"]).read_bytes()
+        content = read_bytes(directory / entry["file"])
     except FileNotFoundError:
         raise UsageError(f"{directory}: {entry['file']} is missing") from None
+    except OSError as error:
+        raise explained(error) from None
     if sha256_bytes(content) != entry.get("sha256"):
         raise UsageError(f"{directory}: {entry['file']} is not the file that was exported; copy it again")
     return content
@@ -244,16 +263,29 @@ def _decode_csv(table: Table, content: bytes) -> list[dict[str, Any]]:
 def _csv_value(column: Column, cell: str) -> Any:
     if not cell and column.nullable:
         return None
-    match column.type:
-        case "json":
-            return json.loads(cell)
-        case "boolean":
-            return {"true": True, "false": False}[cell]
-        case "real":
-            return float(cell)
-        case "integer":
-            return int(cell)
+    try:
+        match column.type:
+            case "json":
+                return json.loads(cell)
+            case "boolean":
+                return {"true": True, "false": False}[cell]
+            case "real":
+                return float(cell)
+            case "integer":
+                return int(cell)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return _Unreadable(cell)
     return cell
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """A cell that is not of its column's type."""
+
+    cell: str | None
+
+    def __repr__(self) -> str:
+        return repr(self.cell)
 
 
 def _encode_json(table: Table, rows: Sequence[dict[str, Any]]) -> bytes:
@@ -278,11 +310,18 @@ def _parse_json_columns(table: Table, rows: Iterable[dict[str, Any]]) -> list[di
     names = {column.name for column in table.columns if column.type == "json"}
     return [
         {
-            name: json.loads(value) if name in names and value is not None else value
+            name: _from_json(value) if name in names and value is not None else value
             for name, value in row.items()
         }
         for row in rows
     ]
+
+
+def _from_json(text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return _Unreadable(text)
 
 
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
@@ -290,16 +329,21 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 
 
-def _checked(row: dict[str, Any], table: Table) -> dict[str, Any]:
-    """Return the known columns of a row; raises `KeyError` or `TypeError` when it does not fit the table."""
+def _checked(row: Any, table: Table, where: str) -> dict[str, Any]:
+    """Return the known columns of a row; raises `UsageError`, `where` in front, when it does not fit the table."""
+    if not isinstance(row, dict):
+        raise UsageError(f"{where}: {short(row)} is not an object")
     for column in table.columns:
+        if column.name not in row and not column.nullable:
+            raise UsageError(f"{where}, {column.name}: is missing")
         # Exports of earlier versions lack columns that have come since, all of which may be empty.
         value = row.get(column.name) if column.nullable else row[column.name]
         if value is None and column.nullable:
             continue
         allowed = _PYTHON_TYPES.get(column.type)
-        if allowed is not None and not (
+        fits = allowed is None or (
             isinstance(value, allowed) and isinstance(value, bool) == (bool in allowed)
-        ):
-            raise TypeError(f"{column.name} is {value!r}, expected {column.type}")
+        )
+        if not fits or isinstance(value, _Unreadable):
+            raise UsageError(f"{where}, {column.name}: {short(value)} is not of the type {column.type}")
     return {column.name: row.get(column.name) for column in table.columns}

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,18 @@ import yaml
 
 from sana_bench.core import atomic
 from sana_bench.core.errors import IncompleteError, UsageError
-from sana_bench.core.fingerprint import image_key, sha256_bytes
+from sana_bench.core.fingerprint import sha256_bytes
 from sana_bench.core.provenance import now
 from sana_bench.core.samples import Prompt
 from sana_bench.results.database import STORE_NAME, disk_errors, writer_lock
 from sana_bench.results.exchange.collect import collect_runs, image_target, left_out
-from sana_bench.results.exchange.export import read_export
+from sana_bench.results.exchange.export import read_export, table_file
 from sana_bench.results.exchange.merge import RunMerge, add_features, apply_merge, plan_merge
 from sana_bench.results.exchange.tables import Tables
-from sana_bench.results.run_folder import RunFiles, is_path_name
+from sana_bench.results.exchange.validation import check_tables
+from sana_bench.results.run_folder import RunFiles
 from sana_bench.results.store import Store
+from sana_models.files import read_bytes
 
 __all__ = ["ImportedRun", "import_runs"]
 
@@ -54,19 +57,18 @@ def import_runs(source: Path, output: Path, report: Callable[[ImportedRun], obje
     `source` is a results folder, one run directory of it, or an export. Again, it changes nothing.
 
     Raises:
-        UsageError: `source` is none of these, is damaged, or is `output` itself.
+        UsageError: `source` is none of these, is damaged, holds what does not fit its table or its run, or is `output` itself.
         IncomparableError: a run contradicts what the store has; runs before it are imported.
         IncompleteError: interrupted, the same command continues; or damaged runs of a results folder were left out.
         BenchError: the disk is full; the same command continues.
     """
     damaged: dict[str, str] = {}
     tables, files_root = _read_source(source, output, damaged)
+    check_tables(tables, partial(_place, source, files_root))
     runs = [_only(tables, row["run_id"]) for row in tables["runs"]]
-    for run in runs:
-        _check_run(run)
     try:
         with disk_errors(output):
-            output.mkdir(parents=True, exist_ok=True)
+            atomic.make_folder(output)
             with writer_lock(output), Store.open(output) as store:
                 for run in runs:
                     report(_import_run(store, run, source, files_root))
@@ -95,29 +97,13 @@ def _read_source(source: Path, output: Path, damaged: dict[str, str]) -> tuple[T
         return collect_runs(store, store.run_ids(), damaged), folder
 
 
+def _place(source: Path, files_root: Path | None, table: str) -> str:
+    """Where a table of the source is, for messages."""
+    return table_file(source, table) if files_root is None else f"{files_root / STORE_NAME}: table {table}"
+
+
 def _only(tables: Tables, run_id: str) -> Tables:
     return {name: [row for row in rows if row["run_id"] == run_id] for name, rows in tables.items()}
-
-
-def _check_run(run: Tables) -> None:
-    """Refuse names that lead out of the results folder, and rows that do not belong together."""
-    row = run["runs"][0]
-    names = [row["run_id"], *(image["prompt_id"] for image in run["images"])]
-    names += [name for image in run["images"] for name in (image["variant"], image["benchmark"])]
-    names += [prompt["benchmark"] for prompt in run["prompts"]]
-    names += [
-        name
-        for variant in run["variants"]
-        for name in (variant["variant"], *(variant["prompt_rewrites"] or ()))
-    ]
-    for name in set(names):
-        if not is_path_name(name):
-            raise UsageError(f"run {row['run_id']!r}: {name!r} cannot be the name of a file")
-    variants = {variant["variant"]: variant["fingerprint"] for variant in run["variants"]}
-    keys = {(image["variant"], image["benchmark"], image["image_key"]) for image in run["images"]}
-    for variant, benchmark, key in sorted(keys):
-        if variant not in variants or image_key(variants[variant], benchmark) != key:
-            raise UsageError(f"run {row['run_id']}: the images of {variant} do not match their key")
 
 
 def _import_run(store: Store, run: Tables, source: Path, files_root: Path | None) -> ImportedRun:
@@ -140,8 +126,6 @@ def _import_run(store: Store, run: Tables, source: Path, files_root: Path | None
 def _write_run_files(files: RunFiles, run: Tables) -> None:
     """Write what the report needs beside the store, unless it is there."""
     described = run["runs"][0]["suite_resolved"]
-    if not isinstance(described, dict):
-        raise UsageError(f"run {files.directory.name}: the source has no resolved suite")
     atomic.remove_leftovers(files.directory)
     for benchmark in described["benchmarks"]:
         rows = [row for row in run["prompts"] if row["benchmark"] == benchmark["name"]]
@@ -194,8 +178,8 @@ def _candidates(files_root: Path, run: Tables, row: dict[str, Any]) -> list[Path
 def _copy_image(candidates: list[Path], target: Path, row: dict[str, Any]) -> bool:
     for candidate in candidates:
         try:
-            content = candidate.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+            content = read_bytes(candidate)
+        except OSError:  # not there, not a file, or not to be read: the image counts as absent
             continue
         if sha256_bytes(content) == row["sha256"]:
             atomic.write_bytes(target, content)
@@ -219,9 +203,9 @@ def _copy_features(store: Store, run: Tables, files_root: Path) -> None:
         if known is not None and known != chunk.sha256:
             continue  # the same vectors from other batches; those that are here stay
         target = store.output / chunk.path
-        if not (target.is_file() and sha256_bytes(target.read_bytes()) == chunk.sha256):
+        if not (target.is_file() and sha256_bytes(read_bytes(target)) == chunk.sha256):
             file = files_root / chunk.path
-            content = file.read_bytes() if file.is_file() else b""
+            content = read_bytes(file) if file.is_file() else b""
             if sha256_bytes(content) != chunk.sha256:
                 continue
             atomic.write_bytes(target, content)
@@ -229,4 +213,4 @@ def _copy_features(store: Store, run: Tables, files_root: Path) -> None:
 
 
 def _is_intact(path: Path, row: dict[str, Any]) -> bool:
-    return path.is_file() and sha256_bytes(path.read_bytes()) == row["sha256"]
+    return path.is_file() and sha256_bytes(read_bytes(path)) == row["sha256"]

@@ -6,12 +6,12 @@ one transaction. Rows that say the same as the store change nothing, whoever mad
 
 import json
 from collections.abc import Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sana_bench.core.errors import IncomparableError, UsageError
 from sana_bench.core.fingerprint import canonical_json, fingerprint
-from sana_bench.results.schema import Chunk
+from sana_bench.results.schema import Chunk, Look
 from sana_bench.results.store import Store
 
 __all__ = ["RunMerge", "add_features", "apply_merge", "plan_merge"]
@@ -30,6 +30,7 @@ class RunMerge:
     images: list[_Row] = field(default_factory=list)
     scores: list[_Row] = field(default_factory=list)
     summaries: list[_Row] = field(default_factory=list)
+    sequences: list[_Row] = field(default_factory=list)
     sessions: list[tuple[int | None, _Row, list[_Row]]] = field(default_factory=list)
     paths: list[_Row] = field(default_factory=list)
 
@@ -46,6 +47,7 @@ class RunMerge:
             self.images,
             self.scores,
             self.summaries,
+            self.sequences,
             self.sessions,
             self.paths,
         )
@@ -73,6 +75,7 @@ def plan_merge(store: Store, tables: dict[str, list[_Row]]) -> RunMerge:
     merge.images = _new_images(store, run, tables)
     merge.scores = _new_scores(store, run, tables["scores"])
     merge.summaries = _new_summaries(store, run, tables["summaries"])
+    merge.sequences = _new_looks(store, run, tables["sequences"])
     merge.sessions = _new_sessions(store, run, tables)
     return merge
 
@@ -104,6 +107,7 @@ def apply_merge(
         )
         _insert(connection, "scores", merge.scores, _SCORE_COLUMNS)
         _insert(connection, "summaries", merge.summaries, _SUMMARY_COLUMNS)
+        _insert(connection, "sequences", merge.sequences, ("run_id", *_LOOK_COLUMNS))
         for number, session, events in merge.sessions:
             _write_session(connection, number, session, events)
         connection.execute(
@@ -132,6 +136,7 @@ _SUMMARY_COLUMNS = (
     "value", "low", "high", "n_samples", "n_expected", "n_prompts", "unit", "higher_is_better", "note",
     "complete",
 )  # fmt: skip
+_LOOK_COLUMNS = tuple(field.name for field in fields(Look))
 _SESSION_COLUMNS = (
     "run_id", "started", "command", "state", "finished", "images_generated", "images_reused", "images_failed",
     "scores_computed",
@@ -235,6 +240,22 @@ def _new_summaries(store: Store, run: _Row, rows: list[_Row]) -> list[_Row]:
                 label = f"{row['metric']} {row['key']} of {row['variant']}"
                 name = differing[0]
                 raise _conflict(run, f"{label} has the {name} {have[name]} here and {row[name]} there")
+    return new
+
+
+def _new_looks(store: Store, run: _Row, rows: list[_Row]) -> list[_Row]:
+    known = {(look.sequence_key, look.look): vars(look) for look in store.looks(run["run_id"])}
+    new = []
+    for row in rows:
+        have = known.get((row["sequence_key"], row["look"]))
+        differing = [name for name in _LOOK_COLUMNS if have is not None and have[name] != row[name]]
+        if differing:
+            what = (
+                f"look {row['look']} of {row['metric']} of {row['variant']} has another {differing[0]} there"
+            )
+            raise _conflict(run, what)
+        if have is None:
+            new.append(row)
     return new
 
 

@@ -1,7 +1,7 @@
 """Do two scores put things in the same order? Rank correlations, with intervals from redrawn prompts.
 
-Kendall's tau-b and Spearman's rho (of mid-ranks), both of which allow ties. Values are arrays (variants, prompts), one number a prompt
-and variant, prompts in an order that does not depend on chance: they are what is redrawn, the same ones for all variants.
+Kendall's tau-b and Spearman's rho (of mid-ranks), both of which allow ties. Values are arrays (variants, prompts), one number for
+each, prompts in an order that does not depend on chance: they are what is redrawn, the same ones for all variants.
 """
 
 from dataclasses import dataclass

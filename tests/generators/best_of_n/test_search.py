@@ -282,7 +282,7 @@ def write_small(folder: Path, name: str, *more: str) -> Path:
         ("best_of_n: {judge: {name: clip_score}}", "candidates"),
         (
             "best_of_n: {candidates: 4, judge: {name: villa}}",
-            r"unknown judge 'villa' \(did you mean 'vila'\?\); available: clip_score, image_reward, vila",
+            r"unknown judge 'villa' \(did you mean 'vila'\?\); available: clip_score, image_reward, served, vila",
         ),
         (
             "best_of_n: {generator: sanna, candidates: 4, judge: {name: clip_score}}",

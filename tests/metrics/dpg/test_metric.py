@@ -13,7 +13,7 @@ from sana_bench.core.samples import Prompt, Sample
 from sana_bench.judges.base import Answer
 from sana_bench.metrics.base import MetricAssets
 from sana_bench.metrics.dpg.grid import Grid, SanaGrid, SingleImage, cut_cells, layout_of, sana_grid_jpeg
-from sana_bench.metrics.dpg.metric import OFFICIAL, STRICT, DPGMetric, build_dpg, vlm_protocol
+from sana_bench.metrics.dpg.metric import OFFICIAL, STRICT, DPGMetric, build_dpg
 from sana_bench.suites.schema import MetricSpec
 
 SEED = 5
@@ -254,14 +254,3 @@ def test_missing_weights_and_unknown_protocols_are_one_line(monkeypatch, tmp_pat
         build_dpg("micro", assets)
     with pytest.raises(SuiteError, match=r"dpg/strict@2.*did you mean 'dpg/strict@1'"):
         build_dpg("full", assets, MetricSpec(name="dpg", protocol="dpg/strict@2"))
-
-
-@pytest.mark.parametrize(
-    ("name", "protocol"),
-    [
-        ("Qwen/Qwen3-VL-8B-Instruct", "dpg/vlm-qwen3-vl-8b-instruct@1"),
-        ("llava_1.5", "dpg/vlm-llava-1.5@1"),
-    ],
-)
-def test_the_judge_is_part_of_the_protocol(name, protocol):
-    assert vlm_protocol(name) == protocol

@@ -136,12 +136,12 @@ def test_a_judge_alone_gives_its_own_protocol(data, tmp_path):
     assert metric.identity()["rules"] == "strict"
 
 
-def write_four(folder, size=64):
-    """A suite of one variant with four single images of each prompt, scored by the strict rules."""
+def write_four(folder, size=64, protocol="dpg/strict@1", count=4):
+    """A suite of one variant with four single images of each prompt."""
     write_scenes(folder / "variants/images", 4, seed=5, height=size)
     write_variant(folder, "mine", "generator: images", height=size)
-    metric = "{name: dpg, protocol: dpg/strict@1}"
-    return str(write_suite(folder, f"{{name: dpg_bench, images_per_prompt: 4, metrics: [{metric}]}}"))
+    metric = f"{{name: dpg, protocol: {protocol}}}"
+    return str(write_suite(folder, f"{{name: dpg_bench, images_per_prompt: {count}, metrics: [{metric}]}}"))
 
 
 def run_four(tmp_path, size=64):
@@ -169,6 +169,41 @@ def test_grids_of_a_run_are_scored_as_sanas_are(data, tmp_path, capsys):
     assert execute(["run", suite, "--tier", "full", "--output", str(tmp_path / "of_grids")]) == 0
     answers = recorded(tmp_path / "of_grids")
     assert {record["cell"] for details in answers for record in details["answers"]} == {0, 1, 2, 3}
+    joined = write_four(tmp_path / "joined", protocol="dpg/sana-grid@1")
+    assert execute(["run", joined, "--tier", "full", "--output", str(tmp_path / "in_one")]) == 0
+    assert numbers(tmp_path / "in_one") == numbers(tmp_path / "of_grids")
+    assert [len(details["answers"]) for details in recorded(tmp_path / "in_one")].count(2) == 4
+
+
+def numbers(output):
+    """Every number of the only run: value and interval by key."""
+    with Store.open(output) as store:
+        (run_id,) = store.run_ids()
+        return {row.key: (row.value, row.low, row.high) for row in store.summaries(run_id)}
+
+
+def test_joined_images_are_scored_together_or_not_at_all(data, tmp_path, capsys):
+    folder, output = tmp_path / "suites", tmp_path / "results"
+    run = ["run", write_four(folder, protocol="dpg/sana-grid@1"), "--tier", "full", "-o", str(output)]
+    assert execute([*run, "--limit", "1"]) == 3
+    # One image would be no grid: the limit takes the whole of it.
+    assert "4/8 images" in capsys.readouterr().out
+    assert execute(run) == 0
+    assert "4 images to read, 4 already there" in capsys.readouterr().out
+    assert len(recorded(output)) == 8
+    images = folder / "variants/images"
+    (images / "1-0.png").write_bytes((images / "0-0.png").read_bytes())
+    assert execute(run) == 0
+    # All four cells of the second prompt's grid are judged anew, and of the first none.
+    assert len(recorded(output)) == 12
+
+
+def test_a_grid_takes_four_images_a_prompt_or_a_file(data, tmp_path, capsys):
+    suite = write_four(tmp_path / "suites", protocol="dpg/sana-grid@1", count=2)
+    assert execute(["run", suite, "--tier", "full", "--output", str(tmp_path / "results")]) == 2
+    assert "dpg/sana-grid@1 joins 4 images of a prompt, and images_per_prompt is 2; 4, or 1" in (
+        capsys.readouterr().err
+    )
 
 
 def test_grids_of_prompts_with_one_text_find_their_way_back(data, tmp_path):

@@ -118,7 +118,7 @@ def test_an_archive_gives_the_distance_of_the_images_behind_it(images, real, tmp
         ({"feats": np.zeros((3, 6))}, r"no mu and sigma \(it has feats\)"),
         ({"mu": np.zeros(5), "sigma": np.eye(5)}, r"mean \(5,\) and covariance \(5, 5\), expected \(6,\)"),
         ({"mu": np.full(6, np.nan), "sigma": np.eye(6)}, "values that are not finite"),
-        ({"mu": np.array([object()]), "sigma": np.eye(6)}, "no archive of statistics"),
+        ({"mu": np.array([object()]), "sigma": np.eye(6)}, "no archive of arrays"),
     ],
 )
 def test_an_archive_of_something_else_is_refused(tmp_path, content, told):
@@ -129,7 +129,7 @@ def test_an_archive_of_something_else_is_refused(tmp_path, content, told):
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path):
     (tmp_path / "s.npz").write_bytes(b"PK nonsense")
-    with pytest.raises(AssetError, match=r"s\.npz: no archive of statistics"):
+    with pytest.raises(AssetError, match=r"s\.npz: no archive of arrays"):
         StatisticsReference(Colours(), tmp_path / "s.npz", 6, tmp_path)
 
 

@@ -12,15 +12,36 @@ from sana_bench.metrics.dpg.metric import PROTOCOLS as DPG
 from sana_bench.metrics.fid import features as inception_features
 from sana_bench.metrics.geneval import mask2former
 from sana_bench.metrics.geneval.metric import PROTOCOLS as GENEVAL
+from sana_bench.metrics.geneval2.metric import PROTOCOLS as GENEVAL2
+from sana_bench.metrics.geneval2.metric import GenEval2Metric
 from sana_bench.metrics.image_reward import metric as image_reward
-from sana_bench.metrics.selfcheck import chains, detectors, golden_files, judges, sums
-from sana_bench.metrics.selfcheck.check import USER_JUDGE, run_checks
+from sana_bench.metrics.longtext import rules as longtext
+from sana_bench.metrics.longtext.metric import PROTOCOLS as LONGTEXT
+from sana_bench.metrics.oneig import alignment as oneig_alignment
+from sana_bench.metrics.oneig import dreamsim
+from sana_bench.metrics.oneig import rules as oneig_rules
+from sana_bench.metrics.oneig.alignment import PROTOCOLS as ALIGNMENT
+from sana_bench.metrics.oneig.diversity import PROTOCOLS as DIVERSITY
+from sana_bench.metrics.oneig.style import PROTOCOLS as STYLE
+from sana_bench.metrics.oneig.style import StyleMetric
+from sana_bench.metrics.oneig.text import PROTOCOLS as TEXT
+from sana_bench.metrics.preference import networks
+from sana_bench.metrics.preference.aesthetic import PROTOCOLS as AESTHETIC
+from sana_bench.metrics.preference.metric import HPS_PROTOCOLS, PICK_PROTOCOLS
+from sana_bench.metrics.selfcheck import chains, detectors, golden_files, judges, readings, sums
+from sana_bench.metrics.selfcheck.check import run_checks, user_judge
 from sana_bench.metrics.selfcheck.registry import all_checks, checks_for, select
 
 PUBLISHED = (
-    *GENEVAL["full"], *DPG, USER_JUDGE, *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1",
+    *GENEVAL["full"], *DPG, *GENEVAL2, *LONGTEXT, *ALIGNMENT, *TEXT, *STYLE, *DIVERSITY["full"],
+    *map(user_judge, ("dpg", "geneval2", "longtext", "oneig_alignment", "oneig_text", "vqascore")),
+    *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1", *PICK_PROTOCOLS, *AESTHETIC,
+    *(protocol for protocols in HPS_PROTOCOLS.values() for protocol in protocols),
 )  # fmt: skip
-MICRO = (*GENEVAL["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1")
+MICRO = (
+    *GENEVAL["micro"], *DIVERSITY["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1",
+    "pickscore/micro@1",
+)  # fmt: skip
 
 
 def test_every_number_rests_on_checks():
@@ -108,6 +129,34 @@ def outcome(name):
             "GenEval: the official rules",
         ),
         (judges, "score_official", judges.score_strict, "DPG: the published and the corrected rules"),
+        (
+            readings,
+            "GenEval2Metric",
+            lambda protocol, judge: GenEval2Metric("geneval2/official@1", judge),
+            "GenEval 2: soft scores and their means",
+        ),
+        (
+            networks,
+            "fitted_pixels",
+            lambda image, side, antialias: chains.clip_pixels(image, side),
+            "HPS: the original package's scores",
+        ),
+        (networks.math, "floor", round, "PickScore: the model card's scores"),
+        (
+            dreamsim,
+            "_IMAGENET_MEAN",
+            dreamsim.CLIP_MEAN,
+            "DreamSim: the package's embeddings of a small ensemble",
+        ),
+        (oneig_alignment, "_YES", "No", "OneIG-Bench: alignment through a graph of questions"),
+        (oneig_rules, "HALLUCINATED", (), "OneIG-Bench: text"),
+        (
+            readings,
+            "StyleMetric",
+            lambda protocol, judged, sha256: StyleMetric(protocol, judged[:1], sha256),
+            "OneIG-Bench: nearest references of two encoders",
+        ),
+        (longtext, "HALLUCINATED", ("No text recognized.", "addCriterion"), "LongText-Bench: words and characters"),
     ],
 )  # fmt: skip
 def test_a_wrong_number_is_caught(monkeypatch, module, function, wrong, name):

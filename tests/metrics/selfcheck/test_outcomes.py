@@ -209,7 +209,7 @@ def test_a_judge_of_the_user_has_no_cases_but_its_rules_do(tmp_path, monkeypatch
     out = capsys.readouterr().out
     assert "ok      DPG: the published and the corrected rules" in out
     assert "dpg/vlm-*@1: its judge is a model of your choice and has no stored cases" in out
-    assert "dpg/strict@1's, pass here" in out
+    assert "has no stored cases; its rules pass here" in out
     assert "dpg/strict@1: " not in out
     assert execute(["selfcheck", "dpg/vlm-nothing", "--device", "cpu", "--output", str(tmp_path)]) == 2
     monkeypatch.setattr("sana_bench.metrics.selfcheck.judges.score_strict", lambda *_: registry)

@@ -96,7 +96,7 @@ def test_the_formats_agree_on_a_run(results, tmp_path) -> None:
         assert export(results, tmp_path / format_, format_) == 0
         read.append(read_frames(tmp_path / format_))
     for name in TABLES:
-        assert len(read[0][name]) or name == "events", name
+        assert len(read[0][name]) or name in ("events", "sequences"), name
         for other in read[1:]:
             pandas.testing.assert_frame_equal(read[0][name], other[name], check_exact=True)
 
@@ -193,7 +193,7 @@ def test_a_full_disk_leaves_the_earlier_export(results, tmp_path, monkeypatch, c
 
     monkeypatch.setattr(atomic.os, "fsync", fsync)
     capsys.readouterr()
-    assert export(results, to, "json") == 1
+    assert export(results, to, "json") == 3
     assert "No space left on device" in one_line(capsys)
     monkeypatch.undo()
     assert {path.name: path.read_bytes() for path in to.iterdir()} == before

@@ -1,0 +1,91 @@
+"""A transformer's steps compiled by torch, with or without CUDA graphs: the same network in fewer, larger kernels.
+
+Rounding differs from the network run operation by operation, so images differ in their last bits.
+"""
+
+import shutil
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from sana_models.transformer import SanaTransformer
+
+__all__ = ["Compile", "CompiledTransformer", "compile_transformer", "refuse_compilation"]
+
+#: What `torch.compile` does: nothing, its default, or trying many kernels for each operation first, which takes minutes.
+Compile = Literal["none", "default", "max-autotune"]
+
+# torch.compile's words for a mode without and with CUDA graphs. "cudagraphs" records the operations as they are.
+_OPTIONS: dict[tuple[str, bool], dict[str, str]] = {
+    ("none", True): {"backend": "cudagraphs"},
+    ("default", False): {},
+    ("default", True): {"mode": "reduce-overhead"},
+    ("max-autotune", False): {"mode": "max-autotune-no-cudagraphs"},
+    ("max-autotune", True): {"mode": "max-autotune"},
+}
+_COMPILERS = ("g++", "clang++", "c++")
+# Batches of a sweep, with and without guidance; torch's own limit of 8 would fall back to plain operations in silence.
+_MOST_SHAPES = 64
+
+
+class CompiledTransformer(nn.Module):
+    """Calls run compiled; everything else is that of the network inside.
+
+    Every shape is compiled by itself, so that a batch gives the same image whatever batches came before it.
+    """
+
+    def __init__(self, network: SanaTransformer, compile: Compile, cuda_graphs: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.cuda_graphs = cuda_graphs
+        options: dict[str, Any] = _OPTIONS[compile, cuda_graphs]
+        self._run = torch.compile(network.forward, dynamic=False, **options)
+
+    def forward(self, *arguments: Any, **options: Any) -> Tensor:
+        """As `SanaTransformer.forward`; raises RuntimeError where torch cannot compile it."""
+        import torch._dynamo as dynamo
+
+        with dynamo.config.patch(recompile_limit=_MOST_SHAPES, fail_on_recompile_limit_hit=True):
+            if not self.cuda_graphs:
+                return self._run(*arguments, **options)
+            torch.compiler.cudagraph_mark_step_begin()
+            # A graph writes its result to the same place each time, and solvers keep the one before.
+            return self._run(*arguments, **options).clone()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("network"), name)
+
+
+def compile_transformer(
+    network: SanaTransformer, compile: Compile = "none", *, cuda_graphs: bool = False
+) -> Any:
+    """Return the network with its calls compiled, or as it is; raises ValueError as `refuse_compilation`."""
+    refuse_compilation(compile, cuda_graphs, network.proj_out.weight.device)
+    if compile == "none" and not cuda_graphs:
+        return network
+    return CompiledTransformer(network, compile, cuda_graphs)
+
+
+def refuse_compilation(compile: str, cuda_graphs: bool, device: str | torch.device) -> None:
+    """Raise ValueError, one line, for what there is not, and for what a device cannot do."""
+    device = torch.device(device)
+    if compile not in get_args(Compile):
+        raise ValueError(f"compile is {compile!r}; allowed: {', '.join(get_args(Compile))}")
+    if cuda_graphs and device.type != "cuda":
+        raise ValueError(f"cuda_graphs needs a CUDA device, and this one is {device.type}")
+    if compile == "none":
+        return
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        if major < 7:
+            raise ValueError(
+                f"compile {compile} needs a GPU of compute capability 7.0; this one has {major}.{minor}"
+            )
+    elif not any(map(shutil.which, _COMPILERS)):
+        raise ValueError(
+            f"compile {compile} needs a C++ compiler on a {device.type} ({', '.join(_COMPILERS)})"
+        )

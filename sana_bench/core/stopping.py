@@ -1,0 +1,73 @@
+"""How work is stopped: by a signal, at once by a second one, and never held up by threads that wait."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+__all__ = ["leave", "stoppable", "workers"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# How long work that has ended early waits for what its threads have begun, such as a file that is half written.
+_PATIENCE_S = 5.0
+
+
+@contextmanager
+def stoppable() -> Iterator[threading.Event]:
+    """Let Ctrl-C and a termination request raise `KeyboardInterrupt`; a second one ends the process at once, by its signal.
+
+    The event is set once there was one. Only the main thread hears signals, and a program that takes termination requests itself
+    keeps them: then this does nothing.
+    """
+    stopped = threading.Event()
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield stopped
+        return
+
+    def stop(*_: object) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        stopped.set()
+        raise KeyboardInterrupt
+
+    # One that was told to be ignored, as Ctrl-C is in a shell's background, stays so.
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if previous[number] is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, stop)
+    try:
+        yield stopped
+    finally:
+        for number in heard:
+            signal.signal(number, previous[number])
+
+
+@contextmanager
+def workers(n_threads: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads whose work is done at the end of the block.
+
+    Where the block ends early, what has not begun is dropped, and what has begun gets a few seconds: a thread that waits for a
+    file for ever holds nothing up.
+    """
+    pool = ThreadPoolExecutor(n_threads)
+    try:
+        yield pool
+    except BaseException:
+        # Waiting for threads takes no limit of time; waiting for one that waits for them does.
+        closing = threading.Thread(target=pool.shutdown, kwargs={"cancel_futures": True}, daemon=True)
+        closing.start()
+        closing.join(_PATIENCE_S)
+        raise
+    pool.shutdown()
+
+
+def leave(code: int) -> None:
+    """End the process now, whatever its threads still wait for; what is printed is printed."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

@@ -1,0 +1,1 @@
+"""VQAScore: how probably a judge says that an image shows its prompt."""

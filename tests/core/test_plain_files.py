@@ -1,0 +1,231 @@
+"""Only plain files are opened, nothing waits for a pipe, and all code reads through the functions that see to it."""
+
+import ast
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sana_bench.cli.main import execute
+from sana_bench.core.fingerprint import directory_sha256, file_sha256
+from sana_models.files import open_plain, plain, read_bytes, read_text
+from tests import ROOT
+
+PACKAGES = ("sana_bench", "models/sana_models", "kernels/sana_kernels", "reports/sana_reports")
+#: Where a file is opened without them: the functions themselves, the system's own files, package data, and new files.
+ALLOWED = {
+    "models/sana_models/files.py": {"open"},
+    "sana_bench/core/provenance.py": {"read_text"},  # /proc/cpuinfo
+    "sana_bench/profiling/memory.py": {"read_text"},  # /proc and cgroups
+    "sana_bench/profiling/hardware.py": {"read_text"},  # /proc and /sys
+    "sana_bench/micro/evaluation_set.py": {"read_text"},  # a resource of the package
+    "sana_bench/micro/dense_prompts.py": {"read_text"},  # a resource of the package
+    "reports/sana_reports/assets.py": {"read_text"},  # a resource of the package
+    "reports/sana_reports/files.py": {"open"},  # a new temporary file
+    "reports/sana_reports/gallery.py": {"read_bytes"},  # after is_file()
+    "sana_bench/assets/unpack.py": {"open"},  # a new temporary file
+    "sana_bench/assets/download.py": {"open"},  # a new file
+    "sana_bench/assets/http_file.py": {"open"},  # a descriptor of open_own
+    "models/sana_models/training/records.py": {"open"},  # one that the training appends to
+    "models/sana_models/training/loop.py": {"open"},  # a new file
+}
+READERS = {"read_text", "read_bytes"}
+#: Functions of libraries that open the path they are given first.
+OPENERS = {
+    *("Image.open", "np.load", "numpy.load", "torch.load", "torch.jit.load", "load_file", "safe_open"),
+    *("zipfile.ZipFile", "tarfile.open", "pd.read_csv", "pd.read_parquet", "pandas.read_csv"),
+}
+#: What is called so too and opens no file, or by rules of its own.
+OTHERS_NAMED_OPEN = {"os.open", "Store.open", "file.open"}
+#: What hands them something that is no path to be opened blindly.
+SAFE = {"plain", "BytesIO", "io.BytesIO"}
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def opened_blindly(source: str) -> set[str]:
+    """What a module opens files with, beside the functions of `sana_models.files`."""
+    tree = ast.parse(source)
+    files = {
+        item.optional_vars.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With)
+        for item in node.items
+        if isinstance(item.optional_vars, ast.Name)
+        and ast.unparse(item.context_expr).startswith("open_plain(")
+    }
+    found = set()
+    for name, call in calls(tree):
+        last = name.rpartition(".")[2]
+        # Judges read texts in images too, and are handed those.
+        if "." in name and last in READERS and not (call.args and not isinstance(call.args[0], ast.Constant)):
+            found.add(last)
+        elif last == "open" and name not in OPENERS and name not in OTHERS_NAMED_OPEN:
+            found.add("open")
+        elif name in OPENERS and call.args:
+            first = call.args[0]
+            through = isinstance(first, ast.Call) and ast.unparse(first.func) in SAFE
+            if not through and not (isinstance(first, ast.Name) and first.id in {*files, "buffer"}):
+                found.add(name)
+    return found
+
+
+def test_every_file_is_opened_through_the_functions() -> None:
+    found = {
+        path.relative_to(ROOT).as_posix(): blind
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if (blind := opened_blindly(path.read_text(encoding="utf-8")))
+    }
+    assert found == ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("path.read_bytes()", {"read_bytes"}),
+        ("with open(path, 'rb') as f: pass", {"open"}),
+        ("path.open('rb')", {"open"}),
+        ("Image.open(path)", {"Image.open"}),
+        ("Image.open(BytesIO(content))", set()),
+        ("np.load(plain(path))", set()),
+        ("np.load(path)", {"np.load"}),
+        ("with open_plain(p) as file: Image.open(file)", set()),
+        ("read_bytes(path)", set()),
+    ],
+)
+def test_the_test_sees_what_it_looks_for(source: str, found: set[str]) -> None:
+    assert opened_blindly(source) == found
+
+
+def others(folder: Path) -> dict[str, Path]:
+    """What is no plain file, by what it is."""
+    os.mkfifo(folder / "pipe")
+    (folder / "folder").mkdir()
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(folder / "socket"))
+    return {
+        "a named pipe": folder / "pipe",
+        "directory": folder / "folder",
+        "a socket": folder / "socket",
+        "a device": Path("/dev/zero"),
+    }
+
+
+@pytest.mark.parametrize("read", [open_plain, plain, read_bytes, read_text, file_sha256])
+def test_what_is_no_plain_file_is_refused_at_once(tmp_path, read) -> None:
+    for what, path in others(tmp_path).items():
+        with pytest.raises(OSError, match=what) as caught:
+            read(path)
+        assert caught.value.filename == str(path)
+
+
+def test_a_folder_with_a_pipe_in_it_has_no_hash(tmp_path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    directory_sha256(tmp_path)
+    os.mkfifo(tmp_path / "b")
+    with pytest.raises(OSError, match="a named pipe, not a file"):
+        directory_sha256(tmp_path)
+
+
+COMMANDS = {
+    "a suite": ["run", "PIPE.yaml", "--tier", "micro", "-o", "OUT"],
+    "a variant": ["validate", "PIPE.yaml"],
+    "prompts": ["score", "IMAGES", "--prompts", "PIPE.csv", "--tier", "micro", "-o", "OUT"],
+    "a manifest": ["score", "MANIFEST", "--tier", "micro", "-o", "OUT"],
+    "a policy": ["gate", "a", "b", "--policy", "PIPE.yaml", "-o", "OUT"],
+    "an export": ["import", "EXPORT", "-o", "OUT"],
+}
+
+
+@pytest.mark.parametrize("what", COMMANDS)
+@pytest.mark.timeout(60)
+def test_no_command_waits_for_a_pipe(tmp_path, capsys, what) -> None:
+    for name in ("PIPE.yaml", "PIPE.csv", "MANIFEST/manifest.jsonl", "EXPORT/manifest.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "IMAGES").mkdir()
+    (tmp_path / "IMAGES" / "0.png").write_bytes(b"")
+    arguments = [
+        str(tmp_path / word) if word.isupper() or "PIPE" in word else word for word in COMMANDS[what]
+    ]
+    assert execute(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "crashed" not in line
+
+
+# A run whose threads wait for ever while the main thread waits for them, as on a disk that does not answer.
+STUCK = """
+import os, sys, threading
+from sana_bench.core import stopping
+from sana_bench.suites import plan
+from tests.runner import fakes
+from sana_bench.cli.main import main
+
+def wait(path):
+    print("stuck", flush=True)
+    threading.Event().wait()
+
+plan.read_bytes = wait
+stopping._PATIENCE_S = float(os.environ["PATIENCE"])
+with fakes.installed():
+    main()
+"""
+
+
+@contextmanager
+def stuck(folder: Path, patience: float) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", STUCK, "run", str(folder / "suites" / "shapes.yaml"), "--tier", "micro"]
+    process = subprocess.Popen(
+        [*command, "-o", str(folder / "results")],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PATIENCE": str(patience)},
+    )
+    assert process.stdout is not None
+    assert any("stuck" in line for line in process.stdout)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def finished_run(tmp_path: Path) -> Path:
+    from tests.runner import fakes
+
+    with fakes.installed():
+        assert fakes.World(tmp_path).run() == 0
+    return tmp_path
+
+
+def test_threads_that_wait_do_not_keep_a_run_from_stopping(finished_run: Path) -> None:
+    with stuck(finished_run, patience=1) as process:
+        process.terminate()
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 3
+        assert "run the same command again to continue" in out
+
+
+def test_a_second_signal_ends_at_once(finished_run: Path) -> None:
+    """Although the first one gives the threads ten minutes."""
+    with stuck(finished_run, patience=600) as process:
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            process.terminate()
+            time.sleep(0.5)
+        assert process.returncode == -signal.SIGTERM
