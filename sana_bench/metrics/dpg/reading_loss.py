@@ -1,10 +1,11 @@
 """What teaches a decoder to read: where to look for each letter, and what it would say if it looked there alone.
 
-An answer's own loss teaches neither at first: of some seventy tokens that the decoder looks at, one has the letter, and until looking and
-naming both work, neither pays. Thrown away after the training, as `PatchTeacher` is.
+An answer's own loss teaches neither at first: of some seventy tokens that the decoder looks at, one has the letter, and until
+looking and naming both work, neither pays.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,8 +39,9 @@ def reading_loss(
     words = answers[rows]
     # To the length of what is predicted: every token but the first.
     patches = F.pad(glimpses[rows], (0, words.shape[1] - 1 - glimpses.shape[1]), value=-1)
-    x = network.text_decoder.bert.embeddings(words[:, :-1])[:, None]
-    *earlier, last = network.text_decoder.bert.encoder.layer.values()
+    decoder: Any = network.text_decoder.bert
+    x = decoder.embeddings(words[:, :-1])[:, None]
+    *earlier, last = decoder.encoder.layer.values()
     kept = [(keys[rows], values[rows]) for keys, values in context]
     seen = visible[rows]
     for layer, keys_values in zip(earlier, kept, strict=False):

@@ -51,12 +51,13 @@ def correlate_prompts(
     n = first.shape[1]
     everyone = np.ones((1, n))
     draws = _redrawn(n, n_draws, rng)
-    found = []
+    found: list[Interval] = []
     for correlation in (_kendall, _spearman):
         value = _defined_mean([correlation(x, y, everyone) for x, y in zip(first, second, strict=True)])
         redrawn = _defined_mean([correlation(x, y, draws) for x, y in zip(first, second, strict=True)])
         found.append(_interval(float(value[0]), redrawn, level))
-    return RankCorrelation(*found, n)
+    kendall, spearman = found
+    return RankCorrelation(kendall, spearman, n)
 
 
 def correlate_variants(
@@ -90,7 +91,8 @@ def correlate_variants(
         pairs = (pair for one, other in means for pair in zip(one, other, strict=True))
         values = np.array([correlation(x, y, equal)[0] for x, y in pairs])
         found.append(_interval(float(values[0]), values[1:], level))
-    return RankCorrelation(*found, n_variants)
+    kendall, spearman = found
+    return RankCorrelation(kendall, spearman, n_variants)
 
 
 def _checked(a: ArrayLike, b: ArrayLike) -> tuple[Values, Values]:
