@@ -9,10 +9,13 @@ from sana_bench.core.samples import Prompt
 from sana_bench.core.tiers import unknown_tier
 from sana_bench.metrics.longtext.rules import asked_texts
 from sana_bench.metrics.read_text import Language
+from sana_bench.micro.reading_prompts import text_prompts
 
 __all__ = ["LongText", "LongTextChinese", "read_longtext"]
 
 _N_PROMPTS = 160
+# Categories of the micro world's prompts, by the number of words.
+_WORDS = {1: "one_word", 2: "two_words", 3: "three_words"}
 
 
 class LongText:
@@ -24,12 +27,24 @@ class LongText:
     metric_names: tuple[str, ...] = ("longtext", "clip_score")
 
     def prompts(self, tier: str) -> list[Prompt]:
-        """The 160 published prompts; the tag is the category (`sign`, `label`, ..).
+        """The 160 published prompts, whose tag is the category (`sign`, `label`, ..), or the micro world's own, by length.
 
-        Raises `AssetError` where the published file is missing or not what it should be.
+        Raises:
+            SuiteError: Chinese on the micro tier, whose world has no such characters.
+            AssetError: the published file is missing or not what it should be.
         """
-        if tier == "micro":
+        if tier == "micro" and self.language != "en":
             raise SuiteError(f"benchmark {self.name!r} has no micro tier version; use --tier full")
+        if tier == "micro":
+            return [
+                Prompt(
+                    f"{number:03d}",
+                    one.prompt,
+                    _WORDS[len(one.words)],
+                    {"text": list(one.words), "language": "en"},
+                )
+                for number, one in enumerate(text_prompts())
+            ]
         if tier == "full":
             return read_longtext(asset_file(f"{self.name}_prompts"), self.language, _N_PROMPTS)
         raise unknown_tier(self.name, tier)

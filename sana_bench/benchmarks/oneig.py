@@ -9,12 +9,13 @@ from typing import Any
 
 from sana_bench.assets.required import asset_file
 from sana_bench.benchmarks.prompt_file import read_prompts
-from sana_bench.core.errors import AssetError, SuiteError, UsageError
+from sana_bench.core.errors import AssetError, UsageError
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import read_text
 from sana_bench.core.tiers import unknown_tier
 from sana_bench.metrics.oneig.alignment import questions_of
 from sana_bench.metrics.oneig.text import wanted_text
+from sana_bench.micro.reading_prompts import alignment_prompts, text_prompts
 
 __all__ = ["CATEGORIES", "OneIG", "read_oneig"]
 
@@ -28,7 +29,7 @@ CATEGORIES: Mapping[str, int] = {
 }
 # The file of the questions of a category.
 _QUESTIONS = {"Anime_Stylization": "anime", "Portrait": "human", "General_Object": "object"}
-_STYLED, _TEXT = "Anime_Stylization", "Text_Rendering"
+_STYLED, _OBJECT, _TEXT = "Anime_Stylization", "General_Object", "Text_Rendering"
 
 
 class OneIG:
@@ -39,7 +40,7 @@ class OneIG:
     metric_names: tuple[str, ...] = ("oneig_alignment", "oneig_text", "oneig_style", "oneig_diversity")
 
     def prompts(self, tier: str) -> list[Prompt]:
-        """The 1,120 published prompts; the tag is the category.
+        """The 1,120 published prompts, or the micro world's own of two categories; the tag is the category.
 
         Of the first three categories they have `questions` and their `dependency`, texts to render have `text_content`, and the
         stylised ones of the first `style`.
@@ -47,10 +48,32 @@ class OneIG:
         Raises `AssetError` where published files are missing or not what they should be.
         """
         if tier == "micro":
-            raise SuiteError("benchmark 'oneig' has no micro tier version; use --tier full")
+            return micro_oneig()
         if tier == "full":
             return read_oneig(asset_file("oneig_prompts").parent, CATEGORIES)
         raise unknown_tier("oneig", tier)
+
+
+def micro_oneig() -> list[Prompt]:
+    """Objects with their questions, then texts to render; of the micro world nothing is stylised."""
+    objects = [
+        Prompt(
+            f"object_{number:03d}",
+            prompt.text,
+            _OBJECT,
+            {
+                "questions": {str(key): claim.question for key, (claim, _) in asked},
+                "dependency": {str(key): parents or [0] for key, (_, parents) in asked},
+            },
+        )
+        for number, prompt in enumerate(alignment_prompts())
+        for asked in [list(enumerate(prompt.claims(), start=1))]
+    ]
+    texts = [
+        Prompt(f"text_{number:03d}", one.prompt, _TEXT, {"text_content": one.text})
+        for number, one in enumerate(text_prompts())
+    ]
+    return objects + texts
 
 
 def read_oneig(folder: Path, counts: Mapping[str, int]) -> list[Prompt]:

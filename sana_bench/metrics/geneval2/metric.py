@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PROTOCOLS", "GenEval2Metric", "build_geneval2"]
 
-#: Protocols of the full tier; a judge that a suite names has its own.
+#: Protocols of the full tier; a judge that a suite names has its own, and so has the micro tier's.
 PROTOCOLS = (OFFICIAL, DISTINCT_TOKENS)
 
 _SCALE = 100
@@ -146,5 +146,4 @@ def build_geneval2(tier: str, assets: MetricAssets, choice: MetricSpec | None = 
         AssetError: the judge is not on this machine; the message says how to get it.
     """
     choice = choice or MetricSpec(name="geneval2")
-    choice.needs_full_tier(tier)
-    return GenEval2Metric(*reading_judge(choice, assets, PROTOCOLS))
+    return GenEval2Metric(*reading_judge(tier, choice, assets, PROTOCOLS))

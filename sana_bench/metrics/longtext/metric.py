@@ -14,7 +14,7 @@ from sana_bench.suites.schema import MetricSpec
 
 __all__ = ["PROTOCOLS", "LongTextMetric", "build_longtext"]
 
-#: The protocol of the full tier; a judge that a suite names has its own.
+#: The protocol of the full tier; a judge that a suite names has its own, and so has the micro tier's.
 PROTOCOLS = ("longtext/official@1",)
 
 _MAX_TOKENS = 1024
@@ -83,5 +83,4 @@ def build_longtext(tier: str, assets: MetricAssets, choice: MetricSpec | None = 
         AssetError: the judge is not on this machine; the message says how to get it.
     """
     choice = choice or MetricSpec(name="longtext")
-    choice.needs_full_tier(tier)
-    return LongTextMetric(*reading_judge(choice, assets, PROTOCOLS))
+    return LongTextMetric(*reading_judge(tier, choice, assets, PROTOCOLS))

@@ -15,7 +15,7 @@ from sana_bench.suites.schema import MetricSpec
 
 __all__ = ["PROTOCOLS", "AlignmentMetric", "Questions", "build_alignment", "questions_of"]
 
-#: The protocol of the full tier; a judge that a suite names has its own.
+#: The protocol of the full tier; a judge that a suite names has its own, and so has the micro tier's.
 PROTOCOLS = ("oneig_alignment/official@1",)
 
 #: Texts of questions, and the questions that each depends on, both by question id.
@@ -96,5 +96,4 @@ def build_alignment(tier: str, assets: MetricAssets, choice: MetricSpec | None =
         AssetError: the judge is not on this machine; the message says how to get it.
     """
     choice = choice or MetricSpec(name=AlignmentMetric.name)
-    choice.needs_full_tier(tier)
-    return AlignmentMetric(*reading_judge(choice, assets, PROTOCOLS))
+    return AlignmentMetric(*reading_judge(tier, choice, assets, PROTOCOLS))

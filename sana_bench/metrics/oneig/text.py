@@ -26,7 +26,7 @@ from sana_bench.suites.schema import MetricSpec
 
 __all__ = ["PROTOCOLS", "TextMetric", "build_text", "wanted_text"]
 
-#: The protocol of the full tier; a judge that a suite names has its own.
+#: The protocol of the full tier; a judge that a suite names has its own, and so has the micro tier's.
 PROTOCOLS = ("oneig_text/official@1",)
 
 # Texts of more words than this may be read with more tokens.
@@ -124,5 +124,4 @@ def build_text(tier: str, assets: MetricAssets, choice: MetricSpec | None = None
         AssetError: the judge is not on this machine; the message says how to get it.
     """
     choice = choice or MetricSpec(name=TextMetric.name)
-    choice.needs_full_tier(tier)
-    return TextMetric(*reading_judge(choice, assets, PROTOCOLS))
+    return TextMetric(*reading_judge(tier, choice, assets, PROTOCOLS))

@@ -13,6 +13,7 @@ from PIL import Image
 
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.judges.base import FirstToken
+from sana_bench.metrics.chosen_judge import micro_protocol
 from sana_bench.metrics.geneval2.metric import PROTOCOLS as GENEVAL2
 from sana_bench.metrics.geneval2.metric import GenEval2Metric
 from sana_bench.metrics.geneval2.rules import OFFICIAL
@@ -26,10 +27,13 @@ from sana_bench.metrics.oneig.style import PROTOCOLS as STYLE
 from sana_bench.metrics.oneig.style import Judged, StyleMetric
 from sana_bench.metrics.oneig.text import PROTOCOLS as TEXT
 from sana_bench.metrics.oneig.text import TextMetric
+from sana_bench.metrics.read_text import REQUEST
 from sana_bench.metrics.selfcheck import golden_files
-from sana_bench.metrics.selfcheck.check import Bench, Check, Tolerance, user_judge
+from sana_bench.metrics.selfcheck.check import Bench, Check, SkippedError, Tolerance, user_judge
 from sana_bench.metrics.selfcheck.recipes import dreamsim
 from sana_bench.metrics.selfcheck.recipes.plain import CLIP, uniform
+from sana_bench.micro.reading_prompts import text_prompts
+from sana_bench.micro.text_world import render_text, text_scene_for
 
 if TYPE_CHECKING:
     from sana_bench.metrics.oneig.dreamsim import Files
@@ -271,36 +275,64 @@ def write_dreamsim(folder: Path) -> "Files":
     return files
 
 
+def _micro(bench: Bench) -> float:
+    """Share of wrong answers and readings of the micro tier's judge, about stored scenes and drawn texts."""
+    from sana_bench.judges.mplug.reading import ReadingMPlug
+
+    folder = bench.weights / "reading"
+    if not folder.is_dir():
+        raise SkippedError(f"{folder} is not there: the micro tier's reading judge")
+    judge = ReadingMPlug(folder)
+    right = []
+    stored = golden_files.numbers()["micro"]["scenes"]
+    for image, scene in zip(golden_files.arrays("micro")["images"], stored, strict=True):
+        answers = judge.answer(image, [question for question, _ in scene["questions"]])
+        pairs = zip(answers, scene["questions"], strict=True)
+        right += [answer.lower() == truth for answer, (_, truth) in pairs]
+    rng = np.random.default_rng(0)
+    for prompt in text_prompts():
+        scene = text_scene_for([(word, prompt.color) for word in prompt.words], rng)
+        right.append(judge.read_text(render_text(scene), REQUEST) == prompt.text)
+    return 1 - sum(right) / len(right)
+
+
 _ROUNDING = "float64 logarithms and sums"
+_WRONG_SHARE = 0.1
 
 CHECKS = (
     Check(
         "GenEval 2: soft scores and their means",
-        (*GENEVAL2, user_judge("geneval2")),
+        (*GENEVAL2, micro_protocol("geneval2"), user_judge("geneval2")),
         _geneval2,
         Tolerance(1e-12, "relative", _ROUNDING),
         quick=True,
     ),
     Check(
         "LongText-Bench: words and characters",
-        (*LONGTEXT, user_judge("longtext")),
+        (*LONGTEXT, micro_protocol("longtext"), user_judge("longtext")),
         _longtext,
         Tolerance(0, "numbers that differ", "counts, and one division"),
         quick=True,
     ),
     Check(
         "OneIG-Bench: alignment through a graph of questions",
-        (*ALIGNMENT, user_judge("oneig_alignment")),
+        (*ALIGNMENT, micro_protocol("oneig_alignment"), user_judge("oneig_alignment")),
         _alignment,
         Tolerance(0, "scores that differ", "fractions that float64 holds exactly"),
         quick=True,
     ),
     Check(
         "OneIG-Bench: text",
-        (*TEXT, user_judge("oneig_text")),
+        (*TEXT, micro_protocol("oneig_text"), user_judge("oneig_text")),
         _text,
         Tolerance(0, "numbers that differ", "counts, and the formula as it is written"),
         quick=True,
+    ),
+    Check(
+        "The micro tier's reading judge on drawn scenes",
+        tuple(map(micro_protocol, ("geneval2", "longtext", "oneig_alignment", "oneig_text"))),
+        _micro,
+        Tolerance(_WRONG_SHARE, "share of wrong answers", "a trained judge errs; a broken one reads nothing"),
     ),
     Check(
         "OneIG-Bench: distances of pairs",

@@ -62,4 +62,4 @@ class VQAScore:
 
 def build_vqascore(tier: str, assets: MetricAssets, choice: MetricSpec) -> VQAScore:
     """VQAScore by the judge that `choice` names, on either tier; raises as `reading_judge`."""
-    return VQAScore(*reading_judge(choice, assets, official=()))
+    return VQAScore(*reading_judge(tier, choice, assets, official=()))
