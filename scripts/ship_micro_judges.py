@@ -1,9 +1,9 @@
-"""Copy the trained judges of the micro tier into the package: the VQA judge, the reading judge and the reward model, with their cards.
+"""Copy the trained judges of the micro tier into the package, with their model cards: VQA, reading and reward.
 
 Usage: python scripts/ship_micro_judges.py [vqa] [reading] [reward]
 
-Reads `results/train/{vqa_micro_second,reading_micro,reward_micro_second}`, which training leaves in half precision with a card that measures them
-against the renderer's truth. Without names it ships whichever is there. Renews their lines of `SHA256SUMS`.
+Reads `results/train/{vqa_micro_second,reading_micro,reward_micro_second}`, which training leaves in half precision with a card
+that measures them against the renderer's truth. Without names it ships whichever is there. Renews their lines of `SHA256SUMS`.
 """
 
 import argparse

@@ -65,9 +65,9 @@ def reading_judge(
 ) -> tuple[str, ReadingJudge]:
     """Protocol and judge of a metric whose judge reads.
 
-    Without a judge in the suite it is the published one, by one of the `official` protocols, where there are any; such a metric has
-    no other judge on the micro tier than that tier's own. A model on this machine computes in bf16 as in the published scripts,
-    unless the suite says otherwise. Metrics of a run that have the same judge share it.
+    Without a judge in the suite it is the published one, by one of the `official` protocols, where there are any; on the micro
+    tier such a metric has that tier's own judge and no other. A model on this machine computes in bf16 as in the published
+    scripts, unless the suite says otherwise. Metrics of a run that have the same judge share it.
 
     Raises:
         SuiteError: as `named_judge`.
