@@ -70,9 +70,15 @@ VOCABULARY = tuple(
     )
 )
 #: Labels of patches beside shape and colour, with the number of their values.
-EXTRA_LABELS = {"letters": len(LETTERS) + 1, **LABELS}
+EXTRA_LABELS = {
+    "letters": len(LETTERS) + 1,
+    **LABELS,
+    "objects": len(SHAPES) + 1,
+    "nth_of_shape": len(COUNT_WORDS),
+    "nth_of_color": len(COUNT_WORDS),
+}
 
-_TEXT_SHARE = 0.6
+_TEXT_SHARE = 0.4
 _ONE_COLOR_SHARE = 0.7
 # Of the whole text, one word, a colour, a number, and yes or no.
 _TEXT_KIND_SHARES = (0.3, 0.35, 0.1, 0.1, 0.15)
@@ -82,7 +88,7 @@ _OPEN_KIND_SHARES = (0.15, 0.5, 0.1, 0.2, 0.05)
 _OPEN_SHARE = 0.5
 # Questions of pictures of shapes that the VQA judge is not asked: for text, for the number of one colour, and for the place of
 # or beside a shape that is not there, whatever else is.
-_READ_SHARE, _COLOR_COUNT_SHARE, _ABSENT_SHARE = 0.04, 0.1, 0.03
+_READ_SHARE, _COLOR_COUNT_SHARE, _ABSENT_SHARE = 0.04, 0.15, 0.03
 # Scenes that repeat one shape: in those of `sample_scene` four or five of a kind are rare.
 _GROUP_SHARE = 0.3
 _INSTRUCTIONS = (
@@ -101,16 +107,17 @@ _PLAIN_SHARE, _INSTRUCTED_SHARE = 0.5, 0.25
 def sample_reading_batch(
     seed: int, step: int, n_images: int, questions_per_image: int, patch: int
 ) -> VQABatch:
-    """Return the batch of one step; a pure function of its arguments. Six of ten scenes show text, the others shapes."""
+    """Return the batch of one step; a pure function of its arguments. Four of ten scenes show text, the others shapes."""
     rng = np.random.default_rng([seed, step])
     images, labels = [], []
     pairs: list[tuple[str, str]] = []
     read: list[list[int]] = []
+    nothing = dict.fromkeys(("shapes", *EXTRA_LABELS), np.zeros((IMAGE_SIZE // patch) ** 2, np.int64))
     for _ in range(n_images):
         if rng.random() < _TEXT_SHARE:
             text = sample_text_scene(rng)
             images.append(render_text(text))
-            labels.append({"shapes": _nothing(patch), **letter_labels(text, patch)})
+            labels.append({**nothing, **letter_labels(text, patch)})
             places = glimpses(text, patch)
             for _ in range(questions_per_image):
                 question, answer, words = _text_pair(text, rng)
@@ -120,8 +127,7 @@ def sample_reading_batch(
             scene = sample_shape_scene(rng)
             images.append(render(scene))
             shapes, colors = patch_labels(scene, patch)
-            more = {name: _nothing(patch) for name in EXTRA_LABELS}
-            labels.append({"shapes": shapes, "colors": colors, **more})
+            labels.append({**nothing, **_object_labels(scene, patch), "shapes": shapes, "colors": colors})
             pairs += [_shape_pair(scene, rng) for _ in range(questions_per_image)]
             read += [[] for _ in range(questions_per_image)]
     stacked = {name: np.stack([of_image[name] for of_image in labels]) for name in labels[0]}
@@ -178,7 +184,7 @@ def _shape_pair(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     chance -= _READ_SHARE
     if chance < _COLOR_COUNT_SHARE:
         item = scene.objects[int(rng.integers(len(scene.objects)))]
-        color = item.color if rng.random() < 0.7 else _pick(rng, tuple(COLORS))
+        color = item.color if rng.random() < 0.5 else _pick(rng, tuple(COLORS))
         counts = Counter((one.shape, one.color) for one in scene.objects)
         return counted_question(item.shape, color), COUNT_WORDS[counts[item.shape, color]]
     chance -= _COLOR_COUNT_SHARE
@@ -233,8 +239,18 @@ def _after(rng: np.random.Generator) -> str:
     return " " + " ".join(_pick(rng, _AFTER) for _ in range(int(rng.integers(1, 8))))
 
 
-def _nothing(patch: int) -> NDArray[np.int64]:
-    return np.zeros((IMAGE_SIZE // patch) ** 2, np.int64)
+def _object_labels(scene: Scene, patch: int) -> dict[str, NDArray[np.int64]]:
+    """What each patch has the middle of, row by row: which shape, and which of its shape, and of its shape and colour, it is."""
+    side = IMAGE_SIZE // patch
+    found = {name: np.zeros(side * side, np.int64) for name in ("objects", "nth_of_shape", "nth_of_color")}
+    seen: Counter[tuple[str, ...]] = Counter()
+    middles = {int(item.cy // patch) * side + int(item.cx // patch): item for item in scene.objects}
+    for where, item in sorted(middles.items()):
+        seen.update([(item.shape,), (item.shape, item.color)])
+        found["objects"][where] = SHAPES.index(item.shape) + 1
+        found["nth_of_shape"][where] = seen[item.shape,]
+        found["nth_of_color"][where] = seen[item.shape, item.color]
+    return found
 
 
 def _pick(rng: np.random.Generator, items: tuple[_Item, ...]) -> _Item:

@@ -11,7 +11,7 @@ from sana_bench.core.samples import Sample
 from sana_bench.metrics.base import MetricAssets
 from sana_bench.micro.captions import scene_for
 from sana_bench.micro.renderer import render
-from tests.tiny_weights import write_tiny_clip, write_tiny_reward, write_tiny_vqa
+from tests.tiny_weights import write_tiny_clip, write_tiny_reading, write_tiny_reward, write_tiny_vqa
 
 QUESTIONS = [
     {"proposition_id": 1, "dependency": [0], "tuple": "entity - whole (x)", "question": "Is there a ring?"},
@@ -22,6 +22,12 @@ QUESTIONS = [
         "question": "Is the ring red?",
     },
 ]
+READ = {
+    "vqa_list": [["How many rings are there?", "one"], ["Is the ring red?", "Yes"]],
+    "skills": ["count", "attribute"],
+    "text": ["OPEN", "CAFE"],
+    "text_content": "OPEN CAFE",
+}
 PROMPTS_PER_TASK = 2
 IMAGES_PER_PROMPT = 3
 
@@ -32,6 +38,7 @@ def assets(tmp_path_factory) -> MetricAssets:
     write_tiny_clip(root / "weights" / "clip")
     write_tiny_vqa(root / "weights" / "vqa")
     write_tiny_reward(root / "weights" / "reward")
+    write_tiny_reading(root / "weights" / "reading")
     return MetricAssets(weights_dir=root / "weights", cache_dir=root / "cache")
 
 
@@ -40,9 +47,9 @@ def samples(tmp_path_factory) -> list[Sample]:
     """Images that show their prompt, save every third, which shows the prompt before it."""
     folder = tmp_path_factory.mktemp("images")
     prompts = GenEval().prompts("micro")
-    # GenEval's prompts, each with a graph of questions, suit every metric.
+    # GenEval's prompts, each with a graph of questions and with others, and with a text, suit every metric.
     chosen = [
-        replace(prompt, metadata=prompt.metadata | {"questions": QUESTIONS})
+        replace(prompt, metadata=prompt.metadata | {"questions": QUESTIONS} | READ)
         for prompt in prompts
         if int(prompt.id) % 24 < PROMPTS_PER_TASK
     ]

@@ -154,8 +154,17 @@ def test_a_batch_is_repeatable_and_says_what_is_there():
     assert words <= known | {"[unk]"}
     has_text = (batch.more["letters"] > 0).any(axis=1)
     assert (has_text == ~(batch.shapes > 0).any(axis=1)).all()
-    # Six of ten pictures: five standard deviations of 40 such coins.
-    assert abs(has_text.sum() - 24) <= 5 * np.sqrt(40 * 0.6 * 0.4)
+    # Four of ten pictures: five standard deviations of 40 such coins.
+    assert abs(has_text.sum() - 16) <= 5 * np.sqrt(40 * 0.6 * 0.4)
+    objects = batch.more["objects"]
+    assert ((objects > 0).any(axis=1) == ~has_text).all()
+    for of_image, nth in zip(objects, batch.more["nth_of_shape"], strict=True):
+        for shape in set(of_image) - {0}:
+            assert sorted(nth[of_image == shape]) == list(range(1, (of_image == shape).sum() + 1))
+    assert (batch.more["nth_of_color"] <= batch.more["nth_of_shape"]).all()
+    # A patch has the middle of what it shows, or of a ring's hole.
+    shown = batch.shapes[objects > 0]
+    assert ((shown == objects[objects > 0]) | (shown == 0)).all()
     for question_number, (question, answer) in enumerate(zip(batch.questions, batch.answers, strict=True)):
         image = question_number // 6
         if question.startswith(READ):
