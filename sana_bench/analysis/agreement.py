@@ -114,7 +114,11 @@ def find_agreement(run: RunResults, most: int = 8) -> Agreement:
             truth += _truth_rates(metrics[metric], drawn, run.suite.seed)
         for a, b in combinations(names, 2):
             signs = metrics[a].sign, metrics[b].sign
-            pairs.append(_pair(run, benchmark, (a, b), signs))
+            pair = _pair(run, benchmark, (a, b), signs)
+            if pair is None:
+                left_out.append(f"{benchmark}: no prompt has images with both {a} and {b}")
+                continue
+            pairs.append(pair)
             disagreements += _disagreements(samples, (a, b), signs, most)
     if not pairs and not truth:
         raise UsageError(
@@ -140,7 +144,10 @@ def _metrics(run: RunResults, benchmark: str) -> dict[str, _Metric]:
     }
 
 
-def _pair(run: RunResults, benchmark: str, names: tuple[str, str], signs: tuple[int, int]) -> MetricPair:
+def _pair(
+    run: RunResults, benchmark: str, names: tuple[str, str], signs: tuple[int, int]
+) -> MetricPair | None:
+    """None where no prompt has images with both scores in each of the variants that have any."""
     means: list[dict[str, tuple[float, float]]] = []
     for variant in run.variants.values():
         found: dict[str, list[tuple[float, float]]] = {}
@@ -152,8 +159,7 @@ def _pair(run: RunResults, benchmark: str, names: tuple[str, str], signs: tuple[
             )
     shared = sorted(set.intersection(*(set(of_variant) for of_variant in means))) if means else []
     if not shared:
-        nothing = correlate_variants([[0.0]], [[0.0]], seed=0)
-        return MetricPair(benchmark, *names, nothing, nothing, 0, len(means))
+        return None
     a, b = ([[of_variant[prompt][side] for prompt in shared] for of_variant in means] for side in (0, 1))
     seed = run.suite.seed
     return MetricPair(

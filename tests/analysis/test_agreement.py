@@ -159,6 +159,14 @@ def test_prompts_that_lack_a_score_are_not_compared(judged):
     less = replace(judged, variants={**judged.variants, variant.name: replace(variant, samples=kept)})
     pairs = {(pair.a, pair.b): pair for pair in find_agreement(less).pairs}
     assert pairs["redness", "paleness"].n_prompts == 29
+    apart = [
+        replace(one, scores={name: one.scores[name]})
+        for one in variant.samples
+        for name in [("redness", "chance")[int(one.prompt.id) % 2]]
+    ]
+    none = replace(judged, variants={variant.name: replace(variant, samples=apart)})
+    with pytest.raises(UsageError, match="nothing to compare"):
+        find_agreement(none)
     nothing = replace(judged, variants={variant.name: replace(variant, samples=[])})
     with pytest.raises(UsageError, match="nothing to compare"):
         find_agreement(nothing)
