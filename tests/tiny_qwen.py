@@ -45,7 +45,7 @@ _THINKING = "<think>\n{% if enable_thinking is defined and not enable_thinking %
 
 def write_qwen(path: Path, family: str, *, width: int = 32, layers: int = 4, patch: int = 14) -> Path:
     """Write a random model of a family, with its processor, to `path`; pictures of any size have a token per 4 patches."""
-    tokenizer = _tokenizer()
+    tokenizer = small_tokenizer()
     config = AutoConfig.for_model(family, **_settings(family, tokenizer, width, layers, patch))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -73,7 +73,7 @@ def write_qwen(path: Path, family: str, *, width: int = 32, layers: int = 4, pat
     return path
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def small_tokenizer() -> PreTrainedTokenizerFast:
     """Bytes, and the words of `_SPOKEN` with and without a space in front."""
     bytes_ = Tokenizer(models.BPE())
     bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

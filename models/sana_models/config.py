@@ -28,11 +28,9 @@ _IGNORED_SANA_FIELDS = {
 _IGNORED_DCAE_FIELDS = {
     "in_channels": 3,
     "decoder_norm_types": "rms_norm",
-    "decoder_act_fns": "silu",
-    "decoder_conv_act_fn": "relu",
-    "encoder_out_shortcut": True,
-    "decoder_in_shortcut": True,
 }
+#: Activations of DC-AE's decoders.
+_ACTIVATIONS = ("silu", "relu")
 
 
 _WHOLE_NUMBERS = (
@@ -145,6 +143,10 @@ class DCAEConfig:
     decoder_qkv_multiscales: tuple[tuple[int, ...], ...]
     upsample_block_type: str = "interpolate"
     downsample_block_type: str = "Conv"
+    encoder_out_shortcut: bool = True
+    decoder_in_shortcut: bool = True
+    decoder_act_fns: str | tuple[str, ...] = "silu"
+    decoder_conv_act_fn: str = "relu"
     scaling_factor: float = 0.41407
     latents_mean: tuple[float, ...] | None = None
     latents_std: tuple[float, ...] | None = None
@@ -153,11 +155,15 @@ class DCAEConfig:
         stages = len(self.encoder_block_out_channels)
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name.startswith(("encoder_", "decoder_")) and len(value) != stages:
+            by_stage = isinstance(value, tuple) and field.name.startswith(("encoder_", "decoder_"))
+            if by_stage and len(value) != stages:
                 raise ValueError(f"{field.name} has {len(value)} entries for {stages} stages")
         for kind in (*self.encoder_block_types, *self.decoder_block_types):
             if kind not in ("ResBlock", "EfficientViTBlock"):
                 raise ValueError(f"block type {kind!r}; allowed: 'ResBlock', 'EfficientViTBlock'")
+        for act in (*self.stage_activations, self.decoder_conv_act_fn):
+            if act not in _ACTIVATIONS:
+                raise ValueError(f"activation {act!r} of a decoder; allowed: {', '.join(_ACTIVATIONS)}")
         for name in ("latents_mean", "latents_std"):
             value = getattr(self, name)
             if value is not None and len(value) != self.latent_channels:
@@ -166,6 +172,12 @@ class DCAEConfig:
                 )
         if (self.latents_mean is None) != (self.latents_std is None):
             raise ValueError("latents_mean and latents_std must be given together")
+
+    @property
+    def stage_activations(self) -> tuple[str, ...]:
+        """The activation of the decoder's residual blocks by stage, finest first."""
+        found = self.decoder_act_fns
+        return (found,) * len(self.decoder_block_out_channels) if isinstance(found, str) else found
 
     @property
     def spatial_compression(self) -> int:
@@ -180,6 +192,10 @@ class DCAEConfig:
         for name in ("encoder_block_types", "decoder_block_types"):
             if isinstance(values.get(name), str):
                 values[name] = (values[name],) * stages
+        acts = values.get("decoder_act_fns")
+        if isinstance(acts, list | tuple) and len(acts) == stages and len(set(acts)) == 1:
+            # One word for all stages, as others write it.
+            values["decoder_act_fns"] = acts[0]
         return cls(**{name: _as_tuple(value) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:

@@ -26,14 +26,15 @@ def _channels_first(x: Tensor) -> Tensor:
 class ResBlock(nn.Module):
     """Two 3x3 convolutions, channel RMS norm, residual."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, activation: str = "silu") -> None:
         super().__init__()
+        self.activation = getattr(F, activation)
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.norm = RMSNorm(width, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.conv2(F.silu(self.conv1(x)))
+        hidden = self.conv2(self.activation(self.conv1(x)))
         return x + _channels_first(self.norm(_tokens_last(hidden)))
 
 
@@ -138,8 +139,10 @@ class UpBlock(nn.Module):
         return out + F.pixel_shuffle(x.repeat_interleave(self.repeats, dim=1), 2)
 
 
-def _block(kind: str, width: int, head_dim: int, scales: tuple[int, ...]) -> nn.Module:
-    return ResBlock(width) if kind == "ResBlock" else EfficientViTBlock(width, head_dim, scales)
+def _block(
+    kind: str, width: int, head_dim: int, scales: tuple[int, ...], activation: str = "silu"
+) -> nn.Module:
+    return ResBlock(width, activation) if kind == "ResBlock" else EfficientViTBlock(width, head_dim, scales)
 
 
 class Encoder(nn.Module):
@@ -165,11 +168,14 @@ class Encoder(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.down_blocks = nn.ModuleList(stages)
         self.conv_out = nn.Conv2d(widths[-1], config.latent_channels, 3, padding=1)
+        self.shortcut = config.encoder_out_shortcut
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.conv_in(images)
         for stage in self.down_blocks:
             x = stage(x)
+        if not self.shortcut:
+            return self.conv_out(x)
         return self.conv_out(x) + x.unflatten(1, (self.conv_out.out_channels, -1)).mean(2)
 
 
@@ -180,12 +186,16 @@ class Decoder(nn.Module):
         super().__init__()
         widths, depths = config.decoder_block_out_channels, config.decoder_layers_per_block
         interpolate = config.upsample_block_type == "interpolate"
-        self.repeats = widths[-1] // config.latent_channels
+        self.repeats = widths[-1] // config.latent_channels if config.decoder_in_shortcut else 0
+        self.activation = getattr(F, config.decoder_conv_act_fn)
         self.conv_in = nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)
         stages = []
         for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
             kind, scales = config.decoder_block_types[i], config.decoder_qkv_multiscales[i]
-            blocks = [_block(kind, width, config.attention_head_dim, scales) for _ in range(depth)]
+            activation = config.stage_activations[i]
+            blocks = [
+                _block(kind, width, config.attention_head_dim, scales, activation) for _ in range(depth)
+            ]
             if i + 1 < len(widths) and depth > 0:
                 blocks.insert(0, UpBlock(widths[i + 1], width, interpolate=interpolate))
             stages.append(nn.Sequential(*blocks))
@@ -198,10 +208,12 @@ class Decoder(nn.Module):
             self.conv_out = UpBlock(finest, 3, interpolate=interpolate, shortcut=False)
 
     def forward(self, latents: Tensor) -> Tensor:
-        x = self.conv_in(latents) + latents.repeat_interleave(self.repeats, dim=1)
+        x = self.conv_in(latents)
+        if self.repeats:
+            x = x + latents.repeat_interleave(self.repeats, dim=1)
         for stage in reversed(self.up_blocks):
             x = stage(x)
-        return self.conv_out(F.relu(_channels_first(self.norm_out(_tokens_last(x)))))
+        return self.conv_out(self.activation(_channels_first(self.norm_out(_tokens_last(x)))))
 
 
 class DCAE(nn.Module):

@@ -15,7 +15,7 @@ from sana_models.weight_names import files_to_read, refuse_variant
 __all__ = ["HubFiles", "download", "hub_files", "locate"]
 
 _HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
-_KINDS = ("*.json", "*.safetensors", "tokenizer.model", "*.txt")
+_KINDS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
 @dataclass(frozen=True)

@@ -326,6 +326,7 @@ def load_pipeline(
     root: str | Path,
     *,
     transformer: str | Path | None = None,
+    autoencoder: str | Path | None = None,
     config: SanaConfig | str | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -347,7 +348,7 @@ def load_pipeline(
     """Load a pipeline in the diffusers layout, from a folder or a hub id `org/name[@revision]`.
 
     `transformer` replaces the folder's own: a single file with its `config` (see `load_transformer`, also for `ema`), which
-    holds nothing else of a pipeline, or another folder or hub id.
+    holds nothing else of a pipeline, or another folder or hub id. `autoencoder`, a folder or hub id, replaces the folder's too.
 
     `lora` is an adapter of diffusers or PEFT, a file, folder or hub id, that is merged into the transformer with `lora_scale`.
 
@@ -389,7 +390,12 @@ def load_pipeline(
     try:
         return SanaPipeline(
             compile_transformer(quantize(network, quantization), compile, cuda_graphs=cuda_graphs),
-            load_autoencoder(root, device=device, dtype=autoencoder_dtype or wide, variant=variants["vae"]),
+            load_autoencoder(
+                root if autoencoder is None else autoencoder,
+                device=device,
+                dtype=autoencoder_dtype or wide,
+                variant=variants["vae"] if autoencoder is None else None,
+            ),
             text_encoder,
             flow_shift=load_flow_shift(root),
             max_length=min(300, int(text_encoder.tokenizer.model_max_length)),

@@ -43,15 +43,21 @@ _APPROXIMATIONS = {
 _METRICS = {
     "aesthetic": "Aesthetic score",
     "clip_score": "CLIP score",
+    "cmmd": "CMMD",
+    "coverage": "Coverage",
+    "density": "Density",
     "dpg": "DPG-Bench",
     "dpg_bench": "DPG-Bench",
+    "fd_dinov2": "FD-DINOv2",
     "fid": "FID",
     "geneval": "GenEval",
     "geneval2": "GenEval 2",
     "hpdv2": "HPDv2",
     "hpsv2": "HPS v2",
     "hpsv2.1": "HPS v2.1",
+    "hpsv3": "HPSv3",
     "image_reward": "ImageReward",
+    "kid": "KID",
     "latency": "Latency",
     "longtext": "LongText-Bench",
     "longtext_zh": "LongText-Bench, Chinese",
@@ -62,7 +68,10 @@ _METRICS = {
     "oneig_style": "OneIG style",
     "oneig_text": "OneIG text",
     "pickscore": "PickScore",
+    "precision": "Precision",
+    "recall": "Recall",
     "throughput": "Throughput",
+    "vendi": "Vendi score",
 }
 _FLOPS = (("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6))
 _MADE = {"full": "", "inference_scaled": "inference-scaled"}

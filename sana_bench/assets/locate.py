@@ -12,7 +12,7 @@ import os
 import re
 from pathlib import Path
 
-from sana_bench.assets.checks import check_pipeline_directory, safetensors_shapes
+from sana_bench.assets.checks import check_pipeline_directory, check_safetensors_files, safetensors_shapes
 from sana_bench.core.errors import AssetError, UsageError, nearest
 from sana_bench.core.text import read_text
 from sana_models.weight_names import lora_file
@@ -27,6 +27,7 @@ __all__ = [
     "is_offline",
     "judge_key",
     "micro_weights_root",
+    "resolve_autoencoder",
     "resolve_folder",
     "resolve_lora",
     "resolve_weights",
@@ -101,6 +102,20 @@ def resolve_weights(weights: str, relative_to: Path, weights_variant: str | None
             raise
         raise AssetError(f"{error}; {_how_to_get(weights.removeprefix(HUB_SCHEME), directory)}") from None
     return directory
+
+
+def resolve_autoencoder(weights: str, relative_to: Path) -> Path:
+    """Return the local folder of the autoencoder that `weights` names: its own, or the part of a pipeline.
+
+    Raises `AssetError` as `resolve_folder`, and for one that is not whole.
+    """
+    folder = resolve_folder(weights, relative_to)
+    if (folder / "model_index.json").is_file():
+        folder = folder / "vae"
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise AssetError(f"{folder}: not the folder of an autoencoder, with a config.json and weights")
+    check_safetensors_files(folder)
+    return folder
 
 
 def resolve_lora(weights: str, relative_to: Path) -> Path:

@@ -281,8 +281,8 @@ def repositories_of(variants: Iterable[Variant], relative_to: Path) -> list[Repo
         model = variant.model
         reader = "sana" if variant.image_source == "sana" else "other"
         read = [(model.weights, reader, model.weights_variant)]
-        if variant.lora is not None:
-            read.append((variant.lora.weights, "other", None))
+        also = (model.autoencoder, variant.lora.weights if variant.lora is not None else None)
+        read += [(one, "other", None) for one in also if one is not None]
         judge = _judge(variant)
         if judge is not None and judge.name == "vila":
             read.append((judge.weights or VERIFIER, "vila", None))

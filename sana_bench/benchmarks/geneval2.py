@@ -9,7 +9,6 @@ from sana_bench.core.fields import field, whole_number
 from sana_bench.core.samples import Prompt
 from sana_bench.core.tiers import unknown_tier
 from sana_bench.metrics.geneval2.rules import questions
-from sana_bench.micro.reading_prompts import AtomPrompt, atom_prompts
 
 __all__ = ["GenEval2", "read_geneval2"]
 
@@ -24,33 +23,15 @@ class GenEval2:
     metric_names: tuple[str, ...] = ("geneval2", "clip_score")
 
     def prompts(self, tier: str) -> list[Prompt]:
-        """The 800 published prompts, or the micro world's own; the tag is the number of atoms, `03_atoms` to `10_atoms`.
+        """The 800 published prompts, or the micro world's 72; the tag is the number of atoms, such as `03_atoms`.
 
         Raises `AssetError` where the published file is missing or not what it should be.
         """
         if tier == "micro":
-            return [_micro_prompt(f"{number:05d}", one) for number, one in enumerate(atom_prompts())]
+            return _micro_prompts()
         if tier == "full":
             return read_geneval2(asset_file("geneval2_prompts"), _N_PROMPTS)
         raise unknown_tier("geneval2", tier)
-
-
-def _micro_prompt(name: str, one: AtomPrompt) -> Prompt:
-    asked = one.questions()
-    return Prompt(
-        name,
-        one.prompt.text,
-        _tag(one.atom_count),
-        {
-            "atom_count": one.atom_count,
-            "vqa_list": [[question.text, question.answer] for question in asked],
-            "skills": [question.skill for question in asked],
-        },
-    )
-
-
-def _tag(atoms: int) -> str:
-    return f"{atoms:02d}_atoms"
 
 
 def read_geneval2(path: Path, count: int) -> list[Prompt]:
@@ -72,3 +53,22 @@ def _prompt(where: str, prompt: Prompt) -> Prompt:
     questions(prompt.metadata, where)
     kept = {name: prompt.metadata[name] for name in ("atom_count", "vqa_list", "skills")}
     return Prompt(prompt.id, prompt.text, _tag(atoms), kept)
+
+
+def _micro_prompts() -> list[Prompt]:
+    from sana_bench.micro.reading_prompts import atom_prompts
+
+    found = []
+    for index, one in enumerate(atom_prompts()):
+        asked = one.questions()
+        metadata = {
+            "atom_count": one.atom_count,
+            "vqa_list": [[question.text, question.answer] for question in asked],
+            "skills": [question.skill for question in asked],
+        }
+        found.append(Prompt(f"{index:05d}", one.prompt.text, _tag(one.atom_count), metadata))
+    return found
+
+
+def _tag(atoms: int) -> str:
+    return f"{atoms:02d}_atoms"

@@ -24,6 +24,7 @@ class HPDv2:
     name = "hpdv2"
     default_images_per_prompt = 1
     metric_names: tuple[str, ...] = (
+        "hpsv3",
         "hpsv2.1",
         "hpsv2",
         "pickscore",

@@ -9,13 +9,10 @@ from sana_bench.core.samples import Prompt
 from sana_bench.core.tiers import unknown_tier
 from sana_bench.metrics.longtext.rules import asked_texts
 from sana_bench.metrics.read_text import Language
-from sana_bench.micro.reading_prompts import text_prompts
 
 __all__ = ["LongText", "LongTextChinese", "read_longtext"]
 
 _N_PROMPTS = 160
-# Categories of the micro world's prompts, by the number of words.
-_WORDS = {1: "one_word", 2: "two_words", 3: "three_words"}
 
 
 class LongText:
@@ -27,24 +24,18 @@ class LongText:
     metric_names: tuple[str, ...] = ("longtext", "clip_score")
 
     def prompts(self, tier: str) -> list[Prompt]:
-        """The 160 published prompts, whose tag is the category (`sign`, `label`, ..), or the micro world's own, by length.
+        """The 160 published prompts; the tag is the category (`sign`, `label`, ..).
+
+        In English the micro world has 36 of its own; their tag is the number of words, `1_words` to `3_words`.
 
         Raises:
-            SuiteError: Chinese on the micro tier, whose world has no such characters.
             AssetError: the published file is missing or not what it should be.
+            SuiteError: Chinese on the micro tier.
         """
-        if tier == "micro" and self.language != "en":
-            raise SuiteError(f"benchmark {self.name!r} has no micro tier version; use --tier full")
+        if tier == "micro" and self.language == "en":
+            return _micro_prompts()
         if tier == "micro":
-            return [
-                Prompt(
-                    f"{number:03d}",
-                    one.prompt,
-                    _WORDS[len(one.words)],
-                    {"text": list(one.words), "language": "en"},
-                )
-                for number, one in enumerate(text_prompts())
-            ]
+            raise SuiteError(f"benchmark {self.name!r} has no micro tier version; use --tier full")
         if tier == "full":
             return read_longtext(asset_file(f"{self.name}_prompts"), self.language, _N_PROMPTS)
         raise unknown_tier(self.name, tier)
@@ -75,3 +66,14 @@ def _prompt(path: Path, prompt: Prompt, language: Language) -> Prompt:
     texts, _ = asked_texts(prompt.metadata | {"language": language}, f"{path}: prompt {prompt.id}")
     # Three digits, so that the order of names is that of numbers.
     return Prompt(prompt.id.zfill(3), prompt.text, prompt.tag, {"text": texts, "language": language})
+
+
+def _micro_prompts() -> list[Prompt]:
+    from sana_bench.micro.reading_prompts import text_prompts
+
+    return [
+        Prompt(
+            f"{index:03d}", one.prompt, f"{len(one.words)}_words", {"text": list(one.words), "language": "en"}
+        )
+        for index, one in enumerate(text_prompts())
+    ]

@@ -11,6 +11,7 @@ from sana_bench.core.tiers import unknown_tier
 __all__ = ["Mjhq30kBenchmark", "generation_prompt"]
 
 # SANA's tools read image shapes from these options and cut the prompt there; the CLIP score keeps the whole text.
+_MEASURES = ("precision", "recall", "density", "coverage", "vendi")
 _OPTIONS = re.compile(r"--(?:aspect_ratio|ar|hw)")
 
 
@@ -19,7 +20,7 @@ class Mjhq30kBenchmark:
 
     name = "mjhq30k"
     default_images_per_prompt = 1
-    metric_names: tuple[str, ...] = ("fid", "clip_score", "kid")
+    metric_names: tuple[str, ...] = ("fid", "clip_score", "kid", "cmmd", "fd_dinov2", *_MEASURES)
 
     def prompts(self, tier: str) -> list[Prompt]:
         """The published prompts; in the micro world its own evaluation prompts stand in their place.

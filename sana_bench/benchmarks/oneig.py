@@ -15,7 +15,6 @@ from sana_bench.core.text import read_text
 from sana_bench.core.tiers import unknown_tier
 from sana_bench.metrics.oneig.alignment import questions_of
 from sana_bench.metrics.oneig.text import wanted_text
-from sana_bench.micro.reading_prompts import alignment_prompts, text_prompts
 
 __all__ = ["CATEGORIES", "OneIG", "read_oneig"]
 
@@ -29,7 +28,7 @@ CATEGORIES: Mapping[str, int] = {
 }
 # The file of the questions of a category.
 _QUESTIONS = {"Anime_Stylization": "anime", "Portrait": "human", "General_Object": "object"}
-_STYLED, _OBJECT, _TEXT = "Anime_Stylization", "General_Object", "Text_Rendering"
+_STYLED, _TEXT, _OBJECT = "Anime_Stylization", "Text_Rendering", "General_Object"
 
 
 class OneIG:
@@ -40,40 +39,20 @@ class OneIG:
     metric_names: tuple[str, ...] = ("oneig_alignment", "oneig_text", "oneig_style", "oneig_diversity")
 
     def prompts(self, tier: str) -> list[Prompt]:
-        """The 1,120 published prompts, or the micro world's own of two categories; the tag is the category.
+        """The 1,120 published prompts; the tag is the category.
 
         Of the first three categories they have `questions` and their `dependency`, texts to render have `text_content`, and the
         stylised ones of the first `style`.
 
+        The micro world has 48 of its own with questions (`General_Object`) and 36 with a text (`Text_Rendering`).
+
         Raises `AssetError` where published files are missing or not what they should be.
         """
         if tier == "micro":
-            return micro_oneig()
+            return _micro_prompts()
         if tier == "full":
             return read_oneig(asset_file("oneig_prompts").parent, CATEGORIES)
         raise unknown_tier("oneig", tier)
-
-
-def micro_oneig() -> list[Prompt]:
-    """Objects with their questions, then texts to render; of the micro world nothing is stylised."""
-    objects = [
-        Prompt(
-            f"object_{number:03d}",
-            prompt.text,
-            _OBJECT,
-            {
-                "questions": {str(key): claim.question for key, (claim, _) in asked},
-                "dependency": {str(key): parents or [0] for key, (_, parents) in asked},
-            },
-        )
-        for number, prompt in enumerate(alignment_prompts())
-        for asked in [list(enumerate(prompt.claims(), start=1))]
-    ]
-    texts = [
-        Prompt(f"text_{number:03d}", one.prompt, _TEXT, {"text_content": one.text})
-        for number, one in enumerate(text_prompts())
-    ]
-    return objects + texts
 
 
 def read_oneig(folder: Path, counts: Mapping[str, int]) -> list[Prompt]:
@@ -137,3 +116,20 @@ def _texts(path: Path) -> dict[str, str]:
         return {row["id"]: row["text_content"] for row in rows}
     except (OSError, ValueError, KeyError) as error:
         raise AssetError(f"{path}: not texts by prompt ({' '.join(str(error).split())})") from None
+
+
+def _micro_prompts() -> list[Prompt]:
+    from sana_bench.micro.reading_prompts import alignment_prompts, text_prompts
+
+    found = []
+    for index, dense in enumerate(alignment_prompts()):
+        asked = {str(entry["proposition_id"]): entry for entry in dense.record("")["questions"]}
+        metadata = {
+            name: {number: entry[part] for number, entry in asked.items()}
+            for name, part in (("questions", "question"), ("dependency", "dependency"))
+        }
+        found.append(Prompt(f"{_OBJECT}_{index:03d}", dense.text, _OBJECT, metadata))
+    return found + [
+        Prompt(f"{_TEXT}_{index:03d}", one.prompt, _TEXT, {"text_content": one.text})
+        for index, one in enumerate(text_prompts())
+    ]

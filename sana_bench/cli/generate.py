@@ -258,7 +258,7 @@ def _load(options: _Options) -> tuple[Any, dict[str, Any]]:
 
 
 def _load_variant(variant: "Variant", folder: Path, device: str) -> tuple[Any, dict[str, Any]]:
-    from sana_bench.assets.locate import resolve_lora, resolve_weights
+    from sana_bench.assets.locate import resolve_autoencoder, resolve_lora, resolve_weights
     from sana_bench.generators.sana import guidance_of, load_sana, tiling_of
 
     if variant.generator != "sana" or variant.sampler is None:
@@ -268,7 +268,8 @@ def _load_variant(variant: "Variant", folder: Path, device: str) -> tuple[Any, d
     model = variant.model
     weights = resolve_weights(model.weights, folder, model.weights_variant)
     lora = resolve_lora(variant.lora.weights, folder) if variant.lora is not None else None
-    pipeline = load_sana(weights, variant, device, lora=lora)
+    autoencoder = resolve_autoencoder(model.autoencoder, folder) if model.autoencoder is not None else None
+    pipeline = load_sana(weights, variant, device, lora=lora, autoencoder=autoencoder)
     return pipeline, {
         "steps": variant.sampler.steps,
         "guidance": guidance_of(variant),

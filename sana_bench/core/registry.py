@@ -37,7 +37,7 @@ Kind = Literal["generators", "metrics", "benchmarks", "judges", "loggers"]
 #: Numbers that the profiler measures while images are made: named in suites as metrics are, built by no metric.
 MEASURED = ("latency", "throughput")
 #: Metrics that hold a set of images against another: they have no score for an image.
-SET_METRICS = ("fid", "kid")
+SET_METRICS = ("fid", "kid", "cmmd", "fd_dinov2", "precision", "recall", "density", "coverage")
 
 
 class Limits(NamedTuple):
@@ -295,7 +295,7 @@ GENERATORS = Registry(
     Entry(
         "diffusers",
         "sana_bench.generators.diffusers:DiffusersGenerator",
-        "diffusers@1",
+        "diffusers@2",
         "sana_bench.generators.diffusers:find_pipeline",
     ),
     Entry(
@@ -329,7 +329,10 @@ METRICS = Registry(
         limits=Limits(-100, 100),
     ),
     Entry("fid", "sana_bench.metrics.fid.micro_metric:build_fid"),
-    Entry("kid", "sana_bench.metrics.fid.metric:build_kid", full_only=True),
+    *(
+        Entry(name, "sana_bench.metrics.fid.metric:build_measure", full_only=True)
+        for name in ("kid", "cmmd", "fd_dinov2", "precision", "recall", "density", "coverage", "vendi")
+    ),
     Entry(
         "dpg",
         "sana_bench.metrics.dpg.metric:build_dpg",
@@ -342,7 +345,7 @@ METRICS = Registry(
         "geneval2",
         "sana_bench.metrics.geneval2.metric:build_geneval2",
         reads=("vqa_list", "skills"),
-        limits=Limits(0, 1),
+        limits=Limits(0, 100),
     ),
     Entry(
         "longtext",
@@ -362,7 +365,13 @@ METRICS = Registry(
         only="text_content",
         contributions="sana_bench.metrics.oneig.rules:contributions",
     ),
-    Entry("oneig_style", "sana_bench.metrics.oneig.style:build_style", only="style", full_only=True),
+    Entry(
+        "oneig_style",
+        "sana_bench.metrics.oneig.style:build_style",
+        only="style",
+        full_only=True,
+        limits=Limits(0, 1),
+    ),
     Entry("oneig_diversity", "sana_bench.metrics.oneig.diversity:build_diversity"),
     Entry(
         "vqascore",
@@ -371,9 +380,10 @@ METRICS = Registry(
         limits=Limits(0, 1),
     ),
     Entry("pickscore", "sana_bench.metrics.preference.metric:build_pickscore", reads=("prompt",)),
-    Entry("hpsv2", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",)),
-    Entry("hpsv2.1", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",)),
-    Entry("aesthetic", "sana_bench.metrics.preference.aesthetic:build_aesthetic"),
+    Entry("hpsv2", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",), full_only=True),
+    Entry("hpsv2.1", "sana_bench.metrics.preference.metric:build_hps", reads=("prompt",), full_only=True),
+    Entry("hpsv3", "sana_bench.metrics.preference.hpsv3:build_hpsv3", reads=("prompt",), full_only=True),
+    Entry("aesthetic", "sana_bench.metrics.preference.aesthetic:build_aesthetic", full_only=True),
     needs=("name", "protocol", "higher_is_better", "identity"),
     reserved=MEASURED,
 )

@@ -33,6 +33,8 @@ def refuse_sana_settings(variant: Variant) -> None:
         raise SuiteError(f"variant {variant.name!r}: model.tiling belongs to generator sana")
     if variant.kernels != "auto":
         raise SuiteError(f"variant {variant.name!r}: kernels belongs to generator sana")
+    if variant.model.autoencoder is not None:
+        raise SuiteError(f"variant {variant.name!r}: model.autoencoder belongs to generator sana")
     if variant.lora is not None:
         raise SuiteError(f"variant {variant.name!r}: lora belongs to generator sana")
     if variant.quantization != "none":

@@ -23,6 +23,10 @@ __all__ = ["DiffusersGenerator", "find_pipeline", "forget_loaded"]
 
 # What transformers gives as the length of a tokenizer without a limit is far above.
 _NO_LIMIT = 1_000_000
+_TRUE_SCALE = "true_cfg_scale"
+# SANA's, PixArt's and HunyuanDiT's pipelines would make the nearest bucket and scale it; a variant means its size. Captions are
+# cleaned only where two more packages are installed, which must not decide what an image shows.
+_FIXED = {"use_resolution_binning": False, "clean_caption": False}
 
 
 def find_pipeline(variant: Variant, relative_to: Path) -> Path:
@@ -44,6 +48,16 @@ def find_pipeline(variant: Variant, relative_to: Path) -> Path:
     folder = resolve_folder(model.weights, relative_to)
     check_parts(folder, model.weights_variant)
     return folder
+
+
+def _scale_name(pipeline: Any, parameters: set[str]) -> str:
+    """What a pipeline calls the scale of guidance that its network has.
+
+    FLUX's and Qwen-Image's pipelines take two: one told to a network that embeds it, and one between two calls of the network.
+    """
+    config = getattr(getattr(pipeline, "transformer", None), "config", None)
+    embeds = bool(getattr(config, "guidance_embeds", False))
+    return _TRUE_SCALE if _TRUE_SCALE in parameters and not embeds else "guidance_scale"
 
 
 class DiffusersGenerator:
@@ -68,7 +82,8 @@ class DiffusersGenerator:
         if missing:
             name = type(self._pipeline).__name__
             raise AssetError(f"{spec.weights_path}: {name} takes no {', '.join(sorted(missing))}")
-        self._bins = "use_resolution_binning" in parameters
+        self._fixed = {name: value for name, value in _FIXED.items() if name in parameters}
+        self._scale_name = _scale_name(self._pipeline, set(parameters))
 
     def generate(self, requests: list[Request]) -> np.ndarray:
         """Return uint8 images (batch, height, width, 3)."""
@@ -79,18 +94,19 @@ class DiffusersGenerator:
         (height, width), sampler = self._spec.variant.model.size, self._spec.variant.sampler
         if sampler is None:
             raise SuiteError(f"variant {self._spec.variant.name!r}: generator diffusers needs a sampler")
-        # SANA's and PixArt's pipelines would make the nearest bucket and scale it; a variant means its size.
-        exact = {"use_resolution_binning": False} if self._bins else {}
+        settings: dict[str, Any] = self._fixed | {self._scale_name: sampler.guidance_scale}
+        if self._scale_name == _TRUE_SCALE:
+            # Guided only with a negative prompt; a space is the one that Qwen-Image is published with.
+            settings["negative_prompt"] = [" "] * len(requests)
         with memory_errors_told(self._device), using_tf32(self._spec.variant.tf32):
             images = self._pipeline(
                 prompt=[request.prompt for request in requests],
                 height=height,
                 width=width,
                 num_inference_steps=sampler.steps,
-                guidance_scale=sampler.guidance_scale,
                 generator=[torch.Generator("cpu").manual_seed(request.noise_seed) for request in requests],
                 output_type="np",
-                **exact,
+                **settings,
             ).images
         if not np.isfinite(images).all():
             raise SampleError("the pipeline gave values that are not finite")

@@ -39,9 +39,10 @@ class SanaGenerator:
             spec.weights_path,
             variant,
             device,
-            sha256=spec.weights_sha256 + spec.lora_sha256,
+            sha256=spec.weights_sha256 + spec.lora_sha256 + spec.autoencoder_sha256,
             text_cache=spec.text_cache,
             lora=spec.lora_path,
+            autoencoder=spec.autoencoder_path,
         )
         self._tiling = tiling_of(variant)
         self._guidance = guidance_of(variant)
@@ -161,12 +162,13 @@ def load_sana(
     sha256: str = "",
     text_cache: Path | None = None,
     lora: Path | None = None,
+    autoencoder: Path | None = None,
 ) -> Any:
     """Return the pipeline in `folder`, set up as the variant says; the last two loaded are kept.
 
-    `lora` is the file of the variant's. `sha256` tells apart what folder and file held at different times. Prompts are encoded
-    one by one, so that an image does not depend on which others were asked for with it; `text_cache` keeps them on disk.
-    Raises `AssetError` for a checkpoint or LoRA of another model and for a package that the variant needs.
+    `lora` and `autoencoder` are the variant's, where it has them. `sha256` tells apart what these held at different times.
+    Prompts are encoded one by one, so that an image does not depend on which others were asked for with it; `text_cache` keeps
+    them on disk. Raises `AssetError` for a checkpoint or LoRA of another model and for a package that the variant needs.
     """
     model = variant.model
     return _load(
@@ -183,6 +185,7 @@ def load_sana(
             instruction=model.instruction,
             conditioning=model.conditioning,
             weights_variant=model.weights_variant,
+            autoencoder=autoencoder,
             lora=lora,
             lora_scale=variant.lora.scale if variant.lora is not None else 1.0,
             text_cache=text_cache,
@@ -206,6 +209,7 @@ class _Loaded:
     instruction: str
     conditioning: "Conditioning"
     weights_variant: str | None
+    autoencoder: Path | None
     lora: Path | None
     lora_scale: float
     text_cache: Path | None
@@ -233,6 +237,7 @@ def _load(asked: _Loaded) -> Any:
             cuda_graphs=asked.cuda_graphs,
             instruction=prefix,
             conditioning=asked.conditioning,
+            autoencoder=asked.autoencoder,
             lora=asked.lora,
             lora_scale=asked.lora_scale,
         )

@@ -201,11 +201,13 @@ def mean_summary(
     unit: str,
     key: str = OVERALL,
     note: str = "",
+    share: bool = False,
     pass_rate: bool = False,
 ) -> Summary:
     """The mean of all rows with its 95 % interval, prompts being what varies: for most metrics all that they need.
 
-    Of a `pass_rate`, whose values are 0 and 1, it is the unweighted mean of the rates of the tasks (the tags of the rows).
+    Of a `share`, whose values lie between 0 and 1, the interval has a width also where all are 0, or all 1. Of a `pass_rate`, a
+    share whose values are 0 and 1, the number is the unweighted mean of the rates of the tasks (the tags of the rows).
 
     Raises:
         IncompleteError: as `check_rows`.
@@ -214,6 +216,8 @@ def mean_summary(
     values, prompts = [row.value for row in rows], [row.prompt_id for row in rows]
     if pass_rate:
         interval = clustered_proportion(values, prompts, [row.tag for row in rows], seed=seed)
+    elif share:
+        interval = clustered_proportion(values, prompts, seed=seed)
     else:
         interval = clustered_bootstrap(values, prompts, seed=seed)
     return interval_summary(metric, interval, rows, n_expected, unit=unit, key=key, note=note)
@@ -270,7 +274,7 @@ def word_share(
 
 
 def tag_summaries(
-    metric: _Named, rows: Sequence[ScoreRow], n_expected: int, seed: int, *, unit: str
+    metric: _Named, rows: Sequence[ScoreRow], n_expected: int, seed: int, *, unit: str, share: bool = False
 ) -> list[Summary]:
     """The mean of each task's rows, as `mean_summary`, tasks in the order of their samples.
 
@@ -282,7 +286,7 @@ def tag_summaries(
     for row in sorted(rows, key=lambda row: row.sample_id):
         groups.setdefault(row.tag, []).append(row)
     return [
-        mean_summary(metric, group, len(group) + n_missing, seed, unit=unit, key=tag)
+        mean_summary(metric, group, len(group) + n_missing, seed, unit=unit, key=tag, share=share)
         for tag, group in groups.items()
     ]
 

@@ -11,11 +11,10 @@ from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.registry import JUDGES
 from sana_bench.judges.base import ReadingJudge
 from sana_bench.judges.choice import PARAMETERS, choose, judge_label
-from sana_bench.judges.mplug.reading import ReadingMPlug
 from sana_bench.metrics.base import MetricAssets, missing_micro_weights
 from sana_bench.suites.schema import MetricSpec
 
-__all__ = ["NamedJudge", "micro_protocol", "named_judge", "names_judge", "reading_judge"]
+__all__ = ["NamedJudge", "named_judge", "names_judge", "reading_judge"]
 
 _VLM = "vlm-"
 
@@ -55,37 +54,32 @@ def named_judge(choice: MetricSpec) -> NamedJudge:
         ) from None
 
 
-def micro_protocol(metric: str) -> str:
-    """The protocol by which the micro tier's own judge answers for a metric."""
-    return f"{metric}/micro@1"
-
-
 def reading_judge(
     tier: str, choice: MetricSpec, assets: MetricAssets, official: tuple[str, ...]
 ) -> tuple[str, ReadingJudge]:
     """Protocol and judge of a metric whose judge reads.
 
-    Without a judge in the suite it is the published one, by one of the `official` protocols, where there are any; on the micro
-    tier such a metric has that tier's own judge and no other. A model on this machine computes in bf16 as in the published
-    scripts, unless the suite says otherwise. Metrics of a run that have the same judge share it.
+    Without a judge in the suite it is the published one, by one of the `official` protocols, where there are any; on the
+    micro tier the micro world's, by `NAME/micro@1`. Another model on this machine computes in bf16 as in the published scripts,
+    unless the suite says otherwise. Metrics of a run that have the same judge share it.
 
     Raises:
         SuiteError: as `named_judge`.
         AssetError: the judge is not on this machine; the message says how to get it.
     """
-    if tier == "micro" and official:
-        choice.parameters_among({})
-        return choice.pick([micro_protocol(choice.name)]), _micro_judge(choice.name, assets)
+    is_named = names_judge(choice) or "server" in choice.parameters or not official
+    if tier == "micro" and not is_named:
+        return _micro_reader(choice, assets)
     here = "server" not in choice.parameters and choice.parameters.get("judge") not in JUDGES
     parameters = choice.parameters_among({**PARAMETERS, **({"precision": "bf16"} if here else {})})
-    if names_judge(choice) or parameters["server"] or not official:
+    if is_named:
         protocol = _named_protocol(choice, parameters)
     else:
         protocol = choice.pick(official)
         parameters["judge"] = published_judges()[choice.name]
     key = tuple(sorted(parameters.items()))
     if key not in assets.judges:
-        where = f"metric {choice.name!r}{' on the full tier' if official else ''}"
+        where = f"metric {choice.name!r}{f' on the {tier} tier' if official else ''}"
         try:
             assets.judges[key] = choose(where, parameters, assets.cache_dir, assets.device).judge
         except AssetError as error:
@@ -93,14 +87,16 @@ def reading_judge(
     return protocol, assets.judges[key]
 
 
-def _micro_judge(metric: str, assets: MetricAssets) -> ReadingJudge:
-    folder = assets.weights_dir / "reading"
+def _micro_reader(choice: MetricSpec, assets: MetricAssets) -> tuple[str, ReadingJudge]:
+    from sana_bench.judges.mplug.reading import ReadingMPlug
+
+    choice.parameters_among({})
+    protocol, folder = choice.pick([f"{choice.name}/micro@1"]), assets.weights_dir / "reading"
     if not folder.is_dir():
-        raise missing_micro_weights(folder, metric, "configs/train/reading_micro.yaml")
+        raise missing_micro_weights(folder, choice.name, "configs/train/reading_micro.yaml")
     if folder not in assets.judges:
         assets.judges[folder] = ReadingMPlug(folder)
-    judge: ReadingJudge = assets.judges[folder]
-    return judge
+    return protocol, assets.judges[folder]
 
 
 def _named_protocol(choice: MetricSpec, parameters: Mapping[str, Any]) -> str:

@@ -242,7 +242,7 @@ def _after(rng: np.random.Generator) -> str:
 
 
 def _stored(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The picture, at times as it comes back from a JPEG, as OneIG-Bench's scorers see every image."""
+    """The picture, at times as it comes back from a JPEG."""
     return as_jpeg(image) if rng.random() < _JPEG_SHARE else image
 
 

@@ -156,7 +156,7 @@ def check_generators(plans: Sequence[CellPlan], device: str) -> None:
                 spec.variant.compile,
                 spec.variant.cuda_graphs,
             ),
-            *(spec.lora_sha256, spec.variant.lora, spec.variant.best_of_n),
+            *(spec.autoencoder_sha256, spec.lora_sha256, spec.variant.lora, spec.variant.best_of_n),
         )
         if plan.missing and identity not in seen:
             seen.add(identity)

@@ -1,10 +1,11 @@
 """A validated suite with its prompts and weights found: every identity that decides what can be reused."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sana_bench import generators
-from sana_bench.assets.locate import resolve_lora
+from sana_bench.assets.locate import resolve_autoencoder, resolve_lora
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.fingerprint import (
     NOT_WEIGHTS,
@@ -154,10 +155,11 @@ def find_weights(variant: Variant, suite: Suite, hashes: HashCache) -> Generator
         sha256 = directory_sha256(path, hashes, ignore=NOT_WEIGHTS)
     else:
         sha256 = pipeline_sha256(path, hashes, variant.model.weights_variant)
-    lora, lora_sha256 = None, ""
+    spec = GeneratorSpec(variant, path, sha256, variants_dir=variants_dir)
+    if variant.model.autoencoder is not None:
+        own = resolve_autoencoder(variant.model.autoencoder, variants_dir)
+        spec = replace(spec, autoencoder_path=own, autoencoder_sha256=pipeline_sha256(own, hashes))
     if variant.lora is not None:
         lora = resolve_lora(variant.lora.weights, variants_dir)
-        lora_sha256 = lora_content_sha256(lora, hashes)
-    return GeneratorSpec(
-        variant, path, sha256, variants_dir=variants_dir, lora_path=lora, lora_sha256=lora_sha256
-    )
+        spec = replace(spec, lora_path=lora, lora_sha256=lora_content_sha256(lora, hashes))
+    return spec

@@ -40,7 +40,6 @@ __all__ = ["ScoreOptions", "score_folders"]
 
 # Asked for by people who come from other tools.
 _ABSENT = {
-    "cmmd": f"between sets it has {' and '.join(SET_METRICS)}",
     "diversity": "between images of a prompt it has oneig_diversity",
 }
 # Pairs of image and prompt that are shown before work begins.

@@ -51,7 +51,8 @@ class GeneratorSpec:
 
     `text_cache` is a folder for text embeddings that all variants of a run share, `search_cache` one for unfinished and finished
     searches of best-of-N; None keeps none on disk. Relative paths of the variant start from `variants_dir`.
-    `lora_path` is the file of the variant's LoRA, and `lora_sha256` the hash of what is read of it.
+    `lora_path` is the file of the variant's LoRA, and `lora_sha256` the hash of what is read of it; `autoencoder_path` and
+    `autoencoder_sha256` are those of an autoencoder that is not the weights' own.
     `found` are existing images that were matched to the prompts before.
     """
 
@@ -63,6 +64,8 @@ class GeneratorSpec:
     variants_dir: Path | None = None
     lora_path: Path | None = None
     lora_sha256: str = ""
+    autoencoder_path: Path | None = None
+    autoencoder_sha256: str = ""
     found: FoundImages | None = None
 
     @property
@@ -210,6 +213,7 @@ class ResolvedVariant:
             **({"cuda_graphs": True} if variant.cuda_graphs else {}),
             "suite_seed": self.suite_seed,
             # Only where there is one: other variants keep the identity that they had.
+            **({"autoencoder": self.spec.autoencoder_sha256} if self.spec.autoencoder_sha256 else {}),
             **({"lora": self.spec.lora} if self.spec.lora is not None else {}),
             **({"best_of_n": dict(self.search)} if self.search is not None else {}),
             **({"prompt_rewrites": self.rewrites.sha256} if self.rewrites is not None else {}),

@@ -1,6 +1,6 @@
 """From suite and variant files to `Suite`, with overrides; every problem is one line with file, line and key."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,28 +132,15 @@ def _with_paths(file: SuiteFile, document: Document) -> SuiteFile:
         changes: dict[str, Any] = {}
         if spec.prompt_file is not None:
             changes["prompts"] = _own_path(document, ("benchmarks", index, "prompts"), spec.prompt_file)
-        found = {
-            tier: tuple(
-                _with_metric_paths(metric, document, (*place, position)) if metric.is_choice else plain
-                for position, (metric, plain) in enumerate(zip(part.metric_specs, part.metrics, strict=True))
+        if spec.metrics is not None:
+            places = (("benchmarks", index, "metrics", position) for position in range(len(spec.metrics)))
+            chosen = zip(spec.metric_specs, spec.metrics, places, strict=True)
+            changes["metrics"] = tuple(
+                _with_metric_paths(metric, document, place) if metric.is_choice else plain
+                for metric, plain, place in chosen
             )
-            for tier, place, part in _by_tier(spec, index)
-            if isinstance(part.metrics, tuple)
-        }
-        if found:
-            changes["metrics"] = found if isinstance(spec.metrics, dict) else found[None]
         benchmarks.append(spec.model_copy(update=changes))
     return file.model_copy(update={"benchmarks": tuple(benchmarks)})
-
-
-def _by_tier(spec: BenchmarkSpec, index: int) -> Iterator[tuple[Tier | None, KeyPath, BenchmarkSpec]]:
-    """The benchmark with the metrics of each tier, and where the file has them; once where tiers have the same."""
-    place: KeyPath = ("benchmarks", index, "metrics")
-    if not isinstance(spec.metrics, dict):
-        yield None, place, spec
-        return
-    for tier in spec.metrics:
-        yield tier, (*place, tier), spec.of_tier(tier)
 
 
 def _with_metric_paths(metric: MetricSpec, document: Document, place: KeyPath) -> MetricSpec:
@@ -203,9 +190,7 @@ def _load_tier(file: SuiteFile, document: Document, tier: Tier, overrides: Seque
         )
         for variant in variants
     )
-    benchmarks = tuple(spec.of_tier(tier) for spec in file.benchmarks)
-    narrowed = file.model_copy(update={"benchmarks": benchmarks})
-    return Suite(narrowed, document.path, tier, related, tuple(known[name] for name in names))
+    return Suite(file, document.path, tier, related, tuple(known[name] for name in names))
 
 
 def _read_suite_document(path: Path) -> Document:
@@ -277,8 +262,20 @@ def _forget_below(document: Document, location: KeyPath) -> None:
 def _check_benchmarks(file: SuiteFile, document: Document) -> None:
     for index, spec in enumerate(file.benchmarks):
         known = _metrics_of(spec, document, index)
-        for _, place, part in _by_tier(spec, index):
-            _check_metrics(part, known, document, place)
+        names = [metric.name for metric in spec.metric_specs]
+        for position, metric in enumerate(spec.metric_specs):
+            where = document.origin(("benchmarks", index, "metrics", position))
+            taken = metric.name in METRICS or metric.name in MEASURED
+            if metric.function is not None and taken:
+                raise SuiteError(
+                    f"{where}: {metric.name!r} is the name of a metric already; name the function otherwise"
+                )
+            if metric.function is None and metric.name not in known:
+                raise SuiteError(
+                    f"{where}: benchmark {spec.name!r} has no metric {metric.name!r}"
+                    f"{nearest(metric.name, known)}; it has {', '.join(known)}"
+                )
+        _check_unique(names, document, ("benchmarks", index, "metrics"))
     _check_unique([spec.label for spec in file.benchmarks], document, ("benchmarks",))
     if file.stop is not None:
         _check_stop(file, file.stop, document)
@@ -298,22 +295,6 @@ def _check_stop(file: SuiteFile, stop: StopSpec, document: Document) -> None:
     for name in stop.compare or ():
         if name not in known:
             raise SuiteError(f"{where}: stop: the suite has no variant {name!r}{nearest(name, known)}")
-
-
-def _check_metrics(spec: BenchmarkSpec, known: tuple[str, ...], document: Document, place: KeyPath) -> None:
-    for position, metric in enumerate(spec.metric_specs):
-        where = document.origin((*place, position))
-        taken = metric.name in METRICS or metric.name in MEASURED
-        if metric.function is not None and taken:
-            raise SuiteError(
-                f"{where}: {metric.name!r} is the name of a metric already; name the function otherwise"
-            )
-        if metric.function is None and metric.name not in known:
-            raise SuiteError(
-                f"{where}: benchmark {spec.name!r} has no metric {metric.name!r}"
-                f"{nearest(metric.name, known)}; it has {', '.join(known)}"
-            )
-    _check_unique([metric.name for metric in spec.metric_specs], document, place)
 
 
 def _metrics_of(spec: BenchmarkSpec, document: Document, index: int) -> tuple[str, ...]:

@@ -153,10 +153,12 @@ class ModelSpec(_Spec):
     `conditioning` says whose habits to follow where the two public pipelines differ: prompt case, the mask of the
     unconditional branch, the quotes of the instruction, and the time that flow-Euler tells the network. `tiling` keeps the
     decoder's memory small at 2K and 4K. `weights_variant` picks weight files such as `*.fp16.safetensors`.
+    `autoencoder` names another DC-AE than that of the weights.
     """
 
     weights: str = Field(min_length=1, max_length=500)
     weights_variant: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$", max_length=50)
+    autoencoder: str | None = Field(default=None, min_length=1, max_length=500)
     height: int | None = Field(default=None, ge=8, le=8192)
     width: int | None = Field(default=None, ge=8, le=8192)
     instruction: Literal["none", "sana"] = "none"
@@ -344,9 +346,6 @@ def source_of(benchmark: str) -> str:
     return found["name"] if found is not None else benchmark
 
 
-_Metrics = Annotated[tuple[str | MetricSpec, ...], Field(strict=False, min_length=1, max_length=50)]
-
-
 class BenchmarkSettings(_Spec):
     """What a benchmark changes of the model of every variant, as some published numbers were made."""
 
@@ -356,8 +355,6 @@ class BenchmarkSettings(_Spec):
 class BenchmarkSpec(_Spec):
     """A benchmark to run; what is left out is the benchmark's own default.
 
-    `metrics` may differ by tier, where some have no version on one; the suite of a tier has that tier's alone.
-
     `prompts` is a file of prompts of one's own, whose path starts from the suite's folder, or a number: so many of the
     benchmark's prompts, spread over its tasks, are a benchmark of their own with the name `NAME@NUMBER`, which may be written
     at once.
@@ -366,23 +363,14 @@ class BenchmarkSpec(_Spec):
     name: str
     prompts: Annotated[int | str | None, AfterValidator(_check_prompts)] = None
     images_per_prompt: int | None = Field(default=None, ge=1, le=1000)
-    metrics: _Metrics | Annotated[dict[Tier, _Metrics], Field(min_length=1)] | None = None
+    metrics: tuple[str | MetricSpec, ...] | None = Field(
+        default=None, strict=False, min_length=1, max_length=50
+    )
     settings: BenchmarkSettings | None = None
-
-    def of_tier(self, tier: Tier) -> Self:
-        """The benchmark with the metrics of one tier, its own where the suite names none for it."""
-        if not isinstance(self.metrics, dict):
-            return self
-        return self.model_copy(update={"metrics": self.metrics.get(tier)})
 
     @property
     def metric_specs(self) -> tuple[MetricSpec, ...]:
-        """The metrics to apply, a plain name being one with its defaults; empty for the benchmark's own.
-
-        Raises `TypeError` for those of several tiers, of which `of_tier` takes one.
-        """
-        if isinstance(self.metrics, dict):
-            raise TypeError(f"benchmark {self.name!r} has other metrics on each tier")
+        """The metrics to apply, a plain name being one with its defaults; empty for the benchmark's own."""
         return tuple(map(_as_metric, self.metrics or ()))
 
     @property

@@ -6,8 +6,9 @@ from collections import Counter
 import pytest
 
 from sana_bench.benchmarks.geneval2 import read_geneval2
-from sana_bench.core.errors import AssetError, SuiteError, UsageError
+from sana_bench.core.errors import AssetError, UsageError
 from sana_bench.core.registry import BENCHMARKS
+from sana_bench.metrics.geneval2.rules import accepted_spellings, questions
 from tests import SHARED
 
 DATA = SHARED / "data/geneval2/geneval2_data.jsonl"
@@ -35,9 +36,17 @@ def test_the_published_prompts(tmp_path, monkeypatch):
     assert benchmark.default_images_per_prompt == 1
 
 
-def test_there_is_no_micro_version_yet():
-    with pytest.raises(SuiteError, match="no micro tier version"):
-        BENCHMARKS.build("geneval2").prompts("micro")
+def test_the_micro_worlds_prompts():
+    prompts = BENCHMARKS.build("geneval2").prompts("micro")
+    assert Counter(prompt.tag for prompt in prompts) == {f"{atoms:02d}_atoms": 12 for atoms in range(3, 9)}
+    assert [prompt.id for prompt in prompts] == [f"{place:05d}" for place in range(72)]
+    for prompt in prompts:
+        assert f"{prompt.metadata['atom_count']:02d}_atoms" == prompt.tag
+        asked = questions(prompt.metadata, prompt.id)
+        assert all(accepted_spellings(question.text, question.answer) for question in asked)
+    assert {skill for prompt in prompts for skill in prompt.metadata["skills"]} == {
+        *("count", "object", "attribute", "position")
+    }
 
 
 GOOD = {

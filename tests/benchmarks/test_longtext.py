@@ -8,6 +8,7 @@ import pytest
 from sana_bench.benchmarks.longtext import read_longtext
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.registry import BENCHMARKS
+from sana_bench.metrics.longtext.rules import asked_texts
 from tests import SHARED
 
 DATA = SHARED / "data/longtext"
@@ -35,8 +36,17 @@ def test_the_published_prompts(tmp_path, monkeypatch, name):
     first = {"en": "FRESH BREWS, EVERY MORNING, EVERY DAY", "zh": "每日新鲜烘焙"}[language]
     assert prompts[0].metadata["text"][0] == first
     assert benchmark.default_images_per_prompt == 4
-    with pytest.raises(SuiteError, match=f"{name!r} has no micro tier version"):
-        benchmark.prompts("micro")
+
+
+def test_the_micro_worlds_prompts():
+    prompts = BENCHMARKS.build("longtext").prompts("micro")
+    assert Counter(prompt.tag for prompt in prompts) == {"1_words": 12, "2_words": 12, "3_words": 12}
+    for prompt in prompts:
+        texts, language = asked_texts(prompt.metadata, prompt.id)
+        assert language == "en"
+        assert prompt.text.endswith(f"text {' '.join(texts)}")
+    with pytest.raises(SuiteError, match="'longtext_zh' has no micro tier version"):
+        BENCHMARKS.build("longtext_zh").prompts("micro")
 
 
 GOOD = {"category": "sign", "length": "short", "prompt": "a sign", "text": ["Open"], "prompt_id": 0}

@@ -9,6 +9,8 @@ import pytest
 from sana_bench.benchmarks.oneig import CATEGORIES, read_oneig
 from sana_bench.core.errors import AssetError
 from sana_bench.core.registry import BENCHMARKS, METRICS
+from sana_bench.metrics.oneig.alignment import questions_of
+from sana_bench.metrics.oneig.text import wanted_text
 from tests import SHARED
 
 DATA = SHARED / "data/oneig"
@@ -46,6 +48,22 @@ def test_the_published_prompts(tmp_path, monkeypatch):
     assert concerned["oneig_style"] == {"Anime_Stylization": 114}
     assert concerned["oneig_diversity"] == CATEGORIES
     assert len({prompt.metadata["style"] for prompt in prompts if "style" in prompt.metadata}) == 29
+
+
+def test_the_micro_worlds_prompts():
+    prompts = BENCHMARKS.build("oneig").prompts("micro")
+    assert Counter(prompt.tag for prompt in prompts) == {"General_Object": 48, "Text_Rendering": 36}
+    assert len({prompt.id for prompt in prompts}) == 84
+    for prompt in prompts[:48]:
+        questions, parents = questions_of(prompt.metadata, prompt.id)
+        assert [key for key, of in parents.items() if of == [0]] == [
+            key for key, question in questions.items() if question.startswith("Is there a")
+        ]
+        assert not METRICS.entry("oneig_text").concerns(prompt.metadata)
+    for prompt in prompts[48:]:
+        assert prompt.text.endswith(f"text {wanted_text(prompt.metadata, prompt.id)[0]}")
+        assert not METRICS.entry("oneig_alignment").concerns(prompt.metadata)
+    assert not any(METRICS.entry("oneig_style").concerns(prompt.metadata) for prompt in prompts)
 
 
 COUNTS = {

@@ -241,7 +241,7 @@ def test_a_changed_image_is_scored_again_and_the_others_are_not(given, capsys):
         ((), "without prompts images are held against others: --reference FOLDER, or --prompts FILE"),
         (("--metrics", "clip_score"), "clip_score judges images by their prompts: --prompts FILE"),
         (("--metrics", "fid"), "fid holds images against others: --reference FOLDER, or a file of"),
-        (("--metrics", "cmmd"), "--metrics cmmd: sana-bench has no cmmd; between sets it has fid and kid"),
+        (("--metrics", "cmmd"), "cmmd holds images against others: --reference FOLDER, or a file of"),
         (("--metrics", "diversity"), "has no diversity; between images of a prompt it has oneig_diversity"),
         (("--metrics", "latency"), "--metrics latency: is measured while images are made"),
         (("--metrics", "clip_scor"), "unknown metric 'clip_scor' (did you mean 'clip_score'?)"),

@@ -22,8 +22,10 @@ QUESTIONS = [
         "question": "Is the ring red?",
     },
 ]
-READ = {
-    "vqa_list": [["How many rings are there?", "one"], ["Is the ring red?", "Yes"]],
+# What metrics look for in prompts whose name does not stand for something else in another's.
+ASKED = {
+    "questions": QUESTIONS,
+    "vqa_list": [["How many rings are there?", "two"], ["Are the rings red?", "Yes"]],
     "skills": ["count", "attribute"],
     "text": ["OPEN", "CAFE"],
     "text_content": "OPEN CAFE",
@@ -37,8 +39,8 @@ def assets(tmp_path_factory) -> MetricAssets:
     root = tmp_path_factory.mktemp("assets")
     write_tiny_clip(root / "weights" / "clip")
     write_tiny_vqa(root / "weights" / "vqa")
-    write_tiny_reward(root / "weights" / "reward")
     write_tiny_reading(root / "weights" / "reading")
+    write_tiny_reward(root / "weights" / "reward")
     return MetricAssets(weights_dir=root / "weights", cache_dir=root / "cache")
 
 
@@ -47,9 +49,9 @@ def samples(tmp_path_factory) -> list[Sample]:
     """Images that show their prompt, save every third, which shows the prompt before it."""
     folder = tmp_path_factory.mktemp("images")
     prompts = GenEval().prompts("micro")
-    # GenEval's prompts, each with a graph of questions and with others, and with a text, suit every metric.
+    # GenEval's prompts, each with questions and texts, suit nearly every metric.
     chosen = [
-        replace(prompt, metadata=prompt.metadata | {"questions": QUESTIONS} | READ)
+        replace(prompt, metadata=prompt.metadata | ASKED)
         for prompt in prompts
         if int(prompt.id) % 24 < PROMPTS_PER_TASK
     ]

@@ -10,6 +10,7 @@ import pytest
 from sana_bench import metrics
 from sana_bench.core.errors import AssetError, IncompleteError, SuiteError
 from sana_bench.core.images import ImageError
+from sana_bench.core.registry import METRICS
 from sana_bench.metrics.base import FeatureMetric, MetricAssets, ScoreRow
 from tests.tiny_weights import write_tiny_clip, write_tiny_reading, write_tiny_reward, write_tiny_vqa
 
@@ -19,13 +20,25 @@ SEED = 11
 # KID has no network in the micro world; its own tests build it on a small random one.
 MICRO = (
     *("geneval", "clip_score", "fid", "dpg", "image_reward", "pickscore"),
-    *("geneval2", "longtext", "oneig_text"),
+    *("geneval2", "longtext", "oneig_alignment", "oneig_text", "oneig_diversity"),
 )
+# Of OneIG-Bench, whose questions go by number.
+ONEIG = {
+    "questions": {"1": "Is there a ring?", "2": "Is the ring red?"},
+    "dependency": {"1": [0], "2": [1]},
+}
 
 
 @pytest.fixture(params=MICRO)
 def metric(request, assets):
     return metrics.build(request.param, "micro", assets)
+
+
+@pytest.fixture
+def samples(request, samples):
+    if "metric" not in request.fixturenames or request.getfixturevalue("metric").name != "oneig_alignment":
+        return samples
+    return [replace(one, prompt=replace(one.prompt, metadata=one.prompt.metadata | ONEIG)) for one in samples]
 
 
 def judge(metric, samples, batch):
@@ -85,6 +98,14 @@ def test_summaries_carry_interval_counts_and_protocol(metric, samples):
         assert summary.higher_is_better == metric.higher_is_better
     assert summaries[0].n_samples == len(samples)
     assert summaries[0].n_prompts == len({sample.prompt.id for sample in samples})
+
+
+def test_scores_keep_within_the_limits_that_the_registry_names(metric, samples):
+    limits = METRICS.entry(metric.name).find_limits()
+    rows, _ = judge(metric, samples, 7)
+    if limits is not None:
+        assert rows
+        assert all(limits.low <= row.value <= limits.high for row in rows)
 
 
 def test_protocol_names_tier_and_version(metric):
@@ -154,7 +175,7 @@ def test_other_weights_are_another_identity(metric, tmp_path):
 def test_full_tier_says_what_is_missing(metric, assets, tmp_path, monkeypatch):
     monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path))
     with pytest.raises(
-        AssetError, match=f"metric '{metric.name}' on the full tier.*(is missing|not on this machine)"
+        AssetError, match=f"metric '{metric.name}' on the full tier.*(is missing|are not on this machine)"
     ) as caught:
         metrics.build(metric.name, "full", assets)
     assert "\n" not in str(caught.value)
@@ -176,11 +197,8 @@ def test_unknown_names_are_answered_with_the_nearest(assets):
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(AssetError, match="clip is missing"):
         metrics.build("fid", "micro", MetricAssets(tmp_path, tmp_path))
-    for name, config in (
-        ("dpg", "vqa_micro"),
-        ("image_reward", "reward_micro"),
-        ("geneval2", "reading_micro"),
-    ):
+    readers = [(name, "reading_micro") for name in ("geneval2", "longtext", "oneig_alignment", "oneig_text")]
+    for name, config in (("dpg", "vqa_micro"), ("image_reward", "reward_micro"), *readers):
         with pytest.raises(AssetError, match=f"{name}.* not shipped; train them .*{config}") as caught:
             metrics.build(name, "micro", MetricAssets(tmp_path, tmp_path))
         assert "\n" not in str(caught.value)

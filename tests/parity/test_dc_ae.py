@@ -27,11 +27,18 @@ TOLERANCE = 2e-5
         ({"upsample": "pixel_shuffle"}, (32, 64)),
         ({"downsample": "pixel_unshuffle"}, (64, 32)),
         ({"first_stage": 0, "upsample": "pixel_shuffle", "downsample": "pixel_unshuffle"}, (64, 64)),
+        # What DC-AE-Lite and other later autoencoders may change.
+        ({"encoder_out_shortcut": False, "decoder_in_shortcut": False}, (64, 64)),
+        ({"decoder_conv_act_fn": "silu", "decoder_act_fns": ("relu", "silu", "silu", "relu")}, (64, 64)),
+        ({"decoder_act_fns": "relu"}, (32, 32)),
     ],
 )
 @torch.no_grad()
 def test_encode_and_decode_equal_diffusers(options, size):
-    config = small_dc_ae(**options)
+    shape = {key: options[key] for key in ("first_stage", "upsample", "downsample") if key in options}
+    config = replace(
+        small_dc_ae(**shape), **{key: value for key, value in options.items() if key not in shape}
+    )
     theirs = AutoencoderDC(**oracle_arguments(config)).eval()
     randomise(theirs, seed=4, gain=0.7)
     ours = DCAE(config).eval()

@@ -14,7 +14,7 @@ LIMIT = 4
 SCORES = {
     "dpg_bench": {("dpg_bench", "dpg")},
     "image_reward": {("image_reward", "image_reward"), ("image_reward", "clip_score")},
-    "preference": {("hpdv2", "image_reward"), ("hpdv2", "pickscore")},
+    "preference": {("hpdv2", "image_reward"), ("hpdv2", "pickscore"), ("hpdv2", "clip_score")},
     "mjhq30k": {("mjhq30k", "fid"), ("mjhq30k", "clip_score")},
     "all": {
         ("geneval", "geneval"),

@@ -50,5 +50,4 @@ def test_every_row_of_sana_in_the_published_tables_has_a_variant() -> None:
     own = {
         row.title for row in PUBLISHED if row.model.startswith(("Sana-", "SANA")) and "OneIG" not in row.paper
     }
-    # The multilingual weights, and the paper's tuned 1.6B that they stand for, have no variant file.
-    assert own - set(found) == {"Sana-1.6B-MultiLing (released), 1024 px", "SANA 1.6B SFT"}
+    assert own <= set(found)

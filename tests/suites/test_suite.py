@@ -170,7 +170,7 @@ def test_bad_suites_are_refused_with_place_and_reason(suite: Path, old: str, new
         (
             "flow_dpm_solver",
             "ddim",
-            "sampler.name is 'ddim', must be one of flow_dpm_solver, flow_euler or pipeline",
+            "sampler.name is 'ddim', must be one of flow_dpm_solver, flow_euler, scm or pipeline",
         ),
         (
             "guidance_scale: 4.5",

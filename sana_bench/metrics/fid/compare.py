@@ -132,8 +132,14 @@ def _distances(metric: str, groups: Sequence[Rows], reference: Any) -> NDArray[n
     """The distance without each group, on the metric's own scale."""
     from sana_bench.metrics.fid.frechet import FrechetTo, grouped_moments, left_out
     from sana_bench.metrics.fid.kernel import kid_left_out
+    from sana_bench.metrics.fid.measures import MEASURES
 
     rows, _, moments = reference
+    if metric in MEASURES:
+        try:
+            return MEASURES[metric].compute(groups, rows)[1]
+        except IncompleteError as error:
+            raise NotMeasuredError(str(error)) from None
     if metric == "kid":
         return 1000 * kid_left_out(groups, rows)
     return left_out(*grouped_moments(groups, FrechetTo(moments)))
@@ -149,6 +155,8 @@ def _features(run: RunResults, key: str, samples: Sequence[SampleResult]) -> Row
 def _inception_reference(runs: Sequence[RunResults], identity: Mapping[str, Any]) -> Any:
     from sana_bench.metrics.fid.reference import read_statistics, statistics_path
 
+    if identity["reference"].get("data") == "none":
+        return None, None, None
     if identity["reference"].get("data") == "statistics" and (stored := _stored_reference(runs, identity)):
         return None, None, stored
     chain = {name: identity[name] for name in ("chain", "parameters", "weights_sha256")}

@@ -1,7 +1,8 @@
-"""FID and KID of the full tier: Inception features of generated images against those of MJHQ-30K."""
+"""Distances between sets of the full tier, and measures beside them: features of images against those of MJHQ-30K."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -13,11 +14,17 @@ from sana_bench.core.errors import IncompleteError, SuiteError
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.metrics.base import FeatureChunk, MetricAssets, ScoreRow, Summary, check_ids
 from sana_bench.metrics.fid.features import CHAINS, IMAGE_SIZES, InceptionFeatures
-from sana_bench.metrics.fid.frechet import BIASED_BELOW, at_infinity, bootstrap_interval, grouped_moments
-from sana_bench.metrics.fid.inception import FEATURES
+from sana_bench.metrics.fid.frechet import (
+    BIASED_BELOW,
+    FrechetTo,
+    at_infinity,
+    bootstrap_interval,
+    grouped_moments,
+)
 from sana_bench.metrics.fid.kernel import jackknifed_kid, kernel_distance
+from sana_bench.metrics.fid.measures import MEASURES
 from sana_bench.metrics.fid.reference import InceptionReference
-from sana_bench.results.statistics.intervals import Interval
+from sana_bench.results.statistics.intervals import Interval, jackknife_interval
 from sana_bench.suites.schema import NAMED_REFERENCES, MetricSpec
 
 if TYPE_CHECKING:
@@ -26,10 +33,14 @@ if TYPE_CHECKING:
 __all__ = [
     "AT_INFINITY",
     "OWN",
+    "DinoFrechet",
     "InceptionFid",
     "InceptionKid",
+    "NoReference",
     "SetDistance",
+    "SetMeasure",
     "build_inception_distance",
+    "build_measure",
     "dealt_groups",
 ]
 
@@ -97,10 +108,13 @@ _DRAWS, _CATEGORY_DRAWS = 50, 20
 _SMALLEST_SUBSET = 5000
 
 
-class _InceptionDistance(SetDistance[InceptionFeatures, "InceptionReference | StatisticsReference"], ABC):
-    """What both distances share: the walk over all images and each category."""
+class _InceptionDistance(
+    SetDistance[InceptionFeatures, "InceptionReference | StatisticsReference | NoReference"], ABC
+):
+    """What all share: the walk over all images and each category. `least` is how many images a set needs."""
 
     unit: str
+    least = 2
 
     def summarise_features(
         self, samples: Sequence[Sample], feature_chunks: Iterable[FeatureChunk], n_expected: int, seed: int
@@ -113,14 +127,14 @@ class _InceptionDistance(SetDistance[InceptionFeatures, "InceptionReference | St
             IncompleteError: fewer than two images, or features that do not cover `samples` exactly once.
         """
         check_ids(self.name, [sample.id for sample in samples], n_expected)
-        if len(samples) < 2:
-            raise IncompleteError(f"{self.name}: at least 2 images are needed, got {len(samples)}")
+        if len(samples) < self.least:
+            raise IncompleteError(f"{self.name}: at least {self.least} images are needed, got {len(samples)}")
         ordered, rows = _in_order(self.name, samples, feature_chunks)
         summaries = self._overall(ordered, rows, n_expected, seed)
         n_missing = n_expected - len(ordered)
         for tag in sorted({sample.prompt.tag for sample in ordered} & self._reference.categories):
             chosen = [place for place, sample in enumerate(ordered) if sample.prompt.tag == tag]
-            if len(chosen) > 1:
+            if len(chosen) >= self.least:
                 part = [ordered[place] for place in chosen]
                 summary = self._of_set(tag, part, rows[chosen], len(part) + n_missing, seed)
                 summaries.append(summary)
@@ -215,14 +229,70 @@ class InceptionKid(_InceptionDistance):
         return ""
 
 
-def build_kid(tier: str, assets: MetricAssets, choice: MetricSpec) -> InceptionFid | InceptionKid:
-    """The kernel distance, which the full tier alone has; raises as `build_inception_distance` does."""
+class DinoFrechet(InceptionFid):
+    """Fréchet distance of DINOv2's features (Stein et al. 2023, arXiv 2306.04675)."""
+
+    name = "fd_dinov2"
+
+
+class SetMeasure(_InceptionDistance):
+    """A measure by name; its interval is the jackknife of twenty groups of prompts, the reference held fixed."""
+
+    def __init__(
+        self,
+        name: str,
+        protocol: str,
+        features: InceptionFeatures,
+        reference: "InceptionReference | StatisticsReference | NoReference",
+    ) -> None:
+        super().__init__(protocol, features, reference)
+        self.name = name
+        self._measure = MEASURES[name]
+        self.unit, self.higher_is_better = self._measure.unit, self._measure.higher_is_better
+        self.least = self._measure.least
+
+    def _interval(
+        self, key: str, rows: NDArray[np.float32], groups: list[NDArray[np.intp]], seed: int
+    ) -> Interval:
+        value, left_out = self._measure.compute(
+            [rows[group] for group in groups], self._reference.features(key)
+        )
+        interval = jackknife_interval(value, left_out)
+        return Interval(value, max(interval.low, 0.0), interval.high)
+
+    def _warning(self, rows: NDArray[np.float32]) -> str:
+        return "; changes with the number of images: compare equal numbers"
+
+
+class NoReference:
+    """What a set is held against that is measured by itself."""
+
+    categories: frozenset[str] = frozenset()
+
+    def identity(self) -> dict[str, Any]:
+        return {"data": "none"}
+
+    def label(self, category: str = OVERALL) -> str:
+        """How notes call it."""
+        return "one another"
+
+    def features(self, category: str = OVERALL) -> NDArray[np.float32]:
+        """No rows."""
+        return np.zeros((0, 0), np.float32)
+
+    def distance_to(self, category: str = OVERALL) -> FrechetTo:
+        """Raises `ValueError`: there is nothing to have a distance to."""
+        raise ValueError("a set that is measured by itself has no distance")
+
+
+def build_measure(tier: str, assets: MetricAssets, choice: MetricSpec) -> _InceptionDistance:
+    """A distance or measure that the full tier alone has; raises as `build_inception_distance` does."""
     choice.needs_full_tier(tier)
     return build_inception_distance(assets, choice)
 
 
-def build_inception_distance(assets: MetricAssets, choice: MetricSpec) -> InceptionFid | InceptionKid:
-    """FID or KID of the full tier, by name.
+def build_inception_distance(assets: MetricAssets, choice: MetricSpec) -> _InceptionDistance:
+    """A distance or measure of the full tier, by name.
 
     Raises:
         SuiteError: an unknown protocol or parameter, or one out of range.
@@ -233,17 +303,28 @@ def build_inception_distance(assets: MetricAssets, choice: MetricSpec) -> Incept
     protocol = choice.pick([name for name in CHAINS if name.startswith(f"{choice.name}/")])
     parameters = choice.parameters_among(CHAINS[protocol].parameters, {"image_size": IMAGE_SIZES})
     own = None if choice.reference in (None, *NAMED_REFERENCES) else Path(str(choice.reference))
-    if choice.name == "kid" and own is not None and is_statistics(own):
-        raise SuiteError(f"{own}: a mean and a covariance; kid needs a folder of reference images")
-    needed = (CHAINS[protocol].weights, *(("mjhq30k_images",) if own is None else ()))
+    measure = MEASURES.get(choice.name)
+    referenced = measure is None or measure.referenced
+    if own is not None and not referenced:
+        raise SuiteError(f"metric {choice.name!r} holds images against no others; leave reference out")
+    if (measure is not None or choice.name == "kid") and own is not None and is_statistics(own):
+        raise SuiteError(f"{own}: a mean and a covariance; {choice.name} needs a folder of reference images")
+    needed = (CHAINS[protocol].weights, *(("mjhq30k_images",) if own is None and referenced else ()))
     weights, *data = required(choice.name, needed)
     features = InceptionFeatures(protocol, weights, parameters, assets.device)
-    kind = InceptionFid if choice.name == "fid" else InceptionKid
+    kind = partial(SetMeasure, choice.name) if measure is not None else _KINDS[choice.name]
+    if not referenced:
+        return kind(protocol, features, NoReference())
     if own is None:
         published = InceptionReference(features, data[0], assets.cache_dir, assets.hashes)
         published.check()
         return kind(protocol, features, published)
     return kind(f"{protocol}{OWN}", features, _own_reference(features, own, assets))
+
+
+_KINDS: Mapping[str, Callable[..., _InceptionDistance]] = {
+    "fid": InceptionFid, "kid": InceptionKid, "fd_dinov2": DinoFrechet,
+}  # fmt: skip
 
 
 def _own_reference(
@@ -255,7 +336,7 @@ def _own_reference(
         reference = FolderReference(features, path, assets.cache_dir, assets.hashes)
         reference.check()
         return reference
-    return StatisticsReference(features, path, FEATURES, assets.cache_dir)
+    return StatisticsReference(features, path, features.chain.width, assets.cache_dir)
 
 
 def dealt_groups(prompts: Sequence[str]) -> list[NDArray[np.intp]]:

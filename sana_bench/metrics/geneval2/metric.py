@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PROTOCOLS", "GenEval2Metric", "build_geneval2"]
 
-#: Protocols of the full tier; a judge that a suite names has its own, and so has the micro tier's.
+#: Protocols of the full tier; a judge that a suite names has its own.
 PROTOCOLS = (OFFICIAL, DISTINCT_TOKENS)
 
 _SCALE = 100

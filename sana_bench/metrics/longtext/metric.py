@@ -14,7 +14,7 @@ from sana_bench.suites.schema import MetricSpec
 
 __all__ = ["PROTOCOLS", "LongTextMetric", "build_longtext"]
 
-#: The protocol of the full tier; a judge that a suite names has its own, and so has the micro tier's.
+#: The protocol of the full tier; a judge that a suite names has its own.
 PROTOCOLS = ("longtext/official@1",)
 
 _MAX_TOKENS = 1024

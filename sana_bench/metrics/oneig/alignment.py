@@ -9,13 +9,13 @@ from sana_bench.core.samples import Sample
 from sana_bench.judges.base import ReadingJudge, over_images
 from sana_bench.metrics.base import MetricAssets, ScoreRow, Summary, mean_summary, tag_summaries
 from sana_bench.metrics.chosen_judge import reading_judge
-from sana_bench.metrics.oneig.picture import CODEC, NOTE, picture
+from sana_bench.metrics.oneig.picture import NOTE, codec_of, picture
 from sana_bench.metrics.oneig.rules import alignment, counted
 from sana_bench.suites.schema import MetricSpec
 
 __all__ = ["PROTOCOLS", "AlignmentMetric", "Questions", "build_alignment", "questions_of"]
 
-#: The protocol of the full tier; a judge that a suite names has its own, and so has the micro tier's.
+#: The protocol of the full tier; a judge that a suite names has its own.
 PROTOCOLS = ("oneig_alignment/official@1",)
 
 #: Texts of questions, and the questions that each depends on, both by question id.
@@ -35,13 +35,14 @@ class AlignmentMetric:
     def __init__(self, protocol: str, judge: ReadingJudge) -> None:
         self.protocol = protocol
         self._judge = judge
+        self._codec = codec_of(protocol)
 
     def identity(self) -> dict[str, Any]:
         return {
             "metric": self.name,
             "protocol": self.protocol,
             "instruction": _INSTRUCTION,
-            "codec": CODEC,
+            "codec": self._codec,
             "judge": self._judge.identity(),
         }
 
@@ -55,13 +56,13 @@ class AlignmentMetric:
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """The mean of all images and of each category's, with 95 % intervals by prompt."""
-        overall = mean_summary(self, rows, n_expected, seed, unit="fraction", note=NOTE)
-        return [overall, *tag_summaries(self, rows, n_expected, seed, unit="fraction")]
+        overall = mean_summary(self, rows, n_expected, seed, unit="fraction", note=NOTE, share=True)
+        return [overall, *tag_summaries(self, rows, n_expected, seed, unit="fraction", share=True)]
 
     def _score(self, sample: Sample) -> ScoreRow:
         questions, parents = questions_of(sample.prompt.metadata, f"prompt {sample.prompt.id}")
         asked = [f"{question}. {_INSTRUCTION}" for question in questions.values()]
-        answers = self._judge.answer(picture(sample), asked)
+        answers = self._judge.answer(picture(sample, self._codec), asked)
         says = dict(zip(questions, answers, strict=True))
         yes = {key: answer == _YES for key, answer in says.items()}
         counts = counted(parents, yes)

@@ -7,7 +7,7 @@ from sana_bench.core.images import load_image
 from sana_bench.core.preprocess import as_jpeg
 from sana_bench.core.samples import Sample
 
-__all__ = ["CODEC", "NOTE", "picture"]
+__all__ = ["CODEC", "NOTE", "codec_of", "picture"]
 
 #: The published scripts cut a grid into files of this kind, whatever the grid was stored as.
 CODEC = "jpeg-75"
@@ -15,6 +15,12 @@ CODEC = "jpeg-75"
 NOTE = "OneIG-Bench's reasoning is not measured, nor its overall"
 
 
-def picture(sample: Sample) -> NDArray[np.uint8]:
-    """An RGB image (height, width, 3) after JPEG of quality 75; raises `ImageError` for a missing or damaged file."""
-    return as_jpeg(load_image(sample.image_path))
+def codec_of(protocol: str) -> str:
+    """What images go through by a protocol: `CODEC`, or nothing (`png`) on the micro tier, whose judge knows no JPEG."""
+    return "png" if protocol.endswith("/micro@1") else CODEC
+
+
+def picture(sample: Sample, codec: str = CODEC) -> NDArray[np.uint8]:
+    """An RGB image (height, width, 3) after `codec`; raises `ImageError` for a missing or damaged file."""
+    image = load_image(sample.image_path)
+    return as_jpeg(image) if codec == CODEC else image

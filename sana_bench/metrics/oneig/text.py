@@ -18,7 +18,7 @@ from sana_bench.metrics.base import (
     word_share,
 )
 from sana_bench.metrics.chosen_judge import reading_judge
-from sana_bench.metrics.oneig.picture import CODEC, NOTE, picture
+from sana_bench.metrics.oneig.picture import NOTE, codec_of, picture
 from sana_bench.metrics.oneig.rules import Reading, compare, contributions, pooled
 from sana_bench.metrics.read_text import REQUEST, language_of
 from sana_bench.results.statistics.intervals import clustered_bootstrap
@@ -26,7 +26,7 @@ from sana_bench.suites.schema import MetricSpec
 
 __all__ = ["PROTOCOLS", "TextMetric", "build_text", "wanted_text"]
 
-#: The protocol of the full tier; a judge that a suite names has its own, and so has the micro tier's.
+#: The protocol of the full tier; a judge that a suite names has its own.
 PROTOCOLS = ("oneig_text/official@1",)
 
 # Texts of more words than this may be read with more tokens.
@@ -46,6 +46,7 @@ class TextMetric:
     def __init__(self, protocol: str, judge: ReadingJudge) -> None:
         self.protocol = protocol
         self._judge = judge
+        self._codec = codec_of(protocol)
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -53,7 +54,7 @@ class TextMetric:
             "protocol": self.protocol,
             "request": REQUEST,
             "max_tokens": [_MAX_TOKENS, _MAX_TOKENS_LONG],
-            "codec": CODEC,
+            "codec": self._codec,
             "judge": self._judge.identity(),
         }
 
@@ -85,14 +86,14 @@ class TextMetric:
             interval_summary(
                 self, replace(linear, value=found["score"]), rows, n_expected, unit="fraction", note=note
             ),
-            mean_summary(self, whole, n_expected, seed, unit="fraction", key="CR"),
+            mean_summary(self, whole, n_expected, seed, unit="fraction", key="CR", share=True),
             word_share(self, rows, n_expected, seed, key="WAC"),
         ]
 
     def _score(self, sample: Sample) -> ScoreRow:
         wanted, language = wanted_text(sample.prompt.metadata, f"prompt {sample.prompt.id}")
         longest = _MAX_TOKENS_LONG if len(wanted.split()) > _LONG else _MAX_TOKENS
-        read = self._judge.read_text(picture(sample), REQUEST, max_tokens=longest)
+        read = self._judge.read_text(picture(sample, self._codec), REQUEST, max_tokens=longest)
         reading = compare(wanted, read)
         value = pooled([reading], language)["score"]
         answer = {"question": wanted, "answer": read, "score": value}

@@ -1,6 +1,7 @@
 """Checks of the preference scores, with the weights of a recipe that their own packages scored."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from sana_bench.core.samples import Prompt, Sample
+from sana_bench.metrics.preference.hpsv3 import PROTOCOLS as HPSV3
 from sana_bench.metrics.preference.metric import HPS_PROTOCOLS, PICK_PROTOCOLS
 from sana_bench.metrics.selfcheck import golden_files
 from sana_bench.metrics.selfcheck.check import Bench, Check, Tolerance
@@ -15,7 +17,7 @@ from sana_bench.metrics.selfcheck.recipes import preference as recipe
 from sana_bench.metrics.selfcheck.recipes.plain import clip_weight, uniform
 from sana_models.libraries import without_torchao
 
-__all__ = ["CHECKS", "preference_samples", "write_head", "write_hps", "write_pick"]
+__all__ = ["CHECKS", "preference_samples", "write_head", "write_hps", "write_hpsv3", "write_pick"]
 
 _HPS_NAME = "selfcheck-hps"
 
@@ -74,6 +76,27 @@ def write_head(folder: Path) -> Path:
     return folder / "head.pth"
 
 
+def write_hpsv3(folder: Path, config: Mapping[str, Any] = recipe.HPSV3) -> tuple[Path, Path]:
+    """HPSv3's weights and its backbone's configuration, small and in the published layout."""
+    from safetensors.torch import save_file
+
+    with without_torchao():
+        from transformers import Qwen2VLConfig, Qwen2VLModel
+
+    backbone = Qwen2VLModel(Qwen2VLConfig.from_dict(dict(config)))
+    shapes = {
+        name.replace("language_model.", "model.", 1): tuple(tensor.shape)
+        for name, tensor in backbone.state_dict().items()
+    }
+    width, hidden = config["hidden_size"], (1024, 16)
+    for place, inputs, outputs in ((0, width, hidden[0]), (3, *hidden), (5, hidden[1], 2)):
+        shapes |= {f"rm_head.{place}.weight": (outputs, inputs), f"rm_head.{place}.bias": (outputs,)}
+    shapes["lm_head.weight"] = (config["vocab_size"], width)
+    save_file(_tensors(shapes, recipe.hpsv3_weight), folder / "HPSv3.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder / "HPSv3.safetensors", folder / "config.json"
+
+
 def _tensors(shapes: dict[str, tuple[int, ...]], weight: Any) -> dict[str, Any]:
     import torch
 
@@ -114,6 +137,22 @@ def _head(bench: Bench) -> float:
     return float(np.abs(features @ weight + constant - _stored("aesthetic")).max())
 
 
+def _hpsv3(bench: Bench) -> float:
+    import torch
+
+    from sana_bench.metrics.preference.hpsv3_network import load_preference_network
+
+    network = load_preference_network(*write_hpsv3(bench.folder("hpsv3")), torch.float32).to(bench.device)
+    found = []
+    with torch.inference_mode():
+        for grid in recipe.HPSV3_GRIDS:
+            ids, places = torch.tensor(recipe.hpsv3_ids(grid)), torch.tensor(grid)
+            pixels = torch.from_numpy(recipe.hpsv3_pixels(grid))
+            asked = (part.to(bench.device) for part in (ids, pixels, places))
+            found.append(network(*asked, recipe.HPSV3_REWARD).cpu().numpy())
+    return float(np.abs(np.stack(found) - _stored("hpsv3")).max())
+
+
 _FLOAT32 = "float32 sums in another order, of a scale of 100"
 _TF32 = "convolutions in TF32, torch's default: 10 bits of mantissa, not measured on every device"
 
@@ -138,6 +177,13 @@ CHECKS = (
         _pick,
         Tolerance(1e-3, "points", _FLOAT32),
         Tolerance(0.3, "points", _TF32),
+    ),
+    Check(
+        "HPSv3: the original package's mean and deviation",
+        HPSV3,
+        _hpsv3,
+        Tolerance(1e-5, "of a reward near 1", "float32 sums in another order"),
+        Tolerance(3e-3, "of a reward near 1", _TF32),
     ),
     Check(
         "aesthetic head: its layers one by one",

@@ -13,7 +13,6 @@ from PIL import Image
 
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.judges.base import FirstToken
-from sana_bench.metrics.chosen_judge import micro_protocol
 from sana_bench.metrics.geneval2.metric import PROTOCOLS as GENEVAL2
 from sana_bench.metrics.geneval2.metric import GenEval2Metric
 from sana_bench.metrics.geneval2.rules import OFFICIAL
@@ -90,11 +89,13 @@ _COWS = {
     "skills": ["count", "attribute"],
 }
 # Scores of the two questions: 1/2 and 1/8 with tokens counted for each spelling, 5/16 and 1/16 with each counted once.
+_ONCE = 100 * sqrt(5) / 16
+_EACH_ONCE = {"overall": _ONCE, "am": 18.75, "count": 31.25, "attribute": 6.25, "tag": _ONCE}
 _SOFT = {
     OFFICIAL: {"overall": 25, "am": 31.25, "count": 50, "attribute": 12.5, "tag": 25},
-    GENEVAL2[1]: {"overall": 100 * sqrt(5) / 16, "am": 18.75, "count": 31.25, "attribute": 6.25,
-                  "tag": 100 * sqrt(5) / 16},
-}  # fmt: skip
+    GENEVAL2[1]: _EACH_ONCE,
+    "geneval2/micro@1": _EACH_ONCE,
+}
 
 
 def _geneval2(bench: Bench) -> float:
@@ -275,6 +276,9 @@ def write_dreamsim(folder: Path) -> "Files":
     return files
 
 
+_ROUNDING = "float64 logarithms and sums"
+
+
 def _micro(bench: Bench) -> float:
     """Share of wrong answers and readings of the micro tier's judge, about stored scenes and drawn texts."""
     from sana_bench.judges.mplug.reading import ReadingMPlug
@@ -291,46 +295,45 @@ def _micro(bench: Bench) -> float:
         right += [answer.lower() == truth for answer, (_, truth) in pairs]
     rng = np.random.default_rng(0)
     for prompt in text_prompts():
-        scene = text_scene_for([(word, prompt.color) for word in prompt.words], rng)
-        right.append(judge.read_text(render_text(scene), REQUEST) == prompt.text)
+        shown = text_scene_for([(word, prompt.color) for word in prompt.words], rng)
+        right.append(judge.read_text(render_text(shown), REQUEST) == prompt.text)
     return 1 - sum(right) / len(right)
 
 
-_ROUNDING = "float64 logarithms and sums"
 _WRONG_SHARE = 0.1
 
 CHECKS = (
     Check(
         "GenEval 2: soft scores and their means",
-        (*GENEVAL2, micro_protocol("geneval2"), user_judge("geneval2")),
+        ("geneval2/micro@1", *GENEVAL2, user_judge("geneval2")),
         _geneval2,
         Tolerance(1e-12, "relative", _ROUNDING),
         quick=True,
     ),
     Check(
         "LongText-Bench: words and characters",
-        (*LONGTEXT, micro_protocol("longtext"), user_judge("longtext")),
+        ("longtext/micro@1", *LONGTEXT, user_judge("longtext")),
         _longtext,
         Tolerance(0, "numbers that differ", "counts, and one division"),
         quick=True,
     ),
     Check(
         "OneIG-Bench: alignment through a graph of questions",
-        (*ALIGNMENT, micro_protocol("oneig_alignment"), user_judge("oneig_alignment")),
+        ("oneig_alignment/micro@1", *ALIGNMENT, user_judge("oneig_alignment")),
         _alignment,
         Tolerance(0, "scores that differ", "fractions that float64 holds exactly"),
         quick=True,
     ),
     Check(
         "OneIG-Bench: text",
-        (*TEXT, micro_protocol("oneig_text"), user_judge("oneig_text")),
+        ("oneig_text/micro@1", *TEXT, user_judge("oneig_text")),
         _text,
         Tolerance(0, "numbers that differ", "counts, and the formula as it is written"),
         quick=True,
     ),
     Check(
         "The micro tier's reading judge on drawn scenes",
-        tuple(map(micro_protocol, ("geneval2", "longtext", "oneig_alignment", "oneig_text"))),
+        tuple(f"{name}/micro@1" for name in ("geneval2", "longtext", "oneig_alignment", "oneig_text")),
         _micro,
         Tolerance(_WRONG_SHARE, "share of wrong answers", "a trained judge errs; a broken one reads nothing"),
     ),

@@ -4,6 +4,7 @@ import numpy as np
 
 from sana_bench.metrics.fid.frechet import Moments, distance_between, frechet_distance, merge_moments
 from sana_bench.metrics.fid.kernel import kernel_distance, unbiased_mmd
+from sana_bench.metrics.fid.measures import MEASURES, cmmd, vendi
 from sana_bench.metrics.selfcheck import golden_files
 from sana_bench.metrics.selfcheck.check import Bench, Check, Tolerance, user_judge
 from sana_bench.metrics.selfcheck.recipes.plain import vectors
@@ -25,17 +26,19 @@ SHORT = 32
 LONG = 1100
 #: What subsets are drawn from.
 SEED = 7
-_DISTANCES = ("fid/clip-micro@1", "fid/sana@1", "fid/pytorch-fid@1", "fid/clean@1")
+_DISTANCES = ("fid/clip-micro@1", "fid/sana@1", "fid/pytorch-fid@1", "fid/clean@1", "fd_dinov2/dinov2@1")
+_MEASURED = ("cmmd/clip-336@1", *(f"{name}/dinov2@1" for name in MEASURES if name != "cmmd"))
 _INTERVALS = (
     *_DISTANCES, "kid/clean@1", "clip_score/micro@1", "clip_score/sana@1", "geneval/micro@1",
     "geneval/official@1", "geneval/sana@1", "geneval/hf-detector@1", "dpg/micro@1", "dpg/official@1",
     "dpg/strict@1", "dpg/sana-grid@1", user_judge("dpg"), "image_reward/micro@1", "image_reward/official@1",
     "image_reward/sana-jpeg@1", "geneval2/official@1", "geneval2/distinct-tokens@1", user_judge("geneval2"),
-    "longtext/official@1", user_judge("longtext"), "oneig_alignment/official@1", user_judge("oneig_alignment"),
-    "oneig_text/official@1", user_judge("oneig_text"), "oneig_style/official@1", "oneig_style/own-references@1",
+    "geneval2/micro@1", "longtext/official@1", user_judge("longtext"), "longtext/micro@1",
+    "oneig_alignment/official@1", user_judge("oneig_alignment"), "oneig_alignment/micro@1", "oneig_text/official@1",
+    user_judge("oneig_text"), "oneig_text/micro@1", "oneig_style/official@1", "oneig_style/own-references@1",
     "oneig_diversity/official@1", "oneig_diversity/micro@1", user_judge("vqascore"),
     "pickscore/micro@1", "pickscore/official@1", "hpsv2/official@1", "hpsv2/aliased@1", "hpsv2.1/official@1",
-    "hpsv2.1/aliased@1", "aesthetic/laion@1",
+    "hpsv2.1/aliased@1", "aesthetic/laion@1", "hpsv3/official@1", *_MEASURED,
 )  # fmt: skip
 #: A fixed sample: scores of 12 prompts with 4 images each.
 SCORES = tuple(round(0.5 + 0.4 * np.sin(1.7 * place + 0.3 * (place // 4)), 6) for place in range(48))
@@ -112,9 +115,42 @@ def _quantiles(_: Bench) -> float:
     return max(_relative(value, stored[name]) for name, value in found.items())
 
 
+def _measures(_: Bench) -> float:
+    """Seven points and their neighbours on a line, and two directions: numbers worked out by hand."""
+    line = np.arange(7, dtype=np.float64)[:, None]
+    # The fifth nearest of 0 to 6 lie at 5, 4, 3, 3, 3, 4, 5: so 6.5 is near 4 to 6, and 9.5, 10 and 10.5 are near 6 alone.
+    drawn = [np.array([[6.5], [9.5]]), np.array([[10.0], [10.5], [11.0], [11.5]])]
+    # The fifth nearest of 6.5 lies at 5, which takes in 2 to 6; the others take in none.
+    found = {
+        name: MEASURES[name].compute(drawn, line)[0]
+        for name in ("precision", "recall", "density", "coverage")
+    }
+    plane = [np.array([[2.0, 0.0]]), np.array([[0.0, 5.0]])]
+    found["vendi"] = vendi(plane, line)[0]
+    # Unit vectors, |x - y|^2 of 0 or 2: the plane's own mean is (1 + far) / 2, as is that across, and the reference's is 1.
+    found["cmmd"] = cmmd(plane, np.array([[0.0, 1.0]]))[0]
+    far = np.exp(-0.01)
+    expected = {
+        "precision": 4 / 6,
+        "recall": 5 / 7,
+        "density": (3 + 1 + 1 + 1) / 5 / 6,
+        "coverage": 3 / 7,
+        "vendi": 2.0,
+        "cmmd": 1000 * ((1 + far) / 2 + 1 - 2 * (1 + far) / 2),
+    }
+    return max(_relative(found[name], value) for name, value in expected.items())
+
+
 _ROUNDING = "float64 sums in another order"
 
 CHECKS = (
+    Check(
+        "precision, recall, density, coverage, Vendi, CMMD: worked out by hand",
+        _MEASURED,
+        _measures,
+        Tolerance(1e-10, "relative", "float64 sums, of which CMMD's cancel to a thousandth"),
+        quick=True,
+    ),
     Check(
         "Fréchet distance: closed form",
         _DISTANCES,

@@ -4,8 +4,8 @@ Run where the packages are, for example:
 
     uv venv --python 3.11 era
     uv pip install --python era/bin/python torch torchvision transformers==4.45.2 timm ftfy einops clint webdataset \
-        braceexpand pandas
-    uv pip install --python era/bin/python --no-deps hpsv2==1.2.0
+        braceexpand pandas datasets accelerate tensorboard
+    uv pip install --python era/bin/python --no-deps hpsv2==1.2.0 hpsv3==1.0.0
     era/bin/python tests/golden/preference/make.py
 
 HPS: model, transform and tokens of `hpsv2`, at a small size. PickScore: the lines of its model card on transformers' classes. The
@@ -13,11 +13,14 @@ aesthetic head: the published sequence of layers. PickScore and HPS are made twi
 score for each image and prompt.
 """
 
+import importlib.util
 import json
 import sys
 import tempfile
+import types
 from pathlib import Path
 
+import numpy as np
 import torch
 import torchvision
 import transformers
@@ -99,6 +102,49 @@ def aesthetic() -> list[float]:
     return network.layers(features / features.norm(dim=-1, keepdim=True)).flatten().tolist()
 
 
+def without_training() -> None:
+    """Stand in for what `hpsv3` imports for its training alone, and leave out its package's `__init__`."""
+    import transformers.trainer  # noqa: F401
+
+    root = Path(importlib.util.find_spec("hpsv3").submodule_search_locations[0])
+    for name, path in (("hpsv3", root), ("hpsv3.utils.training_utils", None), ("trl", None), ("peft", None)):
+        module = types.ModuleType(name)
+        if path is not None:
+            module.__path__ = [str(path)]
+        sys.modules[name] = module
+    sys.modules["trl"].RewardTrainer = sys.modules["peft"].PeftModel = object
+    sys.modules["hpsv3.utils.training_utils"].get_peft_state_non_lora_maybe_zero_3 = None
+
+
+@torch.no_grad()
+def hpsv3() -> list[list[float]]:
+    """Both pictures in one batch, filled up to the right, as the package asks."""
+    without_training()
+    from hpsv3.model.qwen2vl_trainer import Qwen2VLRewardModelBT
+
+    settings = {name: value for name, value in recipe.HPSV3.items() if name != "model_type"}
+    config = transformers.Qwen2VLConfig(**settings)
+    config.pad_token_id = 0
+    network = load(
+        Qwen2VLRewardModelBT(
+            config, output_dim=2, special_token_ids=[recipe.HPSV3_REWARD], rm_head_type="ranknet"
+        ),
+        recipe.hpsv3_weight,
+    )
+    rows = [torch.tensor(recipe.hpsv3_ids(grid)) for grid in recipe.HPSV3_GRIDS]
+    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    found = network(
+        input_ids=ids,
+        attention_mask=(ids > 0).long(),
+        pixel_values=torch.from_numpy(
+            np.concatenate([recipe.hpsv3_pixels(grid) for grid in recipe.HPSV3_GRIDS])
+        ),
+        image_grid_thw=torch.tensor(recipe.HPSV3_GRIDS),
+        return_dict=True,
+    )
+    return found["logits"].tolist()
+
+
 def rounded(values):
     return [rounded(value) for value in values] if isinstance(values, list) else round(values, 6)
 
@@ -110,6 +156,7 @@ def main() -> None:
             "hps_aliased": rounded(hps(False)),
             "pick": rounded(pick(Path(folder))),
             "aesthetic": rounded(aesthetic()),
+            "hpsv3": rounded(hpsv3()),
         }
     OUT.write_text(json.dumps(found, separators=(",", ":")) + "\n")
 

@@ -11,7 +11,7 @@ from sana_bench.core.errors import AssetError, IncompleteError, SuiteError, Usag
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.judges.base import FirstToken
 from sana_bench.metrics.base import MetricAssets
-from sana_bench.metrics.geneval2.metric import PROTOCOLS, GenEval2Metric
+from sana_bench.metrics.geneval2.metric import GenEval2Metric
 from sana_bench.metrics.geneval2.rules import DISTINCT_TOKENS, OFFICIAL
 from sana_bench.suites.schema import MetricSpec
 from tests.metrics.published_cases import published_cases
@@ -194,7 +194,3 @@ def test_a_choice_that_cannot_be_is_one_line(assets, protocol, parameters, kind,
         metrics.build(MetricSpec(name="geneval2", protocol=protocol, parameters=parameters), "full", assets)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_both_protocols_are_of_the_full_tier():
-    assert PROTOCOLS == (OFFICIAL, DISTINCT_TOKENS)

@@ -84,15 +84,32 @@ def test_alignment_rows_keep_answers_and_what_they_count_with(tmp_path):
     assert set(found) == {"overall", "Portrait"}
 
 
-def test_the_judge_sees_the_image_after_jpeg(tmp_path):
+@pytest.mark.parametrize(
+    ("protocol", "seen_as"), [(ALIGNMENT, as_jpeg), ("oneig_alignment/micro@1", np.copy)]
+)
+def test_published_judges_see_the_image_after_jpeg(tmp_path, protocol, seen_as):
     path = tmp_path / "noise.png"
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     Image.fromarray(noise).save(path)
     seen = []
     judge = ToldJudge(says=lambda image, _: seen.append(image) or "Yes")
-    AlignmentMetric(ALIGNMENT, judge).score([Sample("mine", "oneig", Prompt("0", "", "all", GRAPH), 0, path)])
-    assert np.array_equal(seen[0], as_jpeg(noise))
-    assert not np.array_equal(seen[0], noise)
+    AlignmentMetric(protocol, judge).score([Sample("mine", "oneig", Prompt("0", "", "all", GRAPH), 0, path)])
+    assert np.array_equal(seen[0], seen_as(noise))
+    assert np.array_equal(seen[0], noise) == (seen_as is np.copy)
+
+
+@pytest.mark.parametrize(("answer", "ends"), [("No", "low"), ("Yes", "high")])
+def test_the_interval_of_none_or_all_has_a_width(tmp_path, answer, ends):
+    metric = AlignmentMetric(ALIGNMENT, ToldJudge(says=lambda *_: answer))
+    rows = metric.score([sample(tmp_path, f"{place:03d}", 0, GRAPH) for place in range(5)])
+    for row in summaries(metric, rows).values():
+        assert getattr(row, ends) == row.value
+        # Wilson's, of five prompts.
+        assert row.high - row.low == pytest.approx(0.434, abs=1e-3)
+    metric, _, rows = read_images(tmp_path, [{"text": "Open", "read": "Open" if answer == "Yes" else ""}] * 5)
+    for key in ("CR", "WAC"):
+        found = summaries(metric, rows)[key]
+        assert found.high - found.low == pytest.approx(0.434, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from sana_bench.cli.main import execute
 from sana_bench.core.registry import METRICS
 from sana_bench.metrics.dpg.metric import PROTOCOLS as DPG
 from sana_bench.metrics.fid import features as inception_features
+from sana_bench.metrics.fid import measures
 from sana_bench.metrics.geneval import mask2former
 from sana_bench.metrics.geneval.metric import PROTOCOLS as GENEVAL
 from sana_bench.metrics.geneval2.metric import PROTOCOLS as GENEVAL2
@@ -27,6 +28,7 @@ from sana_bench.metrics.oneig.style import StyleMetric
 from sana_bench.metrics.oneig.text import PROTOCOLS as TEXT
 from sana_bench.metrics.preference import networks
 from sana_bench.metrics.preference.aesthetic import PROTOCOLS as AESTHETIC
+from sana_bench.metrics.preference.hpsv3 import PROTOCOLS as HPSV3
 from sana_bench.metrics.preference.metric import HPS_PROTOCOLS, PICK_PROTOCOLS
 from sana_bench.metrics.selfcheck import chains, detectors, golden_files, judges, readings, sums
 from sana_bench.metrics.selfcheck.check import run_checks, user_judge
@@ -35,12 +37,13 @@ from sana_bench.metrics.selfcheck.registry import all_checks, checks_for, select
 PUBLISHED = (
     *GENEVAL["full"], *DPG, *GENEVAL2, *LONGTEXT, *ALIGNMENT, *TEXT, *STYLE, *DIVERSITY["full"],
     *map(user_judge, ("dpg", "geneval2", "longtext", "oneig_alignment", "oneig_text", "vqascore")),
-    *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1", *PICK_PROTOCOLS, *AESTHETIC,
+    *inception_features.CHAINS, *image_reward.PROTOCOLS, "clip_score/sana@1", *PICK_PROTOCOLS, *AESTHETIC, *HPSV3,
     *(protocol for protocols in HPS_PROTOCOLS.values() for protocol in protocols),
 )  # fmt: skip
 MICRO = (
     *GENEVAL["micro"], *DIVERSITY["micro"], "clip_score/micro@1", "fid/clip-micro@1", "dpg/micro@1", "image_reward/micro@1",
     "pickscore/micro@1",
+    "geneval2/micro@1", "longtext/micro@1", "oneig_alignment/micro@1", "oneig_text/micro@1",
 )  # fmt: skip
 
 
@@ -155,6 +158,18 @@ def outcome(name):
             "StyleMetric",
             lambda protocol, judged, sha256: StyleMetric(protocol, judged[:1], sha256),
             "OneIG-Bench: nearest references of two encoders",
+        ),
+        (
+            measures,
+            "NEAREST",
+            3,
+            "precision, recall, density, coverage, Vendi, CMMD: worked out by hand",
+        ),
+        (
+            measures,
+            "_BANDWIDTH",
+            1.0,
+            "precision, recall, density, coverage, Vendi, CMMD: worked out by hand",
         ),
         (longtext, "HALLUCINATED", ("No text recognized.", "addCriterion"), "LongText-Bench: words and characters"),
     ],
