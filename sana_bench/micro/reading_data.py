@@ -10,7 +10,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sana_bench.core.preprocess import as_jpeg
 from sana_bench.micro import vqa_data
 from sana_bench.micro.captions import scene_for
 from sana_bench.micro.claims import COUNT_WORDS, Claim
@@ -81,7 +80,6 @@ EXTRA_LABELS = {
 
 _TEXT_SHARE = 0.4
 _ONE_COLOR_SHARE = 0.7
-_JPEG_SHARE = 0.3
 # Of the whole text, one word, a colour, a number, and yes or no.
 _TEXT_KIND_SHARES = (0.3, 0.35, 0.1, 0.1, 0.15)
 _LONGEST = MAX_WORDS * MAX_LETTERS
@@ -118,7 +116,7 @@ def sample_reading_batch(
     for _ in range(n_images):
         if rng.random() < _TEXT_SHARE:
             text = sample_text_scene(rng)
-            images.append(_stored(render_text(text), rng))
+            images.append(render_text(text))
             labels.append({**nothing, **letter_labels(text, patch)})
             places = glimpses(text, patch)
             for _ in range(questions_per_image):
@@ -127,7 +125,7 @@ def sample_reading_batch(
                 read.append([where for word in words for where in places[word]])
         else:
             scene = sample_shape_scene(rng)
-            images.append(_stored(render(scene), rng))
+            images.append(render(scene))
             shapes, colors = patch_labels(scene, patch)
             labels.append({**nothing, **_object_labels(scene, patch), "shapes": shapes, "colors": colors})
             pairs += [_shape_pair(scene, rng) for _ in range(questions_per_image)]
@@ -239,11 +237,6 @@ def _after(rng: np.random.Generator) -> str:
     if chance < _PLAIN_SHARE + _INSTRUCTED_SHARE:
         return " " + _pick(rng, _INSTRUCTIONS)
     return " " + " ".join(_pick(rng, _AFTER) for _ in range(int(rng.integers(1, 8))))
-
-
-def _stored(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The picture, at times as it comes back from a JPEG."""
-    return as_jpeg(image) if rng.random() < _JPEG_SHARE else image
 
 
 def _object_labels(scene: Scene, patch: int) -> dict[str, NDArray[np.int64]]:
