@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from sana_bench.micro.rendered import Drawn
 from sana_bench.results.reader import RunResults, SampleResult
 from sana_bench.results.statistics.intervals import Interval, clustered_proportion
 from sana_bench.results.statistics.ranks import RankCorrelation, correlate_prompts, correlate_variants
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Agreement", "Disagreement", "MetricPair", "TruthRate", "find_agreement"]
 
@@ -92,6 +95,37 @@ class Agreement:
         """Everything as JSON holds it: paths as text, a number that does not exist as None."""
         found: dict[str, Any] = plain(self)
         return found
+
+    def table(self) -> "pd.DataFrame":
+        """Two rows a pair of metrics, over prompts and over variants.
+
+        benchmark, a, b, over, for Kendall's tau and Spearman's rho the value and its 95 % interval, and the number of things.
+        """
+        import pandas as pd
+
+        rows = [
+            {"benchmark": pair.benchmark, "a": pair.a, "b": pair.b, "over": over}
+            | {
+                f"{name}{bound}": getattr(getattr(found, name), bound.removeprefix("_") or "value")
+                for name in ("kendall", "spearman")
+                for bound in ("", "_low", "_high")
+            }
+            | {"n": found.n}
+            for pair in self.pairs
+            for over, found in (("prompts", pair.prompts), ("variants", pair.variants))
+        ]
+        return pd.DataFrame(rows)
+
+    def __str__(self) -> str:
+        from sana_bench.analysis.agreement_text import as_page
+        from sana_reports import agreement_text
+
+        return agreement_text(as_page(self))
+
+    def _repr_html_(self) -> str:
+        from sana_reports.notebook import section
+
+        return section([f"What metrics agree on: {self.run_id}, {self.tier} tier"], self.table())
 
 
 def find_agreement(run: RunResults, most: int = 8) -> Agreement:

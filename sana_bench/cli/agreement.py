@@ -38,8 +38,7 @@ def agreement(
     if json:
         print(dumps(agreed.to_dict(), indent=2, ensure_ascii=False))
         return
-    from sana_reports import agreement_text, write_agreement
+    from sana_reports import write_agreement
 
-    page = as_page(agreed)
-    print(agreement_text(page))
-    print(f"page: {write_agreement(page, found.files.report)}")
+    print(agreed)
+    print(f"page: {write_agreement(as_page(agreed), found.files.report)}")

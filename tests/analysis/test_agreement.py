@@ -120,6 +120,20 @@ def test_the_page_and_the_text_say_the_same(judged, tmp_path):
     assert all(image.where in text and image.where in html for image in images)
 
 
+def test_it_is_a_table_and_shows_itself(judged):
+    found = find_agreement(judged, 1)
+    table = found.table()
+    assert list(table.columns) == [
+        *("benchmark", "a", "b", "over", "kendall", "kendall_low", "kendall_high"),
+        *("spearman", "spearman_low", "spearman_high", "n"),
+    ]
+    assert table["over"].tolist() == ["prompts", "variants"] * 3
+    assert table["n"].tolist() == [30, 3] * 3
+    assert table["kendall"].tolist()[::2] == [pair.prompts.kendall.value for pair in found.pairs]
+    assert "What metrics agree on" in found._repr_html_()
+    assert str(found) == agreement_text(as_page(found))
+
+
 def test_a_missing_image_is_said_and_text_is_escaped(judged, tmp_path):
     found = find_agreement(judged, 1)
     one = replace(found.disagreements[0], prompt="<script>x</script>", image=tmp_path / "gone.png")
