@@ -10,6 +10,7 @@ import typer
 
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.tiers import TIER_REQUESTS, TierRequest
+from sana_bench.suites.tiers import DeviceRequest
 
 __all__ = [
     "AutoBatchSizeOption",
@@ -161,7 +162,7 @@ TierOption = Annotated[
     TierRequest,
     choice("--tier", *TIER_REQUESTS, help="Models and data to use."),
 ]
-DeviceOption = Annotated[str, choice("--device", "auto", "cpu", "cuda", help="Where to compute.")]
+DeviceOption = Annotated[DeviceRequest, choice("--device", "auto", "cpu", "cuda", help="Where to compute.")]
 #: Of commands that take a GPU only when told to.
 CpuDeviceOption = Annotated[str, choice("--device", "cpu", "cuda", help="Where to compute.")]
 OutputOption = Annotated[

@@ -52,7 +52,7 @@ from sana_bench.suites.load import load_suite
 from sana_bench.suites.plan import CellPlan, asked_rows, plan_cell, work_left, work_of
 from sana_bench.suites.schema import Suite
 from sana_bench.suites.stop import StopRequest, StopSpec
-from sana_bench.suites.tiers import choose_tier
+from sana_bench.suites.tiers import DeviceRequest, choose_tier
 
 __all__ = ["Outcome", "RunOptions", "execute_suite", "run_suite"]
 
@@ -66,6 +66,7 @@ class RunOptions:
     suite: Path
     output: Path = Path("results")
     tier: TierRequest = "auto"
+    device: DeviceRequest = "auto"
     limit: int | None = None
     variants: tuple[str, ...] | None = None
     overrides: tuple[str, ...] = ()
@@ -107,7 +108,7 @@ def execute_suite(options: RunOptions, suite: Suite | None = None) -> Outcome:
 
 def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Outcome:
     check_loggers(options.loggers)
-    tier = choose_tier(options.tier)
+    tier = choose_tier(options.tier, options.device)
     suite = suite or load_suite(options.suite, tier.tier, options.overrides)
     stop = _asked_stop(options, suite)
     check_output(options.output)
