@@ -115,7 +115,8 @@ def starting(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
 def complete_runs(context: typer.Context, incomplete: str) -> list[str]:
     """Names of runs below the output folder that `--output` names, if it stands before."""
     output = Path(context.params.get("output") or "results")
-    names = sorted(path.name for path in (output / "runs").glob("*") if path.is_dir())
+    # What is not printable, a shell would print.
+    names = sorted(p.name for p in (output / "runs").glob("*") if p.is_dir() and p.name.isprintable())
     return [name for name in (*names, *(["latest"] if names else [])) if name.startswith(incomplete)]
 
 
