@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sana_bench.cli.options import OutputOption, RunArgument
+from sana_bench.core.progress import say
 
 __all__ = ["register"]
 
@@ -36,9 +37,9 @@ def agreement(
 
     agreed = find_agreement(found, images)
     if json:
-        print(dumps(agreed.to_dict(), indent=2, ensure_ascii=False))
+        say(dumps(agreed.to_dict(), indent=2, ensure_ascii=False))
         return
     from sana_reports import write_agreement
 
-    print(agreed)
-    print(f"page: {write_agreement(as_page(agreed), found.files.report)}")
+    say(agreed)
+    say(f"page: {write_agreement(as_page(agreed), found.files.report)}")
