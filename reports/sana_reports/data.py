@@ -15,9 +15,12 @@ __all__ = [
     "Gain",
     "ImageCost",
     "Latency",
+    "LookCell",
     "ReportData",
     "ReportPaths",
     "SampleCell",
+    "SequenceCell",
+    "SequenceTask",
     "SummaryCell",
     "VariantInfo",
     "Verdict",
@@ -197,6 +200,48 @@ class SampleCell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LookCell:
+    """What one look of a sequence found, after so many images of each variant."""
+
+    n_images: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceTask:
+    """What a sequence found of one task; the p-value holds at any look, and is NaN for a variant alone."""
+
+    key: str
+    n_prompts: int
+    value: float
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceCell:
+    """Looks at a difference, `variant` minus `against`, or at one variant's score (`against` empty), at least one.
+
+    `rule` says when it was to stop, `verdict` how it ended; `answered` whether that was an answer. `n_expected` are the images of
+    each variant that the suite has; a difference within `effect` is none.
+    """
+
+    benchmark: str
+    metric: str
+    variant: str
+    against: str
+    rule: str
+    verdict: str
+    finding: str
+    answered: bool
+    n_expected: int
+    effect: float | None
+    looks: Sequence[LookCell]
+    tasks: Sequence[SequenceTask] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
     """Everything one report shows. Metrics and tasks appear in the order given here, variants grouped by kind.
 
@@ -205,7 +250,8 @@ class ReportData:
     whether the machine's numbers were checked. `cut_texts` are lines on who was given texts
     without their end. `prompt_licences` are by benchmark, and so is what it
     changes of every model (`benchmark_settings`). `speed_tables` are shown as they are. `palette` names variants in the
-    order in which they are given colours. `verdicts` compare the other variants with `compared_with`.
+    order in which they are given colours. `verdicts` compare the other variants with `compared_with`. `sequences` were
+    looked at while images were made, and are no numbers of the suite.
     Raises `ValueError` for a variant of unknown kind.
     """
 
@@ -230,6 +276,7 @@ class ReportData:
     benchmark_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     compared_with: str = ""
     verdicts: Sequence[Verdict] = ()
+    sequences: Sequence[SequenceCell] = ()
 
     def __post_init__(self) -> None:
         for variant in self.variants:

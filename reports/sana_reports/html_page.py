@@ -18,6 +18,7 @@ from sana_reports.gallery import gallery_json, total_image_bytes
 from sana_reports.plots import difference_strip, interval_strip, task_bars, value_domain
 from sana_reports.report_plots import report_quality_plots
 from sana_reports.scaling import report_scaling
+from sana_reports.sequences import sequence_plot, sequence_tables
 from sana_reports.tables import (
     MetricBlock,
     MetricRow,
@@ -82,6 +83,8 @@ def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = IN
         changes=verdict_changes(data),
         quality_plots=report_quality_plots(data),
         scaling=report_scaling(data),
+        sequences=[(cell, sequence_plot(cell, data.colors[cell.variant])) for cell in data.sequences],
+        sequence_tables=sequence_tables(data),
         published=[*beside_table(beside_published(data)), *quoted_quality(data)],
         settings=setting_rows(data),
         provenance=_provenance(data),

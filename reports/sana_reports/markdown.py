@@ -21,6 +21,7 @@ from sana_reports.labels import (
     task_label,
 )
 from sana_reports.scaling import report_scaling
+from sana_reports.sequences import sequence_tables
 from sana_reports.tables import flatten, leaderboard_table, metric_blocks, setting_rows, verdict_changes
 from sana_reports.text_table import TextTable
 
@@ -34,7 +35,7 @@ def render_markdown(data: ReportData) -> str:
     if not data.complete:
         reasons = "\n".join(f"> - {escape_markdown(reason)}" for reason in data.incomplete_reasons)
         parts.append(f"> **This run is incomplete.**\n>\n{reasons}".rstrip(">\n "))
-    parts += markdown_text_tables(comparison_table(data))
+    parts += markdown_text_tables([*sequence_tables(data), *comparison_table(data)])
     parts += ["## Results", _summary(data), *_unranked(data)]
     parts += markdown_text_tables([*beside_table(beside_published(data)), *quoted_quality(data)])
     changes = _changes(data)

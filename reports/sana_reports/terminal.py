@@ -17,6 +17,7 @@ from sana_reports.labels import (
     one_line,
 )
 from sana_reports.scaling import report_scaling
+from sana_reports.sequences import sequence_tables
 from sana_reports.tables import leaderboard_table, untold_reasons
 from sana_reports.text_table import TextTable
 
@@ -47,7 +48,7 @@ def render_terminal(data: ReportData) -> str:
     n_ranked = sum(row["rank"] is not None for row in table)
 
     text = [_heading(data), *map(one_line, notices(data)), ""]
-    for text_table in comparison_table(data):
+    for text_table in (*sequence_tables(data), *comparison_table(data)):
         text += [*text_lines(text_table), ""]
     text += lines[:2]
     text += ["  ".join("-" * width for width in widths), *lines[2 : 2 + n_ranked]]

@@ -18,14 +18,18 @@ from sana_bench.core.samples import OVERALL
 from sana_bench.results.reader import RunResults, SampleResult, VariantResults, read_run
 from sana_bench.results.run_folder import RunFiles, open_store
 from sana_bench.results.schema import SummaryRecord
+from sana_bench.results.sequences import StoredSequence
 from sana_bench.results.store import Store
 from sana_reports import (
     KINDS,
     Gain,
     Latency,
+    LookCell,
     ReportData,
     ReportPaths,
     SampleCell,
+    SequenceCell,
+    SequenceTask,
     SummaryCell,
     VariantInfo,
     Verdict,
@@ -100,7 +104,34 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         prompt_licences=provenance.get("prompt_licences", {}),
         speed_tables=latency_tables(store, run),
         palette=store.variant_names(),
+        sequences=[_sequence_cell(one) for one in run.sequences],
         benchmark_settings={one.name: one.settings for one in run.suite.benchmarks if one.settings},
+    )
+
+
+def _sequence_cell(sequence: StoredSequence) -> SequenceCell:
+    last = sequence.last
+    return SequenceCell(
+        benchmark=last.benchmark,
+        metric=last.metric,
+        variant=last.variant,
+        against=last.against or "",
+        rule=sequence.rule,
+        verdict=last.verdict,
+        finding=sequence.finding,
+        answered=sequence.answered,
+        n_expected=last.n_expected,
+        effect=last.effect,
+        looks=[
+            LookCell(n_images=look.n_images, value=look.value, low=look.low, high=look.high)
+            for look in sequence.looks
+        ],
+        tasks=[
+            SequenceTask(
+                key=key, n_prompts=task["prompts"], value=task["value"], p_value=task.get("p_value", math.nan)
+            )
+            for key, task in last.tasks.items()
+        ],
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sana_bench.core.errors import AssetError, BenchError, UsageError
+from sana_bench.core.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ def doctor() -> int:
     from sana_bench.suites.find import variant_files
 
     lines, works = diagnose(variant_files())
-    print("\n".join(lines))
+    say("\n".join(lines))
     return 0 if works else UsageError.exit_code
 
 

@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sana_reports import Gain, Latency, ReportData, SampleCell, SummaryCell, VariantInfo, Verdict
+from sana_reports import (
+    Gain,
+    Latency,
+    LookCell,
+    ReportData,
+    SampleCell,
+    SequenceCell,
+    SequenceTask,
+    SummaryCell,
+    VariantInfo,
+    Verdict,
+)
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 SHAPES = ("circle", "square", "triangle", "diamond")
@@ -198,6 +209,43 @@ def make_report(folder: Path, n_variants: int = 2, **sizes: int) -> ReportData:
             "weights_sha256": {"transformer/diffusion_pytorch_model.safetensors": "ab" * 32},
         },
     )
+
+
+def with_sequences(data: ReportData) -> ReportData:
+    """The report with two questions that were looked at while images were made: a difference, decided, and an interval."""
+    first, second = (variant.name for variant in data.variants[:2])
+    narrowing = [
+        LookCell(
+            n_images=24 * look, value=-0.12, low=max(-0.12 - 0.9 / look, -1), high=min(-0.12 + 0.9 / look, 1)
+        )
+        for look in range(1, 9)
+    ]
+    alone = [
+        replace(look, value=0.6, low=max(look.low + 0.72, 0), high=min(look.high + 0.72, 1))
+        for look in narrowing
+    ]
+    shared = {"benchmark": "geneval", "metric": "geneval", "n_expected": 600}
+    return replace(
+        data,
+        sequences=[
+            SequenceCell(
+                **shared, variant=second, against=first, effect=0.02, answered=True, verdict="worse",
+                rule=f"until {second} against {first} is decided, effect 0.02, error 5 %",
+                finding=f"{second} is worse than {first}: geneval -0.12 [-0.2325, -0.0075] at every look, "
+                "after 192 of 600 images of each",
+                looks=narrowing,
+                tasks=[
+                    SequenceTask(key="counting", n_prompts=12, value=-0.3, p_value=0.004),
+                    SequenceTask(key="colors", n_prompts=9, value=0.0, p_value=1.0),
+                ],
+            ),
+            SequenceCell(
+                **shared, variant=first, against="", effect=None, answered=False, verdict="all prompts used",
+                rule=f"until the interval of {first} is 0.01 wide, error 5 %",
+                finding=f"{first}: geneval 0.6 [0.4875, 0.7125] at every look, after 192 of 600 images", looks=alone,
+            ),
+        ],
+    )  # fmt: skip
 
 
 TIMES = "these times were not taken in turns"

@@ -11,7 +11,7 @@ from sana_reports.leaderboard import write_leaderboard
 from sana_reports.leaderboard_data import Incomplete
 from tests.reports.boards import GENEVAL, board, cell, entry, table
 from tests.reports.browsing import BROWSER, Visit, sync_api, visit
-from tests.reports.synthetic import make_report, with_verdicts
+from tests.reports.synthetic import make_report, with_sequences, with_verdicts
 
 pytestmark = BROWSER
 
@@ -62,7 +62,7 @@ ODD_TEXTS = {
 
 @pytest.fixture(scope="module")
 def rich(images: Path) -> ReportData:
-    """Four variants of four kinds whose samples have everything: verdict, boxes, answers, reward."""
+    """Four variants of four kinds whose samples have everything: verdict, boxes, answers, reward. And looks."""
     made = make_report(images / "rich", 4, prompts_per_task=3, images_per_prompt=2)
     variants = [
         made.variants[0],
@@ -75,7 +75,7 @@ def rich(images: Path) -> ReportData:
         {"question": "Is it red?", "answer": "no, blue", "score": 0.0},
     )
     samples = [replace(sample, answers=answers, rewards={"image_reward": 0.5}) for sample in made.samples]
-    return with_verdicts(replace(made, variants=variants, samples=samples))
+    return with_sequences(with_verdicts(replace(made, variants=variants, samples=samples)))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from sana_bench.results.reader import load_run
 from sana_bench.runner.rounds import round_order
 from sana_bench.suites.stop import StopRequest
 from tests.runner import numbers_of_runs as numbers
-from tests.runner.dice import PER_TAG, TAGS, Dice, Many, N
+from tests.runner.dice import IMAGES, PER_TAG, TAGS, Dice, Many, N
 
 
 def test_a_large_difference_stops_the_run_early(many, capsys) -> None:
@@ -57,6 +57,20 @@ def test_what_was_stopped_early_is_no_number_of_the_suite(many, capsys) -> None:
     capsys.readouterr()
     assert execute(["compare", "poor", "good", "--run", "many", "--output", str(many.output)]) == 5
     assert "stopped early: good is better than poor" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_report_shows_the_looks_and_later_the_whole_suite_beside_them(many) -> None:
+    many.run()
+    last = many.sequence().last
+    for stop in (None, StopRequest()):
+        if stop is not None:
+            many.run(stop)
+        (page,) = many.output.glob("runs/*/report/report.html")
+        text = page.read_text()
+        assert f"better after {last.n_images} of {N} images" in text
+        assert 'class="sequence v' in text
+        numbers_of_the_suite = page.with_suffix(".md").read_text().count(f"n={N} ({N // IMAGES})")
+        assert numbers_of_the_suite == (0 if stop is None else 4), "two metrics of two variants"
 
 
 def test_the_whole_suite_later_reuses_every_image_and_keeps_the_sequence(many, capsys) -> None:
