@@ -368,13 +368,8 @@ METRICS = Registry(
         only="text_content",
         contributions="sana_bench.metrics.oneig.rules:contributions",
     ),
-    Entry(
-        "oneig_style",
-        "sana_bench.metrics.oneig.style:build_style",
-        only="style",
-        full_only=True,
-        limits=Limits(0, 1),
-    ),
+    # No limits: published references are taken as they are, and need not be quite of length 1.
+    Entry("oneig_style", "sana_bench.metrics.oneig.style:build_style", only="style", full_only=True),
     Entry("oneig_diversity", "sana_bench.metrics.oneig.diversity:build_diversity"),
     Entry(
         "vqascore",
