@@ -157,23 +157,16 @@ class MPlugVQA(nn.Module):
         start = torch.full((len(ids), 1, 1), START, device=ids.device)
         return self.logits(self.decode(start, context, visible)[:, 0, -1])
 
-    def answer_loss(self, image: Tensor, ids: Tensor, mask: Tensor, answers: Tensor) -> Tensor:
-        """Cross-entropy of each right answer's tokens, summed: shape (B,).
-
-        Image tokens (I, N, D), ids and mask (B, T), as for `fuse`; `answers` (B, T) are ids from start to end token,
-        padded with 0.
-        """
-        return self.known_answer_loss(answers, *self.known(image, ids, mask))
-
     def known(self, image: Tensor, ids: Tensor, mask: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """The context that the decoder answers from, and what it may look at (B, N + T); arguments as for `answer`."""
         fused, text = self.fuse(image, ids, mask)
         return self.context(fused, text), _visible(fused, mask)
 
-    def known_answer_loss(
-        self, answers: Tensor, context: list[tuple[Tensor, Tensor]], visible: Tensor
-    ) -> Tensor:
-        """`answer_loss` of what `known` found."""
+    def answer_loss(self, answers: Tensor, context: list[tuple[Tensor, Tensor]], visible: Tensor) -> Tensor:
+        """Cross-entropy of each right answer's tokens, summed: shape (B,).
+
+        `answers` (B, T) are ids from start to end token, padded with 0; the rest is what `known` gives.
+        """
         # Nearly all answers are one word: they are not padded to the longest, and the others are done again in full.
         losses = self._summed_loss(answers[:, :_ONE_WORD], context, visible)
         rows = ((answers != PAD).sum(dim=1) > _ONE_WORD).nonzero()[:, 0]

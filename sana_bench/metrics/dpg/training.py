@@ -113,7 +113,7 @@ class VQATask:
         answers = self._answers(batch.answers)
         image = self.network.encode_images(training_pixels(batch.images, self._blur, generator))
         context, visible = self.network.known(image, ids, mask)
-        losses = self.network.known_answer_loss(answers, context, visible).float()
+        losses = self.network.answer_loss(answers, context, visible).float()
         short = torch.tensor([answer in ("yes", "no") for answer in batch.answers])
         labels = torch.from_numpy(batch.shapes), torch.from_numpy(batch.colors)
         more = {name: torch.from_numpy(values) for name, values in batch.more.items()}
