@@ -1,5 +1,6 @@
 """Small random weights in the published layouts: the real classes, sized for tests."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,18 +56,34 @@ TINY_TEXT = {
 }
 
 
-def write_tiny_pipeline(folder: Path, seed: int = 0, *, sprint: bool = False) -> Path:
-    """Write a SANA pipeline folder for 64-pixel images with random weights, or one of SANA-Sprint."""
-    blocks = ("ResBlock",) * 4
-    scales: tuple[tuple[int, ...], ...] = ((),) * 4
+def write_tiny_pipeline(
+    folder: Path,
+    seed: int = 0,
+    *,
+    latent_channels: int = 8,
+    widths: tuple[int, ...] = (8, 8, 16, 16),
+    words: Sequence[str] = VOCABULARY,
+    max_length: int = 16,
+    max_positions: int = 16,
+    qk_norm: str | None = None,
+    sprint: bool = False,
+) -> Path:
+    """Write a SANA pipeline folder with random weights; by default for 64-pixel images.
+
+    `widths` are the channels of the autoencoder's stages, of which each but the first halves the image; the text encoder
+    reads `max_length` tokens, and `max_positions` with an instruction. `sprint` makes it one of SANA-Sprint.
+    """
+    blocks = ("ResBlock",) * len(widths)
+    scales: tuple[tuple[int, ...], ...] = ((),) * len(widths)
+    layers = (0, *(1,) * (len(widths) - 1))
     autoencoder = DCAEConfig(
-        latent_channels=8,
+        latent_channels=latent_channels,
         encoder_block_types=blocks,
         decoder_block_types=blocks,
-        encoder_block_out_channels=(8, 8, 16, 16),
-        decoder_block_out_channels=(8, 8, 16, 16),
-        encoder_layers_per_block=(0, 1, 1, 1),
-        decoder_layers_per_block=(0, 1, 1, 1),
+        encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        encoder_layers_per_block=layers,
+        decoder_layers_per_block=layers,
         encoder_qkv_multiscales=scales,
         decoder_qkv_multiscales=scales,
     )
@@ -76,12 +93,13 @@ def write_tiny_pipeline(folder: Path, seed: int = 0, *, sprint: bool = False) ->
         num_cross_attention_heads=1,
         cross_attention_head_dim=32,
         caption_channels=16,
-        in_channels=8,
-        out_channels=8,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
         sample_size=8,
+        qk_norm=qk_norm,
         guidance_embeds=sprint,
     )
-    tokenizer = make_word_tokenizer(VOCABULARY, model_max_length=16)
+    tokenizer = make_word_tokenizer(words, model_max_length=max_length)
     gemma = Gemma2Config(
         vocab_size=len(tokenizer),
         hidden_size=16,
@@ -91,8 +109,8 @@ def write_tiny_pipeline(folder: Path, seed: int = 0, *, sprint: bool = False) ->
         num_key_value_heads=1,
         head_dim=16,
         query_pre_attn_scalar=16,
-        max_position_embeddings=16,
-        sliding_window=16,
+        max_position_embeddings=max_positions,
+        sliding_window=max_positions,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ModeError", "as_rgb", "upright_size"]
+__all__ = ["MOST_PIXELS", "ModeError", "as_rgb", "upright_size"]
 
 # Modes that Pillow converts exactly, or by the one rule there is.
 _PLAIN = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LA", "PA", "RGBA")
 _WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+#: A picture of more is taken for one that is made to fill the memory: where Pillow begins to warn.
+MOST_PIXELS = (1 << 30) // 12
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262
 
 
@@ -21,7 +23,7 @@ def as_rgb(image: "Image.Image") -> "Image.Image":
     """Return an opened image (its first frame) upright, on white where it is transparent, in mode RGB.
 
     Raises:
-        ModeError: a mode without a rule.
+        ModeError: a mode without a rule, or more than `MOST_PIXELS`.
         OSError, ValueError, SyntaxError: a damaged file.
     """
     from PIL import ImageOps
@@ -45,6 +47,10 @@ def upright_size(image: "Image.Image") -> tuple[int, int]:
 
 
 def _refuse(image: "Image.Image") -> None:
+    if image.width * image.height > MOST_PIXELS:
+        raise ModeError(
+            f"{image.width}x{image.height} pixels are more than the {MOST_PIXELS:,} that are read"
+        )
     mode, tags = image.mode, getattr(image, "tag_v2", {})
     if mode not in _PLAIN + _WIDE:
         raise ModeError(f"mode {mode} is not read (its white is not known); save it as 8-bit RGB")

@@ -106,14 +106,25 @@ def beside_table(found: Sequence[Beside]) -> list[TextTable]:
         (
             one.variant,
             metric_label(one.metric) + ("" if one.key == OVERALL else f", {task_label(one.key)}"),
-            f"{one.published:.{one.digits}f} ({one.title}; {one.source})",
+            one.verdict,
+            f"{one.published:.{one.digits}f}",
             _measured(one),
             f"{one.difference:+.{one.digits + 1}f}",
-            f"{one.verdict}: {one.reason}" if one.reason else one.verdict,
+            one.reason,
+            f"{one.title}; {one.source}",
         )
         for one in found
     ]
-    header = ("variant", "metric", "published", "measured [95 %]", "difference", "verdict")
+    header = (
+        "variant",
+        "metric",
+        "verdict",
+        "published",
+        "measured [95 %]",
+        "difference",
+        "why",
+        "published by",
+    )
     note = (
         f"{REPRODUCED}: the published number lies in the measured interval, widened by its rounding. Times in seconds. "
         "Published categories of DPG-Bench are left out: the published script mixes them up."

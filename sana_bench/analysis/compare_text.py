@@ -2,10 +2,13 @@
 
 from sana_bench.analysis.comparison import Comparison, MetricComparison
 from sana_bench.core.samples import OVERALL
+from sana_bench.core.text import escaped
 
 __all__ = ["as_markdown", "as_text", "escape", "metric_line"]
 
 _MOST_FLIPS = 20
+# What begins HTML, a link, code or the next cell.
+_MARKDOWN = str.maketrans({"&": "&amp;", "<": "&lt;", "|": "\\|", "[": "\\[", "`": "\\`"})
 
 
 def metric_line(row: MetricComparison) -> list[str]:
@@ -23,14 +26,14 @@ def metric_line(row: MetricComparison) -> list[str]:
         )
         p_value = f"{row.p_value:.3g}"
     verdict = row.verdict + (f": {row.reason}" if row.reason else "")
-    return [name, _number(row.value_a), _number(row.value_b), difference, p_value, verdict]
+    return [_cell(name), _number(row.value_a), _number(row.value_b), difference, p_value, _cell(verdict)]
 
 
 def as_text(comparison: Comparison) -> str:
     """Return lines for a terminal."""
     rows = [["metric", "A", "B", "B - A", "p (Holm)", "verdict"], *map(metric_line, comparison.metrics)]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = [f"A: {comparison.a}", f"B: {comparison.b}", *_settings(comparison), ""]
+    lines = [f"A: {_cell(comparison.a)}", f"B: {_cell(comparison.b)}", *_settings(comparison), ""]
     lines += [
         "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[5]]).rstrip() for row in rows
     ]
@@ -39,7 +42,7 @@ def as_text(comparison: Comparison) -> str:
 
 def as_markdown(comparison: Comparison) -> str:
     """Return a Markdown section."""
-    lines = ["## Comparison", "", f"A: `{comparison.a}`  ", f"B: `{comparison.b}`", ""]
+    lines = ["## Comparison", "", f"A: {escape(comparison.a)}  ", f"B: {escape(comparison.b)}", ""]
     lines += [f"- {escape(line.strip())}" for line in _settings(comparison)]
     lines += ["", "| metric | A | B | B - A | p (Holm) | verdict |", "|---|---:|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(map(escape, metric_line(row)))} |" for row in comparison.metrics]
@@ -47,20 +50,19 @@ def as_markdown(comparison: Comparison) -> str:
 
 
 def escape(text: str) -> str:
-    """Keep text from ending a table cell or becoming HTML."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+    """Keep text from ending a table cell or becoming HTML or a link."""
+    return _cell(text.replace("\n", " ")).translate(_MARKDOWN)
 
 
 def _settings(comparison: Comparison) -> list[str]:
     if not comparison.settings:
         return ["settings: the same"]
-    return [f"{key}: {_printed(a)} -> {_printed(b)}" for key, (a, b) in comparison.settings.items()]
+    return [f"{_cell(key)}: {_cell(a)} -> {_cell(b)}" for key, (a, b) in comparison.settings.items()]
 
 
-def _printed(value: object) -> str:
-    """A setting as text; one that would move a terminal's cursor as Python writes it."""
-    text = str(value)
-    return text if text.isprintable() else ascii(text)
+def _cell(value: object) -> str:
+    """A value as text of one line that drives no terminal."""
+    return escaped(str(value), "")
 
 
 def _flips(comparison: Comparison, mark: str) -> list[str]:
@@ -70,7 +72,7 @@ def _flips(comparison: Comparison, mark: str) -> list[str]:
     for flip in comparison.flips[:_MOST_FLIPS]:
         how = "lost" if flip.lost else "won"
         where = f"{flip.benchmark} {flip.prompt_id}/{flip.index}"
-        lines.append(f"{mark}{how}  {where}  {flip.prompt!r}  {flip.image_a}  {flip.image_b}")
+        lines.append(mark + _cell(f"{how}  {where}  {flip.prompt!r}  {flip.image_a}  {flip.image_b}"))
     rest = len(comparison.flips) - _MOST_FLIPS
     return [*lines, f"{mark}and {rest} more (--format json lists all)"] if rest > 0 else lines
 

@@ -14,6 +14,7 @@ from sana_bench.analysis.runs import Target, select
 from sana_bench.core.errors import IncomparableError, IncompleteError, RegressionError, SuiteError
 from sana_bench.core.plain import plain
 from sana_bench.core.samples import OVERALL
+from sana_bench.core.text import escaped
 from sana_bench.results.run_folder import DEFAULT_OUTPUT
 from sana_bench.results.statistics import holm
 from sana_reports.notebook import section
@@ -26,7 +27,6 @@ __all__ = ["Check", "GateResult", "evaluate", "gate", "junit_xml", "markdown"]
 Status = Literal["pass", "regression", "too good", "cannot tell", "not comparable", "not measured"]
 # Normal quantiles: an interval spans 2 * 1.96 standard errors, 80 % power at 5 % takes 1.96 + 0.84 of them.
 _DETECTABLE_SHARE = (1.96 + 0.84) / (2 * 1.96)
-_NOT_XML = {code: None for code in range(32) if chr(code) not in "\t\n\r"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class GateResult:
 
     def __str__(self) -> str:
         lines = [f"{check.name}: {check.status}: {check.message}" for check in self.checks]
-        return "\n".join([*lines, f"gate: {self.outcome}"])
+        return "\n".join(escaped(line, "") for line in [*lines, f"gate: {self.outcome}"])
 
     def _repr_html_(self) -> str:
         return section([f"gate: {self.outcome}"], self.table())
@@ -182,11 +182,13 @@ def junit_xml(result: GateResult) -> bytes:
     counts = {"failure": 0, "error": 0, "skipped": 0}
     checks = result.checks or [Check("completeness", "not measured", result.outcome, True, None)]
     for check in checks:
-        case = ElementTree.SubElement(suite, "testcase", classname="sana-bench.gate", name=_clean(check.name))
+        case = ElementTree.SubElement(
+            suite, "testcase", classname="sana-bench.gate", name=escaped(check.name)
+        )
         kind = _junit_kind(check)
         if kind is not None:
             counts[kind] += 1
-            ElementTree.SubElement(case, kind, message=_clean(f"{check.status}: {check.message}"))
+            ElementTree.SubElement(case, kind, message=escaped(f"{check.status}: {check.message}"))
     suite.set("tests", str(len(checks)))
     for attribute, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(attribute, str(counts[kind]))
@@ -199,10 +201,6 @@ def _junit_kind(check: Check) -> str | None:
     if check.status in ("regression", "too good"):
         return "failure"
     return "error" if check.required and check.status != "cannot tell" else "skipped"
-
-
-def _clean(text: str) -> str:
-    return text.translate(_NOT_XML)
 
 
 def markdown(result: GateResult) -> str:

@@ -1,12 +1,13 @@
 """Numbers of a store's runs in order of time, with the steps in them."""
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sana_bench.core.errors import UsageError, nearest
+from sana_bench.core.progress import say
 from sana_bench.core.samples import OVERALL
+from sana_bench.core.text import escaped
 from sana_bench.results.run_folder import RunFiles, open_store
 from sana_bench.results.statistics.steps import Step, detect_steps
 from sana_bench.results.stored_suite import StoredSuite
@@ -96,7 +97,7 @@ def _prompts(output: Path, run_id: str) -> dict[str, str]:
         suite = StoredSuite.read(path)
     except UsageError as error:
         # One damaged run must not take the others down; on standard error, because the histories may be JSON.
-        print(f"{error}; which prompts this run had is unknown", file=sys.stderr)
+        say(f"{error}; which prompts this run had is unknown", error=True)
         return {}
     return {benchmark.name: benchmark.prompts_sha256 for benchmark in suite.benchmarks}
 
@@ -120,4 +121,4 @@ def history_lines(histories: Iterable[History]) -> list[str]:
         lines.append(
             f"  {len(history.points)} {runs}, {len(steps) or 'no'} step{'' if len(steps) == 1 else 's'}"
         )
-    return lines
+    return [escaped(line, "") for line in lines]

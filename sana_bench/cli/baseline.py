@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sana_bench.cli.options import OutputOption, complete_runs
+from sana_bench.core.progress import say
 
 __all__ = ["register"]
 
@@ -38,7 +39,7 @@ def set_(
     from sana_bench.analysis.baselines import set_baseline
 
     run, variant = set_baseline(output, name, target)
-    print(f"baseline {name}: {run}:{variant}")
+    say(f"baseline {name}: {run}:{variant}")
 
 
 def export(
@@ -60,8 +61,8 @@ def export(
 
     exported, lacking = export_baseline(name, to, output=output)
     for line in lacking:
-        print(line)
-    print(f"{to}: {exported}")
+        say(line)
+    say(f"{to}: {exported}")
 
 
 def list_(output: OutputOption = Path("results")) -> None:
@@ -69,7 +70,7 @@ def list_(output: OutputOption = Path("results")) -> None:
     from sana_bench.analysis.baselines import read_baselines
 
     for name, row in sorted(read_baselines(output).items()):
-        print(f"{name}  {row['run']}:{row['variant']}")
+        say(f"{name}  {row['run']}:{row['variant']}")
 
 
 def remove(name: _Name, output: OutputOption = Path("results")) -> None:
@@ -77,4 +78,4 @@ def remove(name: _Name, output: OutputOption = Path("results")) -> None:
     from sana_bench.analysis.baselines import remove_baseline
 
     remove_baseline(output, name)
-    print(f"baseline {name}: removed")
+    say(f"baseline {name}: removed")

@@ -7,6 +7,7 @@ import typer
 
 from sana_bench.cli.options import OutputOption, choice, complete_runs
 from sana_bench.core.errors import IncomparableError
+from sana_bench.core.progress import say
 
 __all__ = ["register"]
 
@@ -45,11 +46,11 @@ def compare(
 
     found = runs.compare(a, b, run=run, output=output)
     if format_ == "json":
-        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        say(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     elif format_ == "markdown":
         from sana_bench.analysis.compare_text import as_markdown
 
-        print(as_markdown(found))
+        say(as_markdown(found))
     else:
-        print(found)
+        say(found)
     return 0 if found.comparable else IncomparableError.exit_code

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sana_bench.core.errors import AssetError, BenchError, UsageError
+from sana_bench.core.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ def doctor() -> int:
     from sana_bench.suites.find import variant_files
 
     lines, works = diagnose(variant_files())
-    print("\n".join(lines))
+    say("\n".join(lines))
     return 0 if works else UsageError.exit_code
 
 
@@ -123,7 +124,7 @@ def _micro() -> tuple[list[str], bool]:
             works = False
         else:
             lines.append(f"micro weights {name}: {directory}, sha256 {short(directory_sha256(directory))}")
-    for name, suite in (("vqa", "dpg_bench"), ("reward", "image_reward")):
+    for name, suite in (("vqa", "dpg_bench"), ("reading", "geneval2"), ("reward", "image_reward")):
         found = (
             f"{root / name}, sha256 {short(directory_sha256(root / name))}" if (root / name).is_dir() else ""
         )

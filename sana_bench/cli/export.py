@@ -8,6 +8,7 @@ import typer
 
 from sana_bench.cli.options import RunOutputOption, choose
 from sana_bench.core.errors import IncompleteError, UsageError
+from sana_bench.core.progress import say
 
 __all__ = ["register"]
 
@@ -32,6 +33,13 @@ def _export(
         Path | None,
         typer.Option("--to", metavar="FOLDER", help="Folder to write; an earlier export is replaced."),
     ] = None,
+    no_formulas: Annotated[
+        bool,
+        typer.Option(
+            "--no-formulas",
+            help="With csv: put ' before text that a spreadsheet would run as a formula, such as =cmd().",
+        ),
+    ] = False,
     geneval: Annotated[
         Path | None,
         typer.Option(
@@ -59,16 +67,24 @@ def _export(
     from sana_bench.results.exchange.export import FORMATS
 
     chosen = choose("--format", format_, FORMATS)
+    if no_formulas and chosen != "csv":
+        raise UsageError(f"--no-formulas: {chosen} files hold none; give --format csv")
     if to is None:
         raise UsageError("export needs --to FOLDER")
     if bool(runs) == all_:
         raise UsageError("export needs the names of runs, or --all")
     from sana_bench.results.exchange.collect import export_runs, left_out
 
-    counts, damaged = export_runs(None if all_ else list(runs or ()), output, to, chosen)
+    counts, damaged = export_runs(
+        None if all_ else list(runs or ()), output, to, chosen, formulas=not no_formulas
+    )
     for name, count in counts.items():
-        print(f"{name}: {count} rows")
-    print(f"export: {to}")
+        say(f"{name}: {count} rows")
+    if no_formulas:
+        say(
+            "text that a spreadsheet would run as a formula begins with '; import does not take such an export"
+        )
+    say(f"export: {to}")
     if damaged:
         raise IncompleteError(left_out(damaged))
     return 0
@@ -84,5 +100,5 @@ def _export_folders(
     if len(runs) != 1:
         raise UsageError(f"export {option} needs the name of one run")
     for folder in write(runs[0], output, to):
-        print(f"export: {folder}")
+        say(f"export: {folder}")
     return 0

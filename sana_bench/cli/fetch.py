@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from sana_bench.cli.options import DataDirOption
+from sana_bench.core.progress import say
 
 __all__ = ["register"]
 
@@ -49,4 +50,4 @@ def _fetch(
 
     needs = needs_named(what)
     lines = [MICRO] if needs is None else item_lines(items_of(needs), f"what {what} reads on the full tier:")
-    print("\n".join(lines))
+    say("\n".join(lines))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sana_bench.cli.options import OutputOption, complete_runs
+from sana_bench.core.progress import say
 
 __all__ = ["register"]
 
@@ -43,5 +44,5 @@ def gate(
         atomic.write_bytes(junit, gating.junit_xml(result))
     if markdown is not None:
         atomic.write_text(markdown, gating.markdown(result))
-    print(result)
+    say(result)
     return result.exit_code

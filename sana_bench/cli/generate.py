@@ -21,8 +21,8 @@ from sana_bench.cli.options import (
     from_record,
     precision_choice,
 )
-from sana_bench.core import atomic
 from sana_bench.core.errors import BenchError, UsageError, nearest
+from sana_bench.core.progress import say
 
 if TYPE_CHECKING:
     from sana_bench.suites.schema import Variant
@@ -117,14 +117,16 @@ def generate(options: _Options) -> None:
         raise UsageError("give either --prompt TEXT or --prompts FILE")
     if options.prompts is None:
         for path in _generate_files(options, _single_jobs(options)):
-            print(path)
+            say(path)
         return
     lines, jobs = _folder_jobs(options, options.prompts)
     _generate_files(options, jobs)
+    from sana_bench.core import atomic
+
     # Last, so that a folder with a manifest has all of its images.
     manifest = options.output / _MANIFEST
     atomic.write_text(manifest, "".join(f"{line}\n" for line in lines))
-    print(manifest)
+    say(manifest)
 
 
 def _single_jobs(options: _Options) -> list[_Job]:
@@ -136,6 +138,7 @@ def _single_jobs(options: _Options) -> list[_Job]:
 def _folder_jobs(options: _Options, file: Path) -> tuple[list[str], list[_Job]]:
     """The lines of the manifest and the images to make of the prompts in a file; raises `UsageError`."""
     from sana_bench.benchmarks.prompt_file import read_prompts
+    from sana_bench.core import atomic
     from sana_bench.results.run_folder import is_path_name
 
     if options.output.suffix.lower() == ".png" or options.output.is_file():
@@ -160,6 +163,7 @@ def _generate_files(options: _Options, jobs: Sequence[_Job]) -> list[Path]:
     Image i of a prompt has seed `options.seed + i`. Every file carries its prompt, seed and settings as PNG text.
     Raises `UsageError` or `AssetError` before anything is written, and `BenchError` for an image that is not finite.
     """
+    from sana_bench.core import atomic
     from sana_bench.core.progress import Progress
     from sana_bench.core.text import lone_surrogate
 
@@ -189,6 +193,8 @@ def _generate_files(options: _Options, jobs: Sequence[_Job]) -> list[Path]:
 
 def _paths(options: _Options, count: int) -> list[Path]:
     """Return where the images go, checked to be writable and free; their folder is made with the first of them."""
+    from sana_bench.core import atomic
+
     output = options.output
     if output.suffix.lower() != ".png":
         raise UsageError(f"--output {output}: images are written as PNG; the name must end with .png")

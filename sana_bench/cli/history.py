@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sana_bench.core.errors import UsageError
+from sana_bench.core.progress import say
 
 __all__ = ["register"]
 
@@ -31,4 +32,4 @@ def history(
     from sana_bench.analysis.history import collect_histories, history_lines
 
     found = collect_histories(outputs or [Path("results")], variant=variant, metric=metric, level=level)
-    print("\n".join(history_lines(found)) or "no complete results")
+    say("\n".join(history_lines(found)) or "no complete results")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sana_bench.cli.options import OutputOption
+from sana_bench.core.progress import say
 
 __all__ = ["register"]
 
@@ -25,5 +26,5 @@ def _import(
     """Bring in the runs of another store; what is here stays."""
     from sana_bench.results.exchange.import_ import import_runs
 
-    count = import_runs(source, output, lambda imported: print(imported.line))
-    print(f"import: {count} run{'' if count == 1 else 's'} from {source}")
+    count = import_runs(source, output, lambda imported: say(imported.line))
+    say(f"import: {count} run{'' if count == 1 else 's'} from {source}")

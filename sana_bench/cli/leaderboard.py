@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sana_bench.cli.options import OutputOption, choice
+from sana_bench.core.progress import say
 from sana_bench.core.tiers import TIERS
 
 __all__ = ["register"]
@@ -31,7 +32,7 @@ def leaderboard(
     board = ranking.leaderboard(output, to=folder, tier=tier, benchmark=benchmark)
     for table in board.tables:
         names = "variant" if len(table.entries) == 1 else "variants"
-        print(f"{table.benchmark}, {table.tier} tier: {len(table.entries)} {names}")
+        say(f"{table.benchmark}, {table.tier} tier: {len(table.entries)} {names}")
     for line in board.not_ranked_lines:
-        print(line)
-    print(f"leaderboard: {folder / 'leaderboard.html'}")
+        say(line)
+    say(f"leaderboard: {folder / 'leaderboard.html'}")

@@ -6,6 +6,7 @@ import typer
 
 from sana_bench.cli.options import starting
 from sana_bench.core.errors import SuiteError, UsageError, nearest
+from sana_bench.core.progress import say
 
 if TYPE_CHECKING:
     from sana_bench.core.registry import Registry
@@ -46,12 +47,12 @@ def list_(
     if published and what != "variants":
         raise UsageError("--published goes with `list variants`")
     if what is not None:
-        print("\n".join(_published_lines() if published else _lines(what)))
+        say("\n".join(_published_lines() if published else _lines(what)))
         return
     for section in sections:
-        print(f"{section}:")
+        say(f"{section}:")
         for line in _lines(section):
-            print(f"  {line}")
+            say(f"  {line}")
 
 
 def _lines(section: str) -> list[str]:

@@ -1,5 +1,7 @@
 """The application: its root options, the commands, and how an error ends it."""
 
+import errno
+import os
 import sys
 from importlib import import_module
 from typing import Annotated, Any
@@ -9,6 +11,7 @@ import typer
 from sana_bench import __version__
 from sana_bench.core.allocator import keep_freed_memory
 from sana_bench.core.errors import BenchError, UsageError
+from sana_bench.core.progress import say
 from sana_bench.core.stopping import leave, stoppable
 
 __all__ = ["execute", "main"]
@@ -16,8 +19,8 @@ __all__ = ["execute", "main"]
 #: The files of the commands, in the order in which `--help` shows them.
 _COMMANDS = (
     *("run", "score", "plan", "validate", "list", "report", "doctor", "train", "generate"),
-    *("compare", "baseline", "gate", "leaderboard", "history", "export", "import_"),
-    *("fetch", "rescore", "reshape", "profile", "selfcheck"),
+    *("compare", "agreement", "baseline", "gate", "leaderboard", "history", "export", "import_"),
+    *("fetch", "rescore", "reshape", "profile", "selfcheck", "store"),
 )
 
 _EXIT_CODES = (
@@ -41,6 +44,11 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line and exit with the code of what happened."""
     keep_freed_memory()
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # libraries end the program in their own words
+        say("sana-bench: the working directory is gone; change to one that is there", error=True)
+        sys.exit(UsageError.exit_code)
     with stoppable() as stopped:
         code = execute(sys.argv[1:])
     if stopped.is_set():
@@ -61,21 +69,40 @@ def execute(arguments: list[str]) -> int:
     except _ClickException as error:
         return _fail(UsageError(_usage_message(error)), UsageError.exit_code, debug)
     except KeyboardInterrupt:
-        print("sana-bench: interrupted", file=sys.stderr)
+        say("sana-bench: interrupted", error=True)
         return 3
     except OSError as error:
-        from sana_bench.core.storage import explained
-
-        told = explained(error)
-        return _fail(told, told.exit_code, debug)
-    except Exception as error:
-        if debug:
+        return _fail_of_the_system(error, debug)
+    # An exit that code of somebody else asks for is none of ours: what was asked for is not done.
+    except (Exception, SystemExit) as error:
+        if debug or _is_of_the_shell(error):
             raise
+        # The loader of shared libraries has its own word for it.
+        if isinstance(error, MemoryError) or "failed to map segment" in str(error):
+            return _fail_of_the_system(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), debug)
         kind = type(error).__name__
         first = str(error).strip().partition("\n")[0]
-        print(f"sana-bench: crashed with {kind}: {first} (--debug shows where)", file=sys.stderr)
+        say(f"sana-bench: crashed with {kind}: {first} (--debug shows where)", error=True)
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _fail_of_the_system(error: OSError, debug: bool) -> int:
+    from sana_bench.core.storage import explained
+
+    told = explained(error)
+    if debug:
+        told.__cause__ = error
+    return _fail(told, told.exit_code, debug)
+
+
+def _is_of_the_shell(error: BaseException) -> bool:
+    """Whether it is how typer ends the program once it has answered a shell that completes a command."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
+    return isinstance(error, SystemExit) and module.partition(".")[0] in ("click", "typer")
 
 
 def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
@@ -90,7 +117,7 @@ def _fail(error: Exception, code: int, debug: bool) -> int:
 
         traceback.print_exception(error)
     message = " ".join(str(error).split())
-    print(f"sana-bench: {message}", file=sys.stderr)
+    say(f"sana-bench: {message}", error=True)
     return code
 
 
@@ -102,7 +129,7 @@ def _usage_message(error: Any) -> str:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"sana-bench {__version__}")
+        say(f"sana-bench {__version__}")
         raise typer.Exit
 
 
@@ -119,7 +146,7 @@ def _root(
     ] = False,  # for the help alone: `execute` takes it out before
 ) -> int | None:
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        say(context.get_help())
         return UsageError.exit_code
     return None
 

@@ -10,6 +10,7 @@ import typer
 
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.tiers import TIER_REQUESTS, TierRequest
+from sana_bench.suites.tiers import DeviceRequest
 
 __all__ = [
     "AutoBatchSizeOption",
@@ -114,7 +115,8 @@ def starting(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
 def complete_runs(context: typer.Context, incomplete: str) -> list[str]:
     """Names of runs below the output folder that `--output` names, if it stands before."""
     output = Path(context.params.get("output") or "results")
-    names = sorted(path.name for path in (output / "runs").glob("*") if path.is_dir())
+    # What is not printable, a shell would print.
+    names = sorted(p.name for p in (output / "runs").glob("*") if p.is_dir() and p.name.isprintable())
     return [name for name in (*names, *(["latest"] if names else [])) if name.startswith(incomplete)]
 
 
@@ -161,7 +163,7 @@ TierOption = Annotated[
     TierRequest,
     choice("--tier", *TIER_REQUESTS, help="Models and data to use."),
 ]
-DeviceOption = Annotated[str, choice("--device", "auto", "cpu", "cuda", help="Where to compute.")]
+DeviceOption = Annotated[DeviceRequest, choice("--device", "auto", "cpu", "cuda", help="Where to compute.")]
 #: Of commands that take a GPU only when told to.
 CpuDeviceOption = Annotated[str, choice("--device", "cpu", "cuda", help="Where to compute.")]
 OutputOption = Annotated[

@@ -8,6 +8,7 @@ import typer
 
 from sana_bench.cli.options import ErrorOption, OutputOption, PairOption, SetOption, SuiteArgument, names
 from sana_bench.core.errors import UsageError
+from sana_bench.core.progress import say
 
 if TYPE_CHECKING:
     from sana_bench.suites.schema import Suite
@@ -52,7 +53,7 @@ def plan(
         raise UsageError("--compare A,B says which two variants")
     if not stop.error < power < 1:
         raise UsageError(f"--power {power:g}: must lie between the error, {stop.error:g}, and 1")
-    print("\n".join(design_lines(plan_design(output, file.name, stop, power=power))))
+    say("\n".join(design_lines(plan_design(output, file.name, stop, power=power))))
 
 
 def _has_all(tier: "Suite", variants: Iterable[str]) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from sana_bench.cli.options import OutputOption, RunArgument
+from sana_bench.core.progress import say
 
 __all__ = ["register"]
 
@@ -22,5 +23,5 @@ def report(run: RunArgument, output: OutputOption = Path("results")) -> None:
     from sana_bench.analysis.report import regenerate_report
 
     terminal, paths = regenerate_report(directory)
-    print(terminal)
-    print(f"report: {paths.html}")
+    say(terminal)
+    say(f"report: {paths.html}")

@@ -7,6 +7,7 @@ import typer
 
 from sana_bench.cli.options import RunArgument, RunOutputOption
 from sana_bench.core.errors import IncompleteError, UsageError
+from sana_bench.core.progress import say
 
 __all__ = ["register"]
 
@@ -63,8 +64,8 @@ def _rescore(
             if math.isnan(summary.low) or math.isnan(summary.high):
                 interval = "no interval: too few prompts"
             counts = "" if summary.complete else f", incomplete: {summary.n_samples}/{summary.n_expected}"
-            print(f"{one.variant}  {one.protocol}  {summary.key}: {summary.value:.4f} ({interval}{counts})")
+            say(f"{one.variant}  {one.protocol}  {summary.key}: {summary.value:.4f} ({interval}{counts})")
         if not one.complete:
-            print(f"{one.variant}  {one.protocol}  is incomplete, as the run's own score is")
-    print(f"rescored: {path}")
+            say(f"{one.variant}  {one.protocol}  is incomplete, as the run's own score is")
+    say(f"rescored: {path}")
     return 0 if all(one.complete for one in done) else IncompleteError.exit_code

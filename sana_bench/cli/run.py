@@ -8,6 +8,7 @@ import typer
 from sana_bench.cli.options import (
     AutoBatchSizeOption,
     DataDirOption,
+    DeviceOption,
     DryRunOption,
     EffectOption,
     ErrorOption,
@@ -39,6 +40,7 @@ def run(
     limit: LimitOption = None,
     variants: VariantsOption = None,
     tier: TierOption = "auto",
+    device: DeviceOption = "auto",
     output: OutputOption = Path("results"),
     set_: SetOption = None,
     until: UntilOption = None,
@@ -94,6 +96,7 @@ def run(
         suite=suite,
         output=output,
         tier=tier,
+        device=device,
         limit=limit,
         variants=names("--variants", variants),
         overrides=overrides,

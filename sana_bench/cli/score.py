@@ -23,6 +23,7 @@ from sana_bench.cli.options import (
     names,
 )
 from sana_bench.core.errors import IncompleteError, UsageError
+from sana_bench.core.progress import say
 
 if TYPE_CHECKING:
     from sana_bench.runner.score import ScoreOptions
@@ -121,7 +122,7 @@ def score(options: _Options) -> int:
             return score_folders(asked).exit_code
         found = scored(asked)
     if options.as_json:
-        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        say(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     return 0 if found.settled else IncompleteError.exit_code
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sana_bench.cli.options import DeviceOption, OutputOption
+from sana_bench.core.progress import say
 
 __all__ = ["register"]
 
@@ -36,16 +37,16 @@ def selfcheck(
 
     where = session.choose_device(device)
     if not as_json:
-        print(session.heading(where), flush=True)
+        say(session.heading(where))
     with disk_errors(output):
         done = session.check_everything(
             names or (),
             where,
             output,
-            lambda r: None if as_json else print(session.result_line(r), flush=True),
+            lambda r: None if as_json else say(session.result_line(r)),
         )
     if as_json:
-        print(json.dumps(session.as_json(done), indent=1, ensure_ascii=False))
+        say(json.dumps(session.as_json(done), indent=1, ensure_ascii=False))
     else:
-        print("\n".join(session.lines_of(done)))
+        say("\n".join(session.lines_of(done)))
     return done.exit_code

@@ -36,6 +36,10 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew: remove the states that an earlier run left there.")
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only check a configuration of kind sana or dc_ae, and train nothing."),
+    ] = False,
 ) -> int:
     """Train weights; the same command again continues."""
     from sana_bench.suites.config_files import read_yaml
@@ -47,6 +51,9 @@ def train(
         hint = nearest(str(kind), _KINDS) if kind is not None else ""
         found = "kind is missing" if kind is None else f"unknown kind {kind!r}{hint}"
         raise SuiteError(f"{where}: {found}; one of {', '.join(_KINDS)}")
+    if check:
+        _check(config, kind, document.data)
+        return 0
     _check_device(kind, device)
     folder = output or Path("results/train") / config.stem
     try:
@@ -63,6 +70,26 @@ def train(
         say(f"interrupted: run the same command again to continue from the last checkpoint in {folder}")
         return 3
     return 0
+
+
+def _check(config: Path, kind: str, data: dict[str, Any]) -> None:
+    """Say that a configuration is valid and what it asks for, without reading anything else; raises `SuiteError`."""
+    from sana_models.training.settings import AutoencoderSettings, TextToImageSettings
+
+    known: dict[str, type[TextToImageSettings] | type[AutoencoderSettings]] = {
+        "sana": TextToImageSettings,
+        "dc_ae": AutoencoderSettings,
+    }
+    if kind not in known:
+        raise UsageError(f"--check knows the kinds sana and dc_ae, not {kind}")
+    try:
+        settings = known[kind].from_dict(data)
+    except ValueError as error:
+        raise SuiteError(f"{config}: {error}") from None
+    start = getattr(settings, "start", None)
+    from_ = f", from {start}" if start is not None else ""
+    loop = settings.loop
+    say(f"{config}: valid: {settings.name}, {loop.steps} steps of {loop.batch_size} samples{from_}")
 
 
 def _check_device(kind: str, device: str) -> None:

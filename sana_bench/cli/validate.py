@@ -9,6 +9,7 @@ import typer
 
 from sana_bench.cli.options import SetOption, SuiteArgument
 from sana_bench.core.errors import AssetError, SuiteError, UsageError
+from sana_bench.core.progress import say
 
 if TYPE_CHECKING:
     from sana_bench.suites.schema import MetricSpec, Suite
@@ -31,9 +32,9 @@ def validate(suite: SuiteArgument, set_: SetOption = None) -> None:
     notes = [list(_absent_weights(loaded)) for loaded in tiers]
     for loaded, lines in zip(tiers, notes, strict=True):
         names = ", ".join(variant.name for variant in loaded.variants)
-        print(f"{loaded.path}: {loaded.tier} tier is valid: {names}")
+        say(f"{loaded.path}: {loaded.tier} tier is valid: {names}")
         for line in loaded.borrowed + lines:
-            print(line)
+            say(line)
 
 
 def _check_benchmarks(suite: "Suite") -> None:

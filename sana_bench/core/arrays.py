@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sana_models.files import open_plain
 
-__all__ = ["ArraysError", "read_arrays"]
+__all__ = ["ArraysError", "read_arrays", "refuse_bombs"]
 
 # Numbers compress by a factor of ten at most; an archive that claims more is made to fill the memory. What is small may.
 _MOST_COMPRESSED, _SMALL = 100, 1 << 24
@@ -28,7 +28,7 @@ def read_arrays(path: Path, *choices: Sequence[str]) -> dict[str, NDArray[Any]]:
     with open_plain(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                _refuse_bombs(archive)
+                refuse_bombs(archive)
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 held = list(arrays.files)
@@ -55,7 +55,8 @@ def read_arrays(path: Path, *choices: Sequence[str]) -> dict[str, NDArray[Any]]:
             raise ArraysError(f"no archive of arrays, or a damaged one ({reason})") from None
 
 
-def _refuse_bombs(archive: zipfile.ZipFile) -> None:
+def refuse_bombs(archive: zipfile.ZipFile) -> None:
+    """Raise `ArraysError` for an archive with a member that is said to be a hundred times as long as what is there of it."""
     for member in archive.infolist():
         if member.file_size > max(_SMALL, _MOST_COMPRESSED * member.compress_size):
             raise ArraysError(

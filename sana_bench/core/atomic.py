@@ -7,6 +7,7 @@ the temporary file is removed on every Python-level exit, keyboard interrupts in
 Nothing in an output folder is written through a link: one in a file's place is replaced, one in a folder's place is refused.
 """
 
+import errno
 import os
 import stat
 import tempfile
@@ -17,6 +18,7 @@ from typing import BinaryIO
 
 from sana_bench.core.errors import UsageError
 from sana_bench.core.progress import megabytes
+from sana_bench.core.storage import explained
 from sana_models.files import TEMPORARY_PREFIX, kind_of, read_bytes, write_whole
 
 __all__ = [
@@ -63,6 +65,8 @@ def check_writable(folder: Path) -> None:
         existing = existing.parent
     if not existing.is_dir():
         raise UsageError(f"--output {folder}: {existing} is a file, not a folder")
+    if os.statvfs(existing).f_flag & os.ST_RDONLY:
+        raise explained(OSError(errno.EROFS, os.strerror(errno.EROFS), str(existing)))
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UsageError(f"--output {folder}: no permission to write to {existing}")
 

@@ -26,10 +26,14 @@ __all__ = [
     "fingerprint",
     "image_key",
     "pipeline_sha256",
+    "sealed",
     "sha256_bytes",
     "short",
+    "unsealed",
 ]
 
+# The key that no other entry of a sealed file has.
+_SEAL = "sha256"
 # File systems tell times apart to 2 s or better.
 _SETTLED_NS = 2 * 10**9
 
@@ -42,6 +46,29 @@ def canonical_json(value: Any) -> str:
 def fingerprint(value: Any) -> str:
     """Return the SHA-256 (hex) of the canonical JSON of `value`."""
     return sha256_bytes(canonical_json(value).encode("utf-8"))
+
+
+def sealed(data: Mapping[str, Any]) -> str:
+    """Return a JSON object as text with the SHA-256 of all the rest in it, for files whose changed digit nobody would notice.
+
+    Raises `ValueError` for NaN and infinities.
+    """
+    plain = json.loads(json.dumps(data, allow_nan=False))  # as it will be read: keys are texts, tuples lists
+    return json.dumps({**plain, _SEAL: fingerprint(plain)}, ensure_ascii=False, indent=0) + "\n"
+
+
+def unsealed(text: str) -> dict[str, Any]:
+    """Return what `sealed` was given; raises `ValueError` for anything else, or when a value was changed.
+
+    A file of before there were hashes in them is taken as it is.
+    """
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise ValueError("holds no object")
+    seal = data.pop(_SEAL, None)
+    if seal is not None and seal != fingerprint(data):
+        raise ValueError("what it holds was changed")
+    return data
 
 
 def image_key(variant_fingerprint: str, benchmark: str, settings: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self, TextIO
 
 from sana_bench.core.errors import IncompleteError
+from sana_bench.core.text import escaped
 
 __all__ = ["LISTED", "Progress", "format_seconds", "listed", "megabytes", "refuse_listed", "say", "size_text"]
 
@@ -42,8 +43,8 @@ def listed(problems: Mapping[str, Sequence[str]]) -> list[str]:
     """A headed list for each entry, long ones cut."""
     lines = []
     for heading, found in problems.items():
-        lines.append(heading)
-        lines += [f"  {line}" for line in found[:LISTED]]
+        lines.append(escaped(heading, ""))
+        lines += [f"  {escaped(line, '')}" for line in found[:LISTED]]
         if len(found) > LISTED:
             lines.append(f"  and {len(found) - LISTED} more")
     return lines
@@ -68,16 +69,23 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 5.0
 
 
-def say(line: str) -> None:
-    """Print one line of output at once, so that a watcher of a pipe or a log file sees it."""
-    print(line, flush=True)
+def say(text: object, *, error: bool = False) -> None:
+    """Print a line, or several, at once, so that a watcher of a pipe or a log file sees it; on standard error with `error`.
+
+    What could drive a terminal is shown escaped.
+    """
+    try:
+        print(escaped(str(text)), flush=True, file=sys.stderr if error else None)
+    except OSError as failure:
+        failure.filename = failure.filename or f"standard {'error' if error else 'output'}"
+        raise
 
 
 class Progress:
     """Counts finished items of one stage; use as a context manager."""
 
     def __init__(self, label: str, total: int, unit: str, stream: TextIO | None = None) -> None:
-        self._label, self._total, self._unit = label, total, unit
+        self._label, self._total, self._unit = escaped(label, ""), total, unit
         self._stream = stream or sys.stdout
         self._done = 0
         self._started = self._last_line = time.monotonic()

@@ -139,33 +139,36 @@ class Entry:
         A plug-in's errors that are meant for users pass; any other becomes a `SuiteError` naming the plug-in.
         """
         factory = self.load()
-        try:
+        with self._blamed("failed"):
             built = factory(*arguments)
-        except SuiteError:
-            raise
-        except Exception as error:
-            if not self.is_plugin:
-                raise
-            raise SuiteError(f"{self.label} failed: {_described(error)}") from error
-        lacking = [name for name in needs if not hasattr(built, name)]
+            lacking = [name for name in needs if not hasattr(built, name)]
+            called = built.name if "name" in needs and not lacking else self.name
         if lacking:
             raise SuiteError(f"{self.label} has no {', '.join(lacking)}")
-        if "name" in needs and built.name != self.name:
-            raise SuiteError(f"{self.label} calls itself {built.name!r}")
+        if called != self.name:
+            raise SuiteError(f"{self.label} calls itself {called!r}")
         return built
+
+    @contextmanager
+    def _blamed(self, what: str) -> Iterator[None]:
+        """Turn whatever a plug-in raises, an exit of the program too, into a `SuiteError` that names it."""
+        try:
+            yield
+        except (SuiteError, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            if not self.is_plugin:
+                raise
+            raise SuiteError(f"{self.label} {what}: {_described(error)}") from error
 
     def _imported(self, target: str | Callable[..., Any]) -> Callable[..., Any]:
         if not isinstance(target, str):
             return target
         module, _, attribute = target.partition(":")
-        try:
+        with self._blamed("cannot be loaded"):
             loaded: Any = import_module(module)
             for part in attribute.split(".") if attribute else ():
                 loaded = getattr(loaded, part)
-        except Exception as error:
-            if not self.is_plugin:
-                raise
-            raise SuiteError(f"{self.label} cannot be loaded: {_described(error)}") from error
         if not callable(loaded):
             raise SuiteError(f"{self.label}: {target} is not callable")
         return loaded
@@ -304,6 +307,12 @@ GENERATORS = Registry(
         "images@3",
         "sana_bench.generators.image_folder:find_folder",
     ),
+    Entry(
+        "rendered",
+        "sana_bench.generators.rendered:RenderedGenerator",
+        "rendered@1",
+        "sana_bench.generators.rendered:find_nothing",
+    ),
     Entry("sana", "sana_bench.generators.sana:SanaGenerator", "sana@2", "sana_bench.generators:find_sana"),
     needs=("generate",),
 )
@@ -359,13 +368,8 @@ METRICS = Registry(
         only="text_content",
         contributions="sana_bench.metrics.oneig.rules:contributions",
     ),
-    Entry(
-        "oneig_style",
-        "sana_bench.metrics.oneig.style:build_style",
-        only="style",
-        full_only=True,
-        limits=Limits(0, 1),
-    ),
+    # No limits: published references are taken as they are, and need not be quite of length 1.
+    Entry("oneig_style", "sana_bench.metrics.oneig.style:build_style", only="style", full_only=True),
     Entry("oneig_diversity", "sana_bench.metrics.oneig.diversity:build_diversity"),
     Entry(
         "vqascore",
@@ -438,6 +442,6 @@ def _is_installed(package: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     first = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -1,13 +1,13 @@
 """What a prompt and a sample are, and the name of the summary over all tasks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sana_bench.core.fingerprint import fingerprint
 
-__all__ = ["OVERALL", "FoundImages", "Prompt", "Sample"]
+__all__ = ["OVERALL", "FoundImages", "Prompt", "Sample", "prompts_sha256"]
 
 OVERALL = "overall"
 
@@ -30,6 +30,11 @@ class Prompt:
     def judged_sha256(self) -> str:
         """Identity of everything about the prompt that a metric may look at."""
         return fingerprint({"text": self.text, "tag": self.tag, "metadata": self.metadata})
+
+
+def prompts_sha256(prompts: Iterable[Prompt]) -> str:
+    """Identity of the prompts of a benchmark, in their order."""
+    return fingerprint([[prompt.id, prompt.text, prompt.tag, prompt.metadata] for prompt in prompts])
 
 
 @dataclass(frozen=True)

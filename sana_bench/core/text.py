@@ -1,13 +1,19 @@
 """Text files, the same on every system: UTF-8, and lines that end at a line feed."""
 
 import unicodedata
+from pathlib import Path
 
-from sana_models.files import read_text
-
-__all__ = ["difference", "lines", "lone_surrogate", "look_alike", "read_text"]
+__all__ = ["difference", "escaped", "lines", "lone_surrogate", "look_alike", "read_text"]
 
 # Code points of a difference that a message names.
 _SHOWN = 8
+
+
+def read_text(path: Path) -> str:
+    """`sana_models.files.read_text`, imported where a file is read: `--help` reads none."""
+    from sana_models.files import read_text as read
+
+    return read(path)
 
 
 def lines(text: str) -> list[str]:
@@ -22,6 +28,33 @@ def lone_surrogate(text: str) -> str | None:
     """Return the first character of a text that is half of a pair, as `U+D800`; no file can keep such a text."""
     found = next((character for character in text if 0xD800 <= ord(character) <= 0xDFFF), None)
     return None if found is None else _code_points(found)
+
+
+def escaped(text: str, keep: str = "\n\t") -> str:
+    """Return a text for a terminal, a log or a page, where characters that move, hide or turn what is shown stand as in JSON.
+
+    These are control characters (but those in `keep`), marks of direction and other invisible ones, line ends of Unicode, halves
+    of a pair, and what is no character. The two joiners of scripts and emoji are left.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        _as_json(character) if character not in keep and _is_unseen(character) else character
+        for character in text
+    )
+
+
+def _as_json(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
+
+
+def _is_unseen(character: str) -> bool:
+    if character in "\u200c\u200d":
+        return False
+    return (
+        unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") or ord(character) & 0xFFFE == 0xFFFE
+    )
 
 
 def look_alike(text: str) -> str:

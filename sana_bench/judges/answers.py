@@ -4,7 +4,6 @@ A file holds the answers of one judge about one image, by the content of both: `
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.core import atomic
-from sana_bench.core.fingerprint import canonical_json, fingerprint
+from sana_bench.core.fingerprint import canonical_json, fingerprint, sealed, unsealed
 from sana_bench.core.text import read_text
 from sana_bench.judges.base import Answer, AskedAtOnce, FirstToken, QuestionJudge, ReadingJudge
 
@@ -43,7 +42,7 @@ class Answers:
         if places:
             new = sorted(places.values())
             known |= zip([keys[place] for place in new], ask(new), strict=True)
-            atomic.write_text(path, json.dumps(known, ensure_ascii=False, allow_nan=False, indent=0) + "\n")
+            atomic.write_text(path, sealed(known))
         return [known[key] for key in keys]
 
     def _path(self, image: NDArray[np.uint8]) -> Path:
@@ -130,7 +129,6 @@ class RememberingQuestionJudge:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(read_text(path))
+        return unsealed(read_text(path))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}

@@ -1,6 +1,5 @@
 """What one variant's profile holds beside its single times: a JSON file in the run's directory, written whole or not at all."""
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -8,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sana_bench.core import atomic
-from sana_bench.core.errors import BenchError
-from sana_bench.core.fingerprint import short
+from sana_bench.core.errors import UsageError
+from sana_bench.core.fingerprint import sealed, short, unsealed
 from sana_bench.core.text import read_text
 
 __all__ = [
@@ -78,29 +77,29 @@ def profile_path(run_directory: Path, variant: str, key: str) -> Path:
 
 def write_profile(path: Path, profile: Profile) -> None:
     """Write a profile."""
-    atomic.write_text(path, json.dumps(asdict(profile), indent=1, allow_nan=False) + "\n")
+    atomic.write_text(path, sealed(asdict(profile)))
 
 
 def read_profile(path: Path) -> Profile | None:
-    """Return a profile; None when there is none. Raises `BenchError` for a damaged file."""
+    """Return a profile; None when there is none. Raises `UsageError` for a damaged file."""
     try:
-        found = json.loads(read_text(path))
+        found = unsealed(read_text(path))
         return _profile(found)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
-        raise BenchError(f"{path}: damaged profile ({error}); delete it to measure again") from None
+        raise UsageError(f"{path}: damaged profile ({error}); delete it to measure again") from None
 
 
 def stored_profiles(run_directory: Path, variant: str, key: str) -> list[Profile]:
     """The profiles of a key: this run's first, under the variant's name, then those of other runs beside it.
 
-    Raises `BenchError` for a damaged file of this run; those of other runs are passed over.
+    Raises `UsageError` for a damaged file of this run; those of other runs are passed over.
     """
     own = read_profile(profile_path(run_directory, variant, key))
     found = [own] if own is not None else []
     for path in sorted(run_directory.parent.glob(f"*/{_FOLDER}/*-{short(key)}.json")):
-        with suppress(BenchError):
+        with suppress(UsageError):
             other = read_profile(path) if path.parents[1] != run_directory else None
             found += [other] if other is not None and other.key == key else []
     return found

@@ -150,6 +150,9 @@ class Provenance(_Open):
     """Where a run's numbers come from."""
 
     models: dict[str, _Model] = {}
+    metrics: dict[str, dict[str, Any]] = {}
+    protocols: dict[str, str] = {}
+    sessions: list[dict[str, Any]] = []
     events: list[_Event] = []
     selfcheck: _SelfCheck = _SelfCheck()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.fingerprint import fingerprint
-from sana_bench.core.samples import OVERALL, Prompt, Sample
+from sana_bench.core.samples import OVERALL, Prompt, Sample, prompts_sha256
 from sana_bench.results.run_folder import RunFiles, find_run, image_path, open_store
 from sana_bench.results.schema import FeatureRow, ImageRow, ScoreRecord, SummaryRecord
 from sana_bench.results.sequences import StoredSequence, grouped, stopped_early
@@ -223,7 +223,13 @@ def read_run(store: Store, files: RunFiles) -> RunResults:
     if row is None:
         raise UsageError(f"{files.directory}: the store in {store.output} does not know this run")
     suite = StoredSuite.read(files.suite)
+    suite.check_run(files.directory.name, str(files.suite))
     prompts = {benchmark.name: files.read_prompts(benchmark.name) for benchmark in suite.benchmarks}
+    for benchmark in suite.benchmarks:
+        if prompts_sha256(prompts[benchmark.name].values()) != benchmark.prompts_sha256:
+            raise UsageError(
+                f"{files.directory}: the prompts of {benchmark.name} are not those that the run asked for: damaged or changed"
+            )
     summaries = store.summaries(files.directory.name)
     sequences = grouped(store.looks(files.directory.name))
     variants = {}

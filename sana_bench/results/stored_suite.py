@@ -8,7 +8,7 @@ from typing import Any, Self
 import yaml
 
 from sana_bench.core.errors import UsageError
-from sana_bench.core.fingerprint import fingerprint, image_key
+from sana_bench.core.fingerprint import fingerprint, image_key, short
 from sana_bench.core.text import read_text
 from sana_bench.results.documents import Suite, checked
 
@@ -161,6 +161,11 @@ class StoredSuite:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the run that the file is of: the end of the run's name is its beginning."""
+        """Identity of the run that the suite is of, as `sana_bench.suites.cells.ResolvedSuite.fingerprint`."""
         named = [[variant.name, variant.fingerprint] for variant in self.variants]
         return fingerprint({**self.document, "variants": named})
+
+    def check_run(self, run_id: str, where: str) -> None:
+        """Raise `UsageError`, `where` in front, unless this is the suite of the run of this name, which ends in its hash."""
+        if run_id.rpartition("-")[2] != short(self.fingerprint):
+            raise UsageError(f"{where}: is not the suite of the run {run_id}: damaged or changed")

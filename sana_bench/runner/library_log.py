@@ -12,6 +12,7 @@ from typing import Any, Self, TextIO
 from sana_bench.core.atomic import open_own
 from sana_bench.core.errors import UsageError
 from sana_bench.core.provenance import now
+from sana_bench.core.text import escaped
 
 __all__ = ["LibraryLog"]
 
@@ -51,9 +52,12 @@ class LibraryLog(io.TextIOBase):
     def write(self, text: str) -> int:
         if self._terminal is None:
             return sys.stderr.write(text)
+        length = len(text)
+        # Bars of libraries go back to the beginning of their line, over what stands there.
+        text = escaped(text.replace("\r\n", "\n").replace("\r", "\n"))
         if self._path is None:
             self._held += text
-            return len(text)
+            return length
         try:
             if self._file is None:
                 descriptor = open_own(self._path, os.O_WRONLY | os.O_APPEND)
@@ -63,12 +67,10 @@ class LibraryLog(io.TextIOBase):
                 self._file.write(f"{now()} {self._command}\n")
             self._file.write(text)
             self._file.flush()
-        except (
-            OSError,
-            UsageError,
-        ):  # a full disk, which the run tells itself, or a link in the file's place
+        # A full disk, which the run tells itself, or a link in the file's place: nothing is lost meanwhile.
+        except (OSError, UsageError):
             self._terminal.write(text)
-        return len(text)
+        return length
 
     def __enter__(self) -> Self:
         self._terminal, sys.stderr = sys.stderr, self

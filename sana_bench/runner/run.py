@@ -15,7 +15,7 @@ from sana_bench.assets.fetch import fetch_suite
 from sana_bench.core import atomic
 from sana_bench.core.errors import IncompleteError, UsageError
 from sana_bench.core.fingerprint import FileHashes
-from sana_bench.core.progress import Progress, listed, say
+from sana_bench.core.progress import Progress, listed, megabytes, say
 from sana_bench.core.provenance import command_line, now
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.stopping import stoppable
@@ -52,7 +52,7 @@ from sana_bench.suites.load import load_suite
 from sana_bench.suites.plan import CellPlan, asked_rows, plan_cell, work_left, work_of
 from sana_bench.suites.schema import Suite
 from sana_bench.suites.stop import StopRequest, StopSpec
-from sana_bench.suites.tiers import choose_tier
+from sana_bench.suites.tiers import DeviceRequest, choose_tier
 
 __all__ = ["Outcome", "RunOptions", "execute_suite", "run_suite"]
 
@@ -66,6 +66,7 @@ class RunOptions:
     suite: Path
     output: Path = Path("results")
     tier: TierRequest = "auto"
+    device: DeviceRequest = "auto"
     limit: int | None = None
     variants: tuple[str, ...] | None = None
     overrides: tuple[str, ...] = ()
@@ -107,7 +108,7 @@ def execute_suite(options: RunOptions, suite: Suite | None = None) -> Outcome:
 
 def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Outcome:
     check_loggers(options.loggers)
-    tier = choose_tier(options.tier)
+    tier = choose_tier(options.tier, options.device)
     suite = suite or load_suite(options.suite, tier.tier, options.overrides)
     stop = _asked_stop(options, suite)
     check_output(options.output)
@@ -225,9 +226,13 @@ class _Session:
             state = "interrupted"
             say(self._how_to_resume())
             return Outcome(self._run_id, IncompleteError.exit_code, interrupted=True)
+        except (OSError, sqlite3.Error) as error:
+            for note in self._space_needed():
+                error.add_note(note)
+            raise
         finally:
             # On a full disk even this cannot be written; the error in flight is the one to tell.
-            with suppress(sqlite3.OperationalError) if state == "failed" else nullcontext():
+            with suppress(sqlite3.Error) if state == "failed" else nullcontext():
                 self._store.finish_session(self._session_id, now(), state)
             result.update(state=state, incomplete=reasons)
         self._report(reasons)
@@ -408,16 +413,30 @@ class _Session:
         )
 
     def _how_to_resume(self) -> str:
-        directory, limit = self._files.directory, self._options.limit
-        # By the records alone: what keeps a file from being read must not keep the run from stopping.
-        plans = [
-            plan_cell(cell, self._store, self._output, directory, limit, verify=False) for cell in self._cells
-        ]
+        plans = self._recorded()
         done = sum(len(plan.done) for plan in plans)
         total = sum(len(plan.done) + len(plan.missing) for plan in plans)
         return (
             f"interrupted: {done} of {total} images are done and kept; run the same command again to continue"
         )
+
+    def _space_needed(self) -> list[str]:
+        """A line on the space that the missing images will take, by the mean length of those that are there."""
+        plans = self._recorded()
+        lengths = [one.image.length for plan in plans for one in plan.done if one.image.length]
+        missing = sum(len(plan.missing) for plan in plans)
+        if not lengths or not missing:
+            return []
+        return [
+            f"{missing} missing images will take about {megabytes(sum(lengths) * missing // len(lengths))}"
+        ]
+
+    def _recorded(self) -> list[CellPlan]:
+        """What is done by the records alone: what keeps a file from being read must not keep the run from stopping."""
+        directory, limit = self._files.directory, self._options.limit
+        return [
+            plan_cell(cell, self._store, self._output, directory, limit, verify=False) for cell in self._cells
+        ]
 
 
 def _record(cell: Cell, key: str, summary: Summary) -> SummaryRecord:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sana_bench.core.fingerprint import fingerprint, image_key, short
 from sana_bench.core.registry import BENCHMARKS, GENERATORS, METRICS
-from sana_bench.core.samples import FoundImages, Prompt, Sample
+from sana_bench.core.samples import FoundImages, Prompt, Sample, prompts_sha256
 from sana_bench.results.run_folder import image_path
 from sana_bench.suites.rewrites import PromptRewrites
 from sana_bench.suites.schema import THROUGHPUT_PARAMETERS, MetricSpec, Suite, Variant, source_of
@@ -146,9 +146,6 @@ class ResolvedBenchmark:
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies the benchmark in a run."""
-        prompts = fingerprint(
-            [[prompt.id, prompt.text, prompt.tag, prompt.metadata] for prompt in self.prompts]
-        )
         plugin = BENCHMARKS.plugin(source_of(self.name))
         return {
             **({"plugin": plugin.identity} if plugin is not None else {}),
@@ -162,7 +159,7 @@ class ResolvedBenchmark:
             ),
             **({"settings": dict(self.settings)} if self.settings else {}),
             "n_prompts": len(self.prompts),
-            "prompts_sha256": prompts,
+            "prompts_sha256": prompts_sha256(self.prompts),
         }
 
 

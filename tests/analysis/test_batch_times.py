@@ -1,7 +1,6 @@
 """The time per image: one definition wherever it appears, and none where nothing was generated."""
 
 import json
-import sqlite3
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from sana_bench.results.store import Store
 from sana_bench.runner.run import RunOptions, run_suite
 from tests import suite_files
 from tests.runner import fakes
+from tests.stores import change
 
 SIZE = {"height": fakes.SIZE, "width": fakes.SIZE}
 
@@ -57,10 +57,10 @@ def reported(world, stored):
 
 def as_earlier_versions_stored(world):
     """Give images of files the time that reading them took."""
-    with sqlite3.connect(world.output / "store.sqlite") as connection:
-        connection.execute(
-            "UPDATE images SET seconds = 0.001, batch_size = 2, device = 'cpu' WHERE seconds IS NULL"
-        )
+    change(
+        world.output,
+        "UPDATE images SET seconds = 0.001, batch_size = 2, device = 'cpu' WHERE seconds IS NULL",
+    )
 
 
 @pytest.mark.parametrize("earlier", [False, True])
@@ -92,11 +92,13 @@ def test_images_that_existed_have_no_time_anywhere(existing, tmp_path, capsys, e
 
 def test_the_report_and_a_comparison_give_the_same_median(existing):
     name = run(existing, variants=("fake-2", "fake-4"))
-    with sqlite3.connect(existing.output / "store.sqlite") as connection:
-        # One slow batch of two images among three: by images the median would be another.
-        connection.execute("UPDATE images SET seconds = 9 WHERE prompt_id IN ('00000', '00002')")
-        connection.execute("UPDATE images SET seconds = 2 WHERE prompt_id = '00004'")
-        connection.execute("UPDATE images SET seconds = 1 WHERE prompt_id IN ('00001', '00003', '00005')")
+    # One slow batch of two images among three: by images the median would be another.
+    change(
+        existing.output,
+        "UPDATE images SET seconds = 9 WHERE prompt_id IN ('00000', '00002')",
+        "UPDATE images SET seconds = 2 WHERE prompt_id = '00004'",
+        "UPDATE images SET seconds = 1 WHERE prompt_id IN ('00001', '00003', '00005')",
+    )
     stored = load_run(existing.output, name)
     for variant in stored.variants.values():
         assert sorted(variant.batch_ms) == [1000, 2000, 9000]

@@ -2,13 +2,13 @@
 
 import json
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import ROOT
+from tests.stores import change
 
 NOTHING = "UPDATE runs SET created = created"
 # Measurements that differ between images, so that each is a batch of its own.
@@ -57,13 +57,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         moments = Moments(REFERENCE["n"], np.full(4, MEAN), SCATTER * np.eye(4))
         write_moments(output / "cache" / f"frechet-{short(fingerprint(of))}.npz", of, moments)
         yield output
-
-
-def change(output: Path, *statements: str) -> None:
-    with sqlite3.connect(output / "store.sqlite") as connection:
-        for statement in statements:
-            assert connection.execute(statement).rowcount, statement
-    connection.close()
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import json
 import re
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from sana_bench.cli.main import execute
 from sana_bench.results.statistics import holm
@@ -70,13 +70,17 @@ def test_times_of_another_device_are_not_compared(compare, other) -> None:
     assert re.fullmatch("different device: .+ and gpu-x", found["reason"])
 
 
-def test_other_prompts_are_not_compared(compare, other) -> None:
-    b = other(NOTHING)
-    path = Path(b.rpartition(":")[0]) / "suite.resolved.yaml"
-    resolved = yaml.safe_load(path.read_text())
-    resolved["benchmarks"][0]["prompts_sha256"] = "0" * 64
-    path.write_text(yaml.safe_dump(resolved))
-    found = row(compare(b)[1], "redness")
+def test_other_prompts_are_not_compared(compare, tmp_path, monkeypatch, capsys) -> None:
+    """The same words in another task: the images are the same, and what is asked of them is not."""
+    prompts = fakes.Shapes().prompts("micro")
+    monkeypatch.setattr(
+        fakes.Shapes, "prompts", lambda *_: [replace(prompt, metadata={"line": -1}) for prompt in prompts]
+    )
+    world = fakes.World(tmp_path)
+    assert world.run() == 0
+    (run,) = (world.output / "runs").iterdir()
+    capsys.readouterr()
+    found = row(compare(f"{run}:fake-4")[1], "redness")
     assert (found["verdict"], found["reason"]) == ("not comparable", "different prompts")
 
 

@@ -43,7 +43,7 @@ OPENERS = {
     *("zipfile.ZipFile", "tarfile.open", "pd.read_csv", "pd.read_parquet", "pandas.read_csv"),
 }
 #: What is called so too and opens no file, or by rules of its own.
-OTHERS_NAMED_OPEN = {"os.open", "Store.open", "file.open"}
+OTHERS_NAMED_OPEN = {"os.open", "Store.open", "file.open", "archive.open", "self._maker.open"}
 #: What hands them something that is no path to be opened blindly.
 SAFE = {"plain", "BytesIO", "io.BytesIO"}
 

@@ -213,6 +213,51 @@ def test_a_broken_plugin_is_named_where_it_is_used_or_listed(tmp_path, on_path, 
     assert [line for line in problems() if message in line]
 
 
+ENDINGS = {
+    "an exit": ("raise SystemExit(0)", "SystemExit: 0"),
+    "sys.exit with words": ("import sys; sys.exit('no licence')", "SystemExit: no licence"),
+    "a base exception": ("class Odd(BaseException): pass\nraise Odd('x')", "Odd: x"),
+    "a loop": ("def f(): f()\nf()", "RecursionError"),
+    "a syntax error": ("def", "SyntaxError"),
+}
+
+
+@pytest.mark.parametrize("kind", ["benchmarks", "metrics", "generators", "judges", "loggers"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_plugin_that_ends_the_program_is_named_and_ends_nothing(
+    tmp_path, on_path, capsys, monkeypatch, ending, kind
+) -> None:
+    monkeypatch.chdir(ROOT)
+    body, told = ENDINGS[ending]
+    (tmp_path / f"ending_{kind}.py").write_text(f"{body}\n")
+    on_path(write_plugin(tmp_path, kind, "rude", f"ending_{kind}:Rude"))
+    single = kind.removesuffix("s")
+    message = f"{single} plug-in 'rude' of broken-plugin 0.1 cannot be loaded: {told}"
+    assert execute(["list", kind]) == 0
+    assert f"rude: ! {message}" in capsys.readouterr().out
+    assert [line for line in problems() if message in line]
+    assert execute(["doctor"]) in (0, 2)
+    assert message in capsys.readouterr().out
+
+
+def test_a_plugin_that_ends_the_program_when_it_is_built(tmp_path, on_path, capsys) -> None:
+    (tmp_path / "late.py").write_text("def build():\n    raise SystemExit(0)\n")
+    on_path(write_plugin(tmp_path, "benchmarks", "late", "late:build"))
+    with pytest.raises(SuiteError, match=r"'late' of broken-plugin 0\.1 failed: SystemExit: 0"):
+        BENCHMARKS.build("late")
+    assert execute(["list", "benchmarks"]) == 0
+    assert "late: ! benchmark plug-in 'late'" in capsys.readouterr().out
+
+
+def test_an_exit_in_the_middle_of_a_command_is_a_crash(monkeypatch, capsys) -> None:
+    """Exit code 0 would say that everything is done."""
+    from sana_bench.cli import list as module
+
+    monkeypatch.setattr(module, "_sections", lambda: sys.exit(0))
+    assert execute(["list"]) == 1
+    assert "crashed with SystemExit" in one_line(capsys)
+
+
 def test_built_in_names_cannot_be_taken(tmp_path, on_path) -> None:
     for kind, name in (("generators", "sana"), ("metrics", "geneval"), ("benchmarks", "geneval")):
         on_path(write_plugin(tmp_path / kind, kind, name, "json:loads", f"thief-of-{kind}"))

@@ -122,7 +122,7 @@ def test_every_format_tells_the_verdicts_and_quotes_the_papers(tmp_path) -> None
     for text in (terminal, markdown, page):
         assert "Measured beside published" in text
         assert "reproduced" in text
-        assert "differs: known: the size that images were scaled to is not published" in text
+        assert "known: the size that images were scaled to is not published" in text
         assert "SANA, arXiv:2410.10629, Table 10" in text
     for text in (markdown, page):
         assert "FLUX-dev, 1024 px" in text

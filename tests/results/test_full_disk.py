@@ -1,6 +1,7 @@
 """A full disk ends a run with one line; what is recorded stays, and the same command goes on."""
 
 import errno
+import re
 import sqlite3
 from pathlib import Path
 
@@ -98,6 +99,7 @@ def test_files_that_cannot_be_written(command, tmp_path, monkeypatch, capsys, n_
     monkeypatch.undo()
     assert not list(output.rglob(f"{atomic.TEMPORARY_PREFIX}*"))
     before = n_recorded(output)
+    assert bool(re.search(r"\d+ missing images will take about", line)) == (0 < before < N)
     fakes.FakeGenerator.batches.clear()
     assert execute(command) == 0
     assert sum(fakes.FakeGenerator.batches) == N - before

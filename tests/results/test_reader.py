@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from sana_bench.results.stored_suite import StoredBenchmark, StoredSuite, Stored
 from sana_reports import ReportData
 from tests.runner import fakes
 from tests.runner import numbers_of_runs as numbers
+from tests.stores import change
 
 N_PROMPTS = fakes.N_PROMPTS
 
@@ -44,11 +44,6 @@ def newest(output: Path) -> str:
 def report_of(output: Path, run: str) -> ReportData:
     with open_store(output) as store:
         return build_report_data(store, read_run(store, RunFiles(output / "runs" / run)))
-
-
-def change(output: Path, statement: str) -> None:
-    with sqlite3.connect(output / "store.sqlite") as connection:
-        connection.execute(statement)
 
 
 def test_fewer_images_a_prompt_count_the_images_that_are_asked_for(world) -> None:

@@ -1,7 +1,6 @@
 """What a search has found so far, on disk: answers after every batch, and at the end the winners' images and the cost."""
 
 import io
-import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sana_bench.core import atomic
+from sana_bench.core.fingerprint import sealed, unsealed
 from sana_bench.core.text import read_text
 from sana_bench.judges.base import YesNo
 from sana_models.files import read_bytes
@@ -52,7 +52,7 @@ def load_search(folder: Path) -> Search:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        data = json.loads(read_text(folder / _FILE))
+        data = unsealed(read_text(folder / _FILE))
         answers = [
             None if pair is None else YesNo(float(pair[0]), float(pair[1])) for pair in data["answers"]
         ]
@@ -75,7 +75,7 @@ def save_search(folder: Path, search: Search) -> None:
         atomic.write_bytes(folder / f"{number}.png", buffer.getvalue())
     answers = [None if answer is None else [answer.yes, answer.no] for answer in search.answers]
     data = {"answers": answers, "winners": search.winners, "cost": asdict(search.cost)}
-    atomic.write_text(folder / _FILE, json.dumps(data, allow_nan=False) + "\n")
+    atomic.write_text(folder / _FILE, sealed(data))
 
 
 def total_cost(folder: Path) -> Cost:

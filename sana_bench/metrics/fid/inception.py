@@ -6,7 +6,6 @@ form: 1,008 classes, average pooling that leaves padding out, and maximum poolin
 graph), which clean-fid uses. Here batch normalisation is folded into the convolutions, in float64.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from sana_bench.assets.checks import DAMAGED
 from sana_bench.core.errors import AssetError
+from sana_bench.metrics.fid.torchscript import torchscript_tensors
 from sana_models.files import plain
 
 __all__ = ["FEATURES", "INPUT_SIZE", "FidInception", "build_inception", "load_inception", "parameter_shapes"]
@@ -255,10 +255,7 @@ def parameter_shapes() -> dict[str, tuple[int, ...]]:
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".pt":
-            with warnings.catch_warnings():
-                # The published archive is TorchScript, whose reader warns of its own end.
-                warnings.simplefilter("ignore", FutureWarning)
-                return dict(torch.jit.load(plain(path), map_location="cpu").state_dict())
+            return torchscript_tensors(path)
         return dict(torch.load(plain(path), map_location="cpu", weights_only=True))
     except DAMAGED as error:
         reason = str(error).strip().partition("\n")[0]

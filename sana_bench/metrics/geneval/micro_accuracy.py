@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sana_bench.core.errors import UsageError
+from sana_bench.core.progress import say
 from sana_bench.core.text import read_text
 from sana_bench.metrics.geneval.decision import decide
 from sana_bench.metrics.geneval.metric import TASKS
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     tables = _tables(options.scenes, options.seed)
     if options.write is None:
-        print(tables)
+        say(tables)
     else:
         write_tables(options.write, tables)
 

@@ -251,6 +251,15 @@ def _renamed(key: str) -> str:
     return name
 
 
+def published_name(name: str) -> str:
+    """The checkpoint's key of a key of `RewardNetwork`: what `_renamed` takes back."""
+    if name.startswith("vision.encoder."):
+        for part, ours in _RENAMED_INSIDE:
+            name = name.replace(ours, part)
+    prefix, ours = next((pair for pair in _RENAMED if name.startswith(pair[1])), ("", ""))
+    return prefix + name.removeprefix(ours)
+
+
 def _vision_config(size: VisionSize) -> BlipVisionConfig:
     config = BlipVisionConfig(
         hidden_size=size.width,

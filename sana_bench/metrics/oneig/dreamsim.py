@@ -28,6 +28,7 @@ from sana_bench.core.fingerprint import file_sha256, fingerprint
 from sana_bench.core.preprocess import CLIP_MEAN, CLIP_STD, batches, prefetch
 from sana_bench.core.samples import Sample
 from sana_bench.metrics.oneig.picture import CODEC, picture
+from sana_models.files import plain, read_text
 
 __all__ = ["DreamSim", "Files", "find_dreamsim", "load_dreamsim", "square_pixels"]
 
@@ -263,7 +264,7 @@ def _tower(
     path: Path, mean: Sequence[float], deviation: Sequence[float], *, clip: bool, quick: bool
 ) -> _Tower:
     try:
-        found: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found: Mapping[str, Any] = torch.load(plain(path), map_location="cpu", weights_only=True)
         state = {name: tensor.float() for name, tensor in found.get("state_dict", found).items()}
         projection = state.pop("proj", None)
         if (projection is not None) != clip:
@@ -283,9 +284,9 @@ def _adapt(network: Ensemble, folder: Path) -> None:
 
     path = folder / "adapter_model.safetensors"
     try:
-        settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        settings = json.loads(read_text(folder / "adapter_config.json"))
         scale = float(settings["lora_alpha"]) / float(settings["r"])
-        tensors = load_file(path)
+        tensors = load_file(plain(path))
         matches = {name: _ADAPTER.fullmatch(name) for name in tensors}
         parts = {(m[1], m[2], m[3]): tensors[name].float() for name, m in matches.items() if m is not None}
         places = {place[:2] for place in parts}

@@ -23,6 +23,7 @@ from sana_bench.core.fingerprint import directory_sha256, file_sha256
 from sana_bench.core.images import IMAGE_SUFFIXES, load_image
 from sana_bench.core.precision import torch_dtype
 from sana_bench.core.preprocess import batches, clip_pixels
+from sana_models.files import plain
 from sana_models.libraries import without_torchao
 
 __all__ = ["CSDEncoder", "OneIGEncoder", "StyleEncoder", "read_references", "references_of"]
@@ -149,7 +150,7 @@ class OneIGEncoder(StyleEncoder):
 def read_references(path: Path) -> dict[str, NDArray[np.float64]]:
     """Published embeddings of reference images, (n, d) by style; raises `AssetError` for another file."""
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(plain(path), map_location="cpu", weights_only=True)
         return {str(style): rows.double().reshape(len(rows), -1).numpy() for style, rows in found.items()}
     except DAMAGED as error:
         raise AssetError(f"{path}: not embeddings by style ({_first_line(error)})") from None
@@ -178,7 +179,7 @@ def _csd_state(path: Path) -> dict[str, Tensor]:
     """The vision tower's weights under open_clip's names, with the projection of style as its own."""
     try:
         with torch.serialization.safe_globals([*_HARMLESS, *_numpy_scalars()]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint = torch.load(plain(path), map_location="cpu", weights_only=True)
         state = {
             name.removeprefix("module."): tensor for name, tensor in checkpoint["model_state_dict"].items()
         }

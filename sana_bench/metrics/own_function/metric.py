@@ -73,7 +73,7 @@ class FunctionMetric:
             image = image.copy()  # the function may write into it
         try:
             found = self._function(image, sample.prompt.text)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"{_where(self._path, error)} (sample {sample.id}, {sample.image_path})"
             ) from error
@@ -128,7 +128,7 @@ def _load_module(path: Path, sha256: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise SuiteError(_where(path, error)) from error
     return module
@@ -142,7 +142,7 @@ def _takes_pillow(function: Callable[..., Any]) -> bool:
     return str(name).rpartition(".")[2] == "Image"
 
 
-def _where(path: Path, error: Exception) -> str:
+def _where(path: Path, error: BaseException) -> str:
     """The last line of the file that an error went through, and the error."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}"

@@ -131,9 +131,9 @@ class _Collector:
 
 
 def export_runs(
-    runs: Sequence[str] | None, output: Path | None, to: Path, format_: Format
+    runs: Sequence[str] | None, output: Path | None, to: Path, format_: Format, *, formulas: bool = True
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Write these runs (None: all) of the store in `output` to `to`; return the number of rows by table.
+    """Write these runs (None: all) of the store in `output` to `to` as `write_export`; return the number of rows by table.
 
     The second value says why runs were left out: of all runs, those that are damaged. `output` None stands for the folder that
     the run directories lie in. Raises `UsageError` for an unknown run, for runs of several output folders, for a damaged one
@@ -153,4 +153,4 @@ def export_runs(
         tables = collect_runs(store, run_ids, damaged if runs is None else None)
     if len(damaged) == len(run_ids):
         raise UsageError(f"--output {output}: no run can be exported: {left_out(damaged)}")
-    return write_export(tables, to, format_, created=now()), damaged
+    return write_export(tables, to, format_, created=now(), formulas=formulas), damaged

@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as short
@@ -40,9 +40,12 @@ _PANDAS_TYPES = {
 }  # fmt: skip
 
 
-def write_export(tables: Tables, directory: Path, format_: Format, *, created: str) -> dict[str, int]:
+def write_export(
+    tables: Tables, directory: Path, format_: Format, *, created: str, formulas: bool = True
+) -> dict[str, int]:
     """Write every table to `directory` and return the number of rows by table.
 
+    Without `formulas`, text in CSV that a spreadsheet would run begins with an apostrophe, and `read_export` refuses the export.
     An earlier export in `directory` is replaced. Raises `UsageError` when anything else is there, and `OSError`
     (disk full, no permission) with what was there untouched.
     """
@@ -54,7 +57,7 @@ def write_export(tables: Tables, directory: Path, format_: Format, *, created: s
         listed: dict[str, dict[str, Any]] = {}
         for table in TABLES.values():
             rows = tables.get(table.name, [])
-            content = _ENCODERS[format_](table, rows)
+            content = _ENCODERS[format_](table, rows) if formulas else _encode_for_spreadsheets(table, rows)
             name = f"{table.name}.{format_}"
             atomic.write_bytes(building / name, content)
             listed[table.name] = {"file": name, "rows": len(rows), "sha256": sha256_bytes(content)}
@@ -65,6 +68,7 @@ def write_export(tables: Tables, directory: Path, format_: Format, *, created: s
             "sana_bench": __version__,
             "created": created,
             "format": format_,
+            **({} if formulas else {"formulas": "neutralised"}),
             "runs": [row["run_id"] for row in tables.get("runs", [])],
             "tables": listed,
         }
@@ -169,6 +173,10 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
             f"{directory}: export version {version} is newer than this sana-bench, which reads up to "
             f"{EXPORT_VERSION}"
         )
+    if "formulas" in manifest:
+        raise UsageError(
+            f"{directory}: made for spreadsheets (--no-formulas), with texts changed; export it again without"
+        )
     if manifest.get("format") not in FORMATS or any(Path(name).name != name for name in files.values()):
         raise UsageError(f"{path}: not a manifest that sana-bench wrote")
     return dict(manifest)
@@ -241,8 +249,18 @@ def _decode_parquet(table: Table, content: bytes) -> list[dict[str, Any]]:
 def _encode_csv(table: Table, rows: Sequence[dict[str, Any]]) -> bytes:
     from sana_reports.csv_table import csv_text
 
-    cells = ([_csv_value_of(column, row[column.name]) for column in table.columns] for row in rows)
+    return csv_text([column.name for column in table.columns], _csv_cells(table, rows)).encode("utf-8")
+
+
+def _encode_for_spreadsheets(table: Table, rows: Sequence[dict[str, Any]]) -> bytes:
+    from sana_reports.csv_table import csv_text, without_formulas
+
+    cells = without_formulas(_csv_cells(table, rows))
     return csv_text([column.name for column in table.columns], cells).encode("utf-8")
+
+
+def _csv_cells(table: Table, rows: Sequence[dict[str, Any]]) -> Iterator[list[Any]]:
+    return ([_csv_value_of(column, row[column.name]) for column in table.columns] for row in rows)
 
 
 def _csv_value_of(column: Column, value: Any) -> Any:

@@ -60,6 +60,8 @@ def check_tables(tables: Tables, file_of: Callable[[str], str]) -> None:
         _check_rows(table, tables[name], file_of(name))
     runs = {row["run_id"]: StoredSuite.of(row["suite_resolved"], _where(file_of("runs"), number, "suite_resolved"))
             for number, row in enumerate(tables["runs"], start=1)}  # fmt: skip
+    for number, (run_id, suite) in enumerate(runs.items(), start=1):
+        suite.check_run(run_id, _where(file_of("runs"), number, "suite_resolved"))
     for name in TABLES:
         for number, row in enumerate(tables[name], start=1):
             if row["run_id"] not in runs:

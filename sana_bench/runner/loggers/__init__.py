@@ -58,7 +58,7 @@ class Loggers:
         for entry, logger in self._loggers:
             try:
                 getattr(logger, hook)(copy.deepcopy(data))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise BenchError(
                     f"{entry.label} failed in {hook}: {type(error).__name__}: {error}"
                 ) from error

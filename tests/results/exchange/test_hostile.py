@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from sana_bench.cli.main import execute
 from sana_bench.core.fingerprint import sha256_bytes
 from sana_bench.results.exchange.export import MANIFEST
 from tests.runner import numbers_of_runs as numbers
+from tests.stores import change
 
 DEEP = "[" * 100_000 + "]" * 100_000
 Row = dict[str, Any]
@@ -173,11 +173,7 @@ def test_a_results_folder_is_held_to_the_same(results, tmp_path, capsys, what, c
 
 def test_a_store_with_rows_that_do_not_fit_is_refused(results, tmp_path, capsys) -> None:
     other = Path(shutil.copytree(results, tmp_path / "other"))
-    with sqlite3.connect(other / "store.sqlite") as connection:
-        connection.execute(
-            "UPDATE images SET sample_index = -1 WHERE sample_index = 0 AND prompt_id = '00000'"
-        )
-        connection.execute("UPDATE scores SET details = '[]'")
+    change(other, "UPDATE scores SET details = '[]'")
     assert f"{other / 'store.sqlite'}: table " in refused(other, tmp_path / "new", capsys)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from sana_bench.results.store import Store
 from sana_bench.runner.run import RunOptions, run_suite
 from tests.runner import fakes
 from tests.runner import numbers_of_runs as numbers
+from tests.stores import change
 
 TABLES = ("runs", "images", "metrics", "scores", "features", "chunks", "summaries", "sessions", "events")
 
@@ -39,11 +39,6 @@ def dump(output: Path, *, without: tuple[str, ...] = ()) -> dict[str, list[dict[
             for table in (*TABLES, "imports")
         }
     return {table: sorted(rows, key=repr) for table, rows in found.items()}
-
-
-def change(output: Path, statement: str) -> None:
-    with sqlite3.connect(output / "store.sqlite") as connection:
-        assert connection.execute(statement).rowcount
 
 
 def complete_run(output: Path) -> str:
@@ -172,14 +167,12 @@ def test_more_of_the_same_run_completes_it(results, tmp_path) -> None:
     run = complete_run(results)
     part = tmp_path / "part"
     shutil.copytree(results, part)
-    with sqlite3.connect(part / "store.sqlite") as connection:
-        connection.execute("DELETE FROM images WHERE prompt_id = '00003'")
-        connection.execute(
-            "UPDATE summaries SET n_samples = n_samples - 1, complete = 0 WHERE run_id = ?", (run,)
-        )
-        connection.execute(
-            "UPDATE images SET status = 'failed', path = NULL, sha256 = NULL WHERE prompt_id = '00004'"
-        )
+    change(
+        part,
+        "DELETE FROM images WHERE prompt_id = '00003'",
+        f"UPDATE summaries SET n_samples = n_samples - 1, complete = 0 WHERE run_id = '{run}'",
+        "UPDATE images SET status = 'failed', path = NULL, sha256 = NULL WHERE prompt_id = '00004'",
+    )
     whole = dump(results)
     assert import_(part, results) == 0
     assert dump(results)["images"] == whole["images"]

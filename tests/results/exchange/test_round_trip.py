@@ -12,15 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sana_bench.cli.main import execute
+from sana_bench.core.fingerprint import short
 from sana_bench.core.registry import GENERATORS
 from sana_bench.results.exchange.collect import collect_runs
 from sana_bench.results.exchange.export import FORMATS, read_export, write_export
 from sana_bench.results.exchange.tables import TABLES, Column, Tables
 from sana_bench.results.store import Store
+from sana_bench.results.stored_suite import StoredSuite
 from sana_bench.runner.run import RunOptions, run_suite
 from sana_bench.suites.schema import Variant
 from tests import suite_files
 from tests.runner import fakes
+from tests.stores import rename_run
 
 # Files hold UTF-8, which has no half of a surrogate pair.
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
@@ -140,12 +143,15 @@ def variants() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_every_generator_and_kind_goes_out_and_comes_back(results, tmp_path, format_) -> None:
-    for path in results.glob("runs/*/suite.resolved.yaml"):
+    for path in sorted(results.glob("runs/*/suite.resolved.yaml")):
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         for variant in variants():
             entry = Variant.model_validate(variant).model_dump(mode="json")
             document["variants"].append({**entry, "weights_sha256": "0" * 64, "fingerprint": variant["name"]})
         path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+        run = path.parent.name
+        fingerprint = short(StoredSuite.read(path).fingerprint)
+        rename_run(results, run, f"{run.rpartition('-')[0]}-{fingerprint}")
     sent = tables_of(results)
     assert len(sent["variants"]) == 2 * (2 + len(variants()))
     assert comparable(exchanged(results, tmp_path, format_)) == comparable(sent)
