@@ -148,6 +148,11 @@ class Store(Database):
         ).fetchone()
         return {} if row is None else dict(json.loads(row[0]))
 
+    def protocols(self) -> dict[str, tuple[str, str]]:
+        """Return name and protocol of every metric by its key."""
+        rows = self._connection.execute("SELECT metric_key, name, protocol FROM metrics")
+        return {key: (name, protocol) for key, name, protocol in rows}
+
     def scores(self, metric_key: str, image_sha256s: Iterable[str]) -> dict[tuple[str, str], ScoreRecord]:
         """Return the stored scores of these images by (image sha256, prompt sha256)."""
         found = {}

@@ -26,6 +26,7 @@ def test_a_large_difference_stops_the_run_early(many, capsys) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert f"look 1: 24 of {N} images of each, luck " in "\n".join(lines)
     assert any(line.startswith("good is better than poor: luck +0.") for line in lines)
+    assert "stopped early: --until all goes on to the whole suite; spread is left for it;" in "\n".join(lines)
     (session,) = numbers.sessions(many.output)
     assert (session["state"], session["images_generated"]) == ("done", 2 * found.last.n_images)
 
@@ -46,6 +47,8 @@ def test_it_is_typed(many, capsys) -> None:
 def test_what_was_stopped_early_is_no_number_of_the_suite(many, capsys) -> None:
     many.run()
     assert numbers.summaries(many.output) == []
+    (provenance,) = many.output.glob("runs/*/provenance.json")
+    assert json.loads(provenance.read_text())["protocols"] == {"luck": "luck/test@1"}
     run = load_run(many.output, "many")
     assert not run.complete
     (reason,) = run.variant("good").reasons["many"]
@@ -88,6 +91,7 @@ def test_the_whole_suite_later_reuses_every_image_and_keeps_the_sequence(many, c
     made = len(Dice.made)
     assert many.run() == 0
     assert len(Dice.made) == made
+    assert numbers.sessions(many.output)[2]["images_reused"] == 2 * looks[-1].n_images
     assert many.sequence().looks == looks
     assert [(row.variant, row.metric, row.value) for row in numbers.summaries(many.output)] == full
     assert "stopped early: --until all" not in capsys.readouterr().out.rpartition("tier:")[2]
