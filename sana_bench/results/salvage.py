@@ -57,7 +57,7 @@ def _new_store(folder: Path) -> bytes:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         migrate(connection)
-    return path.read_bytes()
+    return read_bytes(path)
 
 
 def _listing(store: bytes) -> list[int]:

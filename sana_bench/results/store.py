@@ -270,7 +270,7 @@ class Store(Database):
         """Every variant with a summary, in the order in which runs first had them."""
         rows = self.rows(
             "SELECT variant FROM summaries JOIN runs USING (run_id) GROUP BY run_id, variant "
-            "ORDER BY created, run_id, MIN(position), variant"
+            "ORDER BY created, runs.rowid, MIN(position), variant"
         )
         return list(dict.fromkeys(row["variant"] for row in rows))
 

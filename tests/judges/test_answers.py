@@ -1,10 +1,9 @@
 """Answers that are kept: nothing is asked twice, and nothing of another judge, image or question is taken for it."""
 
-import json
-
 import numpy as np
 import pytest
 
+from sana_bench.core.fingerprint import unsealed
 from sana_bench.judges.answers import RememberingJudge, RememberingQuestionJudge
 from sana_bench.judges.base import Answer, FirstToken, ReadingJudge
 
@@ -102,7 +101,7 @@ def test_a_damaged_file_is_asked_again(judge, remembering, tmp_path, content):
     path.write_text(content)
     assert remembering().answer(IMAGE, ["a"]) == ["a 153"]
     assert judge.asked == ["a", "a"]
-    assert json.loads(path.read_text()) == {'["answer","a",16]': "a 153"}
+    assert unsealed(path.read_text()) == {'["answer","a",16]': "a 153"}
 
 
 def test_what_was_answered_before_a_failure_is_kept(judge, remembering):

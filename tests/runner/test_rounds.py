@@ -1,7 +1,6 @@
 """Runs that stop when a question is answered: what they make, what they leave, and that going on loses nothing."""
 
 import json
-import sqlite3
 
 import pytest
 
@@ -9,6 +8,7 @@ from sana_bench.analysis.leaderboard import collect_leaderboard
 from sana_bench.cli.main import execute
 from sana_bench.core.errors import SuiteError, UsageError
 from sana_bench.results.reader import load_run
+from sana_bench.results.store import Store
 from sana_bench.runner.rounds import round_order
 from sana_bench.suites.stop import StopRequest
 from tests.runner import numbers_of_runs as numbers
@@ -221,10 +221,8 @@ def test_a_sequence_that_contradicts_the_store_is_refused(many, tmp_path, capsys
     many.run()
     new = tmp_path / "new"
     assert execute(["import", str(many.output), "--output", str(new)]) == 0
-    connection = sqlite3.connect(new / "store.sqlite")
-    with connection:
+    with Store.open(new) as store, store.transaction() as connection:
         connection.execute("UPDATE sequences SET low = 0.5 WHERE look = 0")
-    connection.close()
     assert execute(["import", str(many.output), "--output", str(new)]) == 5
     assert "look 0 of luck of good has another low there" in capsys.readouterr().err
 
