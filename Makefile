@@ -34,6 +34,8 @@ train: setup
 	$(BIN)/python scripts/ship_micro_weights.py
 	$(BIN)/sana-bench train configs/train/vqa_micro.yaml
 	$(BIN)/sana-bench train configs/train/vqa_micro_second.yaml
+	$(BIN)/python scripts/ship_micro_judges.py vqa
+	$(BIN)/sana-bench train configs/train/reading_micro.yaml
 	$(BIN)/sana-bench train configs/train/reward_micro.yaml
 	$(BIN)/sana-bench train configs/train/reward_micro_second.yaml
 	$(BIN)/python scripts/ship_micro_judges.py

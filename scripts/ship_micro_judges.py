@@ -1,9 +1,9 @@
-"""Copy the trained judges of the micro tier into the package: the VQA judge and the reward model, with their model cards.
+"""Copy the trained judges of the micro tier into the package, with their model cards: VQA, reading and reward.
 
-Usage: python scripts/ship_micro_judges.py [vqa] [reward]
+Usage: python scripts/ship_micro_judges.py [vqa] [reading] [reward]
 
-Reads `results/train/{vqa,reward}_micro_second`, which training leaves in half precision with a card that measures them
-against the renderer's truth. Without names it ships whichever is there. Renews their lines of `SHA256SUMS`.
+Reads `results/train/{vqa_micro_second,reading_micro,reward_micro_second}`, which training leaves in half precision with a card
+that measures them against the renderer's truth. Without names it ships whichever is there. Renews their lines of `SHA256SUMS`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAINED = ROOT / "results" / "train"
 WEIGHTS = ROOT / "sana_bench" / "micro" / "weights"
 #: Judges with the name of the last of their trainings.
-JUDGES = {"vqa": "vqa_micro_second", "reward": "reward_micro_second"}
+JUDGES = {"vqa": "vqa_micro_second", "reading": "reading_micro", "reward": "reward_micro_second"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +50,7 @@ def source(trained: Path, name: str) -> Path:
 
 def ship(trained: Path, target: Path) -> None:
     """Copy a folder after loading it whole, so that nothing broken is shipped."""
-    if target.name == "vqa":
+    if target.name in ("vqa", "reading"):
         MPlugJudge(trained).load()
     else:
         files = RewardFiles.of_folder(trained)

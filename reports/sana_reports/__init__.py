@@ -1,5 +1,12 @@
 """Reports: tables in; HTML, Markdown, CSV and terminal text out. Knows nothing of how numbers are made."""
 
+from sana_reports.agreement import (
+    AgreementData,
+    Contrast,
+    ContrastedImage,
+    agreement_text,
+    write_agreement,
+)
 from sana_reports.data import (
     KINDS,
     Gain,
@@ -21,6 +28,9 @@ from sana_reports.writing import write_report
 
 __all__ = [
     "KINDS",
+    "AgreementData",
+    "Contrast",
+    "ContrastedImage",
     "Gain",
     "ImageCost",
     "Latency",
@@ -33,7 +43,9 @@ __all__ = [
     "SummaryCell",
     "VariantInfo",
     "Verdict",
+    "agreement_text",
     "leaderboard_table",
     "render_terminal",
+    "write_agreement",
     "write_report",
 ]

@@ -1,10 +1,26 @@
-"""The style sheet and the scripts that pages carry inside them."""
+"""The templates of pages, and the style sheet and scripts that they carry inside them."""
 
 import base64
 import hashlib
 from importlib.resources import files
+from typing import Any
 
-__all__ = ["asset", "script", "script_hash"]
+__all__ = ["asset", "fill", "script", "script_hash"]
+
+
+def fill(template: str, **values: Any) -> str:
+    """The page of a template beside this module; every value is escaped unless it is `Markup`."""
+    # Half of the package's import time, and the command line's terminal table does not need it.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sana_reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
 
 
 def script(name: str) -> str:

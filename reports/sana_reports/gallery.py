@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from sana_reports.data import ReportData, SampleCell
 
-__all__ = ["gallery_json", "total_image_bytes"]
+__all__ = ["gallery_json", "image_source", "total_image_bytes"]
 
 _SIGNATURES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
 
@@ -53,7 +53,7 @@ def gallery_json(data: ReportData, out_dir: Path, *, inline: bool) -> Markup:
 
 def _cell(sample: SampleCell, out_dir: Path, *, inline: bool) -> dict[str, Any]:
     return {
-        "src": _source(sample.image_path, out_dir, inline=inline),
+        "src": image_source(sample.image_path, out_dir, inline=inline),
         "given": sample.given if sample.given != sample.prompt else "",
         "correct": sample.correct,
         "reasons": list(sample.reasons),
@@ -66,7 +66,7 @@ def _cell(sample: SampleCell, out_dir: Path, *, inline: bool) -> dict[str, Any]:
     }
 
 
-def _source(path: Path, out_dir: Path, *, inline: bool) -> str | None:
+def image_source(path: Path, out_dir: Path, *, inline: bool) -> str | None:
     """A data URI or a relative URL; None for a file that is absent or is neither PNG nor JPEG."""
     if not path.is_file():
         return None

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sana_reports import labels
-from sana_reports.assets import asset, script, script_hash
+from sana_reports.assets import asset, fill, script, script_hash
 from sana_reports.beside_published import beside_published, beside_table, quoted_quality
 from sana_reports.comparison import ComparedMetric, comparison_title, metrics_compared, overviews
 from sana_reports.data import KINDS, ReportData
@@ -54,20 +54,11 @@ class _Number:
 
 def render_html(data: ReportData, out_dir: Path, *, inline_limit_bytes: int = INLINE_LIMIT_BYTES) -> str:
     """The page as text. Image links, if the images are too large to inline, are relative to `out_dir`."""
-    # Half of the package's import time, and the command line's terminal table does not need it.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     inline = total_image_bytes(data.samples) <= inline_limit_bytes
     blocks = metric_blocks(data)
     code = Markup(script("report.js"))
-    environment = Environment(
-        loader=PackageLoader("sana_reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return fill(
+        "report.html.j2",
         data=data,
         labels=labels,
         kinds=KINDS,

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from sana_reports import labels
-from sana_reports.assets import asset, script, script_hash
+from sana_reports.assets import asset, fill, script, script_hash
 from sana_reports.beside_published import beside_of_board, beside_table
 from sana_reports.data import KINDS, OVERALL
 from sana_reports.files import write_text_atomic
@@ -85,15 +85,6 @@ def _filters(board: Leaderboard) -> dict[str, list[str]]:
 
 
 def _render_html(board: Leaderboard) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sana_reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     code = Markup(script("leaderboard.js"))
     colors = board.colors
     titles = table_titles(board)
@@ -109,7 +100,8 @@ def _render_html(board: Leaderboard) -> str:
         )
         for title, table in zip(titles, board.tables, strict=True)
     ]
-    return environment.get_template("leaderboard.html.j2").render(
+    return fill(
+        "leaderboard.html.j2",
         board=board,
         tables=tables,
         titles=titles,

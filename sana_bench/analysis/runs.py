@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from sana_bench.analysis.agreement import Agreement
+
 __all__ = ["Run", "Target", "compare", "load_run", "select"]
 
 _NUMBER = (
@@ -118,6 +120,15 @@ class Run:
         """Variant b against variant a, paired by prompt and sample; raises `UsageError` for a name that is none."""
         sides = [(self.results, self.results.variant(name)) for name in (a, b)]
         return _compared(*sides)
+
+    def agreement(self, images: int = 8) -> "Agreement":
+        """What the run's metrics agree on, with up to `images` images for each pair of them, as `sana-bench agreement` finds it.
+
+        Raises `UsageError` where there is nothing to compare.
+        """
+        from sana_bench.analysis.agreement import find_agreement
+
+        return find_agreement(self.results, images)
 
     def plot(self, *metrics: str) -> "Figure":
         """Numbers with their 95 % intervals, a panel for each of `metrics`, by default for all; hollow where incomplete.

@@ -124,7 +124,7 @@ def _micro() -> tuple[list[str], bool]:
             works = False
         else:
             lines.append(f"micro weights {name}: {directory}, sha256 {short(directory_sha256(directory))}")
-    for name, suite in (("vqa", "dpg_bench"), ("reward", "image_reward")):
+    for name, suite in (("vqa", "dpg_bench"), ("reading", "geneval2"), ("reward", "image_reward")):
         found = (
             f"{root / name}, sha256 {short(directory_sha256(root / name))}" if (root / name).is_dir() else ""
         )

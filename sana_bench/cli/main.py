@@ -19,7 +19,7 @@ __all__ = ["execute", "main"]
 #: The files of the commands, in the order in which `--help` shows them.
 _COMMANDS = (
     *("run", "score", "plan", "validate", "list", "report", "doctor", "train", "generate"),
-    *("compare", "baseline", "gate", "leaderboard", "history", "export", "import_"),
+    *("compare", "agreement", "baseline", "gate", "leaderboard", "history", "export", "import_"),
     *("fetch", "rescore", "reshape", "profile", "selfcheck", "store"),
 )
 

@@ -307,6 +307,12 @@ GENERATORS = Registry(
         "images@3",
         "sana_bench.generators.image_folder:find_folder",
     ),
+    Entry(
+        "rendered",
+        "sana_bench.generators.rendered:RenderedGenerator",
+        "rendered@1",
+        "sana_bench.generators.rendered:find_nothing",
+    ),
     Entry("sana", "sana_bench.generators.sana:SanaGenerator", "sana@2", "sana_bench.generators:find_sana"),
     needs=("generate",),
 )
@@ -362,13 +368,8 @@ METRICS = Registry(
         only="text_content",
         contributions="sana_bench.metrics.oneig.rules:contributions",
     ),
-    Entry(
-        "oneig_style",
-        "sana_bench.metrics.oneig.style:build_style",
-        only="style",
-        full_only=True,
-        limits=Limits(0, 1),
-    ),
+    # No limits: published references are taken as they are, and need not be quite of length 1.
+    Entry("oneig_style", "sana_bench.metrics.oneig.style:build_style", only="style", full_only=True),
     Entry("oneig_diversity", "sana_bench.metrics.oneig.diversity:build_diversity"),
     Entry(
         "vqascore",

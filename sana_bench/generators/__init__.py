@@ -13,8 +13,8 @@ from sana_bench.suites.schema import Variant
 __all__ = ["build", "find", "find_sana"]
 
 
-def find(variant: Variant, relative_to: Path) -> Path:
-    """Return the folder with a variant's weights or images; nothing is loaded or downloaded.
+def find(variant: Variant, relative_to: Path) -> Path | None:
+    """Return the folder with a variant's weights or images, None for a generator without any; nothing is loaded or downloaded.
 
     What is in the folder of a plug-in's weights is the plug-in's own affair. Raises `SuiteError` for settings that the
     generator has no use for and `AssetError` that names what is missing.
@@ -22,7 +22,7 @@ def find(variant: Variant, relative_to: Path) -> Path:
     finder = GENERATORS.entry(variant.generator).load_finder()
     if finder is None:
         return resolve_folder(variant.model.weights, relative_to)
-    folder: Path = finder(variant, relative_to)
+    folder: Path | None = finder(variant, relative_to)
     return folder
 
 

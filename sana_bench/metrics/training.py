@@ -162,11 +162,17 @@ class PatchTeacher(nn.Module):
             (self.colors, colors),
             (self.rows, places // self._side),
             (self.columns, places % self._side),
-            *((self.more[name], labels) for name, labels in (more or {}).items()),
         )
-        return torch.stack(
-            [F.cross_entropy(head(patches).flatten(0, 1), labels.flatten()) for head, labels in parts]
-        ).sum()
+        losses = [F.cross_entropy(head(patches).flatten(0, 1), labels.flatten()) for head, labels in parts]
+        # Few patches have such a label: those that have and those that have none count alike.
+        for name, labels in (more or {}).items():
+            found = self.more[name](patches)
+            losses += [
+                F.cross_entropy(found[those], labels[those])
+                for those in (labels > 0, labels == 0)
+                if bool(those.any())
+            ]
+        return torch.stack(losses).sum()
 
 
 def training_pixels(images: NDArray[np.uint8], blur: float, generator: torch.Generator) -> Tensor:

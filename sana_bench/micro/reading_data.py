@@ -4,6 +4,7 @@ Beside what `vqa_data` asks, numbers are asked for in words, of one colour too, 
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -15,10 +16,12 @@ from sana_bench.micro.claims import COUNT_WORDS, Claim
 from sana_bench.micro.renderer import render
 from sana_bench.micro.templates import RELATIONS, article, plural
 from sana_bench.micro.text_world import (
+    LABELS,
     LETTERS,
     MAX_LETTERS,
     MAX_WORDS,
     TextScene,
+    glimpses,
     letter_labels,
     random_word,
     render_text,
@@ -67,16 +70,25 @@ VOCABULARY = tuple(
     )
 )
 #: Labels of patches beside shape and colour, with the number of their values.
-EXTRA_LABELS = {"letters": len(LETTERS) + 1, "places": MAX_WORDS * MAX_LETTERS + 1}
+EXTRA_LABELS = {
+    "letters": len(LETTERS) + 1,
+    **LABELS,
+    "objects": len(SHAPES) + 1,
+    "nth_of_shape": len(COUNT_WORDS),
+    "nth_of_color": len(COUNT_WORDS),
+}
 
-_TEXT_SHARE = 0.5
+_TEXT_SHARE = 0.4
 _ONE_COLOR_SHARE = 0.7
+# Of the whole text, one word, a colour, a number, and yes or no.
+_TEXT_KIND_SHARES = (0.3, 0.35, 0.1, 0.1, 0.15)
+_LONGEST = MAX_WORDS * MAX_LETTERS
 # Of a colour, a number, a place, a place beside another shape, and everything: numbers need the most practice.
 _OPEN_KIND_SHARES = (0.15, 0.5, 0.1, 0.2, 0.05)
 _OPEN_SHARE = 0.5
 # Questions of pictures of shapes that the VQA judge is not asked: for text, for the number of one colour, and for the place of
 # or beside a shape that is not there, whatever else is.
-_READ_SHARE, _COLOR_COUNT_SHARE, _ABSENT_SHARE = 0.04, 0.1, 0.03
+_READ_SHARE, _COLOR_COUNT_SHARE, _ABSENT_SHARE = 0.04, 0.15, 0.03
 # Scenes that repeat one shape: in those of `sample_scene` four or five of a kind are rare.
 _GROUP_SHARE = 0.3
 _INSTRUCTIONS = (
@@ -95,22 +107,29 @@ _PLAIN_SHARE, _INSTRUCTED_SHARE = 0.5, 0.25
 def sample_reading_batch(
     seed: int, step: int, n_images: int, questions_per_image: int, patch: int
 ) -> VQABatch:
-    """Return the batch of one step; a pure function of its arguments. Half of the scenes show shapes, half text."""
+    """Return the batch of one step; a pure function of its arguments. Four of ten scenes show text, the others shapes."""
     rng = np.random.default_rng([seed, step])
-    images, labels, pairs = [], [], []
+    images, labels = [], []
+    pairs: list[tuple[str, str]] = []
+    read: list[list[int]] = []
+    nothing = dict.fromkeys(("shapes", *EXTRA_LABELS), np.zeros((IMAGE_SIZE // patch) ** 2, np.int64))
     for _ in range(n_images):
         if rng.random() < _TEXT_SHARE:
             text = sample_text_scene(rng)
             images.append(render_text(text))
-            labels.append({"shapes": _nothing(patch), **letter_labels(text, patch)})
-            pairs += [_text_pair(text, rng) for _ in range(questions_per_image)]
+            labels.append({**nothing, **letter_labels(text, patch)})
+            places = glimpses(text, patch)
+            for _ in range(questions_per_image):
+                question, answer, words = _text_pair(text, rng)
+                pairs.append((question, answer))
+                read.append([where for word in words for where in places[word]])
         else:
             scene = sample_shape_scene(rng)
             images.append(render(scene))
             shapes, colors = patch_labels(scene, patch)
-            more = {name: _nothing(patch) for name in EXTRA_LABELS}
-            labels.append({"shapes": shapes, "colors": colors, **more})
+            labels.append({**nothing, **_object_labels(scene, patch), "shapes": shapes, "colors": colors})
             pairs += [_shape_pair(scene, rng) for _ in range(questions_per_image)]
+            read += [[] for _ in range(questions_per_image)]
     stacked = {name: np.stack([of_image[name] for of_image in labels]) for name in labels[0]}
     return VQABatch(
         np.stack(images),
@@ -119,6 +138,7 @@ def sample_reading_batch(
         [question + _after(rng) for question, _ in pairs],
         [answer for _, answer in pairs],
         stacked,
+        np.array([of_answer + [-1] * (_LONGEST - len(of_answer)) for of_answer in read]),
     )
 
 
@@ -164,7 +184,7 @@ def _shape_pair(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     chance -= _READ_SHARE
     if chance < _COLOR_COUNT_SHARE:
         item = scene.objects[int(rng.integers(len(scene.objects)))]
-        color = item.color if rng.random() < 0.7 else _pick(rng, tuple(COLORS))
+        color = item.color if rng.random() < 0.5 else _pick(rng, tuple(COLORS))
         counts = Counter((one.shape, one.color) for one in scene.objects)
         return counted_question(item.shape, color), COUNT_WORDS[counts[item.shape, color]]
     chance -= _COLOR_COUNT_SHARE
@@ -176,22 +196,23 @@ def _shape_pair(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     return open_pair(scene, rng, _OPEN_KIND_SHARES) if rng.random() < _OPEN_SHARE else claim_pair(scene, rng)
 
 
-def _text_pair(scene: TextScene, rng: np.random.Generator) -> tuple[str, str]:
+def _text_pair(scene: TextScene, rng: np.random.Generator) -> tuple[str, str, Sequence[int]]:
+    """A question about text, its answer, and the words that the answer is read from."""
     words = scene.words
     which = int(rng.integers(len(words)))
     colors = {word.color for word in words}
-    match str(rng.choice(("read", "word", "color", "count", "claim"), p=(0.3, 0.35, 0.1, 0.1, 0.15))):
+    match str(rng.choice(("read", "word", "color", "count", "claim"), p=_TEXT_KIND_SHARES)):
+        case "read":
+            return READ, " ".join(spelled(word.text) for word in words), range(len(words))
         case "word":
-            return f"Read word {COUNT_WORDS[which + 1]}.", spelled(words[which].text)
+            return f"Read word {COUNT_WORDS[which + 1]}.", spelled(words[which].text), (which,)
         case "color" if len(colors) == 1:
-            return "What color is the text?", words[0].color
+            return "What color is the text?", words[0].color, ()
         case "color":
-            return f"What color is word {COUNT_WORDS[which + 1]}?", words[which].color
+            return f"What color is word {COUNT_WORDS[which + 1]}?", words[which].color, ()
         case "count":
-            return "How many words are there?", COUNT_WORDS[len(words)]
-        case "claim":
-            return _text_claim(words[which].color if len(colors) == 1 else "", rng)
-    return READ, " ".join(spelled(word.text) for word in words)
+            return "How many words are there?", COUNT_WORDS[len(words)], ()
+    return (*_text_claim(words[which].color if len(colors) == 1 else "", rng), ())
 
 
 def _text_claim(color: str, rng: np.random.Generator) -> tuple[str, str]:
@@ -218,8 +239,18 @@ def _after(rng: np.random.Generator) -> str:
     return " " + " ".join(_pick(rng, _AFTER) for _ in range(int(rng.integers(1, 8))))
 
 
-def _nothing(patch: int) -> NDArray[np.int64]:
-    return np.zeros((IMAGE_SIZE // patch) ** 2, np.int64)
+def _object_labels(scene: Scene, patch: int) -> dict[str, NDArray[np.int64]]:
+    """What each patch has the middle of, row by row: which shape, and which of its shape, and of its shape and colour, it is."""
+    side = IMAGE_SIZE // patch
+    found = {name: np.zeros(side * side, np.int64) for name in ("objects", "nth_of_shape", "nth_of_color")}
+    seen: Counter[tuple[str, ...]] = Counter()
+    middles = {int(item.cy // patch) * side + int(item.cx // patch): item for item in scene.objects}
+    for where, item in sorted(middles.items()):
+        seen.update([(item.shape,), (item.shape, item.color)])
+        found["objects"][where] = SHAPES.index(item.shape) + 1
+        found["nth_of_shape"][where] = seen[item.shape,]
+        found["nth_of_color"][where] = seen[item.shape, item.color]
+    return found
 
 
 def _pick(rng: np.random.Generator, items: tuple[_Item, ...]) -> _Item:

@@ -3,7 +3,9 @@
 A kind of scene of its own. The scenes of shapes, their captions and what was trained on them know nothing of it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +14,13 @@ from sana_bench.micro.captions import background_color, jittered
 from sana_bench.micro.world import COLORS, IMAGE_SIZE
 
 __all__ = [
+    "LABELS",
     "LETTERS",
     "MAX_LETTERS",
     "MAX_WORDS",
     "TextScene",
     "Word",
+    "glimpses",
     "letter_labels",
     "random_word",
     "render_text",
@@ -56,24 +60,25 @@ _GLYPHS = {
     "Z": "##### ....# ...#. ..#.. .#... #.... #####",
 }
 LETTERS = tuple(_GLYPHS)
+#: What `letter_labels` says of a place in the text, with the number of values, 0 included.
+LABELS = {"places": MAX_WORDS * MAX_LETTERS + 1, "lines": MAX_WORDS + 1, "spots": MAX_LETTERS + 1}
 
-_WIDTH, _HEIGHT = 5, 7
-# A column between letters; two rows between words.
-_PITCH, _LINE = _WIDTH + 1, _HEIGHT + 2
-# Side of a glyph's dot in pixels. From 1.4 on no two letters have their middle in one patch of 8 x 8.
-_DOT = (1.4, 2.0)
-_MARGIN = 1.0
+# In pixels: a dot of a glyph, a glyph, from one letter to the next, and from one word to the next at least.
+_DOT = 2
+_WIDTH, _HEIGHT = 5 * _DOT, 7 * _DOT
+_PITCH, _LINE = 12, 16
+# Letters stand on a grid, so that a small network learns them soon; no two have their middle in one patch of 8 x 8.
+_GRID = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """Capital letters side by side; (x, y) is the upper left corner, `dot` the side of a glyph's dot, in pixels."""
+    """Capital letters side by side; (x, y) is the upper left corner in pixels."""
 
     text: str
     color: str
-    x: float
-    y: float
-    dot: float
+    x: int
+    y: int
     rgb: tuple[int, int, int]
 
 
@@ -91,39 +96,42 @@ class TextScene:
 
 
 def render_text(scene: TextScene) -> NDArray[np.uint8]:
-    """Return the scene as uint8 (64, 64, 3); a pixel's share of ink is exact."""
-    canvas = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3))
+    """Return the scene as uint8 (64, 64, 3): every pixel is ink or background."""
+    canvas = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     canvas[:] = scene.background
     for word in scene.words:
-        ink = np.concatenate([_dots(letter) for letter in word.text], axis=1)
-        rows = _overlap(word.y, word.dot, ink.shape[0])
-        columns = _overlap(word.x, word.dot, ink.shape[1])
-        shares = (rows.T @ ink @ columns)[..., None]
-        canvas += shares * (np.asarray(word.rgb, dtype=float) - canvas)
-    return np.floor(canvas + 0.5).astype(np.uint8)
+        for spot, letter in enumerate(word.text):
+            x = word.x + spot * _PITCH
+            canvas[word.y : word.y + _HEIGHT, x : x + _WIDTH][_ink(letter)] = word.rgb
+    return canvas
 
 
 def letter_labels(scene: TextScene, patch: int) -> dict[str, NDArray[np.int64]]:
     """What each patch of `patch` x `patch` pixels has the middle of, row by row; 0 where it has none.
 
-    `letters` and `colors` count from 1 in the order of `LETTERS` and `COLORS`, `places` from 1 in the order of reading.
+    `letters` and `colors` count from 1 in the order of `LETTERS` and `COLORS`, `places` from 1 in the order of reading, `lines`
+    the words, and `spots` the letters of a word.
     """
     side = IMAGE_SIZE // patch
-    found = {name: np.zeros((side, side), np.int64) for name in ("letters", "colors", "places")}
-    place = 0
-    for word in scene.words:
-        row = int((word.y + _HEIGHT * word.dot / 2) // patch)
-        for index, letter in enumerate(word.text):
-            place += 1
-            column = int((word.x + (index * _PITCH + _WIDTH / 2) * word.dot) // patch)
-            found["letters"][row, column] = LETTERS.index(letter) + 1
-            found["colors"][row, column] = tuple(COLORS).index(word.color) + 1
-            found["places"][row, column] = place
-    return {name: labels.ravel() for name, labels in found.items()}
+    found = {name: np.zeros(side * side, np.int64) for name in ("letters", "colors", *LABELS)}
+    for place, (line, spot, where) in enumerate(_middles(scene, patch), start=1):
+        word = scene.words[line]
+        found["letters"][where] = LETTERS.index(word.text[spot]) + 1
+        found["colors"][where] = tuple(COLORS).index(word.color) + 1
+        found["places"][where], found["lines"][where], found["spots"][where] = place, line + 1, spot + 1
+    return found
+
+
+def glimpses(scene: TextScene, patch: int) -> list[list[int]]:
+    """For each word, the patches that have the middles of its letters."""
+    found: list[list[int]] = [[] for _ in scene.words]
+    for line, _, where in _middles(scene, patch):
+        found[line].append(where)
+    return found
 
 
 def text_scene_for(words: list[tuple[str, str]], rng: np.random.Generator) -> TextScene:
-    """Draw a scene of one to three (word, colour), each of one to five capital letters; size and places are random.
+    """Draw a scene of one to three (word, colour), each of one to five capital letters, at random places.
 
     Raises ValueError for what has no room or is no such word.
     """
@@ -132,19 +140,14 @@ def text_scene_for(words: list[tuple[str, str]], rng: np.random.Generator) -> Te
     for text, _ in words:
         if not 1 <= len(text) <= MAX_LETTERS or not set(text) <= set(LETTERS):
             raise ValueError(f"{text!r} is not one to {MAX_LETTERS} capital letters")
-    room = IMAGE_SIZE - 2 * _MARGIN
-    widest = max(len(text) for text, _ in words) * _PITCH - 1
-    tallest = len(words) * _LINE - (_LINE - _HEIGHT)
-    dot = float(rng.uniform(_DOT[0], min(_DOT[1], room / widest, room / tallest)))
-    free = room - tallest * dot
+    tallest = (len(words) - 1) * _LINE + _HEIGHT
     # The free height falls anywhere above, between and below the lines.
-    gaps = np.sort(rng.uniform(0, free, size=len(words)))
+    gaps = np.sort(rng.integers((IMAGE_SIZE - tallest) // _GRID + 1, size=len(words)))
     drawn = []
     for line, ((text, color), gap) in enumerate(zip(words, gaps, strict=True)):
-        width = (len(text) * _PITCH - 1) * dot
-        x = _MARGIN + float(rng.uniform(0, room - width))
-        y = _MARGIN + float(gap) + line * _LINE * dot
-        drawn.append(Word(text, color, x, y, dot, jittered(rng, COLORS[color])))
+        width = (len(text) - 1) * _PITCH + _WIDTH
+        x = _GRID * int(rng.integers((IMAGE_SIZE - width) // _GRID + 1))
+        drawn.append(Word(text, color, x, _GRID * int(gap) + line * _LINE, jittered(rng, COLORS[color])))
     return TextScene(tuple(drawn), background_color(rng))
 
 
@@ -154,16 +157,17 @@ def random_word(rng: np.random.Generator) -> str:
     return "".join(LETTERS[index] for index in rng.integers(len(LETTERS), size=length))
 
 
-def _dots(letter: str) -> NDArray[np.float64]:
-    """The letter's dots and the empty column after it, (7, 6)."""
-    rows = [[float(dot == "#") for dot in row] + [0.0] for row in _GLYPHS[letter].split()]
-    return np.array(rows)
+def _middles(scene: TextScene, patch: int) -> Iterator[tuple[int, int, int]]:
+    """Word, letter and patch of each letter's middle, in the order of reading."""
+    for line, word in enumerate(scene.words):
+        row = (word.y + _HEIGHT // 2) // patch
+        for spot in range(len(word.text)):
+            column = (word.x + spot * _PITCH + _WIDTH // 2) // patch
+            yield line, spot, row * (IMAGE_SIZE // patch) + column
 
 
-def _overlap(start: float, dot: float, count: int) -> NDArray[np.float64]:
-    """Share of each pixel of an axis that each of `count` dots covers along it: (count, pixels)."""
-    edges = start + dot * np.arange(count + 1)
-    pixels = np.arange(IMAGE_SIZE)
-    low = np.maximum(edges[:-1, None], pixels)
-    high = np.minimum(edges[1:, None], pixels + 1)
-    return np.clip(high - low, 0.0, 1.0)
+@cache
+def _ink(letter: str) -> NDArray[np.bool_]:
+    """Which pixels of a letter are ink, (14, 10)."""
+    dots = np.array([[dot == "#" for dot in row] for row in _GLYPHS[letter].split()])
+    return dots.repeat(_DOT, axis=0).repeat(_DOT, axis=1)

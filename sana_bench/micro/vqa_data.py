@@ -59,7 +59,8 @@ class VQABatch:
     """Pictures uint8 (B, 64, 64, 3), and for each the same number of questions with answers, one after the other.
 
     An answer is words of the vocabulary with blanks between them. shapes, colors (B, patches): what each patch shows, 0 for
-    background; `more` holds further labels of patches by name.
+    background; `more` holds further labels of patches by name. glimpses (questions, tokens): the patch that has what each token
+    of an answer is read from, -1 where there is none; None for answers that are not read.
     """
 
     images: NDArray[np.uint8]
@@ -68,6 +69,7 @@ class VQABatch:
     questions: list[str]
     answers: list[str]
     more: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    glimpses: NDArray[np.int64] | None = None
 
 
 def sample_vqa_batch(seed: int, step: int, n_images: int, questions_per_image: int, patch: int) -> VQABatch:

@@ -228,7 +228,7 @@ def read_run(store: Store, files: RunFiles) -> RunResults:
     for benchmark in suite.benchmarks:
         if prompts_sha256(prompts[benchmark.name].values()) != benchmark.prompts_sha256:
             raise UsageError(
-                f"{files.directory}: the prompts of {benchmark.name} are not those that the run asked for, but damaged or changed; "
+                f"{files.directory}: the prompts of {benchmark.name} are not those that the run asked for: damaged or changed; "
                 f"{WRITTEN_AGAIN}"
             )
     summaries = store.summaries(files.directory.name)

@@ -149,6 +149,11 @@ class Store(Database):
         ).fetchone()
         return {} if row is None else dict(parse_json(row[0]))
 
+    def protocols(self) -> dict[str, tuple[str, str]]:
+        """Return name and protocol of every metric by its key."""
+        rows = self._connection.execute("SELECT metric_key, name, protocol FROM metrics")
+        return {key: (name, protocol) for key, name, protocol in rows}
+
     def scores(self, metric_key: str, image_sha256s: Iterable[str]) -> dict[tuple[str, str], ScoreRecord]:
         """Return the stored scores of these images by (image sha256, prompt sha256)."""
         found = {}
@@ -266,7 +271,7 @@ class Store(Database):
         """Every variant with a summary, in the order in which runs first had them."""
         rows = self.rows(
             "SELECT variant FROM summaries JOIN runs USING (run_id) GROUP BY run_id, variant "
-            "ORDER BY created, run_id, MIN(position), variant"
+            "ORDER BY created, runs.rowid, MIN(position), variant"
         )
         return list(dict.fromkeys(row["variant"] for row in rows))
 

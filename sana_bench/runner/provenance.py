@@ -35,7 +35,13 @@ def record_provenance(
 def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
     """Everything that an auditor needs beside the suite: what code, on what machine, with what weights."""
     tier, sessions = resolved.tier, store.sessions(resolved.run_id)
-    summaries = store.summaries(resolved.run_id)
+    known = store.protocols()
+    judged = {
+        look.metric: look.metric_key for look in store.looks(resolved.run_id) if look.metric_key in known
+    }
+    protocols = {metric: known[key][1] for metric, key in judged.items()}
+    for row in store.summaries(resolved.run_id):
+        judged[row.metric], protocols[row.metric] = row.metric_key, row.protocol
     images = [row for cell in resolved.cells() for row in asked_rows(cell, store).values()]
     return {
         "run": resolved.run_id,
@@ -79,8 +85,8 @@ def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
                 ],
             }
         ),
-        "protocols": {row.metric: row.protocol for row in summaries},
-        "metrics": {row.metric: store.metric_identity(row.metric_key) for row in summaries},
+        "protocols": protocols,
+        "metrics": {metric: store.metric_identity(key) for metric, key in judged.items()},
         "sessions": sessions,
         "events": store.events(resolved.run_id),
     }

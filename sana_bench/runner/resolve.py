@@ -134,7 +134,7 @@ def _refuse_device(variant: Variant, device: str) -> None:
 def find_weights(variant: Variant, suite: Suite, hashes: HashCache) -> GeneratorSpec:
     """Find and hash the weights of a variant, or the images that were found for it.
 
-    Only plug-ins may have no weights, or a layout of their own.
+    Only plug-ins may have a layout of their own, and they and generators that say so no weights.
     """
     variants_dir = suite.folder(variant)
     found = suite.found.get(variant.name)
@@ -144,9 +144,10 @@ def find_weights(variant: Variant, suite: Suite, hashes: HashCache) -> Generator
             for (prompt, index), path in found.files.items()
         }
         return GeneratorSpec(variant, Path(variant.model.weights), fingerprint(images), found=found)
-    if variant.model.weights == NO_WEIGHTS and GENERATORS.entry(variant.generator).is_plugin:
+    is_plugins_nothing = variant.model.weights == NO_WEIGHTS and GENERATORS.entry(variant.generator).is_plugin
+    path = None if is_plugins_nothing else generators.find(variant, variants_dir)
+    if path is None:
         return GeneratorSpec(variant, variants_dir, fingerprint({}))
-    path = generators.find(variant, variants_dir)
     # Of a folder of images only what is scored counts, of weights only what is read.
     if variant.generator == "images":
         sha256 = images_sha256(path, hashes)

@@ -139,6 +139,8 @@ class Rounds:
         self._key = question.key
         self._tasks = round_order(question.prompts, question.benchmark.name, seed, by_task=question.by_task)
         self._generators: dict[str, Generator] = {}
+        #: Images that were there when their turn came.
+        self.n_reused = 0
 
     def run(self) -> StoredSequence | None:
         """Go on until the question is answered or all prompts are used; None where images could not be made.
@@ -182,6 +184,7 @@ class Rounds:
         plan = self._maker.plan(cell, samples=samples)
         self._maker.adopt(plan)
         progress.advance(len(plan.done))
+        self.n_reused += len(plan.done)
         if plan.missing:
             if cell.label not in self._generators:
                 self._generators[cell.label] = self._maker.open(cell)

@@ -283,7 +283,7 @@ class _Session:
 
     def _ask_all(self) -> list[str]:
         """Answer every question; cells whose question is answered need no more. Returns why one cannot be answered."""
-        reasons = []
+        reasons, n_reused = [], 0
         for question in self._questions:
             scorer = Scorer(
                 self._store, self._files.directory, self._session_id, self._resolved.seed, lambda _: None
@@ -293,6 +293,8 @@ class _Session:
                 self._maker.note_cuts(question.metric.name, question.benchmark.name, count)
             rounds = Rounds(self._store, self._run_id, self._resolved.seed, self._maker, scorer, question)
             found = rounds.run()
+            n_reused += rounds.n_reused
+            self._store.count_reused(self._session_id, n_reused)
             if found is None:
                 reasons.append(f"{question.label}: the images of a round are not all there")
                 continue
@@ -393,15 +395,22 @@ class _Session:
             say(f"incomplete: {'; '.join(reasons)}")
         for sequence in self._sequences:
             say(sequence.finding)
-        asked = (cell for question in self._questions for cell in question.cells)
-        if (
-            any(len(asked_rows(cell, self._store)) < cell.benchmark.n_samples for cell in asked)
-            and not reasons
-        ):
-            say("stopped early: --until all goes on to the whole suite, and makes none of these images again")
+        self._tell_left(reasons)
         say(f"report: {paths.html}")
         if self._log.written is not None:
             say(f"messages of libraries: {self._log.written}")
+
+    def _tell_left(self, reasons: list[str]) -> None:
+        """Say what a run that stopped early leaves."""
+        cells = [cell for question in self._questions for cell in question.cells]
+        if reasons or all(len(asked_rows(cell, self._store)) == cell.benchmark.n_samples for cell in cells):
+            return
+        seen = {question.metric.name for question in self._questions}
+        others = [name for name in cells[0].benchmark.metrics if name not in seen]
+        left = f" {', '.join(others)} {'is' if len(others) == 1 else 'are'} left for it;" if others else ""
+        say(
+            f"stopped early: --until all goes on to the whole suite;{left} none of these images is made again"
+        )
 
     def _how_to_resume(self) -> str:
         plans = self._recorded()

@@ -81,7 +81,7 @@ def test_images_that_existed_have_no_time_anywhere(existing, tmp_path, capsys, e
 
     found = compare_variants(*((stored, stored.variant(variant)) for variant in ("mine", "fake-2")))
     row = next(row for row in found.metrics if row.metric == "latency")
-    assert (row.verdict, row.reason) == ("not measured", "the images of A existed already")
+    assert (row.verdict, row.reason) == ("not measured", "the images of mine existed already")
     assert row.value_a is None
 
     output = ["--output", str(existing.output)]

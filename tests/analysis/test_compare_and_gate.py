@@ -194,7 +194,7 @@ def test_junit_and_markdown_escape() -> None:
     check = Check("<a|b>&\x00", "regression", 'x < "y"', True, None)
     result = GateResult(4, "regression", [check], None)
     root = ElementTree.fromstring(junit_xml(result))
-    assert (root.get("failures"), root[0].get("name")) == ("1", "<a|b>&")
+    assert (root.get("failures"), root[0].get("name")) == ("1", "<a|b>&\\u0000")
     assert root[0][0].get("message") == 'regression: x < "y"'
     assert "&lt;a\\|b>" in markdown(result)
 

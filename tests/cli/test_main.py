@@ -132,8 +132,8 @@ def test_the_package_runs_as_a_module() -> None:
     ("words", "found"),
     [
         ("re", ["report", "rescore"]),
-        ("run gene", ["geneval"]),
-        ("run suites/gene", ["suites/geneval.yaml"]),
+        ("run gene", ["geneval", "geneval2"]),
+        ("run suites/gene", ["suites/geneval.yaml", "suites/geneval2.yaml"]),
         ("run suites/geneval.yaml --tier mi", ["micro"]),
         (
             "run suites/geneval.yaml --variants sana-1.6b-512,sana-micro-8",

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import sana_bench
+from sana_bench.analysis.agreement import Agreement
 from sana_bench.analysis.comparison import Comparison
 from sana_bench.analysis.gate import GateResult
 from sana_bench.benchmarks.geneval import GenEval
@@ -88,7 +89,7 @@ def test_every_call_is_documented_and_run(name):
     assert name in sana_bench.__all__
 
 
-@pytest.mark.parametrize("kind", [sana_bench.Run, Comparison, GateResult, Leaderboard])
+@pytest.mark.parametrize("kind", [sana_bench.Run, Agreement, Comparison, GateResult, Leaderboard])
 def test_every_result_has_a_table_and_plain_data_and_shows_itself(kind):
     assert all(callable(getattr(kind, name)) for name in ("table", "to_dict", "_repr_html_"))
 

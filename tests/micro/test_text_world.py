@@ -25,6 +25,7 @@ from sana_bench.micro.text_world import (
     MAX_WORDS,
     TextScene,
     Word,
+    glimpses,
     letter_labels,
     render_text,
     text_scene_for,
@@ -36,50 +37,32 @@ from sana_bench.micro.world import COLORS, IMAGE_SIZE
 GREY = (180, 180, 180)
 
 
-def scene(*words: tuple[str, float, float], dot: float = 2.0) -> TextScene:
-    return TextScene(tuple(Word(text, "red", x, y, dot, COLORS["red"]) for text, x, y in words), GREY)
+def scene(*words: tuple[str, int, int]) -> TextScene:
+    return TextScene(tuple(Word(text, "red", x, y, COLORS["red"]) for text, x, y in words), GREY)
 
 
-def test_a_letter_on_whole_pixels_is_exact():
-    """Two pixels a dot: every pixel is ink or background."""
-    found = render_text(scene(("L", 10.0, 20.0)))
+def test_a_letter_is_dots_of_two_by_two_pixels():
+    found = render_text(scene(("L", 12, 20)))
     expected = np.full((64, 64, 3), GREY, np.uint8)
-    expected[20:34, 10:12] = COLORS["red"]
-    expected[32:34, 10:20] = COLORS["red"]
+    expected[20:34, 12:14] = COLORS["red"]
+    expected[32:34, 12:22] = COLORS["red"]
     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_pixel_mixes_by_covered_area():
-    image = render_text(scene(("I", 10.5, 20.0)))
-    # The first row of an I is five dots, from 10.5 to 20.5: half of pixels 10 and 20.
-    red, grey = np.array(COLORS["red"], float), np.array(GREY, float)
-    assert image[20, 10].tolist() == np.floor((red + grey) / 2 + 0.5).tolist()
-    assert image[20, 11].tolist() == list(COLORS["red"])
-    np.testing.assert_array_equal(image[20, 10], image[20, 20])
-
-
-def test_ink_is_the_dots_of_the_letters():
-    """Covered area is the number of dots times a dot's area: to a hundred roundings of sums of a few thousand pixels."""
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        drawn = text_scene_for([("QUIZ", "black")], rng)
-        (word,) = drawn.words
-        ink = TextScene((Word(word.text, "black", word.x, word.y, word.dot, (255, 0, 0)),), (0, 0, 0))
-        dots = render_text(scene(("QUIZ", 1.0, 1.0), dot=1.0))
-        n_dots = int((dots == COLORS["red"]).all(axis=2).sum())
-        # Each pixel is rounded to one of 255 steps: half a step a pixel at most.
-        area = render_text(ink)[..., 0].sum() / 255
-        assert area == pytest.approx(n_dots * word.dot**2, abs=0.5 / 255 * 64 * 64)
+def test_letters_of_a_word_stand_twelve_pixels_apart():
+    found = render_text(scene(("LL", 12, 20)))
+    one, other = render_text(scene(("L", 12, 20))), render_text(scene(("L", 24, 20)))
+    grey = np.array(GREY, np.uint8)
+    np.testing.assert_array_equal(found != grey, (one != grey) | (other != grey))
 
 
 def test_letters_differ_in_many_dots():
-    drawn = {letter: render_text(scene((letter, 2.0, 2.0), dot=1.0)).tobytes() for letter in LETTERS}
+    drawn = {letter: (render_text(scene((letter, 4, 4)))[..., 0] != GREY[0]) for letter in LETTERS}
     assert len(drawn) == 26
-    arrays = {letter: np.frombuffer(image, np.uint8) for letter, image in drawn.items()}
     for one in LETTERS:
         for other in LETTERS:
             if one < other:
-                assert (arrays[one] != arrays[other]).sum() >= 2 * 2, (one, other)  # two channels a dot
+                assert (drawn[one] != drawn[other]).sum() >= 2 * 4, (one, other)  # two dots of four pixels
 
 
 def test_words_stay_inside_and_apart_and_no_two_letters_share_a_patch():
@@ -94,14 +77,16 @@ def test_words_stay_inside_and_apart_and_no_two_letters_share_a_patch():
         assert [LETTERS[index - 1] for index in labels["letters"][order]] == list(text)
         assert sorted(labels["places"][labels["places"] > 0]) == list(range(1, len(text) + 1))
         assert ((labels["letters"] > 0) == (labels["colors"] > 0)).all()
-        for word in drawn.words:
-            width = (6 * len(word.text) - 1) * word.dot
-            assert word.x >= 1
-            assert word.x + width <= IMAGE_SIZE - 1 + 1e-9
-            assert word.y >= 1
-            assert word.y + 7 * word.dot <= IMAGE_SIZE - 1 + 1e-9
+        places = glimpses(drawn, 8)
+        assert [LETTERS[labels["letters"][where] - 1] for line in places for where in line] == list(text)
+        for line, (word, of_word) in enumerate(zip(drawn.words, places, strict=True), start=1):
+            assert 0 <= word.x <= IMAGE_SIZE - (12 * len(word.text) - 2)
+            assert 0 <= word.y <= IMAGE_SIZE - 14
+            assert word.x % 4 == word.y % 4 == 0
+            assert set(labels["lines"][of_word]) == {line}
+            assert labels["spots"][of_word].tolist() == list(range(1, len(word.text) + 1))
         for above, below in zip(drawn.words, drawn.words[1:], strict=False):
-            assert below.y >= above.y + 9 * above.dot - 1e-9
+            assert below.y >= above.y + 16
     # A third each: five standard deviations of a binomial of 400.
     assert all(abs(seen[n] - 400 / 3) < 5 * np.sqrt(400 * 2 / 9) for n in range(1, MAX_WORDS + 1))
 
@@ -169,13 +154,31 @@ def test_a_batch_is_repeatable_and_says_what_is_there():
     assert words <= known | {"[unk]"}
     has_text = (batch.more["letters"] > 0).any(axis=1)
     assert (has_text == ~(batch.shapes > 0).any(axis=1)).all()
-    # Half of the pictures: five standard deviations of 40 fair coins.
-    assert abs(has_text.sum() - 20) <= 5 * np.sqrt(10)
-    for image, question, answer in zip(np.arange(240) // 6, batch.questions, batch.answers, strict=True):
+    # Four of ten pictures: five standard deviations of 40 such coins.
+    assert abs(has_text.sum() - 16) <= 5 * np.sqrt(40 * 0.6 * 0.4)
+    objects = batch.more["objects"]
+    assert ((objects > 0).any(axis=1) == ~has_text).all()
+    for of_image, nth in zip(objects, batch.more["nth_of_shape"], strict=True):
+        for shape in set(of_image) - {0}:
+            assert sorted(nth[of_image == shape]) == list(range(1, (of_image == shape).sum() + 1))
+    assert (batch.more["nth_of_color"] <= batch.more["nth_of_shape"]).all()
+    # A patch has the middle of what it shows, or of a ring's hole.
+    shown = batch.shapes[objects > 0]
+    assert ((shown == objects[objects > 0]) | (shown == 0)).all()
+    for question_number, (question, answer) in enumerate(zip(batch.questions, batch.answers, strict=True)):
+        image = question_number // 6
         if question.startswith(READ):
             labels = batch.more["letters"][image][batch.more["places"][image].argsort(kind="stable")]
             read = "".join(LETTERS[label - 1] for label in labels if label).lower()
             assert answer.replace("##", "").replace(" ", "") == read
+        tokens = batch.glimpses[question_number]
+        if question.startswith("Read"):
+            looked = [
+                LETTERS[batch.more["letters"][image][where] - 1].lower() for where in tokens if where >= 0
+            ]
+            assert answer.replace("##", "").split() == looked
+        else:
+            assert (tokens == -1).all()
         if question.startswith("Is there text?"):
             assert answer == ("yes" if has_text[image] else "no")
 

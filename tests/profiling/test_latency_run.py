@@ -12,6 +12,7 @@ import pytest
 from sana_bench.analysis.compare import compare_variants
 from sana_bench.analysis.leaderboard import collect_leaderboard
 from sana_bench.cli.main import execute
+from sana_bench.core.fingerprint import sealed, unsealed
 from sana_bench.profiling.identity import comparable
 from sana_bench.profiling.record import read_profiles
 from sana_bench.profiling.session import ProfileOptions
@@ -275,9 +276,9 @@ def test_throughput_knows_no_larger_batch_than_is_asked_for(again):
 
 def test_a_sweep_that_a_memory_limit_ended_counts_for_this_limit_alone(again, world):
     for path in (again.output / "runs" / world.run.name / "profile").iterdir():
-        found = json.loads(path.read_text())
+        found = unsealed(path.read_text(), path.stem)
         changes = {"batches": found["batches"][:1], "stopped": "memory limit: too much", "memory_limit": 5}
-        path.write_text(json.dumps({**found, **changes}))
+        path.write_text(sealed({**found, **changes}, path.stem))
     assert again.run()[0] == 0
     assert {made for made in again.measured if made.startswith("batch")}
 
@@ -285,8 +286,12 @@ def test_a_sweep_that_a_memory_limit_ended_counts_for_this_limit_alone(again, wo
 def test_times_of_two_devices_stay_apart(again, world):
     """A profile shows the times of its own device, not those of the device that measured last."""
     (path, *_) = sorted((again.output / "runs" / world.run.name / "profile").glob("fast-*"))
-    other = json.loads(path.read_text()) | {"label": "Another CPU", "latency_key": "0" * 64, "batches": []}
-    path.with_name("fast-000000000000.json").write_text(json.dumps(other))
+    other = unsealed(path.read_text(), path.stem) | {
+        "label": "Another CPU",
+        "latency_key": "0" * 64,
+        "batches": [],
+    }
+    path.with_name("fast-000000000000.json").write_text(sealed(other, "fast-000000000000"))
     assert execute(["report", world.run.name, "-o", str(again.output)]) == 0
     report = (again.output / "runs" / world.run.name / "report" / "report.md").read_text()
     assert "Latency on Another CPU" not in report

@@ -1,7 +1,6 @@
 """Runs that stop when a question is answered: what they make, what they leave, and that going on loses nothing."""
 
 import json
-import sqlite3
 
 import pytest
 
@@ -9,6 +8,7 @@ from sana_bench.analysis.leaderboard import collect_leaderboard
 from sana_bench.cli.main import execute
 from sana_bench.core.errors import SuiteError, UsageError
 from sana_bench.results.reader import load_run
+from sana_bench.results.store import Store
 from sana_bench.runner.rounds import round_order
 from sana_bench.suites.stop import StopRequest
 from tests.runner import numbers_of_runs as numbers
@@ -26,6 +26,7 @@ def test_a_large_difference_stops_the_run_early(many, capsys) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert f"look 1: 24 of {N} images of each, luck " in "\n".join(lines)
     assert any(line.startswith("good is better than poor: luck +0.") for line in lines)
+    assert "stopped early: --until all goes on to the whole suite; spread is left for it;" in "\n".join(lines)
     (session,) = numbers.sessions(many.output)
     assert (session["state"], session["images_generated"]) == ("done", 2 * found.last.n_images)
 
@@ -46,6 +47,8 @@ def test_it_is_typed(many, capsys) -> None:
 def test_what_was_stopped_early_is_no_number_of_the_suite(many, capsys) -> None:
     many.run()
     assert numbers.summaries(many.output) == []
+    (provenance,) = many.output.glob("runs/*/provenance.json")
+    assert json.loads(provenance.read_text())["protocols"] == {"luck": "luck/test@1"}
     run = load_run(many.output, "many")
     assert not run.complete
     (reason,) = run.variant("good").reasons["many"]
@@ -88,6 +91,7 @@ def test_the_whole_suite_later_reuses_every_image_and_keeps_the_sequence(many, c
     made = len(Dice.made)
     assert many.run() == 0
     assert len(Dice.made) == made
+    assert numbers.sessions(many.output)[2]["images_reused"] == 2 * looks[-1].n_images
     assert many.sequence().looks == looks
     assert [(row.variant, row.metric, row.value) for row in numbers.summaries(many.output)] == full
     assert "stopped early: --until all" not in capsys.readouterr().out.rpartition("tier:")[2]
@@ -217,10 +221,8 @@ def test_a_sequence_that_contradicts_the_store_is_refused(many, tmp_path, capsys
     many.run()
     new = tmp_path / "new"
     assert execute(["import", str(many.output), "--output", str(new)]) == 0
-    connection = sqlite3.connect(new / "store.sqlite")
-    with connection:
+    with Store.open(new) as store, store.transaction() as connection:
         connection.execute("UPDATE sequences SET low = 0.5 WHERE look = 0")
-    connection.close()
     assert execute(["import", str(many.output), "--output", str(new)]) == 5
     assert "look 0 of luck of good has another low there" in capsys.readouterr().err
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests import ROOT
-from tests.tiny_weights import write_tiny_reward, write_tiny_vqa
+from tests.tiny_weights import write_tiny_reading, write_tiny_reward, write_tiny_vqa
 
 SCRIPTS = ROOT / "scripts"
 SHIPPED = ROOT / "sana_bench/micro/weights"
@@ -26,8 +26,9 @@ def scripts(monkeypatch):
 @pytest.fixture
 def trained(tmp_path):
     write_tiny_vqa(tmp_path / "train/vqa_micro_second/vqa")
+    write_tiny_reading(tmp_path / "train/reading_micro/reading")
     write_tiny_reward(tmp_path / "train/reward_micro_second/reward")
-    for folder in ("vqa_micro_second/vqa", "reward_micro_second/reward"):
+    for folder in ("vqa_micro_second/vqa", "reading_micro/reading", "reward_micro_second/reward"):
         (tmp_path / "train" / folder / "README.md").write_text("# card")
     return tmp_path / "train"
 
@@ -40,7 +41,7 @@ def test_folders_are_copied_and_summed(scripts, trained, tmp_path):
     assert ship.main(["--trained", str(trained), "--weights", str(weights)]) == 0
     lines = dict(line.split()[::-1] for line in (weights / "SHA256SUMS").read_text().splitlines())
     assert lines.pop("./clip/model.safetensors") == "00"
-    assert {name.split("/")[1] for name in lines} == {"vqa", "reward"}
+    assert {name.split("/")[1] for name in lines} == {"vqa", "reading", "reward"}
     assert not [name for name in lines if name.endswith(".md")]
     for name, digest in lines.items():
         assert hashlib.sha256((weights / name).read_bytes()).hexdigest() == digest
@@ -56,7 +57,7 @@ def test_one_can_be_shipped_alone_and_an_unfinished_one_cannot(scripts, trained,
     assert ship.main(["vqa", *options]) == 2
     assert "no finished training" in capsys.readouterr().err
     assert ship.main(options) == 0
-    assert sorted(path.name for path in weights.iterdir()) == ["SHA256SUMS", "reward"]
+    assert sorted(path.name for path in weights.iterdir()) == ["SHA256SUMS", "reading", "reward"]
 
 
 def test_tables_are_printed_or_written_into_a_page(scripts, tmp_path, monkeypatch, capsys):

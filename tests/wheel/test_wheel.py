@@ -7,13 +7,15 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from tests import ROOT
 from tests.suite_files import write_suite
 
 EVERYTHING = "{name: geneval, images_per_prompt: 1, metrics: [geneval, clip_score, fid]}"
 MB = 1_000_000
+N_IMAGES = 20
 # torch alone is ten times as much; what the weights are for is in CONTRIBUTING.md.
 LARGEST = 70 * MB
 
@@ -38,6 +40,7 @@ print(json.dumps(told))
 """
 GENERATE = ["generate", "--model", "sana-micro", "--prompt", "a photo of a red circle", "-o", "circle.png"]
 OWN = "run mine.yaml --tier micro --variants sana-micro --set variants.sana-micro.sampler.steps=1"
+SCORE = "score my_images --prompts prompts.csv --metrics clip_score,fid --reference real_images --tier micro --name mine"
 # With their exit codes; 3 is that of a run with `--limit`.
 COMMANDS = {
     "list": 0,
@@ -56,34 +59,31 @@ COMMANDS = {
     "compare sana-micro sana-micro-8-steps --run geneval": 5,
     "profile sana-micro --images 1 --largest-batch 1": 0,
     "export latest --to exported": 0,
+    SCORE: 0,
     "leaderboard": 0,
     "run genevl": 2,
 }
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (path,) = folder.glob("*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with nothing but a suite of the user's own."""
+    """A folder with nothing but what is the user's own: a suite, twenty images with their prompts, and real images."""
     folder = tmp_path_factory.mktemp("here")
+    lines = ["image,prompt"]
+    for index, image in enumerate(np.random.default_rng(0).integers(256, size=(2 * N_IMAGES, 64, 64, 3))):
+        images = folder / ("real_images" if index < N_IMAGES else "my_images")
+        images.mkdir(exist_ok=True)
+        Image.fromarray(image.astype(np.uint8)).save(images / f"{index:04d}.png")
+        if index >= N_IMAGES:
+            lines.append(f"{index:04d}.png,a photo of a red circle")
+    (folder / "prompts.csv").write_text("\n".join(lines) + "\n")
     write_suite(folder, EVERYTHING, ["sana-micro"], tier="micro", name="mine")
     return folder
 
 
 @pytest.fixture(scope="module")
-def told(wheel: Path, here: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+def told(unpacked: Path, here: Path) -> dict[str, tuple[int, str]]:
     """Exit code and output of every command."""
-    unpacked = tmp_path_factory.mktemp("unpacked")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(unpacked)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SANA_", "HF_"))}
     environment |= {"PYTHONPATH": str(unpacked), "HF_HOME": str(here.parent / "no-such-cache")}
     commands = json.dumps([*(command.split() for command in COMMANDS), GENERATE])
@@ -119,7 +119,14 @@ def test_images_and_reports_are_written(told, here: Path) -> None:
     assert (code, out.splitlines()[-1]) == (0, "circle.png")
     assert (here / "circle.png").read_bytes().startswith(b"\x89PNG")
     assert (here / "results/leaderboard/leaderboard.html").is_file()
-    assert len(list(here.glob("results/runs/*/report/report.html"))) == 4
+    assert len(list(here.glob("results/runs/*/report/report.html"))) == 5
+
+
+def test_own_images_are_scored(told) -> None:
+    code, out = told[SCORE]
+    assert code == 0
+    assert f"{N_IMAGES}/{N_IMAGES} images" in out
+    assert "clip_score" in out
 
 
 def test_every_package_says_that_it_is_typed(wheel: Path) -> None:

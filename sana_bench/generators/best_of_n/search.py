@@ -285,7 +285,7 @@ def wrapped_variant(variant: Variant) -> Variant:
     return variant.model_copy(update={"generator": spec.generator, "best_of_n": None})
 
 
-def find_wrapped(variant: Variant, relative_to: Path) -> Path:
+def find_wrapped(variant: Variant, relative_to: Path) -> Path | None:
     """Return the weights of the wrapped generator; raises as its own finder does."""
     return generators.find(wrapped_variant(variant), relative_to)
 

@@ -134,9 +134,7 @@ class MPlugVQA(nn.Module):
 
         The search is the configuration's where nothing else is asked for; one beam is greedy search.
         """
-        fused, text = self.fuse(image, ids, mask)
-        context = self.context(fused, text)
-        visible = _visible(fused, mask)
+        context, visible = self.known(image, ids, mask)
 
         def next_logits(answers: Tensor, places: Tensor) -> Tensor:
             kept = [(keys[places], values[places]) for keys, values in context]
@@ -155,19 +153,20 @@ class MPlugVQA(nn.Module):
 
     def first_logits(self, image: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, vocabulary) of the first word of each question's answer; arguments as for `answer`."""
-        fused, text = self.fuse(image, ids, mask)
-        context = self.context(fused, text)
+        context, visible = self.known(image, ids, mask)
         start = torch.full((len(ids), 1, 1), START, device=ids.device)
-        return self.logits(self.decode(start, context, _visible(fused, mask))[:, 0, -1])
+        return self.logits(self.decode(start, context, visible)[:, 0, -1])
 
-    def answer_loss(self, image: Tensor, ids: Tensor, mask: Tensor, answers: Tensor) -> Tensor:
+    def known(self, image: Tensor, ids: Tensor, mask: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """The context that the decoder answers from, and what it may look at (B, N + T); arguments as for `answer`."""
+        fused, text = self.fuse(image, ids, mask)
+        return self.context(fused, text), _visible(fused, mask)
+
+    def answer_loss(self, answers: Tensor, context: list[tuple[Tensor, Tensor]], visible: Tensor) -> Tensor:
         """Cross-entropy of each right answer's tokens, summed: shape (B,).
 
-        Image tokens (I, N, D), ids and mask (B, T), as for `fuse`; `answers` (B, T) are ids from start to end token,
-        padded with 0.
+        `answers` (B, T) are ids from start to end token, padded with 0; the rest is what `known` gives.
         """
-        fused, text = self.fuse(image, ids, mask)
-        visible, context = _visible(fused, mask), self.context(fused, text)
         # Nearly all answers are one word: they are not padded to the longest, and the others are done again in full.
         losses = self._summed_loss(answers[:, :_ONE_WORD], context, visible)
         rows = ((answers != PAD).sum(dim=1) > _ONE_WORD).nonzero()[:, 0]

@@ -18,6 +18,7 @@ from sana_bench.judges.mplug.config import MPlugConfig
 from sana_bench.judges.mplug.files import load_network, read_vocabulary, save_network
 from sana_bench.judges.mplug.judge import MAX_QUESTION_TOKENS, bert_tokenizer
 from sana_bench.judges.mplug.network import END, PAD, START, MPlugVQA
+from sana_bench.metrics.dpg.reading_loss import reading_loss
 from sana_bench.metrics.training import (
     PatchTeacher,
     export_curve,
@@ -111,13 +112,17 @@ class VQATask:
         ids, mask = self._questions(batch.questions)
         answers = self._answers(batch.answers)
         image = self.network.encode_images(training_pixels(batch.images, self._blur, generator))
-        losses = self.network.answer_loss(image, ids, mask, answers).float()
+        context, visible = self.network.known(image, ids, mask)
+        losses = self.network.answer_loss(answers, context, visible).float()
         short = torch.tensor([answer in ("yes", "no") for answer in batch.answers])
         labels = torch.from_numpy(batch.shapes), torch.from_numpy(batch.colors)
         more = {name: torch.from_numpy(values) for name, values in batch.more.items()}
         patches = self._teacher.patch_loss(image[:, 1:].float(), *labels, more)
         extra = {"yes_no_loss": float(losses.detach()[short].mean()), "patch_loss": float(patches.detach())}
-        return losses.mean() + patches, extra
+        if batch.glimpses is None:
+            return losses.mean() + patches, extra
+        reading = reading_loss(self.network, answers, context, visible, torch.from_numpy(batch.glimpses))
+        return losses.mean() + patches + reading, extra | {"reading_loss": float(reading.detach())}
 
     def _questions(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids and mask (n, tokens) of questions, all of whose words are known but for those that say they are not."""

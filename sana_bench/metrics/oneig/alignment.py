@@ -47,7 +47,8 @@ class AlignmentMetric:
         }
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
-        """One row per sample; `details["answers"]` has every question with its `answer` and the `score` that it counts with.
+        """One row per sample; `details["answers"]` has every question with its `answer`, the `score` that it counts with, and
+        `raw`, the score before dependencies.
 
         Raises `UsageError` for a prompt whose questions cannot be scored.
         """
@@ -63,9 +64,16 @@ class AlignmentMetric:
         asked = [f"{question}. {_INSTRUCTION}" for question in questions.values()]
         answers = self._judge.answer(picture(sample, self._codec), asked)
         says = dict(zip(questions, answers, strict=True))
-        counts = counted(parents, {key: answer == _YES for key, answer in says.items()})
+        yes = {key: answer == _YES for key, answer in says.items()}
+        counts = counted(parents, yes)
         details = [
-            {"id": key, "question": questions[key], "answer": says[key], "score": float(counts[key])}
+            {
+                "id": key,
+                "question": questions[key],
+                "answer": says[key],
+                "score": float(counts[key]),
+                "raw": float(yes[key]),
+            }
             for key in questions
         ]
         value = sum(counts.values()) / len(counts)

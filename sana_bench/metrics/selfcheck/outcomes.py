@@ -29,7 +29,7 @@ State = Literal["passed", "failed", "skipped", "not run", "no cases"]
 _VERSION = 1
 _NO_CASES_OF_JUDGE = "its judge is a model of your choice and has no stored cases; its rules pass here"
 _ROOMS = ("core", "judges", "metrics", "micro", "results")
-_MICRO_NETWORKS = ("clip", "vqa", "reward")
+_MICRO_NETWORKS = ("clip", "vqa", "reading", "reward")
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,13 @@ from sana_bench.metrics.oneig.style import PROTOCOLS as STYLE
 from sana_bench.metrics.oneig.style import Judged, StyleMetric
 from sana_bench.metrics.oneig.text import PROTOCOLS as TEXT
 from sana_bench.metrics.oneig.text import TextMetric
+from sana_bench.metrics.read_text import REQUEST
 from sana_bench.metrics.selfcheck import golden_files
-from sana_bench.metrics.selfcheck.check import Bench, Check, Tolerance, user_judge
+from sana_bench.metrics.selfcheck.check import Bench, Check, SkippedError, Tolerance, user_judge
 from sana_bench.metrics.selfcheck.recipes import dreamsim
 from sana_bench.metrics.selfcheck.recipes.plain import CLIP, uniform
+from sana_bench.micro.reading_prompts import text_prompts
+from sana_bench.micro.text_world import render_text, text_scene_for
 
 if TYPE_CHECKING:
     from sana_bench.metrics.oneig.dreamsim import Files
@@ -275,6 +278,30 @@ def write_dreamsim(folder: Path) -> "Files":
 
 _ROUNDING = "float64 logarithms and sums"
 
+
+def _micro(bench: Bench) -> float:
+    """Share of wrong answers and readings of the micro tier's judge, about stored scenes and drawn texts."""
+    from sana_bench.judges.mplug.reading import ReadingMPlug
+
+    folder = bench.weights / "reading"
+    if not folder.is_dir():
+        raise SkippedError(f"{folder} is not there: the micro tier's reading judge")
+    judge = ReadingMPlug(folder)
+    right = []
+    stored = golden_files.numbers()["micro"]["scenes"]
+    for image, scene in zip(golden_files.arrays("micro")["images"], stored, strict=True):
+        answers = judge.answer(image, [question for question, _ in scene["questions"]])
+        pairs = zip(answers, scene["questions"], strict=True)
+        right += [answer.lower() == truth for answer, (_, truth) in pairs]
+    rng = np.random.default_rng(0)
+    for prompt in text_prompts():
+        shown = text_scene_for([(word, prompt.color) for word in prompt.words], rng)
+        right.append(judge.read_text(render_text(shown), REQUEST) == prompt.text)
+    return 1 - sum(right) / len(right)
+
+
+_WRONG_SHARE = 0.1
+
 CHECKS = (
     Check(
         "GenEval 2: soft scores and their means",
@@ -303,6 +330,12 @@ CHECKS = (
         _text,
         Tolerance(0, "numbers that differ", "counts, and the formula as it is written"),
         quick=True,
+    ),
+    Check(
+        "The micro tier's reading judge on drawn scenes",
+        tuple(f"{name}/micro@1" for name in ("geneval2", "longtext", "oneig_alignment", "oneig_text")),
+        _micro,
+        Tolerance(_WRONG_SHARE, "share of wrong answers", "a trained judge errs; a broken one reads nothing"),
     ),
     Check(
         "OneIG-Bench: distances of pairs",

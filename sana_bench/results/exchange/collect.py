@@ -62,13 +62,8 @@ class _Collector:
         self._run = read_run(store, RunFiles(store.output / row["directory"]))
         # Name and protocol by key. Of what a sequence looked at there may be no summary.
         looked = {sequence.last.metric_key for sequence in self._run.sequences}
-        known = store.rows("SELECT metric_key, name, protocol FROM metrics")
         self._metrics = {
-            **{
-                one["metric_key"]: (one["name"], one["protocol"])
-                for one in known
-                if one["metric_key"] in looked
-            },
+            **{key: known for key, known in store.protocols().items() if key in looked},
             **{one.metric_key: (one.metric, one.protocol) for one in self._run.summaries},
         }
 

@@ -245,7 +245,7 @@ def test_loss_of_an_answer_is_its_negative_log_probability(case):
 
             def loss() -> float:
                 seen = judge.network.encode_images(pixels[None])
-                return judge.network.answer_loss(seen, ids, mask, answer).item()
+                return judge.network.answer_loss(answer, *judge.network.known(seen, ids, mask)).item()
 
             assert_as_exact(loss(), expected, in_float64(loss))
 

@@ -43,7 +43,8 @@ def losses(vqa: MPlugJudge, image: np.ndarray, question: str, word: str) -> floa
     )
     seen = vqa.network.encode_images(image_to_pixels(image, 64)[None])
     answer = torch.tensor([[START, vqa.tokenizer.convert_tokens_to_ids(word)]])
-    return float(vqa.network.answer_loss(seen, asked["input_ids"], asked["attention_mask"], answer))
+    known = vqa.network.known(seen, asked["input_ids"], asked["attention_mask"])
+    return float(vqa.network.answer_loss(answer, *known))
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,9 +11,9 @@ from PIL import Image
 
 from sana_bench.cli.main import execute
 from sana_bench.core.errors import IncomparableError, IncompleteError, UsageError
-from sana_bench.core.fingerprint import file_sha256, image_key
+from sana_bench.core.fingerprint import file_sha256, fingerprint, image_key, short
 from sana_bench.core.registry import BENCHMARKS
-from sana_bench.core.samples import Prompt, Sample
+from sana_bench.core.samples import Prompt, Sample, prompts_sha256
 from sana_bench.generators.image_folder import ImageName, read_folder
 from sana_bench.metrics.geneval.metric import GenEvalMetric, judge, rules_of
 from sana_bench.metrics.geneval.official import export_official
@@ -23,7 +24,6 @@ from sana_bench.results.run_folder import RunFiles
 from sana_bench.results.schema import ImageRow, ScoreRecord, SummaryRecord
 from sana_bench.results.store import Store
 
-RUN = "geneval-full-0123456789ab"
 KEY = image_key("v", "geneval", {})
 CAT = {"label": "cat", "score": 0.95, "box": [0.0, 0.0, 9.0, 9.0], "color": "red"}
 WEAK = CAT | {"score": 0.4, "box": [20.0, 0.0, 29.0, 9.0]}
@@ -54,27 +54,42 @@ def prompts():
     return found
 
 
-class Scripted:
-    def identity(self):
-        return {"backend": "scripted"}
-
-
-def make_run(output: Path, protocol="geneval/official@1", lost=(), marked=False) -> RunFiles:
-    """A finished run of two images a prompt, as the runner leaves it; samples of `lost` have no image.
-
-    `marked` is a run whose folder of images held some that nobody asked for.
-    """
-    files = RunFiles(output / "runs" / RUN)
-    files.directory.mkdir(parents=True)
+def described(variants: str) -> dict[str, Any]:
+    """The suite of a run of variants with names of one letter."""
     benchmark = {
         "name": "geneval",
         "images_per_prompt": 2,
         "metrics": ["geneval"],
         "n_prompts": len(CASES),
-        "prompts_sha256": "p",
+        "prompts_sha256": prompts_sha256(prompts()),
     }
     suite = {"name": "geneval", "tier": "full", "seed": 7, "benchmarks": [benchmark]}
-    files.suite.write_text(yaml.safe_dump({**suite, "variants": [{"name": "v", "fingerprint": "v"}]}))
+    return suite | {"variants": [{"name": name, "fingerprint": name} for name in variants]}
+
+
+def run_name(variants: str) -> str:
+    """A run's name ends in the hash of its suite."""
+    named = [[name, name] for name in variants]
+    return f"geneval-full-{short(fingerprint(described(variants) | {'variants': named}))}"
+
+
+RUN = run_name("v")
+
+
+class Scripted:
+    def identity(self):
+        return {"backend": "scripted"}
+
+
+def make_run(output: Path, protocol="geneval/official@1", lost=(), marked=False, variants="v") -> RunFiles:
+    """A finished run of two images a prompt, as the runner leaves it; samples of `lost` have no image.
+
+    `marked` is a run whose folder of images held some that nobody asked for.
+    """
+    name = run_name(variants)
+    files = RunFiles(output / "runs" / name)
+    files.directory.mkdir(parents=True)
+    files.suite.write_text(yaml.safe_dump(described(variants)))
     files.write_prompts("geneval", prompts())
     metric = GenEvalMetric(protocol, Scripted())
     images, scores, rows = [], [], []
@@ -93,14 +108,14 @@ def make_run(output: Path, protocol="geneval/official@1", lost=(), marked=False)
             judged = prompt.judged_sha256
             scores.append(ScoreRecord(digest, judged, row.value, row.details))
     with writer_lock(output), Store.open(output) as store:
-        store.put_run(RUN, "geneval", "full", "f", f"runs/{RUN}", "2026-01-01")
-        session = store.start_session(RUN, "2026-01-01", "test")
-        store.put_images(KEY, RUN, images, "2026-01-01", session)
+        store.put_run(name, "geneval", "full", "f", f"runs/{name}", "2026-01-01")
+        session = store.start_session(name, "2026-01-01", "test")
+        store.put_images(KEY, name, images, "2026-01-01", session)
         store.put_metric("m", "geneval", protocol, metric.identity())
         store.put_scores("m", scores, session)
         summaries = metric.summarise(rows, len(rows) + len(lost), seed=7)
         store.put_summaries(
-            RUN,
+            name,
             ["v"],
             [
                 SummaryRecord(
@@ -267,14 +282,10 @@ def test_a_score_that_is_marked_for_surplus_images_stays_marked(tmp_path, capsys
     assert json.loads(path.read_text())[0]["complete"] is False
 
 
-def test_variants_without_a_score_are_named(output, tmp_path):
-    files = RunFiles(output / "runs" / RUN)
-    described = yaml.safe_load(files.suite.read_text())
-    files.suite.write_text(
-        yaml.safe_dump({**described, "variants": [{"name": name, "fingerprint": name} for name in "vw"]})
-    )
+def test_variants_without_a_score_are_named(tmp_path):
+    make_run(tmp_path, variants="vw")
     with pytest.raises(IncompleteError, match=r"no score of w; .*official has v alone"):
-        export_official(RUN, output, tmp_path / "official")
+        export_official(run_name("vw"), tmp_path, tmp_path / "official")
     assert (tmp_path / "official/v/results.jsonl").is_file()
 
 

@@ -75,8 +75,8 @@ def test_alignment_rows_keep_answers_and_what_they_count_with(tmp_path):
     ]
     assert row.value == 0
     assert row.details["answers"] == [
-        {"id": 1, "question": "A cat?", "answer": "No", "score": 0.0},
-        {"id": 2, "question": "Red?", "answer": "Yes", "score": 0.0},
+        {"id": 1, "question": "A cat?", "answer": "No", "score": 0.0, "raw": 0.0},
+        {"id": 2, "question": "Red?", "answer": "Yes", "score": 0.0, "raw": 1.0},
     ]
     found = summaries(metric, [row], n_expected=4)
     assert found["overall"].note == NOTE

@@ -4,7 +4,6 @@ Without, because outputs are numbers and pictures of one machine on one day: the
 protocol, and every execution would change the file. This test sees that they come.
 """
 
-import os
 from pathlib import Path
 
 import nbformat
@@ -17,12 +16,11 @@ NOTEBOOK = ROOT / "docs/notebook/compare_two_variants.ipynb"
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory: pytest.TempPathFactory) -> tuple[nbformat.NotebookNode, Path]:
-    """The notebook after its cells have run in an empty folder, and that folder."""
+def executed(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[nbformat.NotebookNode, Path]:
+    """The notebook after its cells have run with the wheel in an empty folder, and that folder."""
     folder = tmp_path_factory.mktemp("notebook")
-    packages = os.pathsep.join(str(ROOT / name) for name in ("", "models", "kernels", "reports"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", packages)
+        patch.setenv("PYTHONPATH", str(unpacked))
         patch.setenv("JUPYTER_PLATFORM_DIRS", "1")  # what jupyter's libraries otherwise warn of
         patch.setenv("IPYTHONDIR", str(folder / ".ipython"))
         notebook = nbformat.read(NOTEBOOK, as_version=4)
