@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint train train-story leaderboard lock clean
+.PHONY: setup demo test faults lint train train-story leaderboard lock clean
 
 setup: $(STAMP)
 
@@ -18,6 +18,12 @@ demo: setup
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Random faults at random moments of real commands, and the same command again (about six minutes on two cores).
+FAULTS ?= 200
+SEED ?= 1
+faults: setup
+	$(BIN)/python -m tests.faults $(FAULTS) --seed $(SEED)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Named baselines of an output folder, in `baselines.json` beside the store, and those in files of their own."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -21,7 +22,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def read_baselines(output: Path) -> dict[str, dict[str, str]]:
     """Return `{name: {run, variant}}`; raises `UsageError` for a damaged file."""
     path = output / "baselines.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
     try:
         found = parse_json(read_text(path))

@@ -1,6 +1,7 @@
 """The files of a run directory."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,8 @@ class RunFiles:
             records = map(parse_json, lines(read_text(path)))
             return {record["id"]: Prompt(**record) for record in records}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{path}: damaged prompts: {error}; {WRITTEN_AGAIN}") from None
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"{path}: damaged prompts: {reason}; {WRITTEN_AGAIN}") from None
 
     def write_rewrites(self, variant: str, benchmark: str, texts: Mapping[str, str]) -> None:
         """Keep the texts by prompt id that the model of a variant is given instead of the prompts."""
@@ -155,6 +157,8 @@ def find_run(run: str, output: Path) -> RunFiles:
         more = f" and {len(names) - _CANDIDATES_SHOWN} more" if len(names) > _CANDIDATES_SHOWN else ""
         listed = ", ".join(names[:_CANDIDATES_SHOWN])
         raise UsageError(f"{run}: {len(names)} runs in {runs} fit, the latest first: {listed}{more}")
+    if os.path.lexists(RunFiles(runs / run).suite):
+        raise UsageError(f"{RunFiles(runs / run).suite}: is no file; remove it, then {WRITTEN_AGAIN}")
     known = [*by_name, *(_suite_of(name) for name in by_name), *([LATEST] if found else [])]
     raise UsageError(f"{run}: not a run directory, and {runs} has no such run{nearest(run, known)}")
 

@@ -79,6 +79,8 @@ def _read(output: Path) -> list[str] | None:
             raise ValueError("of another version")
     except FileNotFoundError:
         return None
+    except IsADirectoryError:
+        raise atomic.in_the_way(path, path.stat().st_mode) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SealError(f"{path}: damaged sums of the store ({error})") from None
     return [sums[place : place + 2 * _DIGEST] for place in range(0, len(sums), 2 * _DIGEST)]

@@ -117,8 +117,8 @@ class Campaign:
                 self._world.run_suite(Path(store[1]))
             return repaired.code in (0, 3)
         if "run the suite again" in line and (of := _RUN.search(line)) is not None:
-            self._world.run_suite(Path(of[1]))
-            return True
+            told = self._world.run_suite(Path(of[1])).line
+            return not told or self._follow(told, case, fault)
         if (found := _IN_THE_WAY.search(line)) is not None and self._world.work in Path(found[1]).parents:
             place = Path(found[1])
             shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink(

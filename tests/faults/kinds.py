@@ -164,11 +164,12 @@ def _rename(place: Path, victim: Path, rng: random.Random, folder: Path) -> Faul
 
 def _swap(places: list[Path], rng: random.Random) -> Fault:
     """Two files of one size change places, or two of one sort."""
-    by_size: dict[object, list[Path]] = {}
-    for path in places:
-        if path.is_file() and not path.is_symlink():
-            by_size.setdefault(path.stat().st_size if rng.random() < 0.7 else path.suffix, []).append(path)
-    pairs = [group for group in by_size.values() if len(group) > 1]
+    files = [path for path in places if path.is_file() and not path.is_symlink()]
+    alike: dict[object, list[Path]] = {}
+    by_size = rng.random() < 0.7
+    for path in files:
+        alike.setdefault(path.stat().st_size if by_size else path.suffix, []).append(path)
+    pairs = [group for group in alike.values() if len(group) > 1]
     if not pairs:
         return Fault("swap", "no two files of one size")
     one, other = rng.sample(rng.choice(pairs), 2)

@@ -141,6 +141,24 @@ def test_folders_are_not_reached_through_links(world, tmp_path, capsys, place, k
     assert "remove it" in line
 
 
+@pytest.mark.parametrize("kind", [folder, pipe, dangling])
+@pytest.mark.parametrize("name", ["baselines.json", "store.sums", "suite.resolved.yaml"])
+def test_files_that_are_only_read_are_named(world, tmp_path, capsys, name, kind) -> None:
+    """What a command reads first: a line that names it, and no other file that it would be taken for."""
+    output, at = world / "results", run_folder(world)
+    assert execute(["baseline", "set", "known", f"{at.name}:fake-4", "-o", str(output)]) == 0
+    path = (at if name.startswith("suite") else output) / name
+    clear(path)
+    kind(path, tmp_path / "victim", tmp_path / "elsewhere")
+    capsys.readouterr()
+    code = execute(["gate", f"{at.name}:fake-2", "--baseline", "known", "-o", str(output)])
+    if name == "store.sums" and kind is dangling:  # as if there were none
+        assert code in (0, 4, 5)
+        return
+    assert code == 2
+    assert str(path) in one_line(capsys)
+
+
 def test_an_output_folder_may_be_a_link(world, tmp_path) -> None:
     at = run_folder(world)
     before = numbers.summaries(world / "results", at.name)
