@@ -168,8 +168,10 @@ def cutting(world, monkeypatch):
         asked.append("metric")
         return [CutTexts("CLIP", 77, len({one.prompt.text for one in found}), 3)]
 
-    monkeypatch.setattr(fakes.FakeGenerator, "cut_texts", of_prompts, raising=False)
-    monkeypatch.setattr(fakes.Redness, "cut_texts", of_samples, raising=False)
+    # Classes of their own: that a class keeps a protocol is remembered, and outlives what a test took back.
+    for name, cut_texts in {"FakeGenerator": of_prompts, "Redness": of_samples}.items():
+        cutting = type(name, (getattr(fakes, name),), {"cut_texts": cut_texts})
+        monkeypatch.setattr(fakes, name, cutting)
     world.asked = asked
     return world
 
