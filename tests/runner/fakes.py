@@ -166,7 +166,10 @@ class ByMean:
 
 
 _WORLD = (
-    (GENERATORS, Entry("fake", lambda *given: FakeGenerator(*given), "fake@1", "sana_bench.generators:find_sana")),
+    (
+        GENERATORS,
+        Entry("fake", lambda *given: FakeGenerator(*given), "fake@1", "sana_bench.generators:find_sana"),
+    ),
     (BENCHMARKS, Entry(Shapes.name, Shapes)),
     (METRICS, Entry(Redness.name, lambda *_: Redness())),
     (METRICS, Entry(Spread.name, lambda *_: Spread())),
