@@ -5,14 +5,15 @@ import struct
 import zlib
 from io import BytesIO
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from typing import TYPE_CHECKING
 
 from sana_bench.core.errors import BenchError, SampleError
 from sana_models.files import open_plain, read_bytes
 from sana_models.image_files import ModeError, as_rgb
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["IMAGE_SUFFIXES", "png_bytes"]
 
@@ -21,9 +22,6 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 #: Text chunk of a stored PNG that names the format its pixels were decoded from.
 SOURCE_FORMAT = "source-format"
-
-# What Pillow raises on damaged files, besides OSError: chunk errors, bad headers and absurd sizes.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 class ImageError(BenchError):
@@ -38,7 +36,7 @@ class ImageError(BenchError):
         return ImageError, (self.path, self.reason)
 
 
-def load_image(path: Path) -> NDArray[np.uint8]:
+def load_image(path: Path) -> "NDArray[np.uint8]":
     """Read an image as 8-bit RGB, shape (height, width, 3).
 
     Checksums are verified and every row is decoded; modes, orientation, transparency and animations by `sana_models.image_files`.
@@ -46,6 +44,9 @@ def load_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         ImageError: the file is missing, truncated, damaged, not an image, or of a mode that is not read.
     """
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
     try:
         content = read_bytes(path)
     except FileNotFoundError:
@@ -61,8 +62,15 @@ def load_image(path: Path) -> NDArray[np.uint8]:
         raise ImageError(path, "not an image or damaged at its start") from None
     except ModeError as error:
         raise ImageError(path, str(error)) from None
-    except _DAMAGE as error:
+    except _damage() as error:
         raise ImageError(path, f"damaged image ({error})") from None
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """What Pillow raises on damaged files, besides OSError: chunk errors, bad headers and absurd sizes."""
+    from PIL.Image import DecompressionBombError
+
+    return (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, DecompressionBombError)
 
 
 def source_format(path: Path) -> str | None:
@@ -70,6 +78,8 @@ def source_format(path: Path) -> str | None:
 
     None for everything else, and for a file that cannot be read.
     """
+    from PIL import Image
+
     try:
         with open_plain(path) as file:
             start = file.read(8)
@@ -80,16 +90,17 @@ def source_format(path: Path) -> str | None:
             file.seek(0)
             with Image.open(file) as image:
                 return "jpeg" if image.info.get(SOURCE_FORMAT) == "jpeg" else None
-    except _DAMAGE:
+    except _damage():
         return None
 
 
-def png_bytes(image: np.ndarray, source_format: str | None = None) -> bytes:
+def png_bytes(image: "np.ndarray", source_format: str | None = None) -> bytes:
     """Encode a uint8 (height, width, 3) image; equal pixels give equal bytes.
 
     `source_format` is kept as a text chunk, see `sana_bench.core.images.source_format`. Raises `SampleError` for any other
     array.
     """
+    import numpy as np
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 

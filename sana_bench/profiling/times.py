@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
-
 from sana_bench.core.samples import OVERALL
 from sana_bench.metrics.base import Summary
 from sana_bench.profiling.identity import PROTOCOLS, measured_identity, measured_protocol
@@ -44,6 +42,8 @@ class Times:
     @property
     def spread(self) -> float:
         """Distance between the quartiles over the median."""
+        import numpy as np
+
         low, middle, high = np.quantile(self.milliseconds, [0.25, 0.5, 0.75])
         return float((high - low) / middle)
 

@@ -1,1 +1,7 @@
 """Fréchet and kernel distances between sets of images."""
+
+__all__ = ["FEATURES", "INPUT_SIZE"]
+
+#: How many features Inception has, and the side of its input in pixels.
+FEATURES = 2048
+INPUT_SIZE = 299
