@@ -10,7 +10,6 @@ from sana_bench.core.fingerprint import fingerprint
 from sana_bench.core.progress import Progress, say
 from sana_bench.core.registry import METRICS, Limits
 from sana_bench.core.samples import OVERALL, Prompt, Sample
-from sana_bench.generators.base import Generator
 from sana_bench.metrics.base import FeatureMetric, Metric, ScoreRow, metric_key
 from sana_bench.results.schema import Look
 from sana_bench.results.sequences import ALL_USED, NARROW, UNDECIDED, StoredSequence
@@ -138,7 +137,6 @@ class Rounds:
         self._question = question
         self._key = question.key
         self._tasks = round_order(question.prompts, question.benchmark.name, seed, by_task=question.by_task)
-        self._generators: dict[str, Generator] = {}
         #: Images that were there when their turn came.
         self.n_reused = 0
 
@@ -186,9 +184,7 @@ class Rounds:
         progress.advance(len(plan.done))
         self.n_reused += len(plan.done)
         if plan.missing:
-            if cell.label not in self._generators:
-                self._generators[cell.label] = self._maker.open(cell)
-            self._maker.make(plan, self._generators[cell.label], progress)
+            self._maker.make(plan, progress=progress, models=len(self._question.cells))
             plan = self._maker.plan(cell, samples=samples)
         if plan.missing:
             say(f"{self._question.label}: no further round: {missing_images(plan)[0]}")
