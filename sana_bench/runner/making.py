@@ -65,7 +65,7 @@ class ImageMaker:
                 atomic.link_or_copy(path, target)
 
     def make(self, plan: CellPlan, *, progress: Progress | None = None, models: int = 1) -> None:
-        """Make what a plan lacks, keeping so many loaded `models`. It is told to `progress`; without one, as a stage of its own."""
+        """Make what a plan lacks, keeping so many `models` loaded. Told to `progress`, or as a stage of its own."""
         if progress is not None:
             self._record(plan, models, progress.advance)
             return
