@@ -64,13 +64,15 @@ class ImageMaker:
             if path is not None and path != target:
                 atomic.link_or_copy(path, target)
 
-    def make(self, plan: CellPlan, *, progress: Progress | None = None, models: int = 1) -> None:
-        """Make what a plan lacks, keeping so many `models` loaded. Told to `progress`, or as a stage of its own."""
+    def make(self, plans: Sequence[CellPlan], *, progress: Progress | None = None, models: int = 1) -> None:
+        """Make what plans lack, keeping so many `models` loaded. Told to `progress`, or as stages of their own."""
         if progress is not None:
-            self._record(plan, models, progress.advance)
+            self._record(plans, models, progress)
             return
-        with Progress(plan.cell.label, len(plan.missing), "images") as own:
-            self._record(plan, models, own.advance)
+        for together in [plans] if self._engine.at_once else [[plan] for plan in plans]:
+            label = together[0].cell.label if len(together) == 1 else f"{len(together)} cells"
+            with Progress(label, sum(len(plan.missing) for plan in together), "images") as own:
+                self._record(together, models, own)
 
     def note_cuts(self, of: str, benchmark: str, count: Callable[[], Iterable[CutTexts]]) -> None:
         """Record once a run how many texts a model or metric is given without their end."""
@@ -93,14 +95,16 @@ class ImageMaker:
             asks.add("flops")
         return image_batches(plan, self._batch_size, asks=frozenset(asks), models=models)
 
-    def _record(self, plan: CellPlan, models: int, advance: Callable[[int], None]) -> None:
-        steps = self._engine.images(self._batches(plan, models))
+    def _record(self, plans: Sequence[CellPlan], models: int, progress: Progress) -> None:
+        cells = {plan.cell.label: plan.cell for plan in plans}
+        batches = (batch for plan in plans for batch in self._batches(plan, models))
+        steps = self._engine.images(batches)
         with closing(steps):
-            for _, written in steps:
-                self._note(plan.cell, written)
-                run_id = self._directory.name
-                self._store.put_images(plan.cell.image_key, run_id, written.rows, now(), self._session_id)
-                advance(len(written.rows))
+            for batch, written in steps:
+                cell, run_id = cells[batch.cell], self._directory.name
+                self._note(cell, written)
+                self._store.put_images(cell.image_key, run_id, written.rows, now(), self._session_id)
+                progress.advance(len(written.rows), self._engine.note)
 
     def _note(self, cell: Cell, written: WrittenBatch) -> None:
         """Record what was learnt on the way."""

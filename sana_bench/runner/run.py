@@ -327,8 +327,7 @@ class _Session:
         damaged = sum(plan.damaged for plan in plans)
         note = f", {damaged} damaged or lost and to be made again" if damaged else ""
         say(f"run {self._run_id}: {left}, {n_done} already there{note}")
-        for plan in todo:
-            self._maker.make(plan)
+        self._maker.make(todo)
         self._engine.release()
 
     def _profile_all(self) -> Profiler:

@@ -11,6 +11,14 @@ __all__ = ["Engine"]
 class Engine(Protocol):
     """Does units of work, and hands each back with what became of it, in any order."""
 
+    #: Whether work of several cells is better given at once than one cell after another.
+    at_once: bool
+
+    @property
+    def note(self) -> str:
+        """What a line of progress says of the engine; empty for nothing."""
+        ...
+
     def images(self, batches: Iterable[ImageBatch]) -> Generator[tuple[ImageBatch, WrittenBatch]]:
         """Make batches; what was handed back stays valid whatever happens to the others."""
         ...
@@ -21,4 +29,8 @@ class Engine(Protocol):
 
     def release(self) -> None:
         """Drop loaded generators: what follows is no image."""
+        ...
+
+    def close(self) -> None:
+        """Stop whatever was started; what is in the middle of something is lost."""
         ...

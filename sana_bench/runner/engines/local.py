@@ -15,6 +15,9 @@ _BATCHES_IN_FLIGHT = 2
 class LocalEngine:
     """See `sana_bench.runner.engines.base.Engine`. While a batch is computed, the ones before it are encoded and written."""
 
+    at_once = False
+    note = ""
+
     def __init__(self, workshop: Workshop) -> None:
         self._workshop = workshop
 
@@ -40,3 +43,6 @@ class LocalEngine:
     def release(self) -> None:
         """Drop loaded generators."""
         self._workshop.release()
+
+    def close(self) -> None:
+        """Nothing was started."""
