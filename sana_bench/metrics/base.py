@@ -90,7 +90,16 @@ class Summary:
         return self.n_samples == self.n_expected
 
 
-class Metric(Protocol):
+@runtime_checkable
+class SummarisesRows(Protocol):
+    """Rows to summaries. A `FeatureMetric` that has it is summarised from its stored rows, with no text encoded again."""
+
+    def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
+        """Aggregates of `rows`, the overall number first; deterministic in `rows` (any order) and `seed`."""
+        ...
+
+
+class Metric(SummarisesRows, Protocol):
     """Images and prompts to rows, rows to summaries. Rows are a pure function of image and prompt."""
 
     name: str
@@ -103,10 +112,6 @@ class Metric(Protocol):
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
         """One row per sample, in order; raises `ImageError` for a missing or damaged image."""
-        ...
-
-    def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
-        """Aggregates of `rows`, the overall number first; deterministic in `rows` (any order) and `seed`."""
         ...
 
 

@@ -23,6 +23,7 @@ from sana_bench.metrics.base import (
     JoinsImages,
     Metric,
     ScoreRow,
+    SummarisesRows,
     Summary,
     metric_key,
     with_task_counts,
@@ -70,7 +71,9 @@ class Scorer:
         items = _scorable(plan, metric)
         if not items:
             return []
-        if isinstance(metric, FeatureMetric):
+        if isinstance(metric, FeatureMetric) and not (
+            len(rows) == len(items) and isinstance(metric, SummarisesRows)
+        ):
             samples = [item.sample for item in items]
             chunks = self._feature_chunks(metric, items)
             summaries = metric.summarise_features(samples, chunks, len(asked), self._seed)

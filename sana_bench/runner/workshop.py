@@ -8,10 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, Union
 
 from sana_bench import generators
 from sana_bench.core import atomic
@@ -27,6 +24,10 @@ from sana_bench.runner.generation import MadeImage, make_batch
 from sana_bench.suites.cells import Cell
 from sana_bench.suites.plan import CellPlan
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 __all__ = [
     "ImageBatch",
     "ScoreChunk",
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 #: What a chunk of scores gives: rows, or feature vectors.
-Scored = list[ScoreRow] | NDArray[np.float32]
+Scored = Union[list[ScoreRow], "NDArray[np.float32]"]
 Work = Literal["score", "features", "score_features"]
 
 
@@ -85,7 +86,7 @@ class ScoreChunk:
     work: Work
     samples: tuple[Sample, ...]
     number: int
-    features: NDArray[np.float32] | None = None
+    features: "NDArray[np.float32] | None" = None
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,8 @@ class Workshop:
 
     def score(self, chunk: ScoreChunk) -> Scored:
         """Give a chunk to its metric: rows in the order of its samples, or feature vectors, shape (samples, d)."""
+        import numpy as np
+
         metric, samples = self._metrics[chunk.metric], list(chunk.samples)
         if not isinstance(metric, FeatureMetric):
             return metric.score(samples)

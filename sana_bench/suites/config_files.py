@@ -9,9 +9,9 @@ from typing import Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+from yaml._yaml import CParser  # in every wheel of PyYAML
 from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
-from yaml.cyaml import CParser  # in every wheel of PyYAML
 from yaml.resolver import Resolver
 
 from sana_bench.core.errors import SuiteError, nearest, nearest_names
