@@ -63,6 +63,13 @@ def as_json(capsys, *arguments: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+def test_the_tier_is_told_as_it_was_asked_for(given, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for more, reason in (((), "no CUDA device found"), (("--tier", "micro"), "asked for with --tier micro")):
+        assert execute(["score", "my_images", "--prompts", "prompts.csv", "--dry-run", *more]) == 0
+        assert f"\ntier: micro ({reason})\n" in capsys.readouterr().out
+
+
 def test_two_folders_with_prompts_and_a_reference(given, capsys):
     found = as_json(
         capsys, "--prompts", "prompts.csv", "--metrics", "clip_score,./mine.py:brightness", "--reference", "real",
@@ -344,9 +351,9 @@ def test_a_metrics_judge_is_named_on_the_command_line(given, capsys, monkeypatch
             "--prompts", "prompts.csv", "--metrics", "vqascore", "--set", "vqascore.judge=owner/Tiny",
             "--set", f"vqascore.server={server.address}",
         )  # fmt: skip
-        server.models = ["Tiny"]
+        server.models = ["huge"]
         assert score(*arguments) == 2
-        assert "the server has no such model; it has Tiny" in one_line(capsys)
+        assert "the server has no such model; it has huge" in one_line(capsys)
         assert not Path("results").exists()
         server.models = ["owner/Tiny"]
         for _ in range(2):
