@@ -17,10 +17,11 @@ from sana_models.text import TextEncoder, complex_human_instruction, make_word_t
 from sana_models.text_cache import CachedTextEncoder
 from sana_models.training.autoencoder import Source
 from sana_models.training.cache import LatentCache, prepare_cache
+from sana_models.training.data_folders import read_index
 from sana_models.training.data_settings import ImageDataSettings, RenderedDataSettings
 from sana_models.training.distributed import barrier, is_main
 from sana_models.training.image_text import ImageTextData
-from sana_models.training.records import BadRecords, read_index
+from sana_models.training.records import BadRecords
 from sana_models.training.settings import TextToImageSettings
 from sana_models.training.text_to_image import CaptionedLatents
 from sana_models.transformer import SanaTransformer
@@ -110,7 +111,7 @@ def image_data(
 ) -> tuple[CaptionedLatents, tuple[Tensor, Tensor]]:
     """Index the images; return the data, and text and mask of the empty prompt. Raises ValueError as `read_index` does."""
     images = ImageTextData(
-        read_index(data.paths, data.caption_suffixes, bad),
+        read_index(data.paths, data.caption_suffixes, bad, keys=data.caption_keys, image_key=data.image_key),
         networks.autoencoder,
         stages=data.stages,
         patch_size=networks.transformer.config.patch_size,
