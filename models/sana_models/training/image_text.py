@@ -28,14 +28,14 @@ from sana_models.training.caption_choice import CaptionRule
 from sana_models.training.progress import tell
 from sana_models.training.records import BadRecords, Record
 
-__all__ = ["ImageTextData", "Stage", "load_image"]
+__all__ = ["DAMAGE", "ImageTextData", "Stage", "load_image"]
 
 # Sizes that the published code scales to with Lanczos; bicubic elsewhere.
 _LANCZOS_FROM = 2048
 T = TypeVar("T")
 
 #: What decoding a damaged image or latent raises.
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError)
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +125,10 @@ class ImageTextData:
         drawn = self._draw(step, size, slice(None), generator, _picture)
         return [(picture, caption) for _, picture, caption in drawn if picture is not None]
 
+    def size_of(self, record: Record) -> tuple[int, int]:
+        """Return height and width of an image in pixels, or of a latent in positions."""
+        return self._sizes[record.key]
+
     def buckets(self, step: int, size: int) -> dict[Bucket, int]:
         """Return the number of records in each bucket, (height, width) in pixels, at a step."""
         return {bucket: len(group) for bucket, group in self._members_of(self.stage(step), size).items()}
@@ -153,7 +157,7 @@ class ImageTextData:
             self.rule.probabilities(record.captions, record.scores, record.weights)
             stored = record.size if record.suffix != ".npy" else None
             self._sizes[record.key] = stored or _stored_size(record)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             self.bad.add(record.key, error)
             return False
         return True
@@ -202,7 +206,7 @@ class ImageTextData:
                 continue
             try:
                 return record, load(record, bucket)
-            except _DAMAGE as error:
+            except DAMAGE as error:
                 self.bad.add(record.key, error)
         raise ValueError(f"all {len(group)} training records of bucket {bucket[1]}x{bucket[0]} are bad")
 
