@@ -51,7 +51,7 @@ def test_check_tells_what_a_folder_of_images_will_give(tmp_path, monkeypatch, ca
     told = capsys.readouterr().out
     for line in (
         "images: 12 images, 12 captions",
-        "sizes: 32x32 to 32x64, median 0.0015 megapixels",
+        "sizes: 32x32 to 32x64, median 0.0014 megapixels",
         "12 images are smaller than 64 pixels squared and will be enlarged",
         "longest 100; 1 are cut at 16",
         "decoded: 12 of 12 images",

@@ -277,7 +277,7 @@ def _stored_size(record: Record) -> tuple[int, int]:
     """Height and width of an image in pixels, or of a latent in positions."""
     from PIL import Image
 
-    with record.open() as stream:
+    with record.stream() as stream:
         if record.suffix == ".npy":
             shape = _array_shape(stream)
             if len(shape) != 3:

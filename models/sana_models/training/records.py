@@ -39,14 +39,14 @@ class Record:
 
     def read(self) -> bytes:
         """Return the bytes of the image or latent; raises OSError, and ValueError for a table's empty cell."""
-        with self.open() as stream:
+        with self.stream() as stream:
             content = stream.read()
         if self.span is not None and len(content) != self.span[1]:
             raise OSError("the shard ends inside this record")
         return content
 
     @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
+    def stream(self) -> Iterator[BinaryIO]:
         """Yield the bytes as a file, of which no more is read than is asked for; raises as `read`."""
         if self.cell is not None:
             yield io.BytesIO(_read_cell(self.path, *self.cell))
