@@ -188,11 +188,11 @@ from sana_bench.suites import plan
 from tests.runner import fakes
 from sana_bench.cli.main import main
 
-def wait(path):
+def wait(path, hashes):
     print("stuck", flush=True)
     threading.Event().wait()
 
-plan.read_bytes = wait
+plan.file_sha256 = wait
 stopping._PATIENCE_S = float(os.environ["PATIENCE"])
 with fakes.installed():
     main()
