@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sana_bench.core import atomic
 from sana_bench.core.fingerprint import canonical_json, fingerprint, sealed, unsealed
 from sana_bench.core.text import read_text
-from sana_bench.judges.base import Answer, AskedAtOnce, FirstToken, QuestionJudge, ReadingJudge
+from sana_bench.judges.base import Answer, AskedAtOnce, Distant, FirstToken, QuestionJudge, ReadingJudge
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +68,10 @@ class RememberingJudge:
     def stop(self) -> None:
         if isinstance(self._judge, AskedAtOnce):
             self._judge.stop()
+
+    def reach(self, tries: int) -> None:
+        if isinstance(self._judge, Distant):
+            self._judge.reach(tries)
 
     def load(self) -> None:
         self._judge.load()

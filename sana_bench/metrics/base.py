@@ -12,6 +12,7 @@ from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, IncompleteError
 from sana_bench.core.fingerprint import HashCache, fingerprint
 from sana_bench.core.samples import OVERALL, Sample
+from sana_bench.judges.base import Judge
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sana_bench.results.statistics.intervals import Interval
 
 __all__ = [
+    "AsksJudge",
     "MetricAssets",
     "interval_summary",
     "mean_summary",
@@ -113,6 +115,13 @@ class Metric(SummarisesRows, Protocol):
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
         """One row per sample, in order; raises `ImageError` for a missing or damaged image."""
         ...
+
+
+@runtime_checkable
+class AsksJudge(Protocol):
+    """A metric that scores by what its `judge` says."""
+
+    judge: Judge
 
 
 @runtime_checkable
