@@ -388,6 +388,9 @@ class _Session:
     ) -> tuple[list[SummaryRecord], dict[str, str]]:
         """The numbers of a cell, and by metric the reason why there is none."""
         cell, rows, told = plan.cell, list[SummaryRecord](), dict[str, str]()
+        if not plan.missing or self._options.allow_incomplete:
+            looking = (name for name in cell.benchmark.metrics if name not in MEASURED)
+            scorer.look(plan, [self._metrics[choice_key(cell.benchmark, name)] for name in looking])
         for name in cell.benchmark.metrics:
             if plan.missing and not self._options.allow_incomplete:
                 told[name] = f"{cell.label} is not scored without --allow-incomplete"

@@ -14,7 +14,7 @@ from sana_bench import generators
 from sana_bench.core import atomic
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.fingerprint import sha256_bytes
-from sana_bench.core.images import png_bytes
+from sana_bench.core.images import SharedImages, png_bytes
 from sana_bench.core.samples import Sample
 from sana_bench.generators.base import CutsPrompts, Generator, OutOfMemoryError, PreparesPrompts
 from sana_bench.metrics.base import FeatureMetric, Metric, ScoreRow
@@ -39,6 +39,9 @@ __all__ = [
     "WrittenBatch",
     "image_batches",
 ]
+
+# Pixels held for the metrics that follow: more than a chunk of 64 images of 1024 pixels has.
+_SHARED_BYTES = 1 << 28
 
 #: What a chunk of scores gives: rows, or feature vectors.
 Scored = Union[list[ScoreRow], "NDArray[np.float32]"]
@@ -155,6 +158,8 @@ class Workshop:
         self._cells = {cell.label: cell for cell in cells}
         self._metrics = metrics
         self._loaded: dict[str, _Loaded] = {}
+        # Metrics that are given the same images one after the other read each file once.
+        self._images = SharedImages(_SHARED_BYTES)
 
     def release(self) -> None:
         """Drop the generators, so that their memory is free for metrics."""
@@ -206,11 +211,12 @@ class Workshop:
         import numpy as np
 
         metric, samples = self._metrics[chunk.metric], list(chunk.samples)
-        if not isinstance(metric, FeatureMetric):
-            return metric.score(samples)
-        if chunk.work == "features" or chunk.features is None:
+        if isinstance(metric, FeatureMetric) and chunk.work != "features" and chunk.features is not None:
+            return metric.score_features(samples, chunk.features)
+        with self._images.over([sample.image_path for sample in samples]):
+            if not isinstance(metric, FeatureMetric):
+                return metric.score(samples)
             return np.asarray(metric.features(samples), dtype=np.float32)
-        return metric.score_features(samples, chunk.features)
 
     def _open(self, label: str, models: int) -> _Loaded:
         if label not in self._loaded:
