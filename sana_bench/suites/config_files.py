@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Callable, Hashable
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -84,7 +86,7 @@ def read_yaml(path: Path) -> Document:
             f"{path}: {len(raw)} bytes is too large for a configuration file (at most {_MAX_BYTES})"
         )
     try:
-        document, data = _parse(path, raw)
+        parsed = _parse(path, raw)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark is not None else ""
@@ -92,29 +94,31 @@ def read_yaml(path: Path) -> Document:
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise SuiteError(f"{path}: broken YAML: {reason}") from None
-    if not isinstance(data, dict):
-        raise SuiteError(f"{path}: expected a mapping of keys to values, found {_kind(data)}")
-    document.data = data
-    return document
+    if not isinstance(parsed.data, dict):
+        raise SuiteError(f"{path}: expected a mapping of keys to values, found {_kind(parsed.data)}")
+    return Document(path, deepcopy(parsed.data), dict(parsed.origins))
 
 
-def _parse(path: Path, raw: bytes) -> tuple[Document, Any]:
-    """Where each value of a file was written, and all of it as plain data; raises what YAML raises, and `SuiteError`."""
+# Variants stand on one another: listing them all reads their files three times each.
+@lru_cache(maxsize=256)
+def _parse(path: Path, raw: bytes) -> Document:
+    """The content of a file, of whatever kind it is; raises what YAML raises, and `SuiteError`."""
     try:
         return _parse_by(_FastLoader, path, raw)
     except yaml.YAMLError:  # PyYAML's own parser says it better, and reads some that libyaml refuses
         return _parse_by(_Loader, path, raw)
 
 
-def _parse_by(loads: Callable[[bytes], Any], path: Path, raw: bytes) -> tuple[Document, Any]:
+def _parse_by(loads: Callable[[bytes], Any], path: Path, raw: bytes) -> Document:
     loader = loads(raw)
     try:
         node = loader.get_single_node()
         document = Document(path, {})
-        if node is None:
-            return document, None
-        _record_origins(node, (), document, [0], set())
-        return document, loader.construct_document(node)
+        if node is not None:
+            _record_origins(node, (), document, [0], set())
+        data: Any = loader.construct_document(node) if node is not None else None
+        document.data = data
+        return document
     finally:
         loader.dispose()
 
