@@ -1,7 +1,7 @@
 """What the runner asks of an engine."""
 
 from collections.abc import Generator, Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from sana_bench.runner.workshop import ImageBatch, ScoreChunk, Scored, WrittenBatch
 
@@ -17,6 +17,15 @@ class Engine(Protocol):
     @property
     def note(self) -> str:
         """What a line of progress says of the engine; empty for nothing."""
+        ...
+
+    @property
+    def checked(self) -> dict[str, Any]:
+        """How far numbers made here can be trusted, as `sana_bench.metrics.selfcheck.session.check_run` says."""
+        ...
+
+    def check(self) -> None:
+        """Say before any work when numbers made here are known to be wrong."""
         ...
 
     def images(self, batches: Iterable[ImageBatch]) -> Generator[tuple[ImageBatch, WrittenBatch]]:

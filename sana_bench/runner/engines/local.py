@@ -1,10 +1,19 @@
 """The engine that needs nothing: all work in this process, one batch after another."""
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Any
 
 from sana_bench.core.stopping import workers
-from sana_bench.runner.workshop import ImageBatch, ScoreChunk, Scored, Workshop, Writing, WrittenBatch
+from sana_bench.runner.workshop import (
+    ImageBatch,
+    ScoreChunk,
+    Scored,
+    Workplace,
+    Workshop,
+    Writing,
+    WrittenBatch,
+)
 
 __all__ = ["LocalEngine"]
 
@@ -18,8 +27,17 @@ class LocalEngine:
     at_once = False
     note = ""
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._workshop = workshop
+    def __init__(self, workshop: Workshop, place: Workplace, protocols: Sequence[str]) -> None:
+        """`protocols` are those that scores will be made by."""
+        self._workshop, self._place, self._protocols = workshop, place, protocols
+        self.checked: dict[str, Any] = {}
+
+    def check(self) -> None:
+        """Check this device now."""
+        from sana_bench.metrics.selfcheck.session import check_run, tell_failed
+
+        self.checked = check_run(self._protocols, self._place.device, self._place.output)
+        tell_failed(self.checked)
 
     def images(self, batches: Iterable[ImageBatch]) -> Generator[tuple[ImageBatch, WrittenBatch]]:
         """Make batches in their order; any exception but those that a batch deals with ends it."""
