@@ -13,7 +13,15 @@ from typing import Any
 import sana_bench
 from sana_bench.core.fingerprint import file_sha256, fingerprint, sha256_bytes
 
-__all__ = ["code_revision", "code_sha256", "cpu_model", "describe_machine", "now", "package_versions"]
+__all__ = [
+    "code_revision",
+    "code_sha256",
+    "cpu_model",
+    "describe_machine",
+    "describe_worker",
+    "now",
+    "package_versions",
+]
 
 _PACKAGES = (
     "torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "safetensors", "tokenizers",
@@ -90,6 +98,11 @@ def describe_machine(device: str) -> dict[str, Any]:
         described["device_name"] = torch.cuda.get_device_name(device)
         described["cuda"] = torch.version.cuda
     return described
+
+
+def describe_worker(device: str) -> dict[str, Any]:
+    """Return who computes in this process: the machine's name, what `describe_machine` says, and versions of packages."""
+    return {"node": platform.node(), **describe_machine(device), "packages": package_versions()}
 
 
 def command_line() -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from sana_bench.core import atomic
@@ -103,7 +103,8 @@ class ImageMaker:
             for batch, written in steps:
                 cell, run_id = cells[batch.cell], self._directory.name
                 self._note(cell, written)
-                self._store.put_images(cell.image_key, run_id, written.rows, now(), self._session_id)
+                rows = [replace(row, worker=written.worker) for row in written.rows]
+                self._store.put_images(cell.image_key, run_id, rows, now(), self._session_id)
                 progress.advance(len(written.rows), self._engine.note)
 
     def _note(self, cell: Cell, written: WrittenBatch) -> None:

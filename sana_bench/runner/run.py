@@ -273,7 +273,14 @@ class _Session:
             self._output, directory, self._resolved.tier.device, self._output / "cache", text_cache
         )
         self._engine = open_engine(
-            self._choice, self._options.engine, self._resolved, place, self._metrics, self._hashes, self._note
+            self._choice,
+            self._options.engine,
+            self._resolved,
+            place,
+            self._metrics,
+            self._hashes,
+            self._note,
+            self._store.put_worker,
         )
         batch_size = self._options.batch_size or _DEFAULT_BATCH_SIZE[self._resolved.tier.tier]
         self._maker = ImageMaker(

@@ -106,11 +106,11 @@ class Scorer:
                 self._advance(len(chunk))
             else:
                 lacking.append(chunk)
-        for unit, found in self._engine.scores(self._units(metric, key, lacking)):
+        for unit, found, worker in self._engine.scores(self._units(metric, key, lacking)):
             rows, chunk = list(found), lacking[unit.number]
             # A metric of the whole set, such as a distance between sets, has no rows.
             if rows or not isinstance(metric, FeatureMetric):
-                self._put_rows(metric.name, key, chunk, rows, scored)
+                self._put_rows(metric.name, key, chunk, rows, scored, worker)
             self._advance(len(chunk))
 
     def _units(
@@ -133,13 +133,14 @@ class Scorer:
         chunk: Sequence[SampleResult],
         rows: Sequence[ScoreRow],
         scored: set[tuple[str, str]],
+        worker: str,
     ) -> None:
         if [row.sample_id for row in rows] != [item.sample.id for item in chunk]:
             raise BenchError(
                 f"metric {name!r} gave {len(rows)} rows for {len(chunk)} images, or in another order"
             )
         records = [
-            ScoreRecord(*item.score_key, float(row.value), _plain(row.details))
+            ScoreRecord(*item.score_key, float(row.value), _plain(row.details), worker)
             for item, row in zip(chunk, rows, strict=True)
             if item.score_key not in scored
         ]
@@ -160,7 +161,7 @@ class Scorer:
                 lacking.append((chunk, wanted))
                 have.update(wanted)
         units = (_unit(key, "features", chunk, number) for number, (chunk, _) in enumerate(lacking))
-        for unit, found in self._engine.scores(units):
+        for unit, found, _ in self._engine.scores(units):
             features = np.asarray(found)
             if features.ndim != 2 or len(features) != len(unit.samples) or not np.isfinite(features).all():
                 shown = f"features of shape {features.shape} for {len(unit.samples)} images"

@@ -65,7 +65,7 @@ class WrittenBatch:
     """What became of a batch: a row for each missing image, and what was learnt on the way.
 
     `contents` are files, by path relative to the output folder, that could not be written where the batch was made. `halved`
-    are the batch sizes, with reasons, at which the device ran out of memory and went on with half as many.
+    are the batch sizes, with reasons, with which it went on where the device ran out of memory. `worker` is who did it.
     """
 
     rows: tuple[ImageRow, ...]
@@ -73,6 +73,7 @@ class WrittenBatch:
     halved: tuple[tuple[int, str], ...] = ()
     cuts: tuple[CutTexts, ...] = ()
     flops: Mapping[str, int] | None = None
+    worker: str = ""
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ class Engine(Protocol):
         """Make batches; what was handed back stays valid whatever happens to the others."""
         ...
 
-    def scores(self, chunks: Iterable[ScoreChunk]) -> Iterator[tuple[ScoreChunk, Scored]]:
-        """Score chunks, which are taken as there is somebody to do them."""
+    def scores(self, chunks: Iterable[ScoreChunk]) -> Iterator[tuple[ScoreChunk, Scored, str]]:
+        """Score chunks, which are taken as there is somebody to do them; with each comes the key of who did it."""
         ...
 
     def release(self) -> None:

@@ -83,18 +83,19 @@ def open_engine(
     metrics: Mapping[str, Metric | FeatureMetric],
     hashes: FileHashes,
     note_event: Callable[[str, dict[str, Any]], None],
+    note_worker: Callable[[str, Mapping[str, Any]], None],
 ) -> Engine:
     """The engine that was chosen; that of workers starts them with the first work, and needs closing."""
     # What a distance is held against changes nothing about how it is computed.
     protocols = [metric.protocol.removesuffix(OWN) for metric in metrics.values()]
     if choice.engine == "local":
         by_key = {metric_key(metric): metric for metric in metrics.values()}
-        return LocalEngine(Workshop(place, resolved.cells(), by_key), place, protocols)
+        return LocalEngine(Workshop(place, resolved.cells(), by_key), place, protocols, note_worker)
     from sana_bench.runner.engines.ray import RayEngine
 
     bench = Bench.of(resolved, place, protocols, hashes)
     identity = identity_of(resolved, metrics, package_versions())
-    return RayEngine(bench, identity, note_event, replace(request, workers=choice.workers))
+    return RayEngine(bench, identity, note_event, note_worker, replace(request, workers=choice.workers))
 
 
 def _unasked(gpus: int, measured: Sequence[str]) -> Choice:

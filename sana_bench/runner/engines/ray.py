@@ -16,6 +16,7 @@ from typing import Any
 from sana_bench.core import atomic
 from sana_bench.core.engines import EngineRequest
 from sana_bench.core.errors import AssetError, BenchError, IncompleteError, UsageError
+from sana_bench.core.fingerprint import fingerprint, short
 from sana_bench.core.progress import say
 from sana_bench.metrics.selfcheck.session import check_run, tell_failed
 from sana_bench.results.schema import ImageRow
@@ -50,6 +51,7 @@ class _Seat:
     hello: Any = None
     check: Any = None
     told: Hello | None = None
+    key: str = ""
     cell: str | None = None
     flying: dict[Any, _Unit] = field(default_factory=dict)
     since: float = 0.0
@@ -78,10 +80,15 @@ class RayEngine:
         bench: Bench,
         identity: Mapping[str, str],
         note_event: Callable[[str, dict[str, Any]], None],
+        note_worker: Callable[[str, Mapping[str, Any]], None],
         request: EngineRequest,
     ) -> None:
-        """Without `request.workers` every GPU of a cluster is taken. `note_event` is told what a reader should know."""
-        self._bench, self._identity, self._note_event, self._request = bench, identity, note_event, request
+        """Without `request.workers` every device of a cluster is taken.
+
+        `note_event` is told what a reader should know, and `note_worker` the key and the description of each worker.
+        """
+        self._bench, self._identity, self._request = bench, identity, request
+        self._note_event, self._note_worker = note_event, note_worker
         self._seats: list[_Seat] = []
         self._attempts: dict[int, int] = {}
         self._started_ray = False
@@ -114,20 +121,20 @@ class RayEngine:
 
     def images(self, batches: Iterable[ImageBatch]) -> Generator[tuple[ImageBatch, WrittenBatch]]:
         """Make batches; those that killed three workers come back with failed rows."""
-        for batch, written in self._drive(BatchQueue(batches), "images"):
+        for batch, written, worker in self._drive(BatchQueue(batches)):
             if isinstance(written, Exception):
                 yield batch, WrittenBatch(tuple(_failed(batch, str(written), self._bench.place.device)))
                 continue
             for path, content in written.contents.items():
                 atomic.write_bytes(self._bench.place.output / path, content)
-            yield batch, written
+            yield batch, replace(written, worker=worker)
 
-    def scores(self, chunks: Iterable[ScoreChunk]) -> Generator[tuple[ScoreChunk, Scored]]:
+    def scores(self, chunks: Iterable[ScoreChunk]) -> Generator[tuple[ScoreChunk, Scored, str]]:
         """Score chunks; raises `IncompleteError` for one that killed three workers."""
-        for chunk, scored in self._drive(ChunkQueue(chunks), "scores"):
+        for chunk, scored, worker in self._drive(ChunkQueue(chunks)):
             if isinstance(scored, Exception):
                 raise scored
-            yield chunk, scored
+            yield chunk, scored, worker
 
     def release(self) -> None:
         """Drop loaded generators."""
@@ -150,7 +157,7 @@ class RayEngine:
             ray.shutdown()
         self._bench.probe.unlink(missing_ok=True)
 
-    def _drive(self, queue: WorkQueue, method: str) -> Generator[tuple[Any, Any]]:
+    def _drive(self, queue: WorkQueue) -> Generator[tuple[Any, Any, str]]:
         """Hand out units until all are done, in the order in which they are finished."""
         if not len(queue):
             return
@@ -159,19 +166,22 @@ class RayEngine:
         self._start()
         self._attempts.clear()
         while len(queue) or any(seat.flying for seat in self._seats):
-            self._hand_out(queue, method)
+            self._hand_out(queue)
             waited = {
                 ref: seat for seat in self._seats for ref in (seat.hello, seat.check, *seat.flying) if ref
             }
             self._refuse_to_wait_for_ever()
-            ready, _ = ray.wait(list(waited), num_returns=1, timeout=_TICK_S)
+            if ray.wait(list(waited), num_returns=1, timeout=_TICK_S)[0]:
+                ready, _ = ray.wait(list(waited), num_returns=len(waited), timeout=0)
+            else:
+                ready = []
             for ref in ready:
                 seat = waited[ref]
                 if ref == seat.hello:
                     self._welcome(seat)
                 elif ref == seat.check:
                     self._keep_check(seat)
-                else:
+                elif ref in seat.flying:  # not of a worker that was found lost just now
                     yield from self._finished(seat, ref, queue)
             for seat in self._seats:
                 limit = self._request.timeout_s
@@ -180,7 +190,7 @@ class RayEngine:
                     reason = f"did not finish a batch in {limit:g} s"
                     yield from self._lost(seat, reason, queue)
 
-    def _hand_out(self, queue: WorkQueue, method: str) -> None:
+    def _hand_out(self, queue: WorkQueue) -> None:
         for seat in self._seats:
             while seat.is_ready and len(seat.flying) < _IN_FLIGHT:
                 suspects = [self._attempts.get(id(unit), 0) for unit in seat.flying.values()]
@@ -194,9 +204,9 @@ class RayEngine:
                 if seat.flying and self._attempts.get(id(unit)):
                     queue.put_back(unit)
                     break
-                self._send(seat, unit, method)
+                self._send(seat, unit)
 
-    def _send(self, seat: _Seat, unit: _Unit, method: str) -> None:
+    def _send(self, seat: _Seat, unit: _Unit) -> None:
         if isinstance(unit, ImageBatch):
             seat.cell = unit.cell
             ref = seat.actor.images.remote(unit)
@@ -211,7 +221,7 @@ class RayEngine:
             seat.since = time.monotonic()
         seat.flying[ref] = unit
 
-    def _finished(self, seat: _Seat, ref: Any, queue: WorkQueue) -> Generator[tuple[Any, Any]]:
+    def _finished(self, seat: _Seat, ref: Any, queue: WorkQueue) -> Generator[tuple[Any, Any, str]]:
         import ray
 
         try:
@@ -226,9 +236,9 @@ class RayEngine:
         unit = seat.flying.pop(ref)
         self._attempts.pop(id(unit), None)
         seat.since = time.monotonic()
-        yield unit, result
+        yield unit, result, seat.key
 
-    def _lost(self, seat: _Seat, reason: str, queue: WorkQueue) -> Generator[tuple[Any, Any]]:
+    def _lost(self, seat: _Seat, reason: str, queue: WorkQueue) -> Generator[tuple[Any, Any, str]]:
         """Give a dead worker's units to others, or up; and put another worker on its seat."""
         say(f"{seat.name} is lost ({reason}); others do its work, and a new one is started")
         self._note_event("worker_lost", {"worker": seat.name, "reason": reason})
@@ -240,7 +250,11 @@ class RayEngine:
                 queue.put_back(unit)
                 continue
             what = unit.cell if isinstance(unit, ImageBatch) else "a chunk of scores"
-            yield unit, IncompleteError(f"{what}: {attempts} workers were lost with it; the last {reason}")
+            yield (
+                unit,
+                IncompleteError(f"{what}: {attempts} workers were lost with it; the last: {reason}"),
+                "",
+            )
 
     def _start(self) -> None:
         if self._seats:
@@ -319,8 +333,9 @@ class RayEngine:
             self._close_seat(seat, f"is refused: {'; '.join(found)}")
             return
         seat.told, seat.failed_starts = told, 0
+        seat.key = short(fingerprint(dict(told.machine)))
+        self._note_worker(seat.key, told.machine)
         kind = str(told.machine["device_name"])
-        self._note_event("worker", {"worker": seat.name, **told.machine})
         if kind not in self._checked:
             self._checked[kind] = {}
             seat.check = seat.actor.check.remote()

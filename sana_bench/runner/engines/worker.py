@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import FileHashes, FileKey
-from sana_bench.core.provenance import code_sha256, describe_machine, package_versions
+from sana_bench.core.provenance import code_sha256, describe_worker
 from sana_bench.metrics.base import FeatureMetric, Metric, metric_key
 from sana_bench.runner.checks import load_metrics
 from sana_bench.runner.resolve import resolve_suite
@@ -160,7 +160,7 @@ class Worker:
         place, hashes = self._place(), FileHashes(bench.hashes)
         if place.device.startswith("cuda"):
             import torch  # noqa: F401  (so that the machine's description knows the device)
-        machine = {"node": platform.node(), **describe_machine(place.device), "packages": package_versions()}
+        machine = describe_worker(place.device)
         try:
             resolved = resolve_suite(bench.resolved.suite, bench.resolved.tier, hashes)
             metrics = load_metrics(resolved, place.cache, hashes)

@@ -1,7 +1,7 @@
 """What workers of a test find installed: a generator that draws noise, two metrics, and faults that the test asks for.
 
 A fault is a file of the folder `.faults` in the weights of the variant, which is no part of the weights' identity. The process
-that takes the file does what its name says; `kill-on-ID` stays, for every process that makes an image of that prompt.
+that takes the file does what its name says; `kill-on-ID-INDEX` stays, for every process that makes that image.
 """
 
 import errno
@@ -35,7 +35,7 @@ class Painter:
 
     def generate(self, requests: list[Request]) -> np.ndarray:
         for request in requests:
-            if (self._faults / f"kill-on-{request.prompt_id}").exists():
+            if (self._faults / f"kill-on-{request.prompt_id}-{request.index}").exists():
                 os.kill(os.getpid(), signal.SIGKILL)
         if self._takes("kill"):
             os.kill(os.getpid(), signal.SIGKILL)

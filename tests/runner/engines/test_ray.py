@@ -119,7 +119,12 @@ def test_numbers_do_not_depend_on_the_number_of_workers(cluster, local, suite, t
     assert (found.code, local.code) == (0, 0)
     assert found.numbers == local.numbers
     assert found.sessions[0]["images_generated"] == found.sessions[0]["scores_computed"] == 2 * N
-    assert 1 <= found.kinds.count("worker") <= workers
+    made = found.provenance["workers"].values()
+    assert 1 <= len(made) <= workers
+    assert {one["device_name"] for one in made} == {
+        one["device_name"] for one in local.provenance["workers"].values()
+    }
+    assert sum(one["n_images"] for one in made) == sum(one["n_scores"] for one in made) == 2 * N
     assert found.provenance["selfcheck"]["summary"] == local.provenance["selfcheck"]["summary"]
     assert not list(tmp_path.rglob(".tmp-*"))
 
@@ -134,16 +139,16 @@ def test_two_workers_one_of_which_is_killed_in_a_batch(cluster, local, suite, tm
 
 
 def test_a_batch_that_kills_every_worker_fails_by_name(cluster, local, suite, tmp_path, capsys) -> None:
-    crowd.ask_for(suite, "kill-on-00005")
+    crowd.ask_for(suite, "kill-on-00005-1")
     output = tmp_path / "results"
     found = outcome(suite, output, address=cluster.address, workers=2)
     assert found.code == 3
     assert found.kinds.count("worker_lost") == 3
-    assert "00005/00000: crowd / painter-0: 3 workers were lost with it" in capsys.readouterr().out
-    failed = found.sessions[0]["images_failed"]
-    # Both images of the prompt are in batches of their own, and each takes its batch along.
-    assert failed == found.sessions[0]["images_generated"] - n_images(output) or failed in (4, 8)
-    (suite.parent / "variants" / "weights-0" / crowd.FAULTS / "kill-on-00005").unlink()
+    told = capsys.readouterr().out
+    assert "crowd / painter-0 00005/00001: crowd / painter-0: 3 workers were lost with it" in told
+    assert found.sessions[0]["images_failed"] == crowd.BATCH
+    assert n_images(output) == 2 * N - crowd.BATCH, "whoever was beside it is made by another worker"
+    (suite.parent / "variants" / "weights-0" / crowd.FAULTS / "kill-on-00005-1").unlink()
     assert outcome(suite, output).numbers == local.numbers, "without the fault the same command ends"
 
 
