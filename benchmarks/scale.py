@@ -2,10 +2,10 @@
 
     python benchmarks/scale.py [--images 3000,30000] [--workers 0,1,2,4,8] [--batch-size 32] [--milliseconds 1]
 
-A synthetic generator takes so many milliseconds an image, and all else is as in a run: Ray's workers, PNG files, the store. 0 workers
-are the local engine. Each row is a process of its own: rate, the driver's own processor time an image, its memory, and the time of
-planning before and after. Then a simulation takes the driver's time as measured, and asks how long MJHQ-30K and best-of-2048 take
-with 8, 64 and 512 GPUs, and where the driver is the limit. Needs the extra `distributed`.
+A synthetic generator takes so many milliseconds an image, and all else is as in a run: Ray's workers, PNG files, the store. With
+0 workers it is the local engine. Each row is a process of its own: rate, the driver's processor time an image, its memory, and
+the time of planning. Then a simulation takes the driver's time as measured, and asks how long MJHQ-30K and
+best-of-2048 take with 8, 64 and 512 GPUs, and where the driver is the limit. Needs the extra `distributed`.
 """
 
 import argparse

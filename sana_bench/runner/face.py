@@ -142,10 +142,7 @@ def score(
         tier: `auto`, `micro` or `full`.
         limit: only the first images of each folder; their numbers are marked as incomplete.
         batch_size: images a batch; changes the time, not the numbers.
-        workers: share the work among so many GPUs, or one-thread workers on a CPU; a cluster's devices by default.
-        engine: `local` is this process alone, `ray` has workers, and `auto` takes all visible GPUs.
-        address: that of a running Ray cluster, or `auto`.
-        worker_timeout: replace a worker that takes more seconds for a batch.
+        workers, engine, address, worker_timeout: who does the work, as of `run`.
         fetch: download what is missing first.
         allow_incomplete: score what matches although images or prompts are left over.
         quiet: print nothing.

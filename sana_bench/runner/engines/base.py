@@ -32,12 +32,17 @@ class Engine(Protocol):
         """Make batches; what was handed back stays valid whatever happens to the others."""
         ...
 
-    def scores(self, chunks: Iterable[ScoreChunk]) -> Iterator[tuple[ScoreChunk, Scored, str]]:
-        """Score chunks, which are taken as there is somebody to do them; with each comes the key of who did it."""
+    def scores(
+        self, chunks: Iterable[ScoreChunk], gpu_share: float = 1.0
+    ) -> Iterator[tuple[ScoreChunk, Scored, str]]:
+        """Score chunks, which are taken as there is somebody to do them; with each comes the key of who did it.
+
+        `gpu_share` is the part of a GPU that one worker keeps busy.
+        """
         ...
 
     def release(self) -> None:
-        """Drop loaded generators: what follows is no image."""
+        """Drop loaded generators: no images follow, or none at once."""
         ...
 
     def close(self) -> None:

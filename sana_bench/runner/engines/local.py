@@ -64,7 +64,9 @@ class LocalEngine:
                 done, writing = waiting.popleft()
                 yield done, replace(writing.finish(), worker=self._worker)
 
-    def scores(self, chunks: Iterable[ScoreChunk]) -> Iterator[tuple[ScoreChunk, Scored, str]]:
+    def scores(
+        self, chunks: Iterable[ScoreChunk], gpu_share: float = 1.0
+    ) -> Iterator[tuple[ScoreChunk, Scored, str]]:
         """Score chunks in their order."""
         for chunk in chunks:
             yield chunk, self._workshop.score(chunk), self._worker

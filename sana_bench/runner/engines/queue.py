@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 from typing import Any, Protocol
 
 from sana_bench.runner.workshop import ImageBatch, ScoreChunk
@@ -63,7 +64,7 @@ class ChunkQueue:
     def __len__(self) -> int:
         """At least how many there are."""
         if not self._next:
-            self._next.extend(chunk for chunk, _ in zip(self._source, range(1), strict=False))
+            self._next.extend(islice(self._source, 1))
         return len(self._next)
 
     def put_back(self, chunk: ScoreChunk) -> None:

@@ -91,6 +91,8 @@ class RayEngine:
         self._note_event, self._note_worker = note_event, note_worker
         self._seats: list[_Seat] = []
         self._attempts: dict[int, int] = {}
+        self._on_gpus = bench.place.device.startswith("cuda")
+        self._share, self._released = 1.0, False
         self._started_ray = False
         self._alone_since = 0.0
         self._bench_ref: Any = None
@@ -121,7 +123,8 @@ class RayEngine:
 
     def images(self, batches: Iterable[ImageBatch]) -> Generator[tuple[ImageBatch, WrittenBatch]]:
         """Make batches; those that killed three workers come back with failed rows."""
-        for batch, written, worker in self._drive(BatchQueue(batches)):
+        self._released = False
+        for batch, written, worker in self._drive(BatchQueue(batches), 1.0):
             if isinstance(written, Exception):
                 yield batch, WrittenBatch(tuple(_failed(batch, str(written), self._bench.place.device)))
                 continue
@@ -129,15 +132,20 @@ class RayEngine:
                 atomic.write_bytes(self._bench.place.output / path, content)
             yield batch, replace(written, worker=worker)
 
-    def scores(self, chunks: Iterable[ScoreChunk]) -> Generator[tuple[ScoreChunk, Scored, str]]:
+    def scores(
+        self, chunks: Iterable[ScoreChunk], gpu_share: float = 1.0
+    ) -> Generator[tuple[ScoreChunk, Scored, str]]:
         """Score chunks; raises `IncompleteError` for one that killed three workers."""
-        for chunk, scored, worker in self._drive(ChunkQueue(chunks)):
+        # While generators are needed again soon, as between rounds, their workers score.
+        share = gpu_share if self._on_gpus and self._released else self._share
+        for chunk, scored, worker in self._drive(ChunkQueue(chunks), share):
             if isinstance(scored, Exception):
                 raise scored
             yield chunk, scored, worker
 
     def release(self) -> None:
         """Drop loaded generators."""
+        self._released = True
         for seat in self._seats:
             seat.cell = None
             if seat.is_ready:
@@ -145,25 +153,26 @@ class RayEngine:
 
     def close(self) -> None:
         """Stop the workers, and Ray where it was started here."""
-        if not self._seats and not self._started_ray:
+        if not self._started_ray and self._bench_ref is None:
             return
         import ray
 
         for seat in self._seats:
             if seat.actor is not None and ray.is_initialized():
                 ray.kill(seat.actor)
-        self._seats = []
+        self._seats, self._bench_ref = [], None
         if self._started_ray:
             ray.shutdown()
         self._bench.probe.unlink(missing_ok=True)
 
-    def _drive(self, queue: WorkQueue) -> Generator[tuple[Any, Any, str]]:
+    def _drive(self, queue: WorkQueue, share: float) -> Generator[tuple[Any, Any, str]]:
         """Hand out units until all are done, in the order in which they are finished."""
         if not len(queue):
             return
         import ray
 
         self._start()
+        self._seat_workers(share)
         self._attempts.clear()
         while len(queue) or any(seat.flying for seat in self._seats):
             self._hand_out(queue)
@@ -257,19 +266,29 @@ class RayEngine:
             )
 
     def _start(self) -> None:
-        if self._seats:
+        if self._bench_ref is not None:
             return
         import ray
 
         atomic.write_bytes(self._bench.probe, self._bench.token)
         if not ray.is_initialized():
             self._connect()
+        self._bench_ref = ray.put(self._bench)
+
+    def _seat_workers(self, share: float) -> None:
+        """Have workers that take this part of a GPU each: as many as asked for, or several on each of so many GPUs."""
+        import ray
+
+        if self._seats and share == self._share:
+            return
+        for seat in self._seats:
+            ray.kill(seat.actor)
         gpus = int(ray.cluster_resources().get("GPU", 0))
         count = self._request.workers or gpus or int(ray.cluster_resources().get("CPU", 1))
-        if self._bench.place.device.startswith("cuda") and gpus < count:
+        if self._on_gpus and gpus < count:
             raise UsageError(f"--workers {count}: the cluster has {gpus} GPUs")
-        self._bench_ref = ray.put(self._bench)
-        self._seats = [_Seat(number) for number in range(count)]
+        self._share = share
+        self._seats = [_Seat(number) for number in range(int(count / share))]
         self._alone_since = time.monotonic()
         for seat in self._seats:
             self._seat_worker(seat)
@@ -299,11 +318,14 @@ class RayEngine:
     def _seat_worker(self, seat: _Seat) -> None:
         import ray
 
-        on_gpu = self._bench.place.device.startswith("cuda")
-        options = {"num_gpus": 1} if on_gpu else {"runtime_env": {"env_vars": _ONE_THREAD}}
+        options = {"num_gpus": self._share} if self._on_gpus else {"runtime_env": {"env_vars": _ONE_THREAD}}
         # Two units, and a word between them.
         kind = ray.remote(
-            num_cpus=1, max_concurrency=_IN_FLIGHT + 1, max_restarts=0, max_task_retries=0, **options
+            num_cpus=self._share,
+            max_concurrency=_IN_FLIGHT + 1,
+            max_restarts=0,
+            max_task_retries=0,
+            **options,
         )
         if seat.actor is not None:
             ray.kill(seat.actor)  # one that is out of reach would keep its device

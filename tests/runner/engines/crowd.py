@@ -97,8 +97,8 @@ def search_path(*folders: Path) -> str:
     )
 
 
-def write_suite(folder: Path, variants: int = 2) -> Path:
-    """Write a suite of variants that differ in their weights."""
+def write_suite(folder: Path, metrics: str = "redness, spread") -> Path:
+    """Write a suite of two variants that differ in their weights."""
     suites = folder / "suites"
     (suites / "variants").mkdir(parents=True)
     prompts = [
@@ -106,14 +106,16 @@ def write_suite(folder: Path, variants: int = 2) -> Path:
         for line in range(N_PROMPTS)
     ]
     (suites / "prompts.jsonl").write_text("\n".join(prompts) + "\n")
-    names = [f"painter-{number}" for number in range(variants)]
+    names = [f"painter-{number}" for number in range(2)]
     for number, name in enumerate(names):
         weights = suites / "variants" / f"weights-{number}"
         (weights / FAULTS).mkdir(parents=True)
         (weights / "model.bin").write_bytes(bytes([number]))
         place = {"tier": "micro", "weights": f"./weights-{number}", "height": SIZE, "width": SIZE}
         suite_files.write_variant(suites, name, "generator: painter", **place)
-    benchmark = f"{{name: crowd, prompts: prompts.jsonl, images_per_prompt: {PER_PROMPT}, metrics: [redness, spread]}}"
+    benchmark = (
+        f"{{name: crowd, prompts: prompts.jsonl, images_per_prompt: {PER_PROMPT}, metrics: [{metrics}]}}"
+    )
     return suite_files.write_suite(suites, benchmark, names, tier="micro", name="crowd")
 
 

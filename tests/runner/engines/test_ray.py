@@ -4,6 +4,7 @@ The cluster, with all its processes, is started once.
 """
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,8 +17,11 @@ from typing import Any
 import pytest
 
 from sana_bench.core.engines import EngineRequest
+from sana_bench.core.errors import UsageError
 from sana_bench.core.registry import REGISTRIES
 from sana_bench.results.store import Store
+from sana_bench.runner import scoring
+from sana_bench.runner.engines.ray import RayEngine
 from sana_bench.runner.run import RunOptions, execute_suite
 from tests import ROOT
 from tests.runner import numbers_of_runs as numbers
@@ -113,6 +117,14 @@ def n_images(output: Path) -> int:
     return sum(1 for _ in output.glob("runs/*/images/**/*.png"))
 
 
+def n_recorded(output: Path) -> int:
+    try:
+        with sqlite3.connect(f"file:{output / 'store.sqlite'}?mode=ro", uri=True) as connection:
+            return int(connection.execute("SELECT count(*) FROM images").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
 @pytest.mark.parametrize("workers", [1, 5])
 def test_numbers_do_not_depend_on_the_number_of_workers(cluster, local, suite, tmp_path, workers) -> None:
     found = outcome(suite, tmp_path / "results", address=cluster.address, workers=workers)
@@ -202,8 +214,6 @@ def test_workers_that_cannot_write_or_see_the_files_hand_them_over(
     found = outcome(suite, tmp_path / "results", address=cluster.address, workers=2)
     assert (found.code, found.numbers) == (0, local.numbers)
 
-    from sana_bench.runner.engines.ray import RayEngine
-
     start = RayEngine._start
 
     def apart(self: RayEngine) -> None:
@@ -246,7 +256,7 @@ def test_a_driver_that_is_stopped_goes_on_where_it_was(cluster, local, suite, tm
     output = tmp_path / "results"
     process = start_command(suite, output, cluster.address)
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while n_images(output) < 2 * crowd.BATCH:
+    while n_recorded(output) < 2 * crowd.BATCH:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -264,10 +274,40 @@ def test_a_driver_that_is_stopped_goes_on_where_it_was(cluster, local, suite, tm
     assert first["images_generated"] + second["images_generated"] == 2 * N
 
 
-def test_nothing_is_started_where_nothing_is_to_be_done(installed, suite, tmp_path, monkeypatch) -> None:
+def test_nothing_is_started_where_nothing_is_to_be_done(installed, tmp_path, monkeypatch) -> None:
+    suite = crowd.write_suite(tmp_path, "redness")
     output = tmp_path / "results"
     first = outcome(suite, output)
     monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
     again = outcome(suite, output, engine="ray", workers=2)
     assert (again.code, again.numbers) == (0, first.numbers)
     assert again.provenance["selfcheck"] == first.provenance["selfcheck"]
+
+
+def test_small_judges_share_a_device_once_all_images_are_made(
+    cluster, local, suite, tmp_path, monkeypatch
+) -> None:
+    """With GPUs that are only pretended: their shares are counted, and nothing is computed on them."""
+    node = cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=100 * 2**20)
+    cluster.wait_for_nodes()
+    init, shares = RayEngine.__init__, []
+
+    def on_gpus(self: RayEngine, *given: Any) -> None:
+        init(self, *given)
+        self._on_gpus = True
+
+    seat = RayEngine._seat_worker
+    monkeypatch.setattr(RayEngine, "__init__", on_gpus)
+    monkeypatch.setattr(
+        RayEngine, "_seat_worker", lambda self, one: (shares.append(self._share), seat(self, one))[1]
+    )
+    monkeypatch.setattr(scoring, "_gpu_share", lambda metric: 0.5)
+    try:
+        found = outcome(suite, tmp_path / "results", address=cluster.address, workers=1)
+        too_many = pytest.raises(UsageError, match="--workers 2: the cluster has 1 GPUs")
+        with too_many:
+            outcome(suite, tmp_path / "many", address=cluster.address, workers=2)
+    finally:
+        cluster.remove_node(node, allow_graceful=False)
+    assert (found.code, found.numbers) == (0, local.numbers)
+    assert shares == [1.0, 0.5, 0.5]
