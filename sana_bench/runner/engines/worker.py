@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from sana_bench.assets.locate import data_places, take_data_places
 from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import FileHashes, FileKey
 from sana_bench.core.provenance import code_sha256, describe_worker
@@ -30,13 +31,15 @@ _WRITERS = 4
 class Bench:
     """What a worker needs to know once: the suite, the driver's place, and how to find out whether it sees the driver's files.
 
-    `hashes` are of files that need not be read again where they are the same, and `token` is what the file `probe` holds.
+    `folder` is where relative paths start, `data_places` say where weights and data are. `hashes` are of files that need not be
+    read again where they are the same, and `token` is what the file `probe` holds.
     """
 
     resolved: ResolvedSuite
     place: Workplace
     protocols: Sequence[str]
     folder: Path
+    data_places: Mapping[str, str]
     hashes: Mapping[FileKey, str]
     probe: Path
     token: bytes
@@ -54,7 +57,7 @@ class Bench:
         )
         token = secrets.token_hex(16)
         probe = place.directory / f"{TEMPORARY_PREFIX}{token}"
-        return cls(resolved, place, protocols, Path.cwd(), hashes.known, probe, token.encode())
+        return cls(resolved, place, protocols, Path.cwd(), data_places(), hashes.known, probe, token.encode())
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Worker:
     """Does units of work on one device. Its methods are called from several threads, and the device has one of its own."""
 
     def __init__(self, bench: Bench) -> None:
+        take_data_places(bench.data_places)
         self._bench = bench
         self._device = ThreadPoolExecutor(1)
         self._writers = ThreadPoolExecutor(_WRITERS)
