@@ -69,7 +69,7 @@ class ImageMaker:
         if progress is not None:
             self._record(plans, models, progress)
             return
-        for together in [plans] if self._engine.at_once else [[plan] for plan in plans]:
+        for together in [plans] if plans and self._engine.at_once else [[plan] for plan in plans]:
             label = together[0].cell.label if len(together) == 1 else f"{len(together)} cells"
             with Progress(label, sum(len(plan.missing) for plan in together), "images") as own:
                 self._record(together, models, own)
