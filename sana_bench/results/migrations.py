@@ -128,8 +128,8 @@ def _add_workers(connection: sqlite3.Connection) -> None:
         connection,
         """
         CREATE TABLE workers (worker TEXT PRIMARY KEY, description TEXT NOT NULL) STRICT, WITHOUT ROWID;
-        ALTER TABLE images ADD COLUMN worker TEXT NOT NULL DEFAULT '';
-        ALTER TABLE scores ADD COLUMN worker TEXT NOT NULL DEFAULT '';
+        ALTER TABLE images ADD COLUMN worker TEXT;
+        ALTER TABLE scores ADD COLUMN worker TEXT;
         """,
     )
 

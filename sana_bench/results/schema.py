@@ -13,7 +13,7 @@ class ImageRow:
     """One image as the store holds it, finished or failed; `path` is relative to the output folder, `seconds` are per image.
 
     `search` is the cost of the search that the image and its followers were chosen in; None where there was none. `worker` is the
-    key of who made it, empty where that is not known. The store fills in `made_by`, the run that made the image, and `created`
+    key of who made it, None where that is not known. The store fills in `made_by`, the run that made the image, and `created`
     when it is read.
     """
 
@@ -29,7 +29,7 @@ class ImageRow:
     device: str | None
     error: str | None = None
     search: dict[str, float] | None = None
-    worker: str = field(default="", compare=False)
+    worker: str | None = field(default=None, compare=False)
     made_by: str = field(default="", compare=False)
     created: str = field(default="", compare=False)
 
@@ -45,7 +45,7 @@ class ScoreRecord:
     prompt_sha256: str
     value: float
     details: dict[str, Any]
-    worker: str = field(default="", compare=False)
+    worker: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class WrittenBatch:
     halved: tuple[tuple[int, str], ...] = ()
     cuts: tuple[CutTexts, ...] = ()
     flops: Mapping[str, int] | None = None
-    worker: str = ""
+    worker: str | None = None
 
 
 @dataclass(frozen=True)
