@@ -38,13 +38,14 @@ class Trial:
     case: Case
     moment: str
     what: str
+    struck: bool = True
     end: str = ""
     rounds: int = 0
     slowest: float = 0.0
     wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        end = f"WRONG: {'; '.join(self.wrong)}" if self.wrong else self.end
+        end = f"WRONG: {'; '.join(self.wrong)}" if self.wrong else self.end if self.struck else "not counted"
         return f"{self.number:3} {self.kind:13} {self.case.command} on {self.case.state} {self.moment}: {self.what}: {end}"
 
 
@@ -56,7 +57,7 @@ class Campaign:
         self._victim = world.work.parent / "victim"
 
     def trial(self, number: int) -> Trial:
-        """Let fault number `number` happen and judge what follows."""
+        """Let fault number `number` happen and judge what follows; one that found nothing to strike says so."""
         rng = random.Random(f"{self._seed}-{number}")
         kind = KINDS[number % len(KINDS)]
         command = (
@@ -69,7 +70,7 @@ class Campaign:
         self._world.reset(case)
         self._victim.write_bytes(PRECIOUS)
         fault, first = self._disturbed(case, kind, rng, moment)
-        trial.what = fault.what
+        trial.what, trial.struck = fault.what, fault.struck
         self._judge(trial, first, case, "disturbed", killed=kind == "kill")
         self._again(trial, case, fault)
         if self._victim.read_bytes() != PRECIOUS:
@@ -101,24 +102,27 @@ class Campaign:
                 trial.end = "the numbers" if not trial.rounds else "the numbers after what the line says"
                 return
             said = ended.line or ended.out.strip().rpartition("\n")[2]
-            if not self._follow(said, case, fault):
+            if not self._follow(said, trial, fault):
                 break
         trial.end = f"one line: {said}"
 
-    def _follow(self, line: str, case: Case, fault: Fault) -> bool:
+    def _follow(self, line: str, trial: Trial, fault: Fault) -> bool:
         """Do what a line says; False where nothing of it can be done."""
         if fault.lift is not None:
             fault.lift()
             fault.lift = None
             return True
         if (store := _STORE.search(line)) is not None:
-            repaired = start(["store", "repair", "-o", store[1]], self._world.scratch).wait(120)
-            if repaired.code == 3 and case.command not in ("run", "score"):  # it says that something is lost
-                self._world.run_suite(Path(store[1]))
+            repaired = self._told(trial, ["store", "repair", "-o", store[1]])
+            if repaired.code == 3 and trial.case.command not in (
+                "run",
+                "score",
+            ):  # it says that something is lost
+                self._told(trial, self._world.run_into(Path(store[1])))
             return repaired.code in (0, 3)
         if "run the suite again" in line and (of := _RUN.search(line)) is not None:
-            told = self._world.run_suite(Path(of[1])).line
-            return not told or self._follow(told, case, fault)
+            told = self._told(trial, self._world.run_into(Path(of[1]))).line
+            return not told or self._follow(told, trial, fault)
         if (found := _IN_THE_WAY.search(line)) is not None and self._world.work in Path(found[1]).parents:
             place = Path(found[1])
             shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink(
@@ -130,6 +134,13 @@ class Campaign:
             place.unlink()
             return True
         return False
+
+    def _told(self, trial: Trial, arguments: list[str]) -> Ended:
+        """Run another command that a line asks for, which must neither hang nor crash."""
+        ended = start(arguments, self._world.scratch).wait(self._world.longest)
+        if ended.code is None or not ended.is_clean:
+            trial.wrong.append(f"{arguments[0]}, as a line says: {ended.code}: {ended.err.strip()[-300:]}")
+        return ended
 
     def _judge(self, trial: Trial, ended: Ended, case: Case, when: str, *, killed: bool = False) -> None:
         trial.slowest = max(trial.slowest, ended.seconds)
