@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sana_models.checkpoints import load_autoencoder, load_text_encoder, load_transformer, part_variants
 from sana_models.dc_ae import DCAE
+from sana_models.files import is_there
 from sana_models.hub import locate
 from sana_models.libraries import without_torchao
 from sana_models.text import TextEncoder, complex_human_instruction, make_word_tokenizer, tell_cut
@@ -160,7 +161,7 @@ def tokenize_with(tokenizer: Any, max_length: int) -> Callable[[list[str]], tupl
 
 def _source(name: str) -> str | Path:
     """A path stays a path, which is never looked up on the hub."""
-    return Path(name) if Path(name).exists() or name.startswith((".", "/")) else name
+    return Path(name) if is_there(Path(name)) or name.startswith((".", "/")) else name
 
 
 def _variant(name: str, part: str, variant: str | None) -> str | None:
