@@ -228,6 +228,8 @@ def stuck(folder: Path, patience: float, program: str = STUCK) -> Iterator[subpr
         text=True,
         cwd=ROOT,
         env={**os.environ, "PATIENCE": str(patience)},
+        # A test run started in a shell's background ignores SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     assert any("stuck" in line for line in process.stdout)
@@ -247,9 +249,12 @@ def finished_run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_threads_that_wait_do_not_keep_a_run_from_stopping(finished_run: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_threads_that_wait_do_not_keep_a_run_from_stopping(
+    finished_run: Path, number: signal.Signals
+) -> None:
     with stuck(finished_run, patience=1) as process:
-        process.terminate()
+        process.send_signal(number)
         out, _ = process.communicate(timeout=60)
         assert process.returncode == 3
         assert "run the same command again to continue" in out

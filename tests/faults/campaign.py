@@ -19,6 +19,8 @@ __all__ = ["Campaign", "Trial", "table"]
 _ROUNDS = 4
 # The store that is to be checked.
 _STORE = re.compile(r"`sana-bench store check -o (\S+)`")
+# The folder that has lost its store.
+_NO_STORE = re.compile(r"(/\S+): there is no result store; sana-bench run makes one")
 # The output folder of the run that a line is about.
 _RUN = re.compile(r"(/\S+)/runs/")
 # The share of faults that strike before a command starts.
@@ -120,7 +122,8 @@ class Campaign:
             ):  # it says that something is lost
                 self._told(trial, self._world.run_into(Path(store[1])))
             return repaired.code in (0, 3)
-        if "run the suite again" in line and (of := _RUN.search(line)) is not None:
+        of = _NO_STORE.search(line) or ("run the suite again" in line and _RUN.search(line))
+        if of:
             told = self._told(trial, self._world.run_into(Path(of[1]))).line
             return not told or self._follow(told, trial, fault)
         if (found := _IN_THE_WAY.search(line)) is not None and self._world.work in Path(found[1]).parents:
