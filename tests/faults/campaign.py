@@ -6,12 +6,15 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
+from pprint import pformat
 from typing import Any
 
+from sana_bench.core.errors import BenchError
 from tests.faults.commands import Ended, start
 from tests.faults.kinds import KINDS, PRECIOUS, Fault, strike
-from tests.faults.world import COMMANDS, Case, World
+from tests.faults.world import COMMANDS, MEASURED, Case, World
 
 __all__ = ["Campaign", "Trial", "table"]
 
@@ -164,14 +167,30 @@ class Campaign:
     def _compare(self, trial: Trial, ended: Ended, case: Case, when: str) -> None:
         try:
             found: Any = case.numbers(ended)
+        except BenchError as error:
+            # A fault may strike a file that the command no longer looks at: the first to see it is whoever reads the numbers,
+            # in one line, as the same command does when it begins again.
+            if when == "again":
+                trial.wrong.append(f"{when}: exit code {ended.code}, and the numbers cannot be read: {error}")
+            return
         except Exception as error:  # noqa: BLE001 - whatever keeps the numbers from being read is a finding
             trial.wrong.append(f"{when}: exit code {ended.code}, and the numbers cannot be read: {error}")
             return
         expected = case.expected
         if isinstance(expected, dict):  # a run that was renamed, or is of other prompts, is another one
             found = {run: found.get(run) for run in expected}
+        if case.command == "report" and len(found) == len(expected):
+            # Seconds are measured once: with the store that held them they are lost, and left empty.
+            lost = [[name for name in MEASURED if name in row and not row[name]] for row in found]
+            expected = [row | dict.fromkeys(names, "") for row, names in zip(expected, lost, strict=True)]
         if found != expected:
-            trial.wrong.append(f"{when}: other numbers")
+            trial.wrong.append(f"{when}: other numbers: {_difference(found, expected)}")
+
+
+def _difference(found: object, expected: object) -> str:
+    """The first line in which two results differ, as one has it and as the other."""
+    pairs = zip_longest(*(pformat(one, width=1).splitlines() for one in (found, expected)))
+    return next((f"{one!r:.300} is to be {other!r:.300}" for one, other in pairs if one != other), "")
 
 
 def table(trials: Sequence[Trial]) -> str:

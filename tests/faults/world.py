@@ -1,5 +1,6 @@
 """What the campaign works on: a small suite, a folder of images, and results in every state that a command starts from."""
 
+import csv
 import shutil
 import signal
 import time
@@ -12,9 +13,11 @@ from tests import suite_files
 from tests.faults.commands import Ended, start
 from tests.runner import numbers_of_runs
 
-__all__ = ["COMMANDS", "Case", "World"]
+__all__ = ["COMMANDS", "MEASURED", "Case", "World"]
 
 COMMANDS = ("run", "score", "report", "import", "gate")
+#: Columns of a report that hold measured seconds.
+MEASURED = ("generation_s", "judge_s")
 _PROMPTS = (
     "a photo of a red circle",
     "a photo of a blue square",
@@ -142,7 +145,8 @@ class World:
         return {run: numbers_of_runs.summaries(self.out, run) for run in runs if not run.startswith(".")}
 
     def _report(self, _: Ended) -> Any:
-        return (self.out / "runs" / self.run_id / "report" / "report.csv").read_text()
+        with open(self.out / "runs" / self.run_id / "report" / "report.csv", newline="") as file:
+            return list(csv.DictReader(file))
 
     def _write_inputs(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
