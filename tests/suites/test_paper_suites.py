@@ -17,8 +17,8 @@ MADE = {
     "image_reward": (100, 10, {"image_reward": "image_reward/sana-jpeg@1"}),
     "latency": (6, 5, {"latency": "latency/warm-interleaved@1", "throughput": "throughput/fixed-batch@1"}),
 }
-#: Suite: its benchmarks, the batches of its paper's throughput, and how many published numbers its variants have, of GenEval's tasks
-#: two alone.
+#: Suite: its benchmarks, the batches of its paper's throughput, and how many published numbers its variants have, of GenEval's
+#: tasks two alone.
 EXPECTED = {
     "paper_table": (tuple(MADE), 16, 44),
     "paper_table_sana15": (("geneval", "mjhq30k", "dpg_bench", "latency"), 10, 30),
