@@ -87,7 +87,7 @@ class Progress:
     def __init__(self, label: str, total: int, unit: str, stream: TextIO | None = None) -> None:
         self._label, self._total, self._unit = escaped(label, ""), total, unit
         self._stream = stream or sys.stdout
-        self._done = 0
+        self._done, self._note = 0, ""
         self._started = self._last_line = time.monotonic()
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
@@ -105,11 +105,12 @@ class Progress:
         elif kind is None:
             self._print_line(time.monotonic())
 
-    def advance(self, count: int) -> None:
-        """Count `count` more items as done."""
+    def advance(self, count: int, note: str = "") -> None:
+        """Count `count` more items as done; `note` is what the line says beside."""
         self._done += count
+        self._note = f", {escaped(note, '')}" if note else ""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done)
+            self._bar.update(self._task, completed=self._done, description=self._label + self._note)
             return
         now = time.monotonic()
         if now - self._last_line >= _SECONDS_BETWEEN_LINES and self._done < self._total:
@@ -124,7 +125,7 @@ class Progress:
             if 0 < self._done < self._total
             else ""
         )
-        line = f"{self._label}: {self._done}/{self._total} {self._unit}, {rate:.1f} {self._unit}/s{left}"
+        line = f"{self._label}: {self._done}/{self._total} {self._unit}, {rate:.1f} {self._unit}/s{self._note}{left}"
         print(line, file=self._stream, flush=True)
 
 

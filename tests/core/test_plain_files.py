@@ -41,6 +41,7 @@ READERS = {"read_text", "read_bytes"}
 OPENERS = {
     *("Image.open", "np.load", "numpy.load", "torch.load", "torch.jit.load", "load_file", "safe_open"),
     *("zipfile.ZipFile", "tarfile.open", "pd.read_csv", "pd.read_parquet", "pandas.read_csv"),
+    *("ParquetFile", "read_schema"),
 }
 #: What is called so too and opens no file, or by rules of its own.
 OTHERS_NAMED_OPEN = {"os.open", "Store.open", "file.open", "archive.open", "self._maker.open"}
@@ -63,7 +64,7 @@ def opened_blindly(source: str) -> set[str]:
         if isinstance(node, ast.With)
         for item in node.items
         if isinstance(item.optional_vars, ast.Name)
-        and ast.unparse(item.context_expr).startswith("open_plain(")
+        and ast.unparse(item.context_expr).startswith(("open_plain(", "record.stream("))
     }
     found = set()
     for name, call in calls(tree):
@@ -187,11 +188,11 @@ from sana_bench.suites import plan
 from tests.runner import fakes
 from sana_bench.cli.main import main
 
-def wait(path):
+def wait(path, hashes):
     print("stuck", flush=True)
     threading.Event().wait()
 
-plan.read_bytes = wait
+plan.file_sha256 = wait
 stopping._PATIENCE_S = float(os.environ["PATIENCE"])
 with fakes.installed():
     main()
