@@ -174,7 +174,7 @@ def _mplug(data: Path) -> None:
     """ModelScope's folder: configurations, vocabulary, and the weights as a pickle under `model`."""
     from safetensors.torch import load_file
 
-    from sana_bench.judges.mplug.files import PICKLE_FILE, SAFETENSORS_FILE
+    from sana_bench.judges.mplug.config import PICKLE_FILE, SAFETENSORS_FILE
     from tests.tiny_weights import write_tiny_vqa
 
     folder = write_tiny_vqa(data / "mplug")

@@ -108,7 +108,7 @@ def score_folders(options: ScoreOptions) -> Outcome:
     run = RunOptions(
         suite=suite.path,
         output=options.output,
-        tier=tier,
+        tier=options.tier,
         batch_size=options.batch_size,
         limit=options.limit,
         dry_run=options.dry_run,
