@@ -9,24 +9,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sana_models.checkpoints import load_autoencoder, load_text_encoder, load_transformer, part_variants
+from sana_models.checkpoints import (
+    load_autoencoder,
+    load_text_encoder,
+    load_transformer,
+    part_variants,
+    refuse_sprint,
+)
 from sana_models.dc_ae import DCAE
+from sana_models.files import is_there
 from sana_models.hub import locate
 from sana_models.libraries import without_torchao
 from sana_models.text import TextEncoder, complex_human_instruction, make_word_tokenizer, tell_cut
 from sana_models.text_cache import CachedTextEncoder
 from sana_models.training.autoencoder import Source
 from sana_models.training.cache import LatentCache, prepare_cache
+from sana_models.training.data_folders import read_index
 from sana_models.training.data_settings import ImageDataSettings, RenderedDataSettings
 from sana_models.training.distributed import barrier, is_main
 from sana_models.training.image_text import ImageTextData
-from sana_models.training.records import BadRecords, read_index
+from sana_models.training.records import BadRecords
 from sana_models.training.settings import TextToImageSettings
 from sana_models.training.text_to_image import CaptionedLatents
 from sana_models.transformer import SanaTransformer
 from sana_models.weight_files import has_variant
 
-__all__ = ["Networks", "image_data", "load_networks", "rendered_data", "tokenize_with"]
+__all__ = ["Networks", "image_data", "load_networks", "rendered_data", "source_of", "tokenize_with"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +60,11 @@ def load_networks(settings: TextToImageSettings, vocabulary: tuple[str, ...]) ->
     """
     variant = settings.weights_variant
     autoencoder = load_autoencoder(
-        _source(settings.autoencoder), variant=_variant(settings.autoencoder, "vae", variant)
+        source_of(settings.autoencoder), variant=_variant(settings.autoencoder, "vae", variant)
     )
     if settings.start is not None:
-        start = locate(_source(settings.start), variant=variant)
+        start = locate(source_of(settings.start), variant=variant)
+        refuse_sprint(start)
         variants = part_variants(start, variant)
         text = load_text_encoder(start, variant=variants["text_encoder"])
         transformer = load_transformer(start, variant=variants["transformer"])
@@ -110,7 +119,7 @@ def image_data(
 ) -> tuple[CaptionedLatents, tuple[Tensor, Tensor]]:
     """Index the images; return the data, and text and mask of the empty prompt. Raises ValueError as `read_index` does."""
     images = ImageTextData(
-        read_index(data.paths, data.caption_suffixes, bad),
+        read_index(data.paths, data.caption_suffixes, bad, keys=data.caption_keys, image_key=data.image_key),
         networks.autoencoder,
         stages=data.stages,
         patch_size=networks.transformer.config.patch_size,
@@ -158,16 +167,16 @@ def tokenize_with(tokenizer: Any, max_length: int) -> Callable[[list[str]], tupl
     return tokenize
 
 
-def _source(name: str) -> str | Path:
-    """A path stays a path, which is never looked up on the hub."""
-    return Path(name) if Path(name).exists() or name.startswith((".", "/")) else name
+def source_of(name: str) -> str | Path:
+    """Return what `locate` takes: a path stays a path, which is never looked up on the hub."""
+    return Path(name) if is_there(Path(name)) or name.startswith((".", "/")) else name
 
 
 def _variant(name: str, part: str, variant: str | None) -> str | None:
     """Return the variant where a part has files of it, else None."""
     if variant is None:
         return None
-    folder = locate(_source(name), part=part, variant=variant)
+    folder = locate(source_of(name), part=part, variant=variant)
     return variant if folder.is_dir() and has_variant(folder, variant) else None
 
 

@@ -107,7 +107,7 @@ class TextToImageSettings:
             raise ValueError(f"section {given[0]!r} cannot be given with 'start', whose networks are used")
         if start is None and "autoencoder" not in data:
             raise ValueError("'autoencoder' is missing")
-        flow = Section.of(data, "flow", _FLOW_KEYS)
+        flow = Section(data.get("flow", {}), "flow", _FLOW_KEYS)
         source, loop = _section(data, "data"), LoopConfig.from_dict(_section(data, "training"))
         settings = (
             ImageDataSettings.from_dict(source, loop.steps)
