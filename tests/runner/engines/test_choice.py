@@ -4,7 +4,7 @@ import itertools
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sana_bench.core.engines import EngineRequest
@@ -95,6 +95,7 @@ def batch(cell: str, number: int, searches: frozenset[tuple[str, int]] = frozens
     return ImageBatch(cell, (sample,), frozenset({sample.place}), searches=searches)
 
 
+@settings(deadline=None)  # a machine that does other work is no fault
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 5), st.randoms())
 def test_every_batch_is_done_once_and_few_models_are_loaded(sizes, n_workers, random) -> None:
     batches = [batch(f"cell {cell}", number) for cell, size in enumerate(sizes) for number in range(size)]
@@ -113,7 +114,7 @@ def test_every_batch_is_done_once_and_few_models_are_loaded(sizes, n_workers, ra
         held[worker] = found.cell
         done.append(found)
     assert sorted(map(repr, done)) == sorted(map(repr, batches))
-    assert n_loaded <= len(sizes) + n_workers * len(sizes) - min(n_workers, len(sizes))
+    assert n_loaded <= n_workers * len(sizes), "nobody loads a model twice"
 
 
 def test_workers_spread_over_variants_and_help_with_the_longest() -> None:
