@@ -362,7 +362,7 @@ def test_a_logger_of_runs_only_is_refused_before_a_training(tmp_path, monkeypatc
     pytest.importorskip("tensorboard")
     monkeypatch.setattr(type(LOGGERS), "build", lambda registry, name, directory: object())
     with (
-        pytest.raises(UsageError, match="tensorboard hears of runs, not of training"),
+        pytest.raises(UsageError, match="'tensorboard' hears of runs, not of training"),
         Loggers(["tensorboard"], tmp_path).observe_training({}),
     ):
         pass
