@@ -36,6 +36,7 @@ from sana_bench.runner.checks import (
     choice_key,
     load_metrics,
     missing_images,
+    reach_judges,
     reading,
     refuse_surplus,
 )
@@ -141,6 +142,7 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
         asked = {cell.label for question in questions for cell in question.cells}
         cells = [cell for cell in cells if cell.label in asked]
         plans = [plan for plan in plans if plan.cell.label in asked]
+    reach_judges(plans, loaded)
     check_generators(plans, tier.device)
     with disk_errors(options.output):
         atomic.make_folder(options.output)

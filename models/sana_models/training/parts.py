@@ -17,6 +17,7 @@ from sana_models.checkpoints import (
     refuse_sprint,
 )
 from sana_models.dc_ae import DCAE
+from sana_models.files import is_there
 from sana_models.hub import locate
 from sana_models.libraries import without_torchao
 from sana_models.text import TextEncoder, complex_human_instruction, make_word_tokenizer, tell_cut
@@ -212,7 +213,7 @@ def tokenize_with(tokenizer: Any, max_length: int) -> Callable[[list[str]], tupl
 
 def source_of(name: str) -> str | Path:
     """Return what `locate` takes: a path stays a path, which is never looked up on the hub."""
-    return Path(name) if Path(name).exists() or name.startswith((".", "/")) else name
+    return Path(name) if is_there(Path(name)) or name.startswith((".", "/")) else name
 
 
 def _variant(name: str, part: str, variant: str | None) -> str | None:
