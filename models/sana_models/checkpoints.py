@@ -42,6 +42,7 @@ __all__ = [
     "load_transformer",
     "part_variants",
     "read_config",
+    "refuse_sprint",
     "save_autoencoder",
     "save_pretrained",
     "save_transformer",
@@ -194,6 +195,14 @@ def check_pipeline_folder(root: Path) -> None:
     if kind not in SANA_PIPELINES:
         raise CheckpointError(
             f"{root / 'model_index.json'}: pipeline is {kind!r}, expected {SANA_PIPELINES[0]!r}"
+        )
+
+
+def refuse_sprint(root: Path) -> None:
+    """Raise CheckpointError for SANA-Sprint, which flow matching would undo, from its configuration alone."""
+    if read_config(locate(root, part="transformer")).get("guidance_embeds"):
+        raise CheckpointError(
+            f"{root}: is SANA-Sprint, distilled for a few steps: training, growing and pruning know flow matching only"
         )
 
 

@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from glob import escape
 from pathlib import Path
 
+from sana_models.files import is_there
 from sana_models.shared_parts import part_folder
 from sana_models.weight_files import CheckpointError, first_line
 from sana_models.weight_names import files_to_read, refuse_variant
@@ -26,20 +27,22 @@ class HubFiles:
     sizes: dict[str, int]
 
 
-def locate(source: str | Path, *, part: str | None = None, variant: str | None = None) -> Path:
+def locate(
+    source: str | Path, *, part: str | None = None, variant: str | None = None, weights: bool = True
+) -> Path:
     """Return the folder or file that `source` names, downloading a hub id `org/name[@revision]` when needed.
 
     `part` is a sub-folder of a pipeline (`transformer`, `vae`, ...): it is taken when `source` is a whole pipeline (from
     a neighbour that shares it, see `shared_parts`), and only its files are downloaded. Of weights, only those that are read for
-    `variant` are downloaded (see `weight_names`). What exists on disk is never looked up on the hub, and a `Path` never is.
-    The hub client honours HF_HOME, HF_HUB_OFFLINE and HF_TOKEN. Raises CheckpointError, one line.
+    `variant` are downloaded (see `weight_names`), and none without `weights`. What exists on disk is never looked up on the hub,
+    and a `Path` never is. The hub client honours HF_HOME, HF_HUB_OFFLINE and HF_TOKEN. Raises CheckpointError, one line.
     """
     path = Path(source)
-    if not path.exists():
+    if not is_there(path):
         match = _HUB_ID.fullmatch(source) if isinstance(source, str) else None
         if match is None:
             raise CheckpointError(f"{source}: no such file or folder")
-        path = _download(match["repository"], match["revision"], part, variant)
+        path = _download(match["repository"], match["revision"], part, variant, weights=weights)
     if part is not None and (path / "model_index.json").is_file():
         try:
             path = part_folder(path, part)
@@ -74,11 +77,15 @@ def _parse(hub_id: str) -> tuple[str, str | None]:
     return match["repository"], match["revision"]
 
 
-def _download(repository: str, revision: str | None, part: str | None, variant: str | None) -> Path:
+def _download(
+    repository: str, revision: str | None, part: str | None, variant: str | None, *, weights: bool = True
+) -> Path:
     from huggingface_hub import snapshot_download
 
     with _one_line(repository if revision is None else f"{repository}@{revision}"):
         wanted = _wanted(repository, revision, part, variant)
+        if not weights:
+            wanted = [name for name in wanted if not name.endswith(".safetensors")]
         return Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
 
 

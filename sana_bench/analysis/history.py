@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sana_bench.core.errors import UsageError, nearest
-from sana_bench.core.progress import say
+from sana_bench.core.progress import format_moment, say
 from sana_bench.core.samples import OVERALL
 from sana_bench.core.text import escaped
 from sana_bench.results.run_folder import RunFiles, open_store
@@ -113,7 +113,7 @@ def history_lines(histories: Iterable[History]) -> list[str]:
             interval = (
                 "" if point.low is None or point.high is None else f" [{point.low:.4g}, {point.high:.4g}]"
             )
-            line = f"  {point.created[:19]}  {point.run}  {point.value:.4g}{interval}"
+            line = f"  {format_moment(point.created)}  {point.run}  {point.value:.4g}{interval}"
             if (step := steps.get(index)) is not None:
                 line += f"  step: {step.before:.4g} -> {step.after:.4g}, p = {step.p_value:.2g}"
             lines.append(line)

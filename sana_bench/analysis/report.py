@@ -13,6 +13,7 @@ from sana_bench.analysis.latency_tables import latency_tables
 from sana_bench.core import atomic
 from sana_bench.core.cut_texts import cut_lines
 from sana_bench.core.errors import UsageError, nearest
+from sana_bench.core.progress import format_moment
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.samples import OVERALL
 from sana_bench.results.reader import RunResults, SampleResult, VariantResults, read_run
@@ -85,7 +86,7 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         suite_name=run.suite.name,
         tier=run.suite.tier,
         tier_reason=str(provenance.get("tier_reason", "")),
-        created=str(run.row["created"]),
+        created=format_moment(str(run.row["created"])),
         fingerprint=str(run.row["fingerprint"]),
         complete=not reasons,
         incomplete_reasons=reasons,

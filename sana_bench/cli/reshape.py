@@ -246,8 +246,14 @@ def _measure(source: Path, options: _PruneOptions) -> tuple[list[float], int]:
 
 def _source(source: str) -> Path:
     from sana_bench.assets.locate import resolve_folder
+    from sana_models.checkpoints import refuse_sprint
 
-    return resolve_folder(source, Path())
+    folder = resolve_folder(source, Path())
+    try:
+        refuse_sprint(folder)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return folder
 
 
 def _derive(

@@ -1,13 +1,16 @@
 """`sana-bench train`: hand a training configuration to the code that trains that kind of model."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sana_bench.cli.options import CpuDeviceOption
 from sana_bench.core.errors import BenchError, SuiteError, UsageError, nearest
 from sana_bench.core.progress import say
+
+if TYPE_CHECKING:
+    from sana_models.training.curve import Observer
 
 __all__ = ["register"]
 
@@ -36,12 +39,24 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew: remove the states that an earlier run left there.")
     ] = False,
+    logger: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--logger",
+            metavar="NAME",
+            help="Tell the numbers and samples of kind sana or dc_ae to tensorboard, wandb or mlflow; may be given again.",
+        ),
+    ] = None,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Only check a configuration of kind sana or dc_ae, and train nothing."),
+        typer.Option(
+            "--check",
+            help="Only check a configuration of kind sana or dc_ae, and the images it names; train nothing.",
+        ),
     ] = False,
 ) -> int:
     """Train weights; the same command again continues."""
+    from sana_bench.runner.loggers import Loggers, check_loggers
     from sana_bench.suites.config_files import read_yaml
 
     document = read_yaml(config)
@@ -51,17 +66,23 @@ def train(
         hint = nearest(str(kind), _KINDS) if kind is not None else ""
         found = "kind is missing" if kind is None else f"unknown kind {kind!r}{hint}"
         raise SuiteError(f"{where}: {found}; one of {', '.join(_KINDS)}")
+    folder = output or Path("results/train") / config.stem
     if check:
-        _check(config, kind, document.data)
+        _check(config, kind, document.data, folder)
         return 0
     _check_device(kind, device)
-    folder = output or Path("results/train") / config.stem
+    if logger and kind not in ("sana", "dc_ae"):
+        raise UsageError(f"--logger knows the kinds sana and dc_ae, not {kind}")
+    check_loggers(logger or [])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--output {folder}: cannot be created: {error.strerror}") from None
     try:
-        _train(kind, document.data, folder, device, fresh=fresh)
+        with Loggers(logger or [], folder).observe_training(
+            {"name": str(document.data.get("name")), "config": document.data}
+        ) as observer:
+            _train(kind, document.data, folder, device, observer, fresh=fresh)
     except ValueError as error:
         raise SuiteError(f"{config}: {error}") from error
     except FloatingPointError as error:
@@ -72,8 +93,10 @@ def train(
     return 0
 
 
-def _check(config: Path, kind: str, data: dict[str, Any]) -> None:
-    """Say that a configuration is valid and what it asks for, without reading anything else; raises `SuiteError`."""
+def _check(config: Path, kind: str, data: dict[str, Any], folder: Path) -> None:
+    """Say that a configuration is valid and what it asks for, and what the images it names are; raises `SuiteError`."""
+    from sana_bench.micro.captions import VOCABULARY
+    from sana_models.training.data_settings import ImageDataSettings
     from sana_models.training.settings import AutoencoderSettings, TextToImageSettings
 
     known: dict[str, type[TextToImageSettings] | type[AutoencoderSettings]] = {
@@ -83,13 +106,34 @@ def _check(config: Path, kind: str, data: dict[str, Any]) -> None:
     if kind not in known:
         raise UsageError(f"--check knows the kinds sana and dc_ae, not {kind}")
     try:
-        settings = known[kind].from_dict(data)
+        settings = known[kind].from_dict(_resolved(data))
     except ValueError as error:
         raise SuiteError(f"{config}: {error}") from None
-    start = getattr(settings, "start", None)
+    start = data.get("start")
     from_ = f", from {start}" if start is not None else ""
     loop = settings.loop
     say(f"{config}: valid: {settings.name}, {loop.steps} steps of {loop.batch_size} samples{from_}")
+    if not isinstance(settings, TextToImageSettings) or not isinstance(settings.data, ImageDataSettings):
+        return
+    from sana_models.training.checking import check_images
+
+    try:
+        for line in check_images(settings, settings.data, folder, VOCABULARY):
+            say(line)
+    except ValueError as error:
+        raise SuiteError(f"{config}: {error}") from None
+
+
+def _resolved(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the folders of `micro://NAME` in place of these."""
+    from sana_bench.assets.locate import MICRO_SCHEME, resolve_folder
+
+    sources = {key: config.get(key) for key in ("start", "autoencoder")}
+    return config | {
+        key: str(resolve_folder(source, Path()))
+        for key, source in sources.items()
+        if isinstance(source, str) and source.startswith(MICRO_SCHEME)
+    }
 
 
 def _check_device(kind: str, device: str) -> None:
@@ -102,7 +146,9 @@ def _check_device(kind: str, device: str) -> None:
             raise UsageError("--device cuda: no CUDA device found")
 
 
-def _train(kind: str, config: dict[str, Any], folder: Path, device: str, *, fresh: bool) -> None:
+def _train(
+    kind: str, config: dict[str, Any], folder: Path, device: str, observer: "Observer", *, fresh: bool
+) -> None:
     if kind == "clip":
         from sana_bench.metrics.clip.training import run_clip_training
 
@@ -118,16 +164,17 @@ def _train(kind: str, config: dict[str, Any], folder: Path, device: str, *, fres
 
         run_reward_training(config, folder, fresh=fresh)
         return
-    from sana_bench.assets.locate import MICRO_SCHEME, resolve_folder
     from sana_bench.micro.captions import VOCABULARY, sample_training_batch
     from sana_models.training.run import run_training
 
-    for key in ("start", "autoencoder"):
-        source = config.get(key)
-        if isinstance(source, str) and source.startswith(MICRO_SCHEME):
-            config = {**config, key: str(resolve_folder(source, Path()))}
     result = run_training(
-        config, folder, source=sample_training_batch, vocabulary=VOCABULARY, device=device, fresh=fresh
+        _resolved(config),
+        folder,
+        source=sample_training_batch,
+        vocabulary=VOCABULARY,
+        device=device,
+        fresh=fresh,
+        observer=observer,
     )
     if result.bad_records:
         say(f"{result.bad_records} bad training records were left out: {folder / 'bad_records.csv'}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sana_bench.cli.options import SetOption, SuiteArgument
-from sana_bench.core.errors import AssetError, SuiteError, UsageError
+from sana_bench.core.errors import AssetError, BenchError, SuiteError, UsageError
 from sana_bench.core.progress import say
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ def validate(suite: SuiteArgument, set_: SetOption = None) -> None:
     from sana_bench.suites.load import load_all_tiers
 
     tiers = load_all_tiers(suite, tuple(set_ or ()))
-    for loaded in tiers:
-        _check_benchmarks(loaded)
-    notes = [list(_absent_weights(loaded)) for loaded in tiers]
+    notes = [[*_check_benchmarks(loaded), *_absent_weights(loaded)] for loaded in tiers]
     for loaded, lines in zip(tiers, notes, strict=True):
         names = ", ".join(variant.name for variant in loaded.variants)
         say(f"{loaded.path}: {loaded.tier} tier is valid: {names}")
@@ -37,17 +35,21 @@ def validate(suite: SuiteArgument, set_: SetOption = None) -> None:
             say(line)
 
 
-def _check_benchmarks(suite: "Suite") -> None:
-    """Raise `SuiteError` for a choice that a metric does not have, and for prompts that lack what a metric looks for."""
+def _check_benchmarks(suite: "Suite") -> list[str]:
+    """One line for each judge behind an address that does not answer.
+
+    Raises `SuiteError` for a choice that a metric does not have, and for prompts that lack what a metric looks for.
+    """
     from sana_bench.core.fingerprint import FileHashes
     from sana_bench.core.registry import MEASURED
     from sana_bench.runner.benchmarks import resolve_benchmark
 
+    notes = []
     for benchmark in suite.file.benchmarks:
         chosen = [spec for spec in benchmark.metric_specs if spec.name not in MEASURED and spec.is_choice]
         try:
             for spec in chosen:
-                _build(spec, suite)
+                notes += _build(spec, suite)
             with contextlib.suppress(AssetError):  # published prompts that are not on this machine
                 resolve_benchmark(benchmark, suite, FileHashes())
         except UsageError as error:
@@ -55,15 +57,26 @@ def _check_benchmarks(suite: "Suite") -> None:
             raise SuiteError(
                 f"{where}: {str(error).removeprefix(f'benchmark {benchmark.label!r}: ')}"
             ) from None
+    return list(dict.fromkeys(notes))
 
 
-def _build(spec: "MetricSpec", suite: "Suite") -> None:
+def _build(spec: "MetricSpec", suite: "Suite") -> list[str]:
     from sana_bench import metrics
     from sana_bench.assets.locate import micro_weights_root
     from sana_bench.metrics.base import MetricAssets
+    from sana_bench.runner.checks import distant_judges
 
-    with contextlib.suppress(AssetError):  # found after the choices were judged, and no mistake of the suite
-        metrics.build(spec, suite.tier, MetricAssets(micro_weights_root(), Path("results/cache")))
+    try:
+        metric = metrics.build(spec, suite.tier, MetricAssets(micro_weights_root(), Path("results/cache")))
+    except AssetError:  # found after the choices were judged, and no mistake of the suite
+        return []
+    notes = []
+    for judge in distant_judges([metric]):
+        try:
+            judge.reach(1)
+        except BenchError as error:
+            notes.append(f"note: {error}")
+    return notes
 
 
 def _absent_weights(suite: "Suite") -> Iterator[str]:

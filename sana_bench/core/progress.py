@@ -3,12 +3,23 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self, TextIO
 
 from sana_bench.core.errors import IncompleteError
 from sana_bench.core.text import escaped
 
-__all__ = ["LISTED", "Progress", "format_seconds", "listed", "megabytes", "refuse_listed", "say", "size_text"]
+__all__ = [
+    "LISTED",
+    "Progress",
+    "format_moment",
+    "format_seconds",
+    "listed",
+    "megabytes",
+    "refuse_listed",
+    "say",
+    "size_text",
+]
 
 
 def format_seconds(seconds: float) -> str:
@@ -20,6 +31,15 @@ def format_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_moment(moment: str) -> str:
+    """Return a time in ISO 8601 for people: `2026-01-13 14:05 UTC`; what is no time with its zone as it is."""
+    try:
+        found = datetime.fromisoformat(moment)
+    except ValueError:
+        return moment
+    return moment if found.tzinfo is None else f"{found.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def megabytes(size: int | None) -> str:
@@ -66,7 +86,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-_SECONDS_BETWEEN_LINES = 5.0
+# A line each 5 s at first, a minute once work has taken ten.
+_SECONDS_BETWEEN_LINES = (5.0, 60.0)
+_SHARE_BETWEEN_LINES = 0.1
 
 
 def say(text: object, *, error: bool = False) -> None:
@@ -87,7 +109,7 @@ class Progress:
     def __init__(self, label: str, total: int, unit: str, stream: TextIO | None = None) -> None:
         self._label, self._total, self._unit = escaped(label, ""), total, unit
         self._stream = stream or sys.stdout
-        self._done = 0
+        self._done, self._note = 0, ""
         self._started = self._last_line = time.monotonic()
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
@@ -102,17 +124,20 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif kind is None:
+        elif kind is None and self._total:
             self._print_line(time.monotonic())
 
-    def advance(self, count: int) -> None:
-        """Count `count` more items as done."""
+    def advance(self, count: int, note: str = "") -> None:
+        """Count `count` more items as done; `note` is what the line says beside."""
         self._done += count
+        self._note = f", {escaped(note, '')}" if note else ""
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done)
+            self._bar.update(self._task, completed=self._done, description=self._label + self._note)
             return
         now = time.monotonic()
-        if now - self._last_line >= _SECONDS_BETWEEN_LINES and self._done < self._total:
+        shortest, longest = _SECONDS_BETWEEN_LINES
+        apart = min(longest, max(shortest, _SHARE_BETWEEN_LINES * (now - self._started)))
+        if now - self._last_line >= apart and self._done < self._total:
             self._print_line(now)
 
     def _print_line(self, now: float) -> None:
@@ -124,8 +149,14 @@ class Progress:
             if 0 < self._done < self._total
             else ""
         )
-        line = f"{self._label}: {self._done}/{self._total} {self._unit}, {rate:.1f} {self._unit}/s{left}"
+        speed = f", {_speed(rate, self._unit)}" if self._done else ""
+        line = f"{self._label}: {self._done}/{self._total} {self._unit}{speed}{self._note}{left}"
         print(line, file=self._stream, flush=True)
+
+
+def _speed(rate: float, unit: str) -> str:
+    """How fast items are finished; of those that take more than a second each, how long."""
+    return f"{rate:.1f} {unit}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
 
 
 def _rich_bar(unit: str) -> "RichProgress":
@@ -142,7 +173,7 @@ def _rich_bar(unit: str) -> "RichProgress":
 
     class RateColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.1f} {unit}/s" if task.speed else "", style="dim")
+            return Text(_speed(task.speed, unit) if task.speed else "", style="dim")
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, RateColumn(), TimeRemainingColumn())

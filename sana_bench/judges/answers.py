@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sana_bench.core import atomic
 from sana_bench.core.fingerprint import canonical_json, fingerprint, sealed, unsealed
 from sana_bench.core.text import read_text
-from sana_bench.judges.base import Answer, AskedAtOnce, FirstToken, QuestionJudge, ReadingJudge
+from sana_bench.judges.base import Answer, AskedAtOnce, Distant, FirstToken, QuestionJudge, ReadingJudge
 
 __all__ = ["Answers", "RememberingJudge", "RememberingQuestionJudge"]
 
@@ -67,6 +67,10 @@ class RememberingJudge:
     def stop(self) -> None:
         if isinstance(self._judge, AskedAtOnce):
             self._judge.stop()
+
+    def reach(self, tries: int) -> None:
+        if isinstance(self._judge, Distant):
+            self._judge.reach(tries)
 
     def load(self) -> None:
         self._judge.load()

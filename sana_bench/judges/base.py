@@ -22,6 +22,7 @@ __all__ = [
     "Answer",
     "AskedAtOnce",
     "CutsQuestions",
+    "Distant",
     "FirstToken",
     "Judge",
     "PromptJudge",
@@ -101,6 +102,18 @@ class AskedAtOnce(Protocol):
 
     def stop(self) -> None:
         """Give up what is being asked."""
+        ...
+
+
+@runtime_checkable
+class Distant(Protocol):
+    """A judge that another machine answers for, or can."""
+
+    def reach(self, tries: int) -> None:
+        """Ask whether it is there; of one on this machine, nothing.
+
+        Raises `BenchError` where nobody has answered after so many tries, and `UsageError` for a server that will not do.
+        """
         ...
 
 

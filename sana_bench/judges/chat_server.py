@@ -15,7 +15,7 @@ from sana_models.files import parse_json
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["ChatServer"]
+__all__ = ["TRIES", "ChatServer"]
 
 _Found = TypeVar("_Found")
 
@@ -31,7 +31,8 @@ _BUSY = frozenset(
     }
 )
 _UNSUPPORTED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
-_TRIES = 6
+#: How often a server in trouble is asked.
+TRIES = 6
 _LONGEST_PAUSE_S = 60.0
 # Characters of a server's own words in a message.
 _SHOWN = 200
@@ -51,13 +52,13 @@ class ChatServer:
         self._key = judge_key()
         self._in_flight = BoundedSemaphore(spec.at_once)
 
-    def models(self) -> list[str]:
+    def models(self, tries: int) -> list[str]:
         """The models that it says it has; empty where it does not say. Raises as `complete`."""
 
         def read(found: Any) -> list[str]:
             return [str(one["id"]) for one in found["data"]]
 
-        return self._ask("GET", "models", None, read, Event(), [])
+        return self._ask("GET", "models", None, read, Event(), [], tries)
 
     def complete(
         self, body: Mapping[str, Any], read: Callable[[dict[str, Any]], _Found], stopped: Event
@@ -83,12 +84,13 @@ class ChatServer:
         read: Callable[[Any], _Found],
         stopped: Event,
         unsupported: _Found | None,
+        tries: int = TRIES,
     ) -> _Found:
         """`unsupported` is the answer of a server that does not know the path; None where it must."""
         import httpx
 
         pause, problem = self._first_pause_s, ""
-        for left in reversed(range(_TRIES)):
+        for left in reversed(range(tries)):
             wait = pause
             try:
                 with self._in_flight:
@@ -108,9 +110,12 @@ class ChatServer:
             if left and stopped.wait(min(wait, _LONGEST_PAUSE_S)):
                 raise BenchError(f"{self._label}: stopped")
             pause *= 2
-        raise BenchError(
-            f"{self._label}: {problem}; asked {_TRIES} times. What is answered is kept, run the same command again to continue"
+        asked = (
+            ""
+            if tries == 1
+            else f"; asked {tries} times. What is answered is kept, run the same command again to continue"
         )
+        raise BenchError(f"{self._label}: {problem}{asked}")
 
     @cached_property
     def _client(self) -> "httpx.Client":

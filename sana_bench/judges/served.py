@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sana_bench.core.errors import SuiteError, UsageError, nearest
 from sana_bench.core.preprocess import prefetch
 from sana_bench.judges.base import FirstToken
-from sana_bench.judges.chat_server import ChatServer
+from sana_bench.judges.chat_server import TRIES, ChatServer
 from sana_bench.suites.judge_spec import JudgeSpec, ServerSpec
 
 __all__ = ["ServedJudge", "build_served"]
@@ -53,8 +53,11 @@ class ServedJudge:
             stopped.set()
 
     def load(self) -> None:
+        self.reach(TRIES)
+
+    def reach(self, tries: int) -> None:
         """Raises `UsageError` for a server that does not have the model."""
-        models = self._chat.models()
+        models = self._chat.models(tries)
         if models and self._model not in models:
             raise UsageError(
                 f"{self._label}: the server has no such model{nearest(self._model, models)}; it has {', '.join(models)}"

@@ -14,9 +14,11 @@ from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, IncompleteError
 from sana_bench.core.fingerprint import HashCache, fingerprint
 from sana_bench.core.samples import OVERALL, Sample
+from sana_bench.judges.base import Judge
 from sana_bench.results.statistics.intervals import Interval, clustered_bootstrap, clustered_proportion
 
 __all__ = [
+    "AsksJudge",
     "MetricAssets",
     "interval_summary",
     "mean_summary",
@@ -105,6 +107,13 @@ class Metric(Protocol):
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """Aggregates of `rows`, the overall number first; deterministic in `rows` (any order) and `seed`."""
         ...
+
+
+@runtime_checkable
+class AsksJudge(Protocol):
+    """A metric that scores by what its `judge` says."""
+
+    judge: Judge
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ from sana_bench.generators.base import Generator, OutOfMemoryError, request_for
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import Cell
 
-__all__ = ["count_flops", "known_flops", "note_flops"]
+__all__ = ["count_flops", "keep_flops", "known_flops", "lacks_flops"]
 
 
 def count_flops(cell: Cell, generator: Generator) -> dict[str, int] | None:
@@ -45,14 +45,16 @@ def known_flops(store: Store, run_id: str) -> dict[str, Mapping[str, int]]:
     return found
 
 
-def note_flops(store: Store, run_id: str, cell: Cell, generator: Generator) -> None:
-    """Count the operations of one image and keep them with the run at once, unless this or another run has them."""
+def lacks_flops(store: Store, run_id: str, cell: Cell) -> bool:
+    """Whether neither this nor another run has counted the operations of an image of a cell."""
     if cell.benchmark.settings:  # such images are not what the variant's others are
-        return
-    fingerprint = cell.variant.fingerprint
-    if fingerprint in known_flops(store, run_id) or (flops := count_flops(cell, generator)) is None:
-        return
+        return False
+    return cell.variant.fingerprint not in known_flops(store, run_id)
+
+
+def keep_flops(store: Store, run_id: str, cell: Cell, flops: Mapping[str, int]) -> None:
+    """Keep what `count_flops` found with the run."""
     provenance = (store.run(run_id) or {}).get("provenance", {})
-    counted = {"fingerprint": fingerprint, "image_flops": flops}
+    counted = {"fingerprint": cell.variant.fingerprint, "image_flops": dict(flops)}
     models = {**provenance.get("models", {}), cell.variant.name: counted}
     store.set_provenance(run_id, {**provenance, "models": models})

@@ -21,8 +21,14 @@ from sana_bench.assets.table import (
 )
 from sana_bench.core.errors import AssetError
 from sana_bench.core.progress import size_text
-from sana_bench.judges.mplug.config import BERT_FILE, CONFIGURATION_FILE, NETWORK_FILE, VOCABULARY_FILE
-from sana_bench.judges.mplug.files import PICKLE_FILE, SAFETENSORS_FILE
+from sana_bench.judges.mplug.config import (
+    BERT_FILE,
+    CONFIGURATION_FILE,
+    NETWORK_FILE,
+    PICKLE_FILE,
+    SAFETENSORS_FILE,
+    VOCABULARY_FILE,
+)
 from sana_bench.judges.mplug.judge import find_mplug
 from sana_bench.suites.cells import NO_WEIGHTS
 from sana_bench.suites.schema import Variant

@@ -1,6 +1,6 @@
 """What a run checks before it writes anything, and what holds while it writes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from sana_bench.core.progress import listed, say
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.text import difference, look_alike
 from sana_bench.generators.image_folder import ImageName, bounded, find_name, other_files, read_folder
-from sana_bench.metrics.base import FeatureMetric, Metric, metric_key
+from sana_bench.judges.base import Distant
+from sana_bench.judges.chat_server import TRIES
+from sana_bench.metrics.base import AsksJudge, FeatureMetric, Metric, metric_key
 from sana_bench.results.database import check_files
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import Cell, ResolvedBenchmark, ResolvedSuite
@@ -24,8 +26,10 @@ __all__ = [
     "check_generators",
     "check_output",
     "choice_key",
+    "distant_judges",
     "load_metrics",
     "missing_images",
+    "reach_judges",
     "reading",
     "refuse_surplus",
     "surplus_images",
@@ -140,6 +144,28 @@ def load_metrics(
 def choice_key(benchmark: ResolvedBenchmark, metric: str) -> str:
     """Benchmarks that choose alike share one loaded metric."""
     return canonical_json(benchmark.choice(metric).model_dump())
+
+
+def reach_judges(plans: Sequence[CellPlan], loaded: Mapping[str, Metric | FeatureMetric]) -> None:
+    """Find that a judge behind an address is away before hours of making the images that it is to score.
+
+    Raises `BenchError` as `Distant.reach`. Where all images are there, scoring begins at once and finds it as soon.
+    """
+    scoring = [
+        loaded[choice_key(plan.cell.benchmark, name)]
+        for plan in plans
+        if plan.missing
+        for name in plan.cell.benchmark.metrics
+        if name not in MEASURED
+    ]
+    for judge in distant_judges(scoring):
+        judge.reach(TRIES)
+
+
+def distant_judges(loaded: Iterable[Metric | FeatureMetric]) -> list[Distant]:
+    """The judges that these metrics ask and that may be behind an address, each once."""
+    found = [metric.judge for metric in loaded if isinstance(metric, AsksJudge)]
+    return list({id(judge): judge for judge in found if isinstance(judge, Distant)}.values())
 
 
 def check_generators(plans: Sequence[CellPlan], device: str) -> None:

@@ -17,7 +17,7 @@ from sana_bench.runner.asset_overview import item_lines, items_of
 from sana_bench.runner.benchmarks import asked_of, resolve_benchmark
 from sana_bench.runner.estimate import Effort, Estimate, Estimator
 from sana_bench.runner.resolve import find_weights, resolve_suite
-from sana_bench.suites.cells import Cell, ResolvedSuite
+from sana_bench.suites.cells import Cell, ResolvedSuite, joined_images, limited
 from sana_bench.suites.find import variant_files
 from sana_bench.suites.plan import CellPlan, plan_cell, work_left, work_of
 from sana_bench.suites.schema import BenchmarkSpec, Suite, Variant
@@ -136,8 +136,9 @@ class DryRun:
                     text = f"{label}: how many prompts there are is not known before they are here"
                     yield _Line(text, work_of(variant), 0, Estimate(0, 0, 0, ""), 0)
                     continue
-                whole = prompts * asked_of(spec, self.suite)[0]
-                count = min(whole, self.limit or whole)
+                each, _ = asked_of(spec, self.suite)
+                whole = prompts * each
+                count = limited(whole, self.limit, joined_images(spec.metric_specs, each))
                 part = f" of {whole}" if count < whole else ""
                 effort = Effort.of(variant, _published_parameters(variant, self.suite.folder(variant)))
                 estimate = estimator.estimate_images(variant, effort, count)

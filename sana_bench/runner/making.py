@@ -1,21 +1,20 @@
-"""The images that a run lacks, made and recorded: from a plan of one cell to files and rows of the store."""
+"""The images that a run lacks, made and recorded: from plans of cells to files and rows of the store."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 
-from sana_bench import generators
 from sana_bench.core import atomic
 from sana_bench.core.cut_texts import CUT_TEXTS, CutTexts
+from sana_bench.core.fingerprint import FileHashes
 from sana_bench.core.progress import Progress, say
 from sana_bench.core.provenance import now
 from sana_bench.core.samples import Sample
-from sana_bench.generators.base import CutsPrompts, Generator, PreparesPrompts
-from sana_bench.profiling.image_flops import note_flops
+from sana_bench.profiling.image_flops import keep_flops, lacks_flops
 from sana_bench.results.store import Store
-from sana_bench.runner.generation import Halved, generate_missing
+from sana_bench.runner.engines.base import Engine
+from sana_bench.runner.workshop import ImageBatch, WrittenBatch, image_batches
 from sana_bench.suites.cells import Cell
 from sana_bench.suites.plan import CellPlan, plan_cell
 
@@ -26,27 +25,29 @@ class ImageMaker:
     """Plans cells of one run and makes what they lack; `session_id` is the session that it counts for."""
 
     def __init__(
-        self,
-        store: Store,
-        directory: Path,
-        session_id: int,
-        *,
-        device: str,
-        batch_size: int,
-        text_cache: bool,
+        self, store: Store, directory: Path, session_id: int, engine: Engine, *, batch_size: int
     ) -> None:
         self._store = store
         self._directory = directory
         self._session_id = session_id
-        self._device = device
+        self._engine = engine
         self._batch_size = batch_size
-        self._text_cache = text_cache
+        # Each image is read once for all plans of this session, unless its file changes.
+        self._hashes = FileHashes()
 
     def plan(
         self, cell: Cell, *, limit: int | None = None, samples: Sequence[Sample] | None = None
     ) -> CellPlan:
         """What a cell has and lacks, as `plan_cell` finds it."""
-        return plan_cell(cell, self._store, self._store.output, self._directory, limit, samples=samples)
+        return plan_cell(
+            cell,
+            self._store,
+            self._store.output,
+            self._directory,
+            limit,
+            samples=samples,
+            hashes=self._hashes,
+        )
 
     def adopt(self, plan: CellPlan) -> None:
         """Bring intact images that an earlier run left elsewhere into this run's directory.
@@ -63,72 +64,55 @@ class ImageMaker:
             if path is not None and path != target:
                 atomic.link_or_copy(path, target)
 
-    def open(self, cell: Cell) -> Generator:
-        """The generator of a cell, loaded; what it cuts of the prompts and what an image costs is recorded."""
-        cache = self._store.output / "cache"
-        spec = replace(cell.spec, search_cache=cache / "search")
-        if self._text_cache:
-            spec = replace(spec, text_cache=cache / "text")
-        generator = generators.build(spec, self._device)
-        if isinstance(generator, CutsPrompts):
-            texts = sorted({cell.given_text(prompt) for prompt in cell.benchmark.prompts})
-            self.note_cuts(cell.variant.name, cell.benchmark.name, partial(generator.cut_texts, texts))
-        note_flops(self._store, self._directory.name, cell, generator)
-        return generator
-
-    def make(self, plan: CellPlan, generator: Generator, progress: Progress | None = None) -> None:
-        """Make what a plan lacks. It is told to `progress`; without one, as stages of their own."""
-        label = plan.cell.label
-        if isinstance(generator, PreparesPrompts):
-            # Ahead of the images, so that the seconds of an image do not depend on which variant came first.
-            prompts = list(dict.fromkeys(plan.cell.given_text(sample.prompt) for sample in plan.missing))
-            self._prepare(generator, prompts, None if progress is not None else f"{label}: text")
+    def make(self, plans: Sequence[CellPlan], *, progress: Progress | None = None, models: int = 1) -> None:
+        """Make what plans lack, keeping so many `models` loaded. Told to `progress`, or as stages of their own."""
         if progress is not None:
-            self._record(plan, generator, progress.advance)
+            self._record(plans, models, progress)
             return
-        with Progress(label, len(plan.missing), "images") as own:
-            self._record(plan, generator, own.advance)
+        for together in [plans] if self._engine.at_once else [[plan] for plan in plans]:
+            label = together[0].cell.label if len(together) == 1 else f"{len(together)} cells"
+            with Progress(label, sum(len(plan.missing) for plan in together), "images") as own:
+                self._record(together, models, own)
 
-    def note_cuts(self, of: str, benchmark: str, count: Callable[[], list[CutTexts]]) -> None:
+    def note_cuts(self, of: str, benchmark: str, count: Callable[[], Iterable[CutTexts]]) -> None:
         """Record once a run how many texts a model or metric is given without their end."""
-        events = self._store.events(self._directory.name)
-        if (of, benchmark) in {(e["of"], e["benchmark"]) for e in events if e["kind"] == CUT_TEXTS}:
+        if self._knows_cuts(of, benchmark):
             return
         for found in count():
             details = {"of": of, "benchmark": benchmark, **asdict(found)}
             self._store.add_event(self._session_id, now(), CUT_TEXTS, details)
 
-    def _prepare(self, generator: PreparesPrompts, prompts: Sequence[str], label: str | None) -> None:
-        if label is None:
-            for prompt in prompts:
-                generator.prepare(prompt)
-            return
-        with Progress(label, len(prompts), "prompts") as progress:
-            for prompt in prompts:
-                generator.prepare(prompt)
-                progress.advance(1)
+    def _knows_cuts(self, of: str, benchmark: str) -> bool:
+        events = self._store.events(self._directory.name)
+        return (of, benchmark) in {(e["of"], e["benchmark"]) for e in events if e["kind"] == CUT_TEXTS}
 
-    def _record(self, plan: CellPlan, generator: Generator, advance: Callable[[int], None]) -> None:
-        cell = plan.cell
-        steps = generate_missing(
-            plan,
-            generator,
-            output=self._store.output,
-            run_directory=self._directory,
-            batch_size=self._batch_size,
-            device=self._device,
-        )
+    def _batches(self, plan: CellPlan, models: int) -> Iterator[ImageBatch]:
+        """The batches of a plan; the first asks for what is not recorded of its cell yet."""
+        cell, asks = plan.cell, set[str]()
+        if not self._knows_cuts(cell.variant.name, cell.benchmark.name):
+            asks.add("cuts")
+        if lacks_flops(self._store, self._directory.name, cell):
+            asks.add("flops")
+        return image_batches(plan, self._batch_size, asks=frozenset(asks), models=models)
+
+    def _record(self, plans: Sequence[CellPlan], models: int, progress: Progress) -> None:
+        cells = {plan.cell.label: plan.cell for plan in plans}
+        batches = (batch for plan in plans for batch in self._batches(plan, models))
+        steps = self._engine.images(batches)
         with closing(steps):
-            for step in steps:
-                if isinstance(step, Halved):
-                    details = {
-                        "variant": cell.variant.name,
-                        "batch_size": step.batch_size,
-                        "reason": step.reason,
-                    }
-                    self._store.add_event(self._session_id, now(), "batch_halved", details)
-                    say(f"{cell.label}: out of memory; continuing with batches of {step.batch_size}")
-                    continue
-                run_id = self._directory.name
-                self._store.put_images(cell.image_key, run_id, step.rows, now(), self._session_id)
-                advance(len(step.rows))
+            for batch, written in steps:
+                cell, run_id = cells[batch.cell], self._directory.name
+                self._note(cell, written)
+                self._store.put_images(cell.image_key, run_id, written.rows, now(), self._session_id)
+                progress.advance(len(written.rows), self._engine.note)
+
+    def _note(self, cell: Cell, written: WrittenBatch) -> None:
+        """Record what was learnt on the way."""
+        if written.cuts:
+            self.note_cuts(cell.variant.name, cell.benchmark.name, lambda: written.cuts)
+        if written.flops is not None:
+            keep_flops(self._store, self._directory.name, cell, written.flops)
+        for batch_size, reason in written.halved:
+            details = {"variant": cell.variant.name, "batch_size": batch_size, "reason": reason}
+            self._store.add_event(self._session_id, now(), "batch_halved", details)
+            say(f"{cell.label}: out of memory; continuing with batches of {batch_size}")

@@ -10,7 +10,6 @@ from sana_bench.core.fingerprint import fingerprint
 from sana_bench.core.progress import Progress, say
 from sana_bench.core.registry import METRICS, Limits
 from sana_bench.core.samples import OVERALL, Prompt, Sample
-from sana_bench.generators.base import Generator
 from sana_bench.metrics.base import FeatureMetric, Metric, ScoreRow, metric_key
 from sana_bench.results.schema import Look
 from sana_bench.results.sequences import ALL_USED, NARROW, UNDECIDED, StoredSequence
@@ -25,6 +24,7 @@ from sana_bench.runner.checks import choice_key, missing_images
 from sana_bench.runner.making import ImageMaker
 from sana_bench.runner.scoring import Scorer, concerns
 from sana_bench.suites.cells import Cell, ResolvedBenchmark, ResolvedSuite
+from sana_bench.suites.plan import CellPlan
 from sana_bench.suites.stop import StopSpec, chosen_question
 
 __all__ = ["Question", "Rounds", "questions_of", "round_order"]
@@ -138,7 +138,6 @@ class Rounds:
         self._question = question
         self._key = question.key
         self._tasks = round_order(question.prompts, question.benchmark.name, seed, by_task=question.by_task)
-        self._generators: dict[str, Generator] = {}
         #: Images that were there when their turn came.
         self.n_reused = 0
 
@@ -165,9 +164,10 @@ class Rounds:
                     prompts[start : start + count]
                     for prompts, start, count in zip(self._tasks.values(), used, counts, strict=True)
                 ]
-                by_cell = [self._values(cell, chosen, progress) for cell in question.cells]
-                if not all(by_cell):
+                plans = self._made(chosen, progress)
+                if not plans:
                     return None
+                by_cell = [self._values(plan) for plan in plans]
                 sequence.add([_array(chosen, by_cell)])
                 looks.append(self._look(sequence, len(looks)))
                 self._store.put_look(self._run_id, looks[-1])
@@ -178,21 +178,28 @@ class Rounds:
         self._store.put_look(self._run_id, looks[-1])
         return StoredSequence(tuple(looks))
 
-    def _values(self, cell: Cell, chosen: Sequence[Sequence[Prompt]], progress: Progress) -> dict[str, float]:
-        """The mean score by prompt of a round's images, made where they are missing; empty where one cannot be made."""
-        samples = _of_prompts(cell, [prompt.id for prompts in chosen for prompt in prompts])
-        plan = self._maker.plan(cell, samples=samples)
-        self._maker.adopt(plan)
-        progress.advance(len(plan.done))
-        self.n_reused += len(plan.done)
-        if plan.missing:
-            if cell.label not in self._generators:
-                self._generators[cell.label] = self._maker.open(cell)
-            self._maker.make(plan, self._generators[cell.label], progress)
-            plan = self._maker.plan(cell, samples=samples)
-        if plan.missing:
-            say(f"{self._question.label}: no further round: {missing_images(plan)[0]}")
-            return {}
+    def _made(self, chosen: Sequence[Sequence[Prompt]], progress: Progress) -> list[CellPlan]:
+        """Plans of a round's images by cell, made where they were missing; empty where one cannot be made."""
+        prompts = [prompt.id for prompts in chosen for prompt in prompts]
+        samples = {cell.label: _of_prompts(cell, prompts) for cell in self._question.cells}
+        plans = [self._maker.plan(cell, samples=samples[cell.label]) for cell in self._question.cells]
+        for plan in plans:
+            self._maker.adopt(plan)
+            progress.advance(len(plan.done))
+            self.n_reused += len(plan.done)
+        self._maker.make([plan for plan in plans if plan.missing], progress=progress, models=len(plans))
+        plans = [
+            self._maker.plan(plan.cell, samples=samples[plan.cell.label]) if plan.missing else plan
+            for plan in plans
+        ]
+        for plan in plans:
+            if plan.missing:
+                say(f"{self._question.label}: no further round: {missing_images(plan)[0]}")
+                return []
+        return plans
+
+    def _values(self, plan: CellPlan) -> dict[str, float]:
+        """The mean score by prompt of a round's images of one cell."""
         found: dict[str, list[float]] = {}
         for row in self._scorer.rows(plan, self._question.metric):
             _refuse_left_out(row)

@@ -1,7 +1,7 @@
 """One execution of a suite: generate, score, summarise, store, report; again, only what is missing."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -36,10 +36,13 @@ from sana_bench.runner.checks import (
     choice_key,
     load_metrics,
     missing_images,
+    reach_judges,
     reading,
     refuse_surplus,
 )
 from sana_bench.runner.dry_run import DryRun
+from sana_bench.runner.engines.base import Engine
+from sana_bench.runner.engines.local import LocalEngine
 from sana_bench.runner.library_log import LibraryLog
 from sana_bench.runner.loggers import Loggers, check_loggers
 from sana_bench.runner.making import ImageMaker
@@ -47,6 +50,7 @@ from sana_bench.runner.provenance import record_provenance
 from sana_bench.runner.resolve import resolve_suite
 from sana_bench.runner.rounds import Question, Rounds, questions_of
 from sana_bench.runner.scoring import Scorer
+from sana_bench.runner.workshop import Workplace, Workshop
 from sana_bench.suites.cells import Cell, ResolvedSuite
 from sana_bench.suites.load import load_suite
 from sana_bench.suites.plan import CellPlan, asked_rows, plan_cell, work_left, work_of
@@ -61,11 +65,15 @@ _DEFAULT_BATCH_SIZE = {"micro": 32, "full": 8}
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line of `sana-bench run` says; `command` is how the run is asked for."""
+    """What the command line of `sana-bench run` says; `command` is how the run is asked for.
+
+    `tier_reason` says why it is of the tier, where `--tier` does not.
+    """
 
     suite: Path
     output: Path = Path("results")
     tier: TierRequest = "auto"
+    tier_reason: str = ""
     device: DeviceRequest = "auto"
     limit: int | None = None
     variants: tuple[str, ...] | None = None
@@ -108,7 +116,7 @@ def execute_suite(options: RunOptions, suite: Suite | None = None) -> Outcome:
 
 def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Outcome:
     check_loggers(options.loggers)
-    tier = choose_tier(options.tier, options.device)
+    tier = choose_tier(options.tier, options.device, options.tier_reason)
     suite = suite or load_suite(options.suite, tier.tier, options.overrides)
     stop = _asked_stop(options, suite)
     check_output(options.output)
@@ -138,6 +146,7 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
         asked = {cell.label for question in questions for cell in question.cells}
         cells = [cell for cell in cells if cell.label in asked]
         plans = [plan for plan in plans if plan.cell.label in asked]
+    reach_judges(plans, loaded)
     check_generators(plans, tier.device)
     with disk_errors(options.output):
         atomic.make_folder(options.output)
@@ -195,6 +204,7 @@ class _Session:
         self._files = RunFiles(options.output / "runs" / resolved.run_id)
         self._session_id = 0
         self._checked: dict[str, Any] = {}
+        self._engine: Engine
         self._maker: ImageMaker
 
     def execute(self) -> Outcome:
@@ -251,13 +261,18 @@ class _Session:
             self._run_id, suite.name, self._resolved.tier.tier, fingerprint, relative, created
         )
         self._session_id = self._store.start_session(self._run_id, created, self._options.command)
-        self._maker = ImageMaker(
-            self._store,
+        place = Workplace(
+            self._output,
             directory,
-            self._session_id,
-            device=self._resolved.tier.device,
-            batch_size=self._options.batch_size or _DEFAULT_BATCH_SIZE[self._resolved.tier.tier],
-            text_cache=self._options.text_cache,
+            self._resolved.tier.device,
+            self._output / "cache",
+            self._options.text_cache,
+        )
+        metrics = {metric_key(metric): metric for metric in self._metrics.values()}
+        self._engine = LocalEngine(Workshop(place, self._resolved.cells(), metrics))
+        batch_size = self._options.batch_size or _DEFAULT_BATCH_SIZE[self._resolved.tier.tier]
+        self._maker = ImageMaker(
+            self._store, directory, self._session_id, self._engine, batch_size=batch_size
         )
         text = yaml.safe_dump(self._resolved.describe(), sort_keys=False, allow_unicode=True)
         atomic.write_text(self._files.suite, text)
@@ -285,14 +300,13 @@ class _Session:
         """Answer every question; cells whose question is answered need no more. Returns why one cannot be answered."""
         reasons, n_reused = [], 0
         for question in self._questions:
-            scorer = Scorer(
-                self._store, self._files.directory, self._session_id, self._resolved.seed, lambda _: None
-            )
+            scorer = self._scorer(lambda _: None)
             if isinstance(question.metric, CutsTexts):
                 count = partial(question.metric.cut_texts, question.cells[0].samples)
                 self._maker.note_cuts(question.metric.name, question.benchmark.name, count)
             rounds = Rounds(self._store, self._run_id, self._resolved.seed, self._maker, scorer, question)
             found = rounds.run()
+            self._engine.release()
             n_reused += rounds.n_reused
             self._store.count_reused(self._session_id, n_reused)
             if found is None:
@@ -302,6 +316,11 @@ class _Session:
             if found.answered:
                 self._cells = [cell for cell in self._cells if cell not in question.cells]
         return reasons
+
+    def _scorer(self, advance: Callable[[int], None]) -> Scorer:
+        return Scorer(
+            self._store, self._files.directory, self._session_id, self._resolved.seed, advance, self._engine
+        )
 
     def _generate_all(self) -> None:
         plans = [self._plan(cell) for cell in self._cells]
@@ -314,8 +333,8 @@ class _Session:
         damaged = sum(plan.damaged for plan in plans)
         note = f", {damaged} damaged or lost and to be made again" if damaged else ""
         say(f"run {self._run_id}: {left}, {n_done} already there{note}")
-        for plan in todo:
-            self._maker.make(plan, self._maker.open(plan.cell))
+        self._maker.make(todo)
+        self._engine.release()
 
     def _profile_all(self) -> Profiler:
         """Measure what is measured while images are made, all variants in turns."""
@@ -339,8 +358,7 @@ class _Session:
         rows: list[SummaryRecord] = []
         reasons: list[str] = []
         with Progress("scoring", total, "scores") as progress:
-            directory = self._files.directory
-            scorer = Scorer(self._store, directory, self._session_id, self._resolved.seed, progress.advance)
+            scorer = self._scorer(progress.advance)
             for plan in plans:
                 own, told = self._score_cell(plan, scorer, profiler)
                 cell, failed = plan.cell, len(plan.errors)

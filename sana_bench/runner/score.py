@@ -33,7 +33,7 @@ from sana_bench.suites.schema import (
 )
 from sana_bench.suites.stop import StopRequest
 from sana_bench.suites.tiers import choose_tier
-from sana_models.files import open_plain
+from sana_models.files import is_there, open_plain, path_of
 from sana_models.image_files import upright_size
 
 __all__ = ["ScoreOptions", "score_folders"]
@@ -108,7 +108,7 @@ def score_folders(options: ScoreOptions) -> Outcome:
     run = RunOptions(
         suite=suite.path,
         output=options.output,
-        tier=tier,
+        tier=options.tier,
         batch_size=options.batch_size,
         limit=options.limit,
         dry_run=options.dry_run,
@@ -166,8 +166,8 @@ def _metric(text: str) -> MetricSpec:
         file, _, name = text.rpartition(":")
         if name in METRICS or name in MEASURED:
             raise UsageError(f"--metrics {text}: {name!r} is the name of a metric already")
-        path = Path(file).expanduser().resolve()
-        if not path.is_file():
+        path = path_of(file)
+        if not is_there(path, Path.is_file):
             raise UsageError(f"--metrics {text}: there is no file {path}")
         return MetricSpec(name=name, function=f"{path}:{name}")
     name, slash, _ = text.partition("/")
@@ -199,8 +199,8 @@ def _with_parameters(metrics: Sequence[MetricSpec], overrides: Sequence[str]) ->
 def _reference(given: str | None) -> str | None:
     if given is None or given in NAMED_REFERENCES:
         return given
-    path = Path(given).expanduser().resolve()
-    if not path.exists():
+    path = path_of(given)
+    if not is_there(path):
         raise UsageError(f"--reference {given}: there is no such folder or file")
     return str(path)
 

@@ -30,6 +30,8 @@ from sana_bench.metrics.base import (
 from sana_bench.results.reader import SampleResult, feature_rows, paired_scores, whole_groups
 from sana_bench.results.schema import ScoreRecord
 from sana_bench.results.store import Store
+from sana_bench.runner.engines.base import Engine
+from sana_bench.runner.workshop import ScoreChunk, Work
 from sana_bench.suites.plan import CellPlan
 from sana_models.files import read_bytes
 
@@ -42,9 +44,16 @@ class Scorer:
     """Scores cells of one run; every chunk is durable before the next starts."""
 
     def __init__(
-        self, store: Store, run_directory: Path, session_id: int, seed: int, advance: Callable[[int], None]
+        self,
+        store: Store,
+        run_directory: Path,
+        session_id: int,
+        seed: int,
+        advance: Callable[[int], None],
+        engine: Engine,
     ) -> None:
         self._store = store
+        self._engine = engine
         self._run_directory = run_directory
         self._session_id = session_id
         self._seed = seed
@@ -76,10 +85,8 @@ class Scorer:
         items = _scorable(plan, metric)
         self._advance(len(plan.done) - len(items))
         if isinstance(metric, FeatureMetric):
-            self._ensure_features(metric, items)
-            self._score_features(metric, key, items)
-        else:
-            self._score_images(metric, key, items)
+            self._ensure_features(metric, key, items)
+        self._score_items(metric, key, items)
         return self._rows(key, items)
 
     def _rows(self, key: str, items: Sequence[SampleResult]) -> list[ScoreRow]:
@@ -90,23 +97,31 @@ class Scorer:
             if (record := stored.get(item.sample.place)) is not None
         ]
 
-    def _score_images(self, metric: Metric, key: str, items: Sequence[SampleResult]) -> None:
+    def _score_items(self, metric: Metric | FeatureMetric, key: str, items: Sequence[SampleResult]) -> None:
+        """Compute and store the scores of every chunk that lacks one."""
         scored = self._scored(key, items)
+        lacking = []
         for chunk in _chunks(items):
-            if any(item.score_key not in scored for item in chunk):
-                rows = metric.score([item.sample for item in chunk])
+            if all(item.score_key in scored for item in chunk):
+                self._advance(len(chunk))
+            else:
+                lacking.append(chunk)
+        for unit, found in self._engine.scores(self._units(metric, key, lacking)):
+            rows, chunk = list(found), lacking[unit.number]
+            # A metric of the whole set, such as a distance between sets, has no rows.
+            if rows or not isinstance(metric, FeatureMetric):
                 self._put_rows(metric.name, key, chunk, rows, scored)
             self._advance(len(chunk))
 
-    def _score_features(self, metric: FeatureMetric, key: str, items: Sequence[SampleResult]) -> None:
-        scored = self._scored(key, items)
-        for chunk in _chunks(items):
-            if any(item.score_key not in scored for item in chunk):
+    def _units(
+        self, metric: Metric | FeatureMetric, key: str, chunks: Sequence[Sequence[SampleResult]]
+    ) -> Iterator[ScoreChunk]:
+        for number, chunk in enumerate(chunks):
+            if isinstance(metric, FeatureMetric):
                 features = self._load_features(metric.feature_key, chunk)
-                rows = metric.score_features([item.sample for item in chunk], features)
-                if rows:  # a metric of the whole set, such as a distance between sets, has none
-                    self._put_rows(metric.name, key, chunk, rows, scored)
-            self._advance(len(chunk))
+                yield _unit(key, "score_features", chunk, number, features)
+            else:
+                yield _unit(key, "score", chunk, number)
 
     def _scored(self, key: str, items: Sequence[SampleResult]) -> set[tuple[str, str]]:
         return set(self._store.scores(key, (str(item.image.sha256) for item in items)))
@@ -130,25 +145,28 @@ class Scorer:
         ]
         self._store.put_scores(key, records, self._session_id)
 
-    def _ensure_features(self, metric: FeatureMetric, items: Sequence[SampleResult]) -> None:
+    def _ensure_features(self, metric: FeatureMetric, key: str, items: Sequence[SampleResult]) -> None:
         """Compute and store the feature vectors that are missing or whose chunk file is damaged."""
         known = self._store.features(metric.feature_key, (str(item.image.sha256) for item in items))
         for path in sorted({row.path for row in known.values()}):
             if not self._chunk_is_intact(path):
                 self._store.forget_chunk(path)
                 known = {sha256: row for sha256, row in known.items() if row.path != path}
-        have = set(known)
+        # An image that is in two chunks counts for the first.
+        lacking, have = list[tuple[Sequence[SampleResult], dict[str, int]]](), set(known)
         for chunk in _chunks(items):
             rows = {str(item.image.sha256): row for row, item in enumerate(chunk)}
-            lacking = [sha256 for sha256 in rows if sha256 not in have]
-            if not lacking:
-                continue
-            features = np.asarray(metric.features([item.sample for item in chunk]), dtype=np.float32)
-            if features.ndim != 2 or len(features) != len(chunk) or not np.isfinite(features).all():
-                found = f"features of shape {features.shape} for {len(chunk)} images"
-                raise BenchError(f"metric {metric.name!r} gave {found}, or values that are not finite")
-            self._write_chunk(metric.feature_key, lacking, features[[rows[sha256] for sha256 in lacking]])
-            have.update(lacking)
+            if wanted := {sha256: row for sha256, row in rows.items() if sha256 not in have}:
+                lacking.append((chunk, wanted))
+                have.update(wanted)
+        units = (_unit(key, "features", chunk, number) for number, (chunk, _) in enumerate(lacking))
+        for unit, found in self._engine.scores(units):
+            features = np.asarray(found)
+            if features.ndim != 2 or len(features) != len(unit.samples) or not np.isfinite(features).all():
+                shown = f"features of shape {features.shape} for {len(unit.samples)} images"
+                raise BenchError(f"metric {metric.name!r} gave {shown}, or values that are not finite")
+            wanted = lacking[unit.number][1]
+            self._write_chunk(metric.feature_key, list(wanted), features[list(wanted.values())])
 
     def _write_chunk(self, feature_key: str, image_sha256s: list[str], features: np.ndarray) -> None:
         name = f"{short(fingerprint([feature_key, image_sha256s]))}.npz"
@@ -191,6 +209,16 @@ def _scorable(plan: CellPlan, metric: Metric | FeatureMetric) -> list[SampleResu
     if isinstance(metric, JoinsImages) and metric.joins > 1 and plan.cell.benchmark.images_per_prompt > 1:
         return whole_groups(items, metric.joins)
     return items
+
+
+def _unit(
+    key: str,
+    work: Work,
+    chunk: Sequence[SampleResult],
+    number: int,
+    features: np.ndarray | None = None,
+) -> ScoreChunk:
+    return ScoreChunk(key, work, tuple(item.sample for item in chunk), number, features)
 
 
 def _chunks(items: Sequence[SampleResult]) -> Iterator[Sequence[SampleResult]]:

@@ -1,11 +1,11 @@
 """What a run still has to do: samples without a verified image."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sana_bench.core.fingerprint import HashCache, file_sha256
 from sana_bench.core.samples import Sample
 from sana_bench.core.stopping import workers
 from sana_bench.results.reader import SampleResult, asked_images
@@ -13,7 +13,6 @@ from sana_bench.results.schema import ImageRow
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import Cell
 from sana_bench.suites.schema import Variant
-from sana_models.files import read_bytes
 
 __all__ = ["CellPlan", "asked_rows", "image_is_intact", "plan_cell", "work_left", "work_of"]
 
@@ -67,11 +66,13 @@ def plan_cell(
     *,
     verify: bool = True,
     samples: Sequence[Sample] | None = None,
+    hashes: HashCache | None = None,
 ) -> CellPlan:
     """Compare what a cell, or some `samples` of it in an order of their own, need with what the store and the disk have.
 
     A recorded image counts only if a file with the recorded length and SHA-256 is in this run's directory or
-    where an earlier run left it; without `verify` the record is believed (for estimates). `limit` bounds what
+    where an earlier run left it; without `verify` the record is believed (for estimates). `hashes` remembers what was read, so
+    that a file is not read again for as long as nothing touches it. `limit` bounds what
     is to be generated, to the first samples in the order of work (`ResolvedBenchmark.at_most`), and never hides what is there
     already.
     """
@@ -86,7 +87,7 @@ def plan_cell(
     def locate(one: SampleResult) -> SampleResult | None:
         candidates = [run_directory / one.sample.image_path, output / str(one.image.path)]
         if verify:
-            candidates = [path for path in candidates if image_is_intact(path, one.image)]
+            candidates = [path for path in candidates if image_is_intact(path, one.image, hashes)]
         return replace(one, sample=replace(one.sample, image_path=candidates[0])) if candidates else None
 
     with workers(_READERS) as pool:
@@ -106,10 +107,9 @@ def asked_rows(cell: Cell, store: Store | None) -> dict[tuple[str, int], ImageRo
     return asked_images(store, cell.image_key, prompts, cell.benchmark.images_per_prompt)
 
 
-def image_is_intact(path: Path, row: ImageRow) -> bool:
+def image_is_intact(path: Path, row: ImageRow, hashes: HashCache | None = None) -> bool:
     """Say whether `path` is a file with the recorded length and SHA-256."""
     try:
-        content = read_bytes(path)
+        return path.stat().st_size == row.length and file_sha256(path, hashes) == row.sha256
     except OSError:
         return False
-    return len(content) == row.length and hashlib.sha256(content).hexdigest() == row.sha256

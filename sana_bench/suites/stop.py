@@ -13,6 +13,13 @@ __all__ = ["StopRequest", "StopSpec", "chosen_question"]
 
 
 _DEFAULT_EFFECT = 0.02
+# Metrics without a score for an image, and what they have instead.
+_OF_SETS = {
+    **dict.fromkeys(
+        (*SET_METRICS, "vendi"), "judges a set of images as a whole and has no difference by prompt"
+    ),
+    "oneig_diversity": "holds the images of a prompt against each other and has no score for an image",
+}
 
 
 class StopSpec(BaseModel):
@@ -90,10 +97,9 @@ def chosen_question(stop: StopSpec, benchmarks: Mapping[str, Sequence[str]]) -> 
     if stop.benchmark is not None and stop.benchmark not in benchmarks:
         raise SuiteError(f"stop: no benchmark {stop.benchmark!r}{nearest(stop.benchmark, benchmarks)}")
     asked = {name: metrics for name, metrics in benchmarks.items() if stop.benchmark in (None, name)}
-    if stop.metric in SET_METRICS:
+    if stop.metric in _OF_SETS:
         raise SuiteError(
-            f"stop: {stop.metric} judges a set of images as a whole and has no difference by prompt, so it cannot stop a "
-            "run; it is measured once all images are there"
+            f"stop: {stop.metric} {_OF_SETS[stop.metric]}, so it cannot stop a run; it is measured once all images are there"
         )
     if stop.metric in MEASURED:
         raise SuiteError(f"stop: {stop.metric} is measured while images are made, and cannot stop a run")

@@ -42,7 +42,7 @@ def test_the_step_is_shown_at_its_run(nights, capsys) -> None:
     assert lines[0] == "b/geneval of v (share), geneval/x@1"
     assert lines[-1] == "  24 runs, 1 step"
     assert ["step" in line for line in lines[1:-1]] == [night == 12 for night in range(24)]
-    assert lines[13].startswith("  2026-01-13T00:00:00  r-k  0.")
+    assert lines[13].startswith("  2026-01-13 00:00 UTC  r-k  0.")
 
 
 def test_only_comparable_and_complete_numbers_are_of_one_history(nights, tmp_path) -> None:

@@ -63,6 +63,13 @@ def as_json(capsys, *arguments: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+def test_the_tier_is_told_as_it_was_asked_for(given, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for more, reason in (((), "no CUDA device found"), (("--tier", "micro"), "asked for with --tier micro")):
+        assert execute(["score", "my_images", "--prompts", "prompts.csv", "--dry-run", *more]) == 0
+        assert f"\ntier: micro ({reason})\n" in capsys.readouterr().out
+
+
 def test_two_folders_with_prompts_and_a_reference(given, capsys):
     found = as_json(
         capsys, "--prompts", "prompts.csv", "--metrics", "clip_score,./mine.py:brightness", "--reference", "real",
@@ -344,13 +351,19 @@ def test_a_metrics_judge_is_named_on_the_command_line(given, capsys, monkeypatch
             "--prompts", "prompts.csv", "--metrics", "vqascore", "--set", "vqascore.judge=owner/Tiny",
             "--set", f"vqascore.server={server.address}",
         )  # fmt: skip
+        server.models = ["huge"]
+        assert score(*arguments) == 2
+        assert "the server has no such model; it has huge" in one_line(capsys)
+        assert not Path("results").exists()
+        server.models = ["owner/Tiny"]
         for _ in range(2):
             found = as_json(capsys, *arguments)
             assert len(server.requests) == N
     overall = next(row for row in found["numbers"] if row["key"] == "overall")
     assert (overall["metric"], overall["protocol"]) == ("vqascore", "vqascore/vlm-served-tiny@1")
     assert overall["value"] == pytest.approx(0.75, rel=1e-12)
-    assert server.keys == [f"Bearer {key}"] * N
+    # Each question, and whether the model is there: before the images are taken, so not the second time.
+    assert server.keys == [f"Bearer {key}"] * (N + 2)
     assert not [
         path for path in Path("results").rglob("*") if path.is_file() and key.encode() in path.read_bytes()
     ]

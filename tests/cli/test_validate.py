@@ -8,6 +8,8 @@ import pytest
 from sana_bench.cli.main import execute
 from tests import ROOT
 from tests.cli.conftest import one_line
+from tests.judges.chat_server import serving
+from tests.suite_files import write_suite
 
 FID = """schema_version: 1
 name: chosen
@@ -36,10 +38,11 @@ def test_a_valid_suite_names_its_variants(capsys) -> None:
     assert "suites/geneval.yaml: micro tier is valid: sana-micro, sana-micro-8-steps" in lines
 
 
-def test_validate_imports_neither_torch_nor_pandas() -> None:
+def test_what_only_looks_at_files_imports_neither_torch_nor_pandas() -> None:
     script = (
         "import sys; from sana_bench.cli.main import execute\n"
-        "assert execute(['validate', 'suites/all.yaml']) == 0 and not {'torch', 'pandas'} & sys.modules.keys()"
+        "for command in ('validate suites/all.yaml', 'list', 'fetch all --dry-run'):\n"
+        "    assert execute(command.split()) == 0 and not {'torch', 'pandas'} & sys.modules.keys(), command"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
@@ -51,6 +54,33 @@ def test_absent_weights_are_a_note(suite, capsys) -> None:
     assert note.startswith(
         "note: the weights of sana-1.6b-1024, Efficient-Large-Model/Sana_1600M_1024px_diffusers, are not on"
     )
+
+
+def test_a_judge_that_does_not_answer_is_a_note_and_stops_a_run_before_images_are_made(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.csv").write_text("prompt\na red circle\n")
+    (tmp_path / "variants").symlink_to(ROOT / "suites" / "variants")
+    with serving(lambda _: 500) as server:
+        vqascore = f'{{name: vqascore, parameters: {{judge: tiny, server: "{server.address}"}}}}'
+        suite = write_suite(
+            tmp_path,
+            f"{{name: own, prompts: ./prompts.csv, metrics: [{vqascore}]}}",
+            ["sana-micro"],
+            tier="micro",
+        )
+        assert execute(["validate", str(suite)]) == 0
+        assert capsys.readouterr().out.splitlines() == [f"{suite}: micro tier is valid: sana-micro"]
+        server.models = ["tinny"]
+        reason = f"judge tiny at {server.address}: the server has no such model (did you mean 'tinny'?); it has tinny"
+        assert execute(["validate", str(suite)]) == 0
+        assert capsys.readouterr().out.splitlines()[1:] == [f"note: {reason}"]
+        assert execute(["run", str(suite), "--tier", "micro"]) == 2
+        assert one_line(capsys) == f"sana-bench: {reason}"
+        assert not (tmp_path / "results").exists()
+    assert execute(["validate", str(suite)]) == 0
+    assert "ConnectError" in capsys.readouterr().out.splitlines()[1]
 
 
 def test_weights_that_are_there_are_no_note(capsys, monkeypatch, tiny_weights_root) -> None:

@@ -217,6 +217,16 @@ def test_a_server_that_is_not_there_is_one_clear_line():
     assert "\n" not in str(caught.value)
 
 
+def test_reaching_asks_as_often_as_it_is_told_to():
+    with serving(lambda _: 500) as gone:
+        judge = _judge(gone)
+        judge.reach(1)
+    with pytest.raises(BenchError, match=r"judge tiny at http.*ConnectError: [^;]*$"):
+        judge.reach(1)
+    with pytest.raises(BenchError, match="asked 2 times"):
+        judge.reach(2)
+
+
 def test_no_more_questions_are_on_their_way_than_allowed(server):
     """Also where several images are asked about at the same time; and all that are allowed are."""
     full = threading.Barrier(3)

@@ -2,12 +2,15 @@
 
 import contextlib
 import json
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from sana_bench.core import fingerprint
 from sana_bench.core.errors import UsageError
 from sana_bench.core.progress import format_seconds
 from sana_bench.results.database import writer_lock
@@ -56,6 +59,16 @@ def test_the_same_command_again_does_nothing_new(world) -> None:
     assert numbers.summaries(world.output) == before
     second = numbers.sessions(world.output)[1]
     assert (second["images_generated"], second["scores_computed"]) == (0, 0)
+
+
+def test_planning_reads_an_image_once_a_session(world, monkeypatch) -> None:
+    world.run()
+    read, opened = Counter[Path](), fingerprint.open_plain
+    monkeypatch.setattr(fingerprint, "open_plain", lambda path: (read.update([path]), opened(path))[1])
+    # Files of the last two seconds could change again without another time of change.
+    monkeypatch.setattr(fingerprint, "_now_ns", lambda: time.time_ns() + 10 * 10**9)
+    assert world.run() == 0
+    assert {read[path] for path in world.images()} == {1}
 
 
 def test_numbers_do_not_depend_on_the_batch_size(world, tmp_path_factory) -> None:

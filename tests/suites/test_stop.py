@@ -78,6 +78,16 @@ def test_the_first_metric_that_can_stop_a_run_is_asked_about() -> None:
         ({"metric": "fid"}, GENEVAL, "fid judges a set of images as a whole and has no difference by prompt"),
         ({"metric": "kid"}, GENEVAL, "it is measured once all images are there"),
         (
+            {"metric": "vendi"},
+            {"a": ("clip_score", "vendi")},
+            "vendi judges a set of images as a whole and has no difference by prompt, so it cannot stop a run",
+        ),
+        (
+            {"metric": "oneig_diversity"},
+            {"a": ("oneig_diversity",)},
+            "oneig_diversity holds the images of a prompt against each other and has no score for an image",
+        ),
+        (
             {"metric": "image_reward"},
             {"a": ("image_reward",)},
             "image_reward is no mean over prompts of scores with limits",

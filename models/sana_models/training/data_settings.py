@@ -38,12 +38,14 @@ class RenderedDataSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageDataSettings:
-    """`source: images`: folders of images or tar shards; `stages` without entries is one at `image_size` throughout."""
+    """`source: images`: folders, shards and tables of images; `stages` without entries is one at `image_size` throughout."""
 
     paths: tuple[Path, ...]
     stages: tuple[Stage, ...]
     rule: CaptionRule
     caption_suffixes: tuple[str, ...] = ()
+    caption_keys: tuple[str, ...] = ()
+    image_key: str | None = None
     minimum_score: float = 0.0
     use_buckets: bool = True
     max_bad_share: float = 0.01
@@ -56,7 +58,8 @@ class ImageDataSettings:
         """`steps` is the length of the training; raises ValueError on unknown, missing or ill-fitting values."""
         keys = {"source", "paths", "image_size", "stages", "caption_suffixes", "caption_rule"}
         keys |= {"caption_temperature", "caption_threshold", "minimum_score", "buckets", "max_bad_share"}
-        values = Section(data, "data", keys | {"max_length", "instruction", "cache"})
+        keys |= {"caption_keys", "caption_weights", "image_key", "max_length", "instruction", "cache"}
+        values = Section(data, "data", keys)
         if not data.get("paths"):
             raise ValueError("data.paths is missing: a list of folders")
         return cls(
@@ -66,8 +69,11 @@ class ImageDataSettings:
                 rule=values.text("caption_rule", "softmax"),
                 temperature=values.number("caption_temperature", 0.1, low=0),
                 threshold=values.number("caption_threshold", 25.0),
+                weights=_weights(data),
             ),
             caption_suffixes=values.texts("caption_suffixes"),
+            caption_keys=values.texts("caption_keys"),
+            image_key=None if data.get("image_key") is None else values.text("image_key"),
             minimum_score=values.number("minimum_score", 0.0),
             use_buckets=values.flag("buckets", True),
             max_bad_share=values.number("max_bad_share", 0.01, low=0, high=1),
@@ -106,6 +112,12 @@ def _stages(data: Mapping[str, Any], values: Section, steps: int) -> tuple[Stage
             )
         )
     return tuple(stages)
+
+
+def _weights(data: Mapping[str, Any]) -> dict[str, float]:
+    listed = data.get("caption_weights") or {}
+    values = Section(listed, "data.caption_weights", {str(kind) for kind in listed})
+    return {str(kind): values.number(kind, low=0) for kind in listed}
 
 
 def _path(value: Any) -> Path | None:

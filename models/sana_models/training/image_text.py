@@ -9,15 +9,16 @@ the next one of its bucket.
 import hashlib
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sana_models.aspect_ratios import training_bucket
+from sana_models.aspect_ratios import covering_size, training_bucket
 from sana_models.dc_ae import DCAE
 from sana_models.files import plain, write_whole
 from sana_models.image_files import as_rgb, upright_size
@@ -27,12 +28,14 @@ from sana_models.training.caption_choice import CaptionRule
 from sana_models.training.progress import tell
 from sana_models.training.records import BadRecords, Record
 
-__all__ = ["ImageTextData", "Stage", "load_image"]
+__all__ = ["DAMAGE", "ImageTextData", "Stage", "load_image"]
 
 # Sizes that the published code scales to with Lanczos; bicubic elsewhere.
 _LANCZOS_FROM = 2048
+T = TypeVar("T")
+
 #: What decoding a damaged image or latent raises.
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError)
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,22 +112,62 @@ class ImageTextData:
 
         Draws as much from `generator` whatever `rows` is. Raises ValueError when too many records are bad.
         """
-        uniform = torch.rand(size, generator=generator).tolist()
-        bucket, wanted = self._plan(step, size)
         latents, captions = [], []
         self.last_names = []
-        for index, draw in zip(wanted[rows], uniform[rows], strict=True):
-            record, latent = self._usable(index, bucket)
+        for record, latent, caption in self._draw(step, size, rows, generator, self._latent):
             latents.append(latent)
             self.last_names.append(record.key)
-            captions.append(self.rule.choose(record.captions, record.scores, draw))
+            captions.append(caption)
         return torch.stack(latents), captions
+
+    def pictures(self, step: int, size: int, generator: torch.Generator) -> list[tuple[Tensor, str]]:
+        """Return what a step trains on as pictures, fp32 (3, H, W) in [-1, 1], with their captions; latents left out."""
+        drawn = self._draw(step, size, slice(None), generator, _picture)
+        return [(picture, caption) for _, picture, caption in drawn if picture is not None]
+
+    def latent_of(self, record: Record) -> Tensor | None:
+        """Return the latent (C, h, w) of a record in the last stage's bucket for it; None of a bad one, which is counted."""
+        if not self._measure(record):
+            return None
+        try:
+            return self._latent(record, self._bucket(record, self.stages[-1].image_size))
+        except DAMAGE as error:
+            self.bad.add(record.key, error)
+            return None
+
+    def size_of(self, record: Record) -> tuple[int, int]:
+        """Return height and width of an image in pixels, or of a latent in positions."""
+        return self._sizes[record.key]
+
+    def buckets(self, step: int, size: int) -> dict[Bucket, int]:
+        """Return the number of records in each bucket, (height, width) in pixels, at a step."""
+        return {bucket: len(group) for bucket, group in self._members_of(self.stage(step), size).items()}
+
+    def _draw(
+        self,
+        step: int,
+        size: int,
+        rows: slice,
+        generator: torch.Generator,
+        load: Callable[[Record, Bucket], T],
+    ) -> Iterator[tuple[Record, T, str]]:
+        """Yield the records of the batch's `rows`, what `load` makes of each, and the caption drawn for it."""
+        uniform = torch.rand(size, generator=generator).tolist()
+        bucket, wanted = self._plan(step, size)
+        for index, draw in zip(wanted[rows], uniform[rows], strict=True):
+            record, loaded = self._usable(index, bucket, load)
+            yield (
+                record,
+                loaded,
+                self.rule.choose(record.captions, record.scores, draw, record.weights),
+            )
 
     def _measure(self, record: Record) -> bool:
         try:
+            self.rule.probabilities(record.captions, record.scores, record.weights)
             stored = record.size if record.suffix != ".npy" else None
             self._sizes[record.key] = stored or _stored_size(record)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             self.bad.add(record.key, error)
             return False
         return True
@@ -164,7 +207,7 @@ class ImageTextData:
             self._members = ((stage, size), filled)
         return self._members[1]
 
-    def _usable(self, index: int, bucket: Bucket) -> tuple[Record, Tensor]:
+    def _usable(self, index: int, bucket: Bucket, load: Callable[[Record, Bucket], T]) -> tuple[Record, T]:
         group = self._members[1][bucket]
         start = group.index(index)
         for offset in range(len(group)):
@@ -172,8 +215,8 @@ class ImageTextData:
             if record.key in self.bad.reasons:
                 continue
             try:
-                return record, self._latent(record, bucket)
-            except _DAMAGE as error:
+                return record, load(record, bucket)
+            except DAMAGE as error:
                 self.bad.add(record.key, error)
         raise ValueError(f"all {len(group)} training records of bucket {bucket[1]}x{bucket[0]} are bad")
 
@@ -224,15 +267,16 @@ def load_image(content: bytes, height: int, width: int) -> Tensor:
 
     with Image.open(io.BytesIO(content)) as opened:
         image = as_rgb(opened)
-    if height / image.height > width / image.width:
-        covering = (max(width, int(image.width * height / image.height)), height)
-    else:
-        covering = (width, max(height, int(image.height * width / image.width)))
+    covering = covering_size((image.height, image.width), (height, width))
     kind = Image.Resampling.LANCZOS if max(height, width) >= _LANCZOS_FROM else Image.Resampling.BICUBIC
-    scaled = image if image.size == covering else image.resize(covering, kind)
-    left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
+    scaled = image if image.size == covering[::-1] else image.resize(covering[::-1], kind)
+    top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
     pixels = np.asarray(scaled.crop((left, top, left + width, top + height)))
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
+
+
+def _picture(record: Record, bucket: Bucket) -> Tensor | None:
+    return None if record.suffix == ".npy" else load_image(record.read(), *bucket)
 
 
 def _best_score(record: Record) -> float:
@@ -243,13 +287,23 @@ def _stored_size(record: Record) -> tuple[int, int]:
     """Height and width of an image in pixels, or of a latent in positions."""
     from PIL import Image
 
-    if record.suffix == ".npy":
-        shape = np.load(io.BytesIO(record.read()), allow_pickle=False).shape
-        if len(shape) != 3:
-            raise ValueError(f"latent has shape {shape}, expected (C, h, w)")
-        return shape[1], shape[2]
-    with Image.open(io.BytesIO(record.read())) as image:
-        return upright_size(image)
+    with record.stream() as stream:
+        if record.suffix == ".npy":
+            shape = _array_shape(stream)
+            if len(shape) != 3:
+                raise ValueError(f"latent has shape {shape}, expected (C, h, w)")
+            return shape[1], shape[2]
+        with Image.open(stream) as image:
+            return upright_size(image)
+
+
+def _array_shape(stream: BinaryIO) -> tuple[int, ...]:
+    """What the header of a `.npy` file tells."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(stream)
+    if version not in readers:
+        raise ValueError(f"version {version} of the .npy format is not read")
+    return tuple(readers[version](stream)[0])
 
 
 def _stored_latent(record: Record, channels: int) -> Tensor:

@@ -11,12 +11,23 @@ from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
 from sana_models.files import parse_json
 
-__all__ = ["BERT_FILE", "CONFIGURATION_FILE", "NETWORK_FILE", "VOCABULARY_FILE", "MPlugConfig", "read_config"]
+__all__ = [
+    "BERT_FILE",
+    "CONFIGURATION_FILE",
+    "NETWORK_FILE",
+    "PICKLE_FILE",
+    "SAFETENSORS_FILE",
+    "VOCABULARY_FILE",
+    "MPlugConfig",
+    "read_config",
+]
 
 CONFIGURATION_FILE = "configuration.json"
 NETWORK_FILE = "config.yaml"
 BERT_FILE = "config_bert.json"
 VOCABULARY_FILE = "vocab.txt"
+PICKLE_FILE = "pytorch_model.bin"
+SAFETENSORS_FILE = "model.safetensors"
 
 _TASK = "visual-question-answering"
 

@@ -21,6 +21,8 @@ from sana_bench.judges.mplug.config import (
     BERT_FILE,
     CONFIGURATION_FILE,
     NETWORK_FILE,
+    PICKLE_FILE,
+    SAFETENSORS_FILE,
     VOCABULARY_FILE,
     MPlugConfig,
     read_config,
@@ -28,10 +30,7 @@ from sana_bench.judges.mplug.config import (
 from sana_bench.judges.mplug.network import END, PAD, START, MPlugVQA
 from sana_models.files import plain
 
-__all__ = ["PICKLE_FILE", "SAFETENSORS_FILE", "load_network", "read_vocabulary", "save_network"]
-
-PICKLE_FILE = "pytorch_model.bin"
-SAFETENSORS_FILE = "model.safetensors"
+__all__ = ["load_network", "read_vocabulary", "save_network"]
 
 # What published weights hold beside the network that answers: momentum copies of training, the text side and
 # projection of CLIP, and position numbers that old transformers versions stored.

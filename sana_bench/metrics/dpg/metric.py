@@ -69,7 +69,7 @@ class DPGMetric:
         self, protocol: str, judge: QuestionJudge, rules: Rules, layout: Layout | None = None
     ) -> None:
         self.protocol = protocol
-        self._judge = judge
+        self.judge = judge
         self._rules = rules
         self._layout = SingleImage() if layout is None else layout
         self.joins = self._layout.joins
@@ -81,7 +81,7 @@ class DPGMetric:
             "protocol": self.protocol,
             "rules": self._rules.name,
             "layout": self._layout.identity(),
-            "judge": self._judge.identity(),
+            "judge": self.judge.identity(),
         }
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
@@ -106,11 +106,11 @@ class DPGMetric:
 
     def cut_texts(self, samples: Sequence[Sample]) -> list[CutTexts]:
         """Questions that the judge reads without their end, for a judge with a limit."""
-        if not isinstance(self._judge, CutsQuestions):
+        if not isinstance(self.judge, CutsQuestions):
             return []
         questions = sorted({asked["question"] for sample in samples for asked in self._questions(sample)})
-        cut = self._judge.cut(questions)
-        return [CutTexts.count("its judge", self._judge.question_limit, cut, "questions")]
+        cut = self.judge.cut(questions)
+        return [CutTexts.count("its judge", self.judge.question_limit, cut, "questions")]
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """Overall (mean of prompt means), then categories (mean over questions), with 95 % intervals by prompt.
@@ -155,7 +155,7 @@ class DPGMetric:
         details: Record = {"answers": []}
         means = []
         for index, cell in cells.items():
-            answers = self._judge.answers(cell, [question["question"] for question in questions])
+            answers = self.judge.answers(cell, [question["question"] for question in questions])
             try:
                 records = self._records(questions, answers)
             except MissingParentError as error:

@@ -53,7 +53,7 @@ class GenEval2Metric:
 
     def __init__(self, protocol: str, judge: ReadingJudge) -> None:
         self.protocol = protocol
-        self._judge = judge
+        self.judge = judge
         self._rule = OFFICIAL if protocol == OFFICIAL else DISTINCT_TOKENS
 
     def identity(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class GenEval2Metric:
             "protocol": self.protocol,
             "first_tokens": self._rule,
             "instruction": INSTRUCTION,
-            "judge": self._judge.identity(),
+            "judge": self.judge.identity(),
         }
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
@@ -74,7 +74,7 @@ class GenEval2Metric:
         Raises:
             UsageError: a prompt without questions, or with some that cannot be scored.
         """
-        return over_images(self._judge, self._score, samples)
+        return over_images(self.judge, self._score, samples)
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """Soft-TIFA GM overall, `am`, AM of each skill (over its questions) and GM of each task, with 95 % intervals by prompt.
@@ -94,7 +94,7 @@ class GenEval2Metric:
 
     def _score(self, sample: Sample) -> ScoreRow:
         asked = questions(sample.prompt.metadata, f"prompt {sample.prompt.id}")
-        found = self._judge.probabilities(
+        found = self.judge.probabilities(
             load_image(sample.image_path),
             [f"{question.text} {INSTRUCTION}" for question in asked],
             [accepted_spellings(question.text, question.answer) for question in asked],

@@ -31,7 +31,7 @@ class LongTextMetric:
 
     def __init__(self, protocol: str, judge: ReadingJudge) -> None:
         self.protocol = protocol
-        self._judge = judge
+        self.judge = judge
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -39,7 +39,7 @@ class LongTextMetric:
             "protocol": self.protocol,
             "request": REQUEST,
             "max_tokens": _MAX_TOKENS,
-            "judge": self._judge.identity(),
+            "judge": self.judge.identity(),
         }
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
@@ -47,7 +47,7 @@ class LongTextMetric:
 
         Raises `UsageError` for a prompt that asks for no text.
         """
-        return over_images(self._judge, self._score, samples)
+        return over_images(self.judge, self._score, samples)
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """The share of all words that were read, and of each category's, with 95 % intervals by prompt.
@@ -64,7 +64,7 @@ class LongTextMetric:
 
     def _score(self, sample: Sample) -> ScoreRow:
         texts, language = asked_texts(sample.prompt.metadata, f"prompt {sample.prompt.id}")
-        read = self._judge.read_text(load_image(sample.image_path), REQUEST, max_tokens=_MAX_TOKENS)
+        read = self.judge.read_text(load_image(sample.image_path), REQUEST, max_tokens=_MAX_TOKENS)
         match = compare(texts, read, language)
         value = match.matched / match.words
         answer = {"question": " ".join(texts), "answer": read, "score": value}

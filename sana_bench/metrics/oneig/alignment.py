@@ -34,7 +34,7 @@ class AlignmentMetric:
 
     def __init__(self, protocol: str, judge: ReadingJudge) -> None:
         self.protocol = protocol
-        self._judge = judge
+        self.judge = judge
         self._codec = codec_of(protocol)
 
     def identity(self) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class AlignmentMetric:
             "protocol": self.protocol,
             "instruction": _INSTRUCTION,
             "codec": self._codec,
-            "judge": self._judge.identity(),
+            "judge": self.judge.identity(),
         }
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
@@ -52,7 +52,7 @@ class AlignmentMetric:
 
         Raises `UsageError` for a prompt whose questions cannot be scored.
         """
-        return over_images(self._judge, self._score, samples)
+        return over_images(self.judge, self._score, samples)
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """The mean of all images and of each category's, with 95 % intervals by prompt."""
@@ -62,7 +62,7 @@ class AlignmentMetric:
     def _score(self, sample: Sample) -> ScoreRow:
         questions, parents = questions_of(sample.prompt.metadata, f"prompt {sample.prompt.id}")
         asked = [f"{question}. {_INSTRUCTION}" for question in questions.values()]
-        answers = self._judge.answer(picture(sample, self._codec), asked)
+        answers = self.judge.answer(picture(sample, self._codec), asked)
         says = dict(zip(questions, answers, strict=True))
         yes = {key: answer == _YES for key, answer in says.items()}
         counts = counted(parents, yes)

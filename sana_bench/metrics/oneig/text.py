@@ -45,7 +45,7 @@ class TextMetric:
 
     def __init__(self, protocol: str, judge: ReadingJudge) -> None:
         self.protocol = protocol
-        self._judge = judge
+        self.judge = judge
         self._codec = codec_of(protocol)
 
     def identity(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class TextMetric:
             "request": REQUEST,
             "max_tokens": [_MAX_TOKENS, _MAX_TOKENS_LONG],
             "codec": self._codec,
-            "judge": self._judge.identity(),
+            "judge": self.judge.identity(),
         }
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
@@ -63,7 +63,7 @@ class TextMetric:
 
         Raises `UsageError` for a prompt that asks for no text.
         """
-        return over_images(self._judge, self._score, samples)
+        return over_images(self.judge, self._score, samples)
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """The score, the share of images without any error (`CR`) and that of words read (`WAC`), with 95 % intervals by prompt.
@@ -93,7 +93,7 @@ class TextMetric:
     def _score(self, sample: Sample) -> ScoreRow:
         wanted, language = wanted_text(sample.prompt.metadata, f"prompt {sample.prompt.id}")
         longest = _MAX_TOKENS_LONG if len(wanted.split()) > _LONG else _MAX_TOKENS
-        read = self._judge.read_text(picture(sample, self._codec), REQUEST, max_tokens=longest)
+        read = self.judge.read_text(picture(sample, self._codec), REQUEST, max_tokens=longest)
         reading = compare(wanted, read)
         value = pooled([reading], language)["score"]
         answer = {"question": wanted, "answer": read, "score": value}

@@ -33,7 +33,7 @@ class VQAScore:
 
     def __init__(self, protocol: str, judge: ReadingJudge) -> None:
         self.protocol = protocol
-        self._judge = judge
+        self.judge = judge
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -41,12 +41,12 @@ class VQAScore:
             "protocol": self.protocol,
             "question": QUESTION,
             "answer": ANSWER,
-            "judge": self._judge.identity(),
+            "judge": self.judge.identity(),
         }
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
         """One row per sample. Raises as the judge does."""
-        return over_images(self._judge, self._score, samples)
+        return over_images(self.judge, self._score, samples)
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """Mean over all images and over each task's, with 95 % bootstrap intervals clustered by prompt."""
@@ -56,7 +56,7 @@ class VQAScore:
     def _score(self, sample: Sample) -> ScoreRow:
         # A prompt may hold braces.
         question = QUESTION.replace("{prompt}", full_prompt(sample))
-        ((token,),) = self._judge.probabilities(load_image(sample.image_path), [question], [[ANSWER]])
+        ((token,),) = self.judge.probabilities(load_image(sample.image_path), [question], [[ANSWER]])
         return ScoreRow(sample.id, sample.prompt.id, sample.prompt.tag, token.probability)
 
 

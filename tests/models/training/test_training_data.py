@@ -16,8 +16,9 @@ from PIL import Image
 from sana_models.aspect_ratios import bucket_size, training_bucket
 from sana_models.dc_ae import DCAE
 from sana_models.training.caption_choice import CaptionRule
+from sana_models.training.data_folders import read_index
 from sana_models.training.image_text import ImageTextData, Stage, load_image
-from sana_models.training.records import BadRecords, read_index
+from sana_models.training.records import BadRecords
 from tests.models.training.datasets import SIZES, caption, picture, write_folder, write_shards
 from tests.small_parts import tiny_dc_ae
 
@@ -317,7 +318,7 @@ def test_damaged_shards_lose_only_what_is_damaged(tmp_path: Path, autoencoder):
             '{"__kind__": "SANA-WebDataset", "shardlist": [{"url": "../x.tar"}]}',
             "not a file in this",
         ),
-        ("other.json", "{}", "neither meta_data.json"),
+        ("other.json", "{}", "holds no images"),
     ],
 )
 def test_bad_indices_are_one_clear_line(tmp_path: Path, name, content, message):

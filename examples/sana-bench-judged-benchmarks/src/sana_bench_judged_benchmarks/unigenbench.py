@@ -76,7 +76,7 @@ class UniGenBenchScore:
 
     def __init__(self, label: str, judge: ReadingJudge) -> None:
         self.protocol = f"{_NAME}/{label}@1"
-        self._judge = judge
+        self.judge = judge
         path = published_file(_NAME, _SCRIPT, f"{_SOURCE}/{_SCRIPT}")
         script = read_script(path)
         names = ("prompt", "testpoint", "explanation", "test_explanation")
@@ -87,11 +87,11 @@ class UniGenBenchScore:
     def identity(self) -> dict[str, Any]:
         """Wording and judge."""
         wording = [self._request.identity(), self._defined, self._heads]
-        return {"wording_sha256": fingerprint(wording), "judge": self._judge.identity()}
+        return {"wording_sha256": fingerprint(wording), "judge": self.judge.identity()}
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
         """One row per sample; `details["answers"]` has every test point with its mark."""
-        return over_images(self._judge, self._score, samples)
+        return over_images(self.judge, self._score, samples)
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """Overall, then each primary dimension and each dimension, with intervals by prompt."""
@@ -127,7 +127,7 @@ class UniGenBenchScore:
             explanation=_listed(self._heads[0], [(point, self._defined[point]) for point in points]),
             test_explanation=_listed(self._heads[1], list(zip(points, said, strict=True))),
         )
-        (answer,) = self._judge.answer(load_image(sample.image_path), [request], max_tokens=_MAX_TOKENS)
+        (answer,) = self.judge.answer(load_image(sample.image_path), [request], max_tokens=_MAX_TOKENS)
         marks = _marks(answer, len(points))
         answers = [
             {"question": point, "answer": str(mark), "score": float(mark)}

@@ -71,18 +71,18 @@ class WiseVerifiedScore:
 
     def __init__(self, label: str, judge: ReadingJudge) -> None:
         self.protocol = f"{_NAME}/{label}@1"
-        self._judge = judge
+        self.judge = judge
         path = published_file(_NAME, _SCRIPT, f"{_SOURCE}/{_SCRIPT}")
         fields = {"prompt_data['Prompt']": "prompt", "prompt_data['Explanation']": "explanation"}
         self._request = Request(read_script(path), fields, path)
 
     def identity(self) -> dict[str, Any]:
         """Wording and judge."""
-        return {"wording_sha256": fingerprint(self._request.identity()), "judge": self._judge.identity()}
+        return {"wording_sha256": fingerprint(self._request.identity()), "judge": self.judge.identity()}
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
         """One row per sample."""
-        return over_images(self._judge, self._score, samples)
+        return over_images(self.judge, self._score, samples)
 
     def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
         """Overall, and each category, with intervals by prompt."""
@@ -96,7 +96,7 @@ class WiseVerifiedScore:
     def _score(self, sample: Sample) -> ScoreRow:
         prompt, explanation = sample.prompt.text, sample.prompt.metadata["explanation"]
         request = self._request.fill(prompt=prompt, explanation=explanation)
-        (said,) = self._judge.answer(load_image(sample.image_path), [request], max_tokens=_MAX_TOKENS)
+        (said,) = self.judge.answer(load_image(sample.image_path), [request], max_tokens=_MAX_TOKENS)
         scores = set(_SCORE.findall(said))
         value = float(scores.pop()) if len(scores) == 1 else None
         answers = [] if value is None else [{"question": explanation, "answer": said, "score": value}]
