@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 OVERALL = "overall"
+#: The task of prompts that name none.
+UNTAGGED = "all"
 # How a variant came to be: reports and leaderboards group in this order.
 KINDS = {
     "full": "Full-size models",

@@ -65,11 +65,15 @@ _DEFAULT_BATCH_SIZE = {"micro": 32, "full": 8}
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line of `sana-bench run` says; `command` is how the run is asked for."""
+    """What the command line of `sana-bench run` says; `command` is how the run is asked for.
+
+    `tier_reason` says why it is of the tier, where `--tier` does not.
+    """
 
     suite: Path
     output: Path = Path("results")
     tier: TierRequest = "auto"
+    tier_reason: str = ""
     device: DeviceRequest = "auto"
     limit: int | None = None
     variants: tuple[str, ...] | None = None
@@ -113,7 +117,7 @@ def execute_suite(options: RunOptions, suite: Suite | None = None) -> Outcome:
 
 def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Outcome:
     check_loggers(options.loggers)
-    tier = choose_tier(options.tier, options.device)
+    tier = choose_tier(options.tier, options.device, options.tier_reason)
     suite = suite or load_suite(options.suite, tier.tier, options.overrides)
     stop = _asked_stop(options, suite)
     check_output(options.output)
