@@ -17,7 +17,9 @@ __all__ = ["Beside", "beside_of_board", "beside_published", "beside_table", "quo
 REPRODUCED, DIFFERS, NOT_COMPARABLE = "reproduced", "differs", "not comparable"
 
 _SEEDS = "seeds are not published"
-_SOFTWARE = "other software; what the published time includes is not stated"
+_SOFTWARE = (
+    "other software; what the published time includes, and the autoencoder's precision, are not stated"
+)
 
 
 @dataclass(frozen=True, slots=True)

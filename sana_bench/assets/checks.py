@@ -19,6 +19,7 @@ from sana_models.weight_names import files_to_read, refuse_variant, weight_file
 
 __all__ = [
     "DAMAGED",
+    "check_fit",
     "check_parts",
     "check_pipeline_directory",
     "check_safetensors_files",
@@ -35,6 +36,12 @@ DAMAGED: tuple[type[Exception], ...] = (
 
 _SHARD = re.compile(r"(.*)-\d{5}-of-(\d{5})(.*\.safetensors)")
 _INDEX = "model_index.json"
+
+_UNFIT = {
+    "missing_keys": "missing",
+    "unexpected_keys": "of unknown layers",
+    "mismatched_keys": "of another shape",
+}
 
 # What a SANA pipeline directory in the diffusers layout holds; each entry is satisfied by any one of its patterns.
 PIPELINE_FILES: tuple[tuple[str, ...], ...] = (
@@ -101,6 +108,19 @@ def check_safetensors_files(directory: Path) -> None:
     """
     files = _files(directory)
     _check_weights(files, list(files))
+
+
+def check_fit(place: Path, network: str, info: Mapping[str, Iterable[Any]]) -> None:
+    """Raise `AssetError` for weights at `place` that lack tensors of a network, or have tensors that it does not.
+
+    `info` is what transformers tells of a load, or has its keys: `missing_keys`, `unexpected_keys`, `mismatched_keys`.
+    """
+    told = []
+    for key, what in _UNFIT.items():
+        if names := sorted(map(str, info.get(key, ()))):
+            told.append(f"{len(names)} {what} ({', '.join(names[:3])})")
+    if told:
+        raise AssetError(f"{place}: weights do not fit {network}: {'; '.join(told)}")
 
 
 def weights_to_read(directory: Path, weights_variant: str | None = None) -> dict[str, Path]:

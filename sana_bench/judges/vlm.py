@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sana_bench.assets.checks import DAMAGED
+from sana_bench.assets.checks import DAMAGED, check_fit
 from sana_bench.assets.locate import resolve_folder
 from sana_bench.core.errors import AssetError, SuiteError
 from sana_bench.core.fingerprint import directory_sha256
@@ -135,11 +135,7 @@ class VisionLanguageModel:
 
         dtype = torch_dtype(self._precision)
         network, info = self._read(AutoModelForImageTextToText, dtype=dtype, output_loading_info=True)
-        wrong = sorted({*info["missing_keys"], *info["unexpected_keys"], *map(str, info["mismatched_keys"])})
-        if wrong:
-            raise AssetError(
-                f"judge {self._folder}: {len(wrong)} tensors do not fit the model, e.g. {wrong[0]}"
-            )
+        check_fit(self._folder, f"the judge's {type(network).__name__}", info)
         return network.eval().to(self._device)
 
     def turn(self, text: str) -> str:

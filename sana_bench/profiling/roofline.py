@@ -40,19 +40,19 @@ PEAKS: dict[str, Peaks] = {
     ),
     "A100 40GB": Peaks(
         "A100 40GB",
-        {"fp32": 19.5e12, "fp16": 312e12, "bf16": 312e12, "int8": 624e12},
+        {"fp32": 19.5e12, "tf32": 156e12, "fp16": 312e12, "bf16": 312e12, "int8": 624e12},
         1555e9,
         "NVIDIA A100 40GB SXM data sheet",
     ),
     "H100": Peaks(
         "H100",
-        {"fp32": 67e12, "fp16": 989.5e12, "bf16": 989.5e12, "int8": 1979e12},
+        {"fp32": 67e12, "tf32": 494.7e12, "fp16": 989.5e12, "bf16": 989.5e12, "int8": 1979e12},
         3350e9,
         "NVIDIA H100 SXM data sheet, halved where it counts sparsity",
     ),
     "L40S": Peaks(
         "L40S",
-        {"fp32": 91.6e12, "fp16": 362.05e12, "bf16": 362.05e12, "int8": 733e12},
+        {"fp32": 91.6e12, "tf32": 183e12, "fp16": 362.05e12, "bf16": 362.05e12, "int8": 733e12},
         864e9,
         "NVIDIA L40S data sheet, halved where it counts sparsity",
     ),

@@ -17,7 +17,7 @@ from sana_bench import metrics
 from sana_bench.core import atomic
 from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import fingerprint, sha256_bytes, short
-from sana_bench.core.registry import METRICS
+from sana_bench.core.registry import METRICS, SET_METRICS
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.metrics.base import (
     FeatureMetric,
@@ -72,7 +72,7 @@ class Scorer:
         self._session_id = session_id
         self._seed = seed
         self._advance = advance
-        # Scores computed for a cell and metric whose rows were not asked for yet.
+        # Images that a metric saw of a cell whose rows were not asked for yet.
         self._told: Counter[tuple[str, str]] = Counter()
 
     def score(self, plan: CellPlan, metric: Metric | FeatureMetric) -> list[Summary]:
@@ -108,8 +108,13 @@ class Scorer:
     def look(self, plan: CellPlan, looking: Sequence[Metric | FeatureMetric]) -> None:
         """Give metrics the images of a plan that they lack, a chunk to all of them and then the next, so that each is read once.
 
+        Where many workers share the work, one metric comes after the other: none of them sees all chunks of an image.
         Raises `BenchError` when a metric does not give a row, or features, for an image.
         """
+        if self._engine.at_once and len(looking) > 1:
+            for metric in looking:
+                self.look(plan, [metric])
+            return
         jobs, features = list[_Job](), set[str]()
         for metric in looking:
             key = metric_key(metric)
@@ -122,18 +127,15 @@ class Scorer:
                 jobs += self._lacking_features(metric, key, items)
         jobs.sort(key=lambda job: job.chunk[0].sample.place)
         units = (_unit(job.key, job.work, job.chunk, number) for number, job in enumerate(jobs))
-        for unit, found in self._engine.scores(units):
+        share = max(map(_gpu_share, looking), default=1.0)
+        for unit, found, worker in self._engine.scores(units, share):
             job = jobs[unit.number]
             if isinstance(job.metric, FeatureMetric):
                 self._keep_features(job.metric, job, np.asarray(found))
             else:
-                self._put_rows(job.metric.name, job.key, job.chunk, list(found), job.known)
-                self._tell(plan, job.key, len(job.chunk))
-
-    def _tell(self, plan: CellPlan, key: str, n_scores: int) -> None:
-        """Count scores of a cell that were computed; `rows` counts the others once it has them."""
-        self._advance(n_scores)
-        self._told[plan.cell.label, key] += n_scores
+                self._put_rows(job.metric.name, job.key, job.chunk, list(found), job.known, worker)
+            self._advance(len(job.chunk))
+            self._told[plan.cell.label, job.key] += len(job.chunk)
 
     def _rows(self, key: str, items: Sequence[SampleResult]) -> list[ScoreRow]:
         stored = paired_scores(self._store, key, items)
@@ -154,16 +156,18 @@ class Scorer:
 
     def _score_features(self, metric: FeatureMetric, key: str, items: Sequence[SampleResult]) -> None:
         """Compute and store the scores, from stored features, of every chunk that lacks one."""
+        if metric.name in SET_METRICS:  # they have no score for an image
+            return
         scored = self._scored(key, items)
         lacking = [chunk for chunk in _chunks(items) if any(item.score_key not in scored for item in chunk)]
         units = (
             _unit(key, "score_features", chunk, number, self._load_features(metric.feature_key, chunk))
             for number, chunk in enumerate(lacking)
         )
-        for unit, found in self._engine.scores(units):
-            # A metric of the whole set, such as a distance between sets, has no rows.
+        for unit, found, worker in self._engine.scores(units, _gpu_share(metric)):
+            # One of a plug-in may have none either.
             if rows := list(found):
-                self._put_rows(metric.name, key, lacking[unit.number], rows, scored)
+                self._put_rows(metric.name, key, lacking[unit.number], rows, scored, worker)
 
     def _scored(self, key: str, items: Sequence[SampleResult]) -> set[tuple[str, str]]:
         return set(self._store.scores(key, (str(item.image.sha256) for item in items)))
@@ -175,13 +179,14 @@ class Scorer:
         chunk: Sequence[SampleResult],
         rows: Sequence[ScoreRow],
         scored: Set[tuple[str, str]],
+        worker: str,
     ) -> None:
         if [row.sample_id for row in rows] != [item.sample.id for item in chunk]:
             raise BenchError(
                 f"metric {name!r} gave {len(rows)} rows for {len(chunk)} images, or in another order"
             )
         records = [
-            ScoreRecord(*item.score_key, float(row.value), _plain(row.details))
+            ScoreRecord(*item.score_key, float(row.value), _plain(row.details), worker)
             for item, row in zip(chunk, rows, strict=True)
             if item.score_key not in scored
         ]
@@ -252,6 +257,10 @@ def _scorable(plan: CellPlan, metric: Metric | FeatureMetric) -> list[SampleResu
     if isinstance(metric, JoinsImages) and metric.joins > 1 and plan.cell.benchmark.images_per_prompt > 1:
         return whole_groups(items, metric.joins)
     return items
+
+
+def _gpu_share(metric: Metric | FeatureMetric) -> float:
+    return METRICS.entry(metric.name).gpu_share if metric.name in METRICS else 1.0
 
 
 def _unit(

@@ -2,7 +2,7 @@
 
 import hashlib
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,8 @@ __all__ = [
     "ResolvedBenchmark",
     "ResolvedSuite",
     "ResolvedVariant",
+    "joined_images",
+    "limited",
     "noise_seed",
 ]
 
@@ -84,6 +86,19 @@ class GeneratorSpec:
 NO_WEIGHTS = "none"
 
 
+def joined_images(metrics: Iterable[MetricSpec], images_per_prompt: int) -> int:
+    """How many of a prompt's images some of these metrics join; 1 where none does, or where there is one image a prompt."""
+    if images_per_prompt == 1:
+        return 1
+    named = (spec for spec in metrics if spec.name in METRICS)
+    return max((METRICS.entry(spec.name).joins.get(str(spec.protocol), 1) for spec in named), default=1)
+
+
+def limited(n_samples: int, limit: int | None, joins: int) -> int:
+    """How many of so many samples `--limit` leaves: images that are joined stay together."""
+    return n_samples if limit is None else min(n_samples, -(-limit // joins) * joins)
+
+
 @dataclass(frozen=True)
 class ResolvedBenchmark:
     """A benchmark with its defaults filled in and its prompts loaded."""
@@ -116,14 +131,11 @@ class ResolvedBenchmark:
     @cached_property
     def joins(self) -> int:
         """How many images of a prompt are looked at together: more than 1 where a protocol joins them, and there are several."""
-        if self.images_per_prompt == 1:
-            return 1
-        named = (spec for spec in self.choices if spec.name in METRICS)
-        return max((METRICS.entry(spec.name).joins.get(str(spec.protocol), 1) for spec in named), default=1)
+        return joined_images(self.choices, self.images_per_prompt)
 
     def at_most(self, limit: int | None) -> int:
-        """The number of samples that `--limit` leaves: images that are joined stay together."""
-        return self.n_samples if limit is None else min(self.n_samples, -(-limit // self.joins) * self.joins)
+        """The number of samples that `--limit` leaves."""
+        return limited(self.n_samples, limit, self.joins)
 
     @cached_property
     def places(self) -> tuple[tuple[Prompt, int], ...]:

@@ -161,7 +161,7 @@ def stable_diffusion_3() -> Any:
     )
 
 
-def pixart_sigma() -> Any:
+def pixart(kind: type) -> Any:
     transformer = diffusers.PixArtTransformer2DModel(
         sample_size=8,
         num_layers=2,
@@ -171,7 +171,7 @@ def pixart_sigma() -> Any:
         cross_attention_dim=24,
         use_additional_conditions=False,
     )
-    return diffusers.PixArtSigmaPipeline(
+    return kind(
         tokenizer=letters(),
         text_encoder=t5(),
         vae=kl(4),
@@ -332,18 +332,21 @@ def calls(scale: float, **more: Any) -> dict[str, Any]:
     return {"guidance_scale": scale, **more}
 
 
+def pixart_calls(scale: float) -> dict[str, Any]:
+    return calls(scale, use_resolution_binning=False, clean_caption=False)
+
+
 #: By variant, its pipeline and how its documentation passes the guidance.
 FAMILIES: dict[str, tuple[Callable[[], Any], Callable[[float], dict[str, Any]]]] = {
     "flux.1-dev-1024": (lambda: flux(guidance_embeds=True), calls),
     "flux.1-schnell-1024": (lambda: flux(guidance_embeds=False), calls),
     "sdxl-1024": (xl, calls),
     "playground-2.5-1024": (playground, calls),
+    "sd3-medium-1024": (stable_diffusion_3, calls),
     "sd3.5-medium-1024": (stable_diffusion_3, calls),
     "sd3.5-large-1024": (stable_diffusion_3, calls),
-    "pixart-sigma-1024": (
-        pixart_sigma,
-        lambda scale: calls(scale, use_resolution_binning=False, clean_caption=False),
-    ),
+    "pixart-alpha-512": (lambda: pixart(diffusers.PixArtAlphaPipeline), pixart_calls),
+    "pixart-sigma-1024": (lambda: pixart(diffusers.PixArtSigmaPipeline), pixart_calls),
     "lumina-image-2-1024": (lumina_2, calls),
     "hunyuan-dit-1024": (hunyuan_dit, lambda scale: calls(scale, use_resolution_binning=False)),
     "qwen-image-1024": (qwen_image, lambda scale: {"true_cfg_scale": scale, "negative_prompt": [" "] * 2}),

@@ -1,10 +1,13 @@
 """Counted operations against torch's counter, on the real networks at odd sizes."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Gemma2Config, Gemma2Model
 
+from sana_bench.core.precision import NumberFormat
 from sana_bench.profiling.flops import Work, decoder_work, gemma_work, text_projection_work, transformer_work
 from sana_bench.profiling.roofline import PEAKS, Peaks, bound_ms, find_peaks, project_ms
 from sana_models import DCAE, DCAEConfig, SanaConfig, SanaTransformer
@@ -121,6 +124,14 @@ def test_a_projection_keeps_each_stages_share_of_its_roofline():
 )
 def test_devices_are_found_by_the_name_of_their_driver(driver_name, key):
     assert find_peaks(driver_name) is PEAKS[key]
+
+
+def test_every_card_has_a_peak_for_every_format():
+    """Or the report of a run in that format could not hold it against the card."""
+    formats = {*get_args(NumberFormat), "tf32"}
+    assert [name for name, peaks in PEAKS.items() if formats - set(peaks.flops)] == []
+    for peaks in PEAKS.values():
+        assert peaks.flops["fp32"] <= peaks.flops["tf32"] < peaks.flops["fp16"] == peaks.flops["bf16"]
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,24 @@ def test_weights_that_are_here_are_planned_and_the_others_too(tmp_path, tiny_pip
     assert "/ absent: " not in text
 
 
+def test_images_of_a_grid_stay_together_before_anything_is_here(tmp_path, capsys):
+    """As a run takes them: whole grids of four."""
+    suites = tmp_path / "suites"
+    write_variant(suites, "absent", FEW_STEPS, weights="org/absent")
+    grid = "{name: dpg_bench, images_per_prompt: 4, metrics: [{name: dpg, protocol: dpg/sana-grid@1}]}"
+    suite = write_suite(suites, grid, ["absent"])
+    suite.write_text(
+        suite.read_text().replace("variants:", "  - {name: geneval, metrics: [geneval]}\nvariants:")
+    )
+    command = ["run", str(suite), "--tier", "full", "--output", str(tmp_path / "r"), "--limit"]
+    for limit, images in ((1, 4), (4, 4), (5, 8), (9999, 4260)):
+        lines, _ = planned(capsys, *command, str(limit), code=2)
+        (line,) = (line for line in lines if line.startswith("dpg_bench / absent: "))
+        part = "" if images == 4260 else " of 4260"
+        assert line.startswith(f"dpg_bench / absent: {images}{part} images to generate"), limit
+        assert any(one.startswith(f"geneval / absent: {min(limit, 2212)} ") for one in lines)
+
+
 def test_own_prompts_and_parts_of_a_benchmark_are_counted(tmp_path, capsys):
     suites = tmp_path / "suites"
     write_variant(suites, "absent", FEW_STEPS, weights="org/absent")

@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sana_bench.assets.checks import check_fit
 from sana_bench.core.errors import AssetError
 from sana_bench.judges.nvila.config import LANGUAGE, PROJECTOR, VISION, NVILAConfig
 from sana_bench.judges.nvila.network import NVILA, Projector
@@ -75,8 +76,7 @@ def _load_part(kind: type[PreTrainedModel], folder: Path, dtype: torch.dtype) ->
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise AssetError(f"{folder}: weights cannot be read ({_first_line(error)})") from None
-    # Shapes that do not fit raise above.
-    _tell(folder, sorted(info["missing_keys"]), sorted(info["unexpected_keys"]))
+    check_fit(folder, "NVILA", info)
     return model
 
 
@@ -96,18 +96,12 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _check_keys(path: Path, expected: dict[str, Tensor], state: dict[str, Tensor]) -> None:
-    _tell(path, sorted(set(expected) - set(state)), sorted(set(state) - set(expected)))
+    odd = {"missing_keys": set(expected) - set(state), "unexpected_keys": set(state) - set(expected)}
+    check_fit(path, "NVILA", odd)
     for name, tensor in expected.items():
         if state[name].shape != tensor.shape:
             shapes = f"{tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
             raise AssetError(f"{path}: {name!r} has shape {shapes}")
-
-
-def _tell(place: Path, missing: list[str], extra: list[str]) -> None:
-    what = [f"{len(missing)} missing ({', '.join(missing[:3])})"] if missing else []
-    what += [f"{len(extra)} of unknown layers ({', '.join(extra[:3])})"] if extra else []
-    if what:
-        raise AssetError(f"{place}: weights do not fit NVILA: {'; '.join(what)}")
 
 
 def _first_line(error: Exception) -> str:

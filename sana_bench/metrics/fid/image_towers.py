@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sana_bench.assets.checks import DAMAGED
+from sana_bench.assets.checks import DAMAGED, check_fit
 from sana_bench.core.errors import AssetError
 from sana_bench.metrics.clip.features import load_open_clip
 from sana_models.libraries import without_torchao
@@ -66,7 +66,5 @@ def load_dinov2(weights: Path) -> Dinov2Tower:
     except DAMAGED as error:
         reason = str(error).strip().partition("\n")[0]
         raise AssetError(f"{weights}: not the weights and configuration of DINOv2 ({reason})") from None
-    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
-    if odd := sorted(str(name) for kind in kinds for name in info[kind]):
-        raise AssetError(f"{weights}: {len(odd)} tensors do not fit, e.g. {odd[0]}")
+    check_fit(weights, "DINOv2", info)
     return Dinov2Tower(network.eval())

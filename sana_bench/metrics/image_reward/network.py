@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from sana_bench.assets.checks import DAMAGED
+from sana_bench.assets.checks import DAMAGED, check_fit
 from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import lines, read_text
@@ -210,11 +210,8 @@ def _assign(network: RewardNetwork, state: dict[str, Tensor], weights: Path) -> 
             renamed[name] = tensor.float()
     # Position numbers are no weights; they are made here because the network was made without storage.
     positions = "text.embeddings.position_ids"
-    lacking = sorted(set(expected) - set(renamed) - {positions})
-    if surplus or lacking:
-        what = [f"{len(lacking)} missing ({', '.join(lacking[:3])})"] if lacking else []
-        what += [f"{len(surplus)} of unknown layers ({', '.join(surplus[:3])})"] if surplus else []
-        raise AssetError(f"{weights}: weights do not fit ImageReward: {'; '.join(what)}")
+    lacking = set(expected) - set(renamed) - {positions}
+    check_fit(weights, "ImageReward", {"missing_keys": lacking, "unexpected_keys": surplus})
     network.load_state_dict(renamed, strict=False, assign=True)
     embeddings: Any = network.text.embeddings
     embeddings.position_ids = torch.arange(embeddings.position_embeddings.num_embeddings).expand((1, -1))

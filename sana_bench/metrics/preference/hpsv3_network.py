@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sana_bench.assets.checks import DAMAGED
+from sana_bench.assets.checks import DAMAGED, check_fit
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
 from sana_models.files import parse_json, plain
@@ -80,9 +80,7 @@ def load_preference_network(weights: Path, config: Path, dtype: torch.dtype) -> 
     except DAMAGED as error:
         reason = str(error).strip().partition("\n")[0]
         raise AssetError(f"{weights}: not HPSv3's weights for {config.name} ({reason})") from None
-    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
-    if odd := sorted(str(name) for kind in kinds for name in info[kind]):
-        raise AssetError(f"{weights}: {len(odd)} tensors do not fit, e.g. {odd[0]}")
+    check_fit(weights, "HPSv3", info)
     return PreferenceNetwork(network, head).eval()
 
 

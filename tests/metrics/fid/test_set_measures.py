@@ -11,7 +11,7 @@ import torch
 import torchvision.transforms as tv
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import Dinov2Config, Dinov2Model
+from transformers import Dinov2Model
 
 from sana_bench.core.errors import AssetError, IncompleteError, SuiteError
 from sana_bench.core.preprocess import CLIP_MEAN, CLIP_STD
@@ -28,15 +28,9 @@ from sana_bench.suites.schema import MetricSpec
 from tests.metrics.fid.colour_sets import CATEGORIES, Colours
 from tests.metrics.fid.test_compare import stored_sample
 from tests.metrics.fid.test_metric import summarise
+from tests.stand_in_files import write_dinov2
 
 OF_DINOV2 = ("fd_dinov2", "precision", "recall", "density", "coverage", "vendi")
-TINY_DINOV2 = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 70,
-    "patch_size": 14,
-}
 TINY_CLIP = {
     "embed_dim": 16,
     "quick_gelu": True,
@@ -48,14 +42,10 @@ TINY_CLIP = {
 @pytest.fixture(scope="module")
 def dinov2(tmp_path_factory):
     """DINOv2 at small size, saved as it is published."""
-    folder = tmp_path_factory.mktemp("dinov2-large")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = Dinov2Model(Dinov2Config(**TINY_DINOV2))
-    network.save_pretrained(folder)
+    weights = write_dinov2(tmp_path_factory.mktemp("dinov2-large"))
     # The names of the published file, which the library's own classes no longer have.
-    assert "encoder.layer.0.attention.attention.query.weight" in load_file(folder / "model.safetensors")
-    return folder / "model.safetensors"
+    assert "encoder.layer.0.attention.attention.query.weight" in load_file(weights)
+    return weights
 
 
 def measured(name, reference):

@@ -12,38 +12,13 @@ from sana_bench.core.samples import Prompt, Sample
 from sana_bench.metrics.base import MetricAssets
 from sana_bench.metrics.preference.hpsv3 import HpsV3, HpsV3Files, read_request
 from sana_bench.metrics.preference.hpsv3_network import load_preference_network
-from sana_bench.metrics.selfcheck.preference import write_hpsv3
-from sana_bench.metrics.selfcheck.recipes.preference import HPSV3
 from sana_bench.suites.schema import MetricSpec
-from tests.tiny_qwen import small_tokenizer
-
-REQUEST = '''"""A file as the authors': other code stands around the texts."""
-import nothing_that_is_installed
-
-INSTRUCTION = """
-Rate it {{twice}}. Textual prompt - {text_prompt}
-"""
-
-prompt_with_special_token = """
-The rating: <|Reward|>
-
-END
-"""
-
-raise RuntimeError("run")
-'''
+from tests.stand_in_files import HPSV3_REQUEST, write_hpsv3_files
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> HpsV3Files:
-    folder = tmp_path_factory.mktemp("hpsv3")
-    tokenizer = small_tokenizer()
-    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-    place = tokenizer.convert_tokens_to_ids
-    config = HPSV3 | {"vocab_size": len(tokenizer) + 1, "image_token_id": place("<|image_pad|>")}
-    weights, described = write_hpsv3(folder, config)
-    (folder / "data_collator_qwen.py").write_text(REQUEST)
-    return HpsV3Files(weights, described, folder / "tokenizer.json", folder / "data_collator_qwen.py")
+    return HpsV3Files(*write_hpsv3_files(tmp_path_factory.mktemp("hpsv3")))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +85,7 @@ def test_a_score_is_a_function_of_its_own_image_and_prompt(metric, samples):
 
 def test_what_follows_the_reward_token_is_not_looked_at(metric, files, samples, tmp_path):
     later = tmp_path / "later.py"
-    later.write_text(REQUEST.replace("\n\nEND", "\n\nno end at all"))
+    later.write_text(HPSV3_REQUEST.replace("\n\nEND", "\n\nno end at all"))
     changed = HpsV3(
         "hpsv3/official@1",
         HpsV3Files(files._weights, files._config, files._tokenizer, later),
