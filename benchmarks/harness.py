@@ -3,9 +3,9 @@
     python benchmarks/harness.py [--repetitions 5] [--images 48] [--to reports/benchmarks]
 
 Each command runs in a process of its own; its processor time is that of the process, imports of all packages included, which
-other work on the machine changes little. The least of the repetitions counts. What it imports of the heavy packages is named. Around
-generation, the time that a run takes to make images is held against what the generator alone took of it, on one thread. Writes
-`harness.{json,md}`.
+other work on the machine changes little. The least of the repetitions counts. What it imports of the heavy packages is named.
+Around generation, the time that a run takes to make images is held against what the generator alone took of it, on one thread.
+Writes `harness.{json,md}`.
 """
 
 import argparse
