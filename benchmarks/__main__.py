@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def series(found: Any, name: str = "") -> Iterator[tuple[str, list[float]]]:
-    """The times in what a script wrote, wherever they stand, with their titles: `seconds` by contestant, or `cpu_seconds` of one."""
+    """Titles and times in what a script wrote, wherever they stand: `seconds` by contestant, or `cpu_seconds` of one."""
     if isinstance(found, list):
         for one in found:
             yield from series(one, name)
