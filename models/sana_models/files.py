@@ -17,9 +17,11 @@ from typing import Any, BinaryIO
 
 __all__ = [
     "TEMPORARY_PREFIX",
+    "is_there",
     "kind_of",
     "open_plain",
     "parse_json",
+    "path_of",
     "plain",
     "read_bytes",
     "read_text",
@@ -60,6 +62,32 @@ def plain(path: Path) -> Path:
     """Return `path`, for a library that opens files by itself; raises as `open_plain` unless it is a plain file now."""
     _refuse_others(os.stat(path).st_mode, path)
     return path
+
+
+def path_of(text: str | Path, beside: Path = Path()) -> Path:
+    """Return the absolute path that a text means beside a folder, with `~` as the home and links followed.
+
+    Any text has one: where there is no such user, where links lead in a circle or the text could be no path, nothing is there.
+    """
+    path = Path(beside, os.path.expanduser(text)).absolute()
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # a NUL
+        return path
+
+
+def is_there(path: Path, kind: Callable[[Path], bool] = Path.exists) -> bool:
+    """Say whether there is a file or folder at a path, or one of a kind (`Path.is_file`, `Path.is_dir`).
+
+    For what may as well be a name: nothing is at a path that is longer than the system's. Raises `OSError` where that
+    does not tell, as in a folder that may not be searched.
+    """
+    try:
+        return kind(path)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def read_bytes(path: Path) -> bytes:

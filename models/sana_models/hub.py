@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from glob import escape
 from pathlib import Path
 
+from sana_models.files import is_there
 from sana_models.shared_parts import part_folder
 from sana_models.weight_files import CheckpointError, first_line
 from sana_models.weight_names import files_to_read, refuse_variant
@@ -37,7 +38,7 @@ def locate(
     and a `Path` never is. The hub client honours HF_HOME, HF_HUB_OFFLINE and HF_TOKEN. Raises CheckpointError, one line.
     """
     path = Path(source)
-    if not path.exists():
+    if not is_there(path):
         match = _HUB_ID.fullmatch(source) if isinstance(source, str) else None
         if match is None:
             raise CheckpointError(f"{source}: no such file or folder")

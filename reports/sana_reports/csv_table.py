@@ -8,6 +8,9 @@ from sana_reports.tables import leaderboard_table
 
 __all__ = ["COLUMNS", "COST_COLUMNS", "cost_fields", "csv_text", "render_csv", "without_formulas"]
 
+# Spreadsheets run text that starts with one of these as a formula; some take the wide signs of East Asian keyboards too.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
 # What a delivered image costs, and the gain over the variant that this one was made from.
 COST_COLUMNS = (
     "generated_per_image",
@@ -117,9 +120,7 @@ def cost_fields(cost: ImageCost | None, cell: SummaryCell) -> tuple[object, ...]
 def _plain(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    # Spreadsheets run text that starts with one of these as a formula.
-    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if is_formula else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _cell(value: object) -> str:

@@ -12,7 +12,7 @@ from sana_bench.core.text import read_text
 from sana_bench.results.database import writer_lock
 from sana_bench.results.reader import RunResults, VariantResults, load_run
 from sana_bench.results.run_folder import DEFAULT_OUTPUT
-from sana_models.files import parse_json
+from sana_models.files import is_there, parse_json
 
 __all__ = ["export_baseline", "only_variant", "read_baselines", "remove_baseline", "resolve", "set_baseline"]
 
@@ -89,7 +89,7 @@ def resolve(output: Path, target: str, run: str | None = None) -> tuple[RunResul
     if run is not None:
         loaded = load_run(output, run)
         return loaded, loaded.variant(target)
-    if target in known or Path(target).is_file():
+    if target in known or is_there(Path(target), Path.is_file):
         return _baseline(output, target, known)
     name, separator, variant = target.rpartition(":")
     loaded = load_run(output, name if separator else target)
@@ -108,7 +108,7 @@ def only_variant(run: RunResults, called: str) -> VariantResults:
 
 
 def _baseline(output: Path, name: str, known: dict[str, dict[str, str]]) -> tuple[RunResults, VariantResults]:
-    if name not in known and Path(name).is_file():
+    if name not in known and is_there(Path(name), Path.is_file):
         return read_baseline(Path(name))
     if name not in known:
         raise UsageError(f"no baseline {name!r} in {output}, and no such file{nearest(name, known)}")

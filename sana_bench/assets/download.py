@@ -230,7 +230,7 @@ def _source(file: RemoteFile, mirror: str | None) -> str | Path:
         return file.url
     if mirror.startswith(("http://", "https://")):
         return f"{mirror.rstrip('/')}/{quote(file.path)}"
-    return Path(mirror).expanduser() / file.path
+    return Path(os.path.expanduser(mirror), file.path)
 
 
 def _fetch(file: RemoteFile, source: str | Path, place: Path, sums: dict[str, str]) -> str:

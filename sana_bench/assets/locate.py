@@ -10,16 +10,19 @@ Nothing here downloads. This is the only module of the harness that reads enviro
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from sana_bench.assets.checks import check_pipeline_directory, check_safetensors_files, safetensors_shapes
 from sana_bench.core.errors import AssetError, UsageError, nearest
 from sana_bench.core.text import read_text
+from sana_models.files import is_there, path_of
 from sana_models.weight_names import lora_file
 
 __all__ = [
     "JUDGE_KEY",
     "choose_data_root",
+    "data_places",
     "data_root",
     "hub_cache",
     "hub_repository",
@@ -31,7 +34,10 @@ __all__ = [
     "resolve_folder",
     "resolve_lora",
     "resolve_weights",
+    "take_data_places",
 ]
+
+_PLACES = ("SANA_BENCH_DATA", "SANA_BENCH_MICRO_WEIGHTS", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
 
 MICRO_SCHEME = "micro://"
 
@@ -48,13 +54,24 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 def data_root() -> Path:
     """Return the folder of the full tier's evaluator weights and data sets."""
     if configured := os.environ.get("SANA_BENCH_DATA"):
-        return Path(configured).expanduser()
+        return Path(os.path.expanduser(configured))
     return _hf_home() / "assets" / "sana-bench"
 
 
 def choose_data_root(folder: Path) -> None:
     """Use `folder` as the data root, in this process and those it starts."""
-    os.environ["SANA_BENCH_DATA"] = str(folder.expanduser().absolute())
+    os.environ["SANA_BENCH_DATA"] = str(Path(os.path.expanduser(folder)).absolute())
+
+
+def data_places() -> dict[str, str]:
+    """Return what this process was told about where weights and data are, for one elsewhere that does the same work."""
+    return {name: os.environ[name] for name in _PLACES if os.environ.get(name)}
+
+
+def take_data_places(places: Mapping[str, str]) -> None:
+    """Look for weights and data where `data_places` of another process says, unless this one was told otherwise."""
+    for name, value in places.items():
+        os.environ.setdefault(name, value)
 
 
 def is_offline() -> bool:
@@ -73,7 +90,7 @@ def judge_key() -> str:
 def hub_cache() -> Path:
     """Return the Hugging Face hub cache folder."""
     if configured := os.environ.get("HF_HUB_CACHE"):
-        return Path(configured).expanduser()
+        return Path(os.path.expanduser(configured))
     return _hf_home() / "hub"
 
 
@@ -85,7 +102,7 @@ def hub_repository(name: str) -> Path:
 def micro_weights_root() -> Path:
     """Return the folder that `micro://NAME` starts from."""
     if configured := os.environ.get("SANA_BENCH_MICRO_WEIGHTS"):
-        return Path(configured).expanduser()
+        return Path(os.path.expanduser(configured))
     return Path(__file__).resolve().parents[1] / "micro" / "weights"
 
 
@@ -123,8 +140,8 @@ def resolve_lora(weights: str, relative_to: Path) -> Path:
 
     Raises `AssetError` as `resolve_folder`, and for a file that is not whole.
     """
-    file = (relative_to / Path(weights).expanduser()).resolve()
-    if not file.is_file():
+    file = path_of(weights, relative_to)
+    if not is_there(file, Path.is_file):
         folder = resolve_folder(weights, relative_to)
         try:
             file = folder / lora_file(path.name for path in folder.iterdir())
@@ -147,8 +164,8 @@ def resolve_folder(weights: str, relative_to: Path, files: str | None = None) ->
     elif weights.startswith(HUB_SCHEME) or is_hub_id(weights, relative_to):
         directory = _hub_directory(weights.removeprefix(HUB_SCHEME), files)
     else:
-        directory = (relative_to / Path(weights).expanduser()).resolve()
-        if not directory.is_dir():
+        directory = path_of(weights, relative_to)
+        if not is_there(directory, Path.is_dir):
             raise AssetError(f"weights {weights!r}: there is no folder {directory}")
     return directory
 
@@ -156,7 +173,7 @@ def resolve_folder(weights: str, relative_to: Path, files: str | None = None) ->
 def _micro_directory(name: str) -> Path:
     root = micro_weights_root()
     directory = root / name
-    if "/" in name or name.startswith(".") or not directory.is_dir():
+    if "/" in name or name.startswith(".") or not is_there(directory, Path.is_dir):
         known = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         raise AssetError(f"micro weights {name!r} are not in {root}{nearest(name, known)}")
     return directory
@@ -164,13 +181,13 @@ def _micro_directory(name: str) -> Path:
 
 def is_hub_id(weights: str, relative_to: Path) -> bool:
     """Say whether `weights` names a hub repository and no folder."""
-    return bool(_HUB_ID.fullmatch(weights)) and not (relative_to / weights).is_dir()
+    return bool(_HUB_ID.fullmatch(weights)) and not is_there(relative_to / weights, Path.is_dir)
 
 
 def _hub_directory(hub_id: str, files: str | None) -> Path:
     name, _, revision = hub_id.partition("@")
     local = data_root() / "models" / name
-    if local.is_dir() and not revision:
+    if is_there(local, Path.is_dir) and not revision:
         return local
     snapshot = _hub_snapshot(name, revision or "main")
     if snapshot is not None:
@@ -194,13 +211,13 @@ def _how_to_get(hub_id: str, directory: Path | None = None) -> str:
 def _hub_snapshot(name: str, revision: str) -> Path | None:
     repository = hub_repository(name)
     reference = repository / "refs" / revision
-    commit = read_text(reference).strip() if reference.is_file() else revision
+    commit = read_text(reference).strip() if is_there(reference, Path.is_file) else revision
     snapshot = repository / "snapshots" / commit
-    return snapshot if snapshot.is_dir() else None
+    return snapshot if is_there(snapshot, Path.is_dir) else None
 
 
 def _hf_home() -> Path:
     if configured := os.environ.get("HF_HOME"):
-        return Path(configured).expanduser()
+        return Path(os.path.expanduser(configured))
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache).expanduser() if cache else Path.home() / ".cache") / "huggingface"
+    return (Path(os.path.expanduser(cache)) if cache else Path.home() / ".cache") / "huggingface"

@@ -18,6 +18,7 @@ from sana_bench.suites.config_files import read_yaml
 from sana_bench.suites.find import suite_files, variant_files
 from sana_bench.suites.load import load_suite, load_variant
 from sana_bench.suites.schema import Suite, Variant
+from sana_models.files import is_there
 
 __all__ = ["Needs", "needs_named", "needs_of_suite", "needs_of_variants"]
 
@@ -87,7 +88,7 @@ def needs_of_variants(places: Sequence[tuple[Variant, Path]]) -> Needs:
 
 def _find(what: str) -> Path:
     path = Path(what)
-    if path.is_file():
+    if is_there(path, Path.is_file):
         return path
     known = {**variant_files(), **suite_files()}
     if what not in known:

@@ -24,7 +24,7 @@ from typing import Any
 from sana_bench.core.errors import UsageError
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import lines, lone_surrogate, read_text
-from sana_models.files import parse_json
+from sana_models.files import is_there, parse_json
 
 __all__ = ["SUFFIXES", "PromptSet", "read_geneval_prompts", "read_prompts"]
 
@@ -60,7 +60,7 @@ def read_prompts(path: Path) -> PromptSet:
     Raises `UsageError`, one line with file and row, for a file of another kind or that cannot be read, a missing column, a row
     without a prompt, and an id that stands for two prompts.
     """
-    if path.is_dir():
+    if is_there(path, Path.is_dir):
         return _collect(path, _text_folder(path))
     reader = _READERS.get(path.suffix.lower())
     if reader is None:

@@ -23,6 +23,7 @@ from sana_bench.cli.options import (
 )
 from sana_bench.core.errors import BenchError, UsageError, nearest
 from sana_bench.core.progress import say
+from sana_models.files import is_there
 
 if TYPE_CHECKING:
     from sana_bench.suites.schema import Variant
@@ -232,7 +233,7 @@ def _load(options: _Options) -> tuple[Any, dict[str, Any]]:
 
     known = variant_files()
     path = known.get(options.model)
-    if path is None and not Path(options.model).exists() and not _HUB_ID.fullmatch(options.model):
+    if path is None and not is_there(Path(options.model)) and not _HUB_ID.fullmatch(options.model):
         hint = nearest(options.model, known)
         raise UsageError(f"--model {options.model}: no such variant{hint}, pipeline folder or hub id")
     device = _device(options.device)

@@ -52,7 +52,7 @@ def main() -> None:
     except FileNotFoundError:  # libraries end the program in their own words
         say("sana-bench: the working directory is gone; change to one that is there", error=True)
         sys.exit(UsageError.exit_code)
-    with stoppable() as stopped:
+    with stoppable(second_ends=True) as stopped:
         code = execute(sys.argv[1:])
     if stopped.is_set():
         leave(code)

@@ -1,4 +1,4 @@
-"""How work is stopped: by a signal, at once by a second one, and never held up by threads that wait."""
+"""How work is stopped: by a signal, a command at once by a second one, and never held up by threads that wait."""
 
 import os
 import signal
@@ -16,8 +16,11 @@ _PATIENCE_S = 5.0
 
 
 @contextmanager
-def stoppable() -> Iterator[threading.Event]:
-    """Let Ctrl-C and a termination request raise `KeyboardInterrupt`; a second one ends the process at once, by its signal.
+def stoppable(*, second_ends: bool = False) -> Iterator[threading.Event]:
+    """Let Ctrl-C and a termination request raise `KeyboardInterrupt`; a second one does what it did before the block.
+
+    With `second_ends` it ends the process at once, by its signal: right for a command, which is all that its process does, and
+    wrong for a notebook, whose kernel a second Ctrl-C must not end.
 
     The event is set once there was one. Only the main thread hears signals, and a program that takes termination requests itself
     keeps them: then this does nothing.
@@ -29,8 +32,8 @@ def stoppable() -> Iterator[threading.Event]:
         return
 
     def stop(*_: object) -> None:
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL if second_ends else previous[number])
         stopped.set()
         raise KeyboardInterrupt
 

@@ -36,14 +36,15 @@ _PROBE = 1 << 20
 def explained(error: OSError, place: Path | None = None, kept: str = "") -> BenchError:
     """The one line for what the system refused, to raise in place of `error`.
 
-    It names the error's path, `place` where that is unknown, and how much space is needed where the error's notes say so.
+    It names the error's path, `place` where that is unknown, and where space is short how much is needed, by the error's notes.
     `kept` says what was not lost. The exit code is 3 where the disk gave out and 2 otherwise.
     """
     path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else place
     told = error.strerror or str(error) or type(error).__name__
-    reasons = [*getattr(error, "__notes__", ())]
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) and path is not None:
-        reasons.append(f"{megabytes(_free(path))} are free")
+    reasons: list[str] = []
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reasons += getattr(error, "__notes__", ())
+        reasons += [f"{megabytes(_free(path))} are free"] if path is not None else []
     if error.errno in (errno.ENOTDIR, errno.EEXIST) and path is not None:
         found = next((parent for parent in (path, *path.parents) if _is_other(parent)), path)
         reasons.append(f"{found} stands where a folder belongs; remove it")

@@ -16,6 +16,7 @@ from sana_bench.core.errors import AssetError, UsageError
 from sana_bench.core.images import IMAGE_SUFFIXES
 from sana_bench.core.samples import FoundImages, Prompt
 from sana_bench.generators.image_folder import MANIFEST, ImageName, bounded, is_geneval_layout, read_folder
+from sana_models.files import is_there
 
 __all__ = ["Match", "image_files", "match_images", "number_images"]
 
@@ -44,7 +45,7 @@ class Match:
 
 def image_files(folder: Path) -> list[Path]:
     """The images below a folder, by their path; raises `UsageError` where there is no such folder or no image in it."""
-    if not folder.is_dir():
+    if not is_there(folder, Path.is_dir):
         raise UsageError(f"{folder}: there is no such folder")
     files = images_below(folder)
     if not files:

@@ -13,7 +13,7 @@ from sana_bench.core.samples import Prompt
 from sana_bench.core.text import lines, read_text
 from sana_bench.results.database import STORE_NAME
 from sana_bench.results.store import Store
-from sana_models.files import parse_json
+from sana_models.files import is_there, parse_json
 
 __all__ = [
     "DEFAULT_OUTPUT",
@@ -135,7 +135,7 @@ def find_run(run: str, output: Path) -> RunFiles:
     that fits any. Raises `UsageError` with the candidates where several fit, the last one worked on first, and with the nearest
     name where none does.
     """
-    if RunFiles(Path(run)).suite.is_file():
+    if is_there(RunFiles(Path(run)).suite, Path.is_file):
         return RunFiles(Path(run))
     runs = output / "runs"
     # A run writes its suite again whenever it goes on.

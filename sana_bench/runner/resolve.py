@@ -31,6 +31,7 @@ from sana_bench.suites.rewrites import PromptRewrites, read_rewrites
 from sana_bench.suites.schema import Suite, Variant
 from sana_bench.suites.tiers import TierChoice
 from sana_kernels import Backend, KernelError, resolve_backend
+from sana_models.files import path_of
 
 __all__ = ["find_weights", "resolve_suite"]
 
@@ -93,7 +94,7 @@ def _rewrites(
     """The rewritten prompts of a variant; raises `SuiteError` unless each prompt that images are scored on has one."""
     if variant.prompt_rewrites is None:
         return None
-    path = variants_dir / Path(variant.prompt_rewrites).expanduser()
+    path = path_of(variant.prompt_rewrites, variants_dir)
     try:
         found = read_rewrites(path)
     except SuiteError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from sana_bench.benchmarks.prompt_file import PromptSet, read_geneval_prompts, read_prompts
+from sana_bench.core.engines import EngineRequest
 from sana_bench.core.errors import UsageError
 from sana_bench.core.progress import listed, say
 from sana_bench.core.provenance import command_line
@@ -33,7 +34,7 @@ from sana_bench.suites.schema import (
 )
 from sana_bench.suites.stop import StopRequest
 from sana_bench.suites.tiers import choose_tier
-from sana_models.files import open_plain
+from sana_models.files import is_there, open_plain, path_of
 from sana_models.image_files import upright_size
 
 __all__ = ["ScoreOptions", "score_folders"]
@@ -71,6 +72,7 @@ class ScoreOptions:
     fetch: bool = False
     allow_incomplete: bool = False
     stop: StopRequest = field(default_factory=StopRequest)
+    engine: EngineRequest = field(default_factory=EngineRequest)
     command: str = field(default_factory=command_line)
 
 
@@ -115,6 +117,7 @@ def score_folders(options: ScoreOptions) -> Outcome:
         fetch=options.fetch,
         allow_incomplete=options.allow_incomplete,
         stop=options.stop,
+        engine=options.engine,
         command=options.command,
     )
     return execute_suite(run, suite)
@@ -166,8 +169,8 @@ def _metric(text: str) -> MetricSpec:
         file, _, name = text.rpartition(":")
         if name in METRICS or name in MEASURED:
             raise UsageError(f"--metrics {text}: {name!r} is the name of a metric already")
-        path = Path(file).expanduser().resolve()
-        if not path.is_file():
+        path = path_of(file)
+        if not is_there(path, Path.is_file):
             raise UsageError(f"--metrics {text}: there is no file {path}")
         return MetricSpec(name=name, function=f"{path}:{name}")
     name, slash, _ = text.partition("/")
@@ -199,8 +202,8 @@ def _with_parameters(metrics: Sequence[MetricSpec], overrides: Sequence[str]) ->
 def _reference(given: str | None) -> str | None:
     if given is None or given in NAMED_REFERENCES:
         return given
-    path = Path(given).expanduser().resolve()
-    if not path.exists():
+    path = path_of(given)
+    if not is_there(path):
         raise UsageError(f"--reference {given}: there is no such folder or file")
     return str(path)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sana_bench.core.errors import SuiteError, nearest
+from sana_models.files import is_there
 
 __all__ = ["find_policy", "find_suite", "suite_files", "suites_dir", "variant_files"]
 
@@ -28,20 +29,27 @@ def variant_files(beside: Path | None = None) -> dict[str, Path]:
 
 def find_suite(what: Path) -> Path:
     """Return the suite file at the path `what`, or of that name; raises `SuiteError` with the nearest."""
-    if what.is_file():
+    if is_there(what, Path.is_file):
         return what
     named = suite_files()
     if what.stem in named and str(what) in (what.stem, what.name):
         return named[what.stem]
-    beside = [str(other) for other in what.parent.glob("*.yaml")] if what.suffix else []
+    beside = (
+        [str(other) for other in what.parent.glob("*.yaml")] if what.suffix and is_there(what.parent) else []
+    )
     hint = nearest(str(what), beside) or nearest(what.stem, named)
+    from sana_bench.suites.schema import source_of  # a shell that completes names waits for no schema
+
+    if (source := source_of(str(what))) != str(what) and source in named:
+        count = str(what).rpartition("@")[2]
+        hint = f"; a part of its prompts: {source} --set benchmarks.0.prompts={count}"
     raise SuiteError(f"{what}: no such suite file{hint}")
 
 
 def find_policy(what: Path) -> Path:
     """Return the gate's policy at the path `what`, or of that name; raises `SuiteError` with the nearest."""
     named = _by_name(home / "policies" for home in _homes())
-    if what.is_file():
+    if is_there(what, Path.is_file):
         return what
     if str(what) not in named:
         raise SuiteError(f"{what}: no such policy{nearest(what.stem, named)}")

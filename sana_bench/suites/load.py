@@ -22,6 +22,7 @@ from sana_bench.suites.schema import (
 )
 from sana_bench.suites.stop import StopSpec, chosen_question
 from sana_bench.suites.variant_file import read_variant_file
+from sana_models.files import is_there, path_of
 from sana_reports.published_speed import PUBLISHED_TITLES
 
 __all__ = [
@@ -159,8 +160,8 @@ def _with_metric_paths(metric: MetricSpec, document: Document, place: KeyPath) -
 
 
 def _own_path(document: Document, place: KeyPath, path: str) -> str:
-    found = (document.path.parent / Path(path).expanduser()).resolve()
-    if not found.exists():
+    found = path_of(path, document.path.parent)
+    if not is_there(found):
         raise SuiteError(f"{document.origin(place)}: {path}: there is no {found}")
     return str(found)
 

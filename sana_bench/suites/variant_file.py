@@ -6,6 +6,7 @@ from typing import Any
 from sana_bench.core.errors import SuiteError, nearest
 from sana_bench.suites.config_files import Document, KeyPath, read_yaml
 from sana_bench.suites.find import variant_files
+from sana_models.files import path_of
 
 __all__ = ["DESCRIBING", "read_variant_file"]
 
@@ -53,4 +54,4 @@ def _start_from(data: Any, place: KeyPath, folder: Path) -> None:
     for key in above:
         data = data.get(key) if isinstance(data, dict) else None
     if isinstance(data, dict) and isinstance(data.get(last), str) and data[last].startswith((".", "..")):
-        data[last] = str((folder / data[last]).resolve())
+        data[last] = str(path_of(data[last], folder))

@@ -34,7 +34,7 @@ ALLOWED = {
     "sana_bench/assets/download.py": {"open"},  # a new file
     "sana_bench/assets/http_file.py": {"open"},  # a descriptor of open_own
     "models/sana_models/training/records.py": {"open"},  # one that the training appends to
-    "models/sana_models/training/loop.py": {"open"},  # a new file
+    "models/sana_models/training/curve.py": {"open"},  # a new file
 }
 READERS = {"read_text", "read_bytes"}
 #: Functions of libraries that open the path they are given first.
@@ -182,13 +182,14 @@ def test_no_command_waits_for_a_pipe(tmp_path, capsys, what) -> None:
 
 # A run whose threads wait for ever while the main thread waits for them, as on a disk that does not answer.
 STUCK = """
-import os, sys, threading
+import os, sys, threading, time
 from sana_bench.core import stopping
 from sana_bench.suites import plan
 from tests.runner import fakes
 from sana_bench.cli.main import main
 
 def wait(path, hashes):
+    time.sleep(1)  # the main thread, which has just started this one, waits by now
     print("stuck", flush=True)
     threading.Event().wait()
 
@@ -197,17 +198,39 @@ stopping._PATIENCE_S = float(os.environ["PATIENCE"])
 with fakes.installed():
     main()
 """
+#: The same from a program or a notebook, which is not to end.
+STUCK_CALL = STUCK.replace(
+    "    main()",
+    """
+    import signal, sana_bench
+    try:
+        sana_bench.run(sys.argv[2], tier="micro", output=sys.argv[6])
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os._exit(7)
+""",
+)
 
 
 @contextmanager
-def stuck(folder: Path, patience: float) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", STUCK, "run", str(folder / "suites" / "shapes.yaml"), "--tier", "micro"]
+def stuck(folder: Path, patience: float, program: str = STUCK) -> Iterator[subprocess.Popen[str]]:
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        "run",
+        str(folder / "suites" / "shapes.yaml"),
+        "--tier",
+        "micro",
+    ]
     process = subprocess.Popen(
         [*command, "-o", str(folder / "results")],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
         env={**os.environ, "PATIENCE": str(patience)},
+        # A test run started in a shell's background ignores SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     assert any("stuck" in line for line in process.stdout)
@@ -227,9 +250,12 @@ def finished_run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_threads_that_wait_do_not_keep_a_run_from_stopping(finished_run: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_threads_that_wait_do_not_keep_a_run_from_stopping(
+    finished_run: Path, number: signal.Signals
+) -> None:
     with stuck(finished_run, patience=1) as process:
-        process.terminate()
+        process.send_signal(number)
         out, _ = process.communicate(timeout=60)
         assert process.returncode == 3
         assert "run the same command again to continue" in out
@@ -243,3 +269,13 @@ def test_a_second_signal_ends_at_once(finished_run: Path) -> None:
             process.terminate()
             time.sleep(0.5)
         assert process.returncode == -signal.SIGTERM
+
+
+def test_a_second_interrupt_ends_no_program_that_called(finished_run: Path) -> None:
+    """Such as the kernel of a notebook: both calls of its user's Ctrl-C end in `KeyboardInterrupt`."""
+    with stuck(finished_run, patience=600, program=STUCK_CALL) as process:
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        assert process.returncode == 7

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.campaign import Campaign, table
+from tests.faults.campaign import Campaign, Trial, table
 from tests.faults.commands import import_everything
 from tests.faults.world import World
 from tests.small_disk import small_disk
@@ -54,10 +54,13 @@ def main() -> int:
             ", ".join(f"{case.command} on {case.state} {case.seconds:.1f} s" for case in world.cases),
             flush=True,
         )
-        trials = []
-        for number in range(options.first, options.first + options.count):
-            trials.append(campaign.trial(number))
-            print(trials[-1], flush=True)
+        trials: list[Trial] = []
+        number = options.first
+        while len(trials) < options.count:
+            trial = campaign.trial(number)
+            print(trial, flush=True)
+            trials += [trial] if trial.struck or trial.wrong else []
+            number += 1
     wrong = [trial for trial in trials if trial.wrong]
     print(f"\n{table(trials)}\n")
     print(f"slowest command: {max((trial.slowest for trial in trials), default=0):.1f} s")

@@ -6,12 +6,15 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
+from pprint import pformat
 from typing import Any
 
+from sana_bench.core.errors import BenchError
 from tests.faults.commands import Ended, start
 from tests.faults.kinds import KINDS, PRECIOUS, Fault, strike
-from tests.faults.world import COMMANDS, Case, World
+from tests.faults.world import COMMANDS, MEASURED, Case, World
 
 __all__ = ["Campaign", "Trial", "table"]
 
@@ -19,6 +22,8 @@ __all__ = ["Campaign", "Trial", "table"]
 _ROUNDS = 4
 # The store that is to be checked.
 _STORE = re.compile(r"`sana-bench store check -o (\S+)`")
+# The folder that has lost its store.
+_NO_STORE = re.compile(r"(/\S+): there is no result store; sana-bench run makes one")
 # The output folder of the run that a line is about.
 _RUN = re.compile(r"(/\S+)/runs/")
 # The share of faults that strike before a command starts.
@@ -38,13 +43,14 @@ class Trial:
     case: Case
     moment: str
     what: str
+    struck: bool = True
     end: str = ""
     rounds: int = 0
     slowest: float = 0.0
     wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        end = f"WRONG: {'; '.join(self.wrong)}" if self.wrong else self.end
+        end = f"WRONG: {'; '.join(self.wrong)}" if self.wrong else self.end if self.struck else "not counted"
         return f"{self.number:3} {self.kind:13} {self.case.command} on {self.case.state} {self.moment}: {self.what}: {end}"
 
 
@@ -56,7 +62,7 @@ class Campaign:
         self._victim = world.work.parent / "victim"
 
     def trial(self, number: int) -> Trial:
-        """Let fault number `number` happen and judge what follows."""
+        """Let fault number `number` happen and judge what follows; one that found nothing to strike says so."""
         rng = random.Random(f"{self._seed}-{number}")
         kind = KINDS[number % len(KINDS)]
         command = (
@@ -69,7 +75,7 @@ class Campaign:
         self._world.reset(case)
         self._victim.write_bytes(PRECIOUS)
         fault, first = self._disturbed(case, kind, rng, moment)
-        trial.what = fault.what
+        trial.what, trial.struck = fault.what, fault.struck
         self._judge(trial, first, case, "disturbed", killed=kind == "kill")
         self._again(trial, case, fault)
         if self._victim.read_bytes() != PRECIOUS:
@@ -101,24 +107,28 @@ class Campaign:
                 trial.end = "the numbers" if not trial.rounds else "the numbers after what the line says"
                 return
             said = ended.line or ended.out.strip().rpartition("\n")[2]
-            if not self._follow(said, case, fault):
+            if not self._follow(said, trial, fault):
                 break
         trial.end = f"one line: {said}"
 
-    def _follow(self, line: str, case: Case, fault: Fault) -> bool:
+    def _follow(self, line: str, trial: Trial, fault: Fault) -> bool:
         """Do what a line says; False where nothing of it can be done."""
         if fault.lift is not None:
             fault.lift()
             fault.lift = None
             return True
         if (store := _STORE.search(line)) is not None:
-            repaired = start(["store", "repair", "-o", store[1]], self._world.scratch).wait(120)
-            if repaired.code == 3 and case.command not in ("run", "score"):  # it says that something is lost
-                self._world.run_suite(Path(store[1]))
+            repaired = self._told(trial, ["store", "repair", "-o", store[1]])
+            if repaired.code == 3 and trial.case.command not in (
+                "run",
+                "score",
+            ):  # it says that something is lost
+                self._told(trial, self._world.run_into(Path(store[1])))
             return repaired.code in (0, 3)
-        if "run the suite again" in line and (of := _RUN.search(line)) is not None:
-            told = self._world.run_suite(Path(of[1])).line
-            return not told or self._follow(told, case, fault)
+        of = _NO_STORE.search(line) or ("run the suite again" in line and _RUN.search(line))
+        if of:
+            told = self._told(trial, self._world.run_into(Path(of[1]))).line
+            return not told or self._follow(told, trial, fault)
         if (found := _IN_THE_WAY.search(line)) is not None and self._world.work in Path(found[1]).parents:
             place = Path(found[1])
             shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink(
@@ -130,6 +140,13 @@ class Campaign:
             place.unlink()
             return True
         return False
+
+    def _told(self, trial: Trial, arguments: list[str]) -> Ended:
+        """Run another command that a line asks for, which must neither hang nor crash."""
+        ended = start(arguments, self._world.scratch).wait(self._world.longest)
+        if ended.code is None or not ended.is_clean:
+            trial.wrong.append(f"{arguments[0]}, as a line says: {ended.code}: {ended.err.strip()[-300:]}")
+        return ended
 
     def _judge(self, trial: Trial, ended: Ended, case: Case, when: str, *, killed: bool = False) -> None:
         trial.slowest = max(trial.slowest, ended.seconds)
@@ -150,14 +167,30 @@ class Campaign:
     def _compare(self, trial: Trial, ended: Ended, case: Case, when: str) -> None:
         try:
             found: Any = case.numbers(ended)
+        except BenchError as error:
+            # A fault may strike a file that the command no longer looks at: the first to see it is whoever reads the numbers,
+            # in one line, as the same command does when it begins again.
+            if when == "again":
+                trial.wrong.append(f"{when}: exit code {ended.code}, and the numbers cannot be read: {error}")
+            return
         except Exception as error:  # noqa: BLE001 - whatever keeps the numbers from being read is a finding
             trial.wrong.append(f"{when}: exit code {ended.code}, and the numbers cannot be read: {error}")
             return
         expected = case.expected
         if isinstance(expected, dict):  # a run that was renamed, or is of other prompts, is another one
             found = {run: found.get(run) for run in expected}
+        if case.command == "report" and len(found) == len(expected):
+            # Seconds are measured once: with the store that held them they are lost, and left empty.
+            lost = [[name for name in MEASURED if name in row and not row[name]] for row in found]
+            expected = [row | dict.fromkeys(names, "") for row, names in zip(expected, lost, strict=True)]
         if found != expected:
-            trial.wrong.append(f"{when}: other numbers")
+            trial.wrong.append(f"{when}: other numbers: {_difference(found, expected)}")
+
+
+def _difference(found: object, expected: object) -> str:
+    """The first line in which two results differ, as one has it and as the other."""
+    pairs = zip_longest(*(pformat(one, width=1).splitlines() for one in (found, expected)))
+    return next((f"{one!r:.300} is to be {other!r:.300}" for one, other in pairs if one != other), "")
 
 
 def table(trials: Sequence[Trial]) -> str:

@@ -63,10 +63,12 @@ class Running:
             self._status = status if pid else None
         return self._status is not None
 
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal, unless it is over."""
-        if not self.is_over():
+    def send(self, number: signal.Signals) -> bool:
+        """Send it a signal, unless it is over; say whether it was sent."""
+        over = self.is_over()
+        if not over:
             os.kill(self.pid, number)
+        return not over
 
     def wait(self, limit: float) -> Ended:
         """Wait for its end, at most `limit` seconds; then it is killed."""

@@ -23,12 +23,13 @@ PRECIOUS = b"what nobody may touch\n"
 
 @dataclass
 class Fault:
-    """What was done; `lift` undoes what a person would undo who reads the line, such as a full disk."""
+    """What was done, if anything; `lift` undoes what a person would undo who reads the line, such as a full disk."""
 
     kind: str
     what: str
     lift: Callable[[], object] | None = None
     limit: int | None = None
+    struck: bool = True
 
     def prepare(self) -> None:
         """What the fault does to a command's own process: a limit of the length of files."""
@@ -44,9 +45,7 @@ def strike(
     """
     if kind == "kill":
         number = rng.choice([signal.SIGKILL] * 4 + [signal.SIGTERM, signal.SIGINT])
-        if running is not None:
-            running.send(number)
-        return Fault(kind, number.name)
+        return Fault(kind, number.name, struck=running is not None and running.send(number))
     if kind == "fill the disk":
         return _fill(folder, rng, has_disk)
     places = _places(folder, kind, at_work=running is not None)
@@ -55,12 +54,12 @@ def strike(
     if kind in ("rename", "forbid"):
         places += [path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink()]
     if not places:
-        return Fault(kind, "nothing there")
+        return Fault(kind, "nothing there", struck=False)
     place = _chosen(places, rng)
     try:
         return _BY_KIND[kind](place, victim, rng, folder)
     except (FileNotFoundError, NotADirectoryError):  # the command was quicker
-        return Fault(kind, f"{place.relative_to(folder)} was gone")
+        return Fault(kind, f"{place.relative_to(folder)} was gone", struck=False)
 
 
 def _places(folder: Path, kind: str, *, at_work: bool) -> list[Path]:
@@ -98,7 +97,7 @@ def _truncate(place: Path, victim: Path, rng: random.Random, folder: Path) -> Fa
 def _flip(place: Path, victim: Path, rng: random.Random, folder: Path) -> Fault:
     size = place.stat().st_size
     if not size:
-        return Fault("bit flip", f"{place.relative_to(folder)} is empty")
+        return Fault("bit flip", f"{place.relative_to(folder)} is empty", struck=False)
     at, bit = rng.randrange(size), 1 << rng.randrange(8)
     with open(place, "r+b") as file:
         file.seek(at)
@@ -140,7 +139,7 @@ def _fill(folder: Path, rng: random.Random, has_disk: bool) -> Fault:
 def _forbid(place: Path, victim: Path, rng: random.Random, folder: Path) -> Fault:
     mode = place.lstat().st_mode
     if place.is_symlink():
-        return Fault("forbid", "a link")
+        return Fault("forbid", "a link", struck=False)
     forbidden = rng.choice([0, 0o444, 0o555]) if place.is_dir() else rng.choice([0, 0o444])
     place.chmod(forbidden)
 
@@ -171,7 +170,7 @@ def _swap(places: list[Path], rng: random.Random) -> Fault:
         alike.setdefault(path.stat().st_size if by_size else path.suffix, []).append(path)
     pairs = [group for group in alike.values() if len(group) > 1]
     if not pairs:
-        return Fault("swap", "no two files of one size")
+        return Fault("swap", "no two files of one size", struck=False)
     one, other = rng.sample(rng.choice(pairs), 2)
     between = one.with_name(f"{one.name}.between")
     try:
@@ -179,7 +178,7 @@ def _swap(places: list[Path], rng: random.Random) -> Fault:
         other.rename(one)
         between.rename(other)
     except FileNotFoundError:
-        return Fault("swap", f"{one.name} was gone")
+        return Fault("swap", f"{one.name} was gone", struck=False)
     return Fault("swap", f"{one.name} and {other.name}")
 
 

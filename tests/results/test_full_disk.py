@@ -1,6 +1,7 @@
 """A full disk ends a run with one line; what is recorded stays, and the same command goes on."""
 
 import errno
+import os
 import re
 import sqlite3
 from pathlib import Path
@@ -104,6 +105,47 @@ def test_files_that_cannot_be_written(command, tmp_path, monkeypatch, capsys, n_
     assert execute(command) == 0
     assert sum(fakes.FakeGenerator.batches) == N - before
     assert numbers.summaries(output) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "advice"),
+    [
+        (errno.ENOSPC, 3, r"\d MB are free, free some space"),
+        (errno.EDQUOT, 3, r"\d MB are free, your quota on this file system is used up"),
+        (errno.EFBIG, 3, "`ulimit -f` or the file system allows no longer file"),
+        (errno.EIO, 3, ""),
+        (errno.EROFS, 2, "choose a folder that can be written"),
+        (errno.EACCES, 2, "change the permissions or choose another folder"),
+        (errno.EPERM, 2, "change the permissions or choose another folder"),
+    ],
+)
+@pytest.mark.parametrize("command_", ["run", "report", "export", "import"])
+def test_what_the_system_refuses_is_worded_alike(
+    results, tmp_path, monkeypatch, capsys, number, code, advice, command_
+) -> None:
+    """The path, the system's word and what to do, whatever is refused and whichever command asked."""
+    (run, *_) = numbers.run_ids(results)
+    suite = results.parent / "suite"
+    with fakes.installed():
+        arguments = {
+            "run": ["run", str(fakes.write_suite(suite)), "--tier", "micro", "-o", str(tmp_path / "new")],
+            "report": ["report", run, "-o", str(results)],
+            "export": ["export", "--all", "-o", str(results), "--to", str(tmp_path / "new")],
+            "import": ["import", str(results), "-o", str(tmp_path / "new")],
+        }[command_]
+
+        def replace(source: object, target: object) -> None:
+            raise OSError(number, os.strerror(number), str(source), None, str(target))
+
+        monkeypatch.setattr(os, "replace", replace)
+        capsys.readouterr()
+        assert execute(arguments) == code
+    line = only_line(capsys)
+    assert os.strerror(number) in line
+    assert re.search(advice, line)
+    assert str(tmp_path) in line
+    assert "[Errno" not in line
+    assert atomic.TEMPORARY_PREFIX not in line
 
 
 def test_a_new_store_on_a_full_disk(tmp_path, monkeypatch) -> None:

@@ -1,5 +1,11 @@
-"""A suite whose variants pass a known share of its images, in three tasks of thirty prompts: for runs that stop early."""
+"""A suite whose variants pass a known share of its images, in three tasks of thirty prompts: for runs that stop early.
 
+`python -m tests.runner.dice` is the `sana-bench` command with these installed; its first argument is
+the time of a batch in seconds.
+"""
+
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -84,6 +90,7 @@ class Dice:
     made: list[tuple[str, int]] = []  # noqa: RUF012
     stop_after: int | None = None
     failing: str | None = None
+    seconds = 0.0
 
     def __init__(self, spec: GeneratorSpec, device: str) -> None:
         self._rate = spec.variant.sampler.guidance_scale / 10
@@ -93,6 +100,7 @@ class Dice:
             raise SampleError("the output is not finite")
         if self.stop_after is not None and len(self.made) >= self.stop_after:
             raise KeyboardInterrupt
+        time.sleep(self.seconds)
         self.made.extend((request.prompt_id, request.index) for request in requests)
         return np.stack([self._image(request.noise_seed) for request in requests])
 
@@ -147,3 +155,11 @@ def installed() -> Iterator[None]:
         for registry, entry in added:
             stack.enter_context(registry.added(entry))
         yield
+
+
+if __name__ == "__main__":
+    from sana_bench.cli.main import main
+
+    Dice.seconds = float(sys.argv.pop(1))
+    with installed():
+        main()

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +16,7 @@ from sana_bench.core.samples import Sample
 from sana_bench.metrics.base import MetricAssets, ScoreRow, Summary, mean_summary
 from sana_bench.metrics.oneig.picture import CODEC, NOTE, picture
 from sana_bench.suites.schema import MetricSpec
+from sana_models.files import path_of
 
 __all__ = ["OWN", "PROTOCOLS", "Judged", "StyleMetric", "build_style"]
 
@@ -143,7 +143,7 @@ def build_style(tier: str, assets: MetricAssets, choice: MetricSpec | None = Non
         raise AssetError(f"metric {StyleMetric.name!r} on the full tier: {error}") from None
     encoders = (CSDEncoder(csd, assets.device), OneIGEncoder(encoder, assets.device))
     if protocol == OWN:
-        own = (data_root() / Path(folder).expanduser()).resolve()
+        own = path_of(folder, data_root())
         judged = [Judged(one, references_of(own, one)) for one in encoders]
         return StyleMetric(protocol, judged, directory_sha256(own))
     files = (published, published.with_name("SE_embed.pt"))

@@ -74,6 +74,10 @@ def write_export(
         }
         atomic.write_text(building / MANIFEST, json.dumps(manifest, indent=2) + "\n")
         _replace(building, directory)
+    except OSError as error:
+        if str(building) in str(error.filename):  # a folder that nobody knows
+            error.filename, error.filename2 = str(directory), None
+        raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return {name: entry["rows"] for name, entry in listed.items()}

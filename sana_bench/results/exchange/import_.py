@@ -24,7 +24,7 @@ from sana_bench.results.exchange.tables import Tables
 from sana_bench.results.exchange.validation import check_tables
 from sana_bench.results.run_folder import RunFiles
 from sana_bench.results.store import Store
-from sana_models.files import read_bytes
+from sana_models.files import is_there, read_bytes
 
 __all__ = ["ImportedRun", "import_runs"]
 
@@ -82,9 +82,9 @@ def import_runs(source: Path, output: Path, report: Callable[[ImportedRun], obje
 def _read_source(source: Path, output: Path, damaged: dict[str, str]) -> tuple[Tables, Path | None]:
     """Return the tables of the source and, for a results folder, where its files are; `damaged` gets runs left out."""
     folder, only = source, None
-    if RunFiles(source).suite.is_file():
+    if is_there(RunFiles(source).suite, Path.is_file):
         folder, only = source.resolve().parents[1], source.resolve().name
-    if not (folder / STORE_NAME).is_file():
+    if not is_there(folder / STORE_NAME, Path.is_file):
         return read_export(source)[0], None
     if folder.resolve() == output.resolve():
         raise UsageError(f"{source}: is part of the store to import into, {output}")

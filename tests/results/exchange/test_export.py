@@ -1,5 +1,6 @@
 """Exports say the same in every format, and appear whole or not at all."""
 
+import csv
 import errno
 import json
 import os
@@ -16,6 +17,7 @@ from sana_bench.core.errors import UsageError
 from sana_bench.results.exchange.export import FORMATS, read_export, read_frames, write_export
 from sana_bench.results.exchange.tables import EXPORT_VERSION, TABLES
 from tests import ROOT
+from tests.stores import change
 
 AWKWARD = 'comma, "quote",\nline\r\nbreak,\rcarriage return, tab\t, ü, \u2028, empty next'
 
@@ -55,6 +57,35 @@ def test_every_format_gives_back_what_went_in(tmp_path, format_) -> None:
     tables = awkward_tables()
     write_export(tables, tmp_path / "out", format_, created="now")
     assert read_export(tmp_path / "out") == (tables, "now")
+
+
+@pytest.mark.parametrize(
+    "text", ["=cmd|'/c calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1"]
+)
+def test_formulas_are_text_on_request(results, tmp_path, capsys, text) -> None:
+    """No field of it is run by a spreadsheet, numbers stay numbers, and what was changed does not come back by mistake."""
+    change(results, f"UPDATE summaries SET note = {_quoted(text)}, low = -0.25")
+    to = tmp_path / "out"
+    assert export(results, to, "csv", "--all", "--no-formulas") == 0
+    assert "begins with '" in capsys.readouterr().out
+    with open(to / "summaries.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["note"] for row in rows} == {f"'{text}"}
+    assert {row["low"] for row in rows} == {"-0.25"}
+    assert execute(["import", str(to), "-o", str(tmp_path / "new")]) == 2
+    assert "made for spreadsheets (--no-formulas)" in one_line(capsys)
+    assert not (tmp_path / "new").exists()
+    assert export(results, tmp_path / "as it is", "csv") == 0
+    assert {row["note"] for row in read_export(tmp_path / "as it is")[0]["summaries"]} == {text}
+
+
+def _quoted(text: str) -> str:
+    return "char(" + ", ".join(str(ord(character)) for character in text) + ")"
+
+
+def test_formulas_are_a_matter_of_csv(results, tmp_path, capsys) -> None:
+    assert export(results, tmp_path / "out", "json", "--all", "--no-formulas") == 2
+    assert "--no-formulas: json files hold none; give --format csv" in one_line(capsys)
 
 
 def test_a_row_of_csv_holds_whatever_a_prompt_holds(tmp_path) -> None:
