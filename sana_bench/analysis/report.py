@@ -243,7 +243,7 @@ def _mixed_devices(provenance: Mapping[str, Any]) -> str:
     if len(counts) < 2:
         return ""
     kinds = "; ".join(
-        f"{own['images']} images and {own['scores']} scores on {kind}" for kind, own in counts.items()
+        f"{own['images']} images and {own['scores']} scores on {kind}" for kind, own in sorted(counts.items())
     )
     return f"Mixed devices, whose numbers may differ in their last bits: {kinds}."
 

@@ -73,6 +73,10 @@ def build_redness(*_: object) -> fakes.Redness:
     return fakes.Redness()
 
 
+#: What the metric may stop a run by.
+build_redness.limits = (0, 255)
+
+
 def build_spread(*_: object) -> fakes.Spread:
     return fakes.Spread()
 

@@ -23,6 +23,7 @@ from sana_bench.results.store import Store
 from sana_bench.runner import scoring
 from sana_bench.runner.engines.ray import RayEngine
 from sana_bench.runner.run import RunOptions, execute_suite
+from sana_bench.suites.stop import StopRequest
 from tests import ROOT
 from tests.runner import numbers_of_runs as numbers
 from tests.runner.engines import crowd
@@ -75,10 +76,12 @@ def suite(tmp_path: Path) -> Path:
 
 def outcome(suite: Path, output: Path, **engine: Any) -> SimpleNamespace:
     """Run a suite, and return all that must not depend on who did the work."""
-    options = RunOptions(
-        suite=suite, output=output, tier="micro", batch_size=crowd.BATCH, engine=EngineRequest(**engine)
-    )
-    found = execute_suite(options)
+    return outcome_of(suite, output, EngineRequest(**engine))
+
+
+def outcome_of(suite: Path, output: Path, engine: EngineRequest, **options: Any) -> SimpleNamespace:
+    given = RunOptions(suite, output, "micro", batch_size=crowd.BATCH, engine=engine, **options)
+    found = execute_suite(given)
     return result_of(output, found.exit_code)
 
 
@@ -89,6 +92,7 @@ def result_of(output: Path, code: int) -> SimpleNamespace:
         (run_id,) = numbers.run_ids(output)
         events = store.events(run_id)
         provenance = (store.run(run_id) or {})["provenance"]
+        looks = store.looks(run_id)
     return SimpleNamespace(
         code=code,
         numbers=(numbers.summaries(output), numbers.image_bytes(output)),
@@ -96,6 +100,7 @@ def result_of(output: Path, code: int) -> SimpleNamespace:
         events=events,
         kinds=[event["kind"] for event in events],
         provenance=provenance,
+        looks=looks,
     )
 
 
@@ -272,6 +277,14 @@ def test_a_driver_that_is_stopped_goes_on_where_it_was(cluster, local, suite, tm
     first, second = found.sessions
     assert second["images_generated"] < 2 * N
     assert first["images_generated"] + second["images_generated"] == 2 * N
+
+
+def test_rounds_until_the_question_is_answered(cluster, suite, tmp_path) -> None:
+    stop = StopRequest("decided", ("painter-0", "painter-1"), effect=20.0)
+    here = outcome_of(suite, tmp_path / "here", EngineRequest(), stop=stop)
+    there = outcome_of(suite, tmp_path / "there", EngineRequest("ray", 2, cluster.address), stop=stop)
+    assert here.looks
+    assert (there.code, there.looks, there.numbers) == (here.code, here.looks, here.numbers)
 
 
 def test_nothing_is_started_where_nothing_is_to_be_done(installed, tmp_path, monkeypatch) -> None:
