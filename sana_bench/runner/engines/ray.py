@@ -307,7 +307,9 @@ class RayEngine:
         is_main = threading.current_thread() is threading.main_thread()
         heard = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(self._request.address, log_to_driver=False, logging_level=logging.ERROR, **own)
+            # Without `local` Ray would join a cluster that happens to run here.
+            address = self._request.address or "local"
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(f"Ray cannot be reached at {where}: {error}") from None
         finally:
