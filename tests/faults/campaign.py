@@ -124,7 +124,7 @@ class Campaign:
                 "score",
             ):  # it says that something is lost
                 self._told(trial, self._world.run_into(Path(store[1])))
-            return repaired.code in (0, 3)
+            return repaired.code in (0, 3) or self._follow(repaired.line, trial, fault)
         of = _NO_STORE.search(line) or ("run the suite again" in line and _RUN.search(line))
         if of:
             told = self._told(trial, self._world.run_into(Path(of[1]))).line
