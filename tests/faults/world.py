@@ -13,11 +13,11 @@ from sana_bench.results.run_folder import open_store
 from tests import suite_files
 from tests.faults.commands import Ended, start
 
-__all__ = ["COMMANDS", "MEASURED", "Case", "World"]
+__all__ = ["COMMANDS", "COSTS", "Case", "World"]
 
 COMMANDS = ("run", "score", "report", "import", "gate")
-#: Columns of a report that hold measured seconds.
-MEASURED = ("generation_s", "judge_s")
+#: Columns of a report that say what an image cost to make, which the store alone knows.
+COSTS = ("generated_per_image", "generation_s", "judge_s", "generation_flops", "judge_flops")
 _PROMPTS = (
     "a photo of a red circle",
     "a photo of a blue square",
