@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 from side_by_side import Timing, environment, interleave, table
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sana_models.config import DC_AE_F32C32, SANA_CONFIGS
 from sana_models.dc_ae import DCAE
+from sana_models.layers import linear
 from sana_models.transformer import SanaTransformer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,9 +127,9 @@ class RecordProducts(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function.overloadpacket.__name__
-        if name in ("linear", "mm", "addmm"):
+        if name in ("linear", "mm", "addmm", "_linear_pointwise"):
             left, right = args[1:3] if name == "addmm" else args[:2]
-            n_out = right.shape[0] if name == "linear" else right.shape[1]
+            n_out = right.shape[0] if "linear" in name else right.shape[1]
             self.shapes.append((left.numel() // left.shape[-1], left.shape[-1], n_out))
         return function(*args, **(kwargs or {}))
 
@@ -145,7 +146,7 @@ def products_of(run: Callable[[], Tensor], dtype: torch.dtype) -> Callable[[], N
 
     def products() -> None:
         for (rows, n_in, _), weight in zip(record.shapes, weights, strict=True):
-            nn.functional.linear(inputs[rows, n_in], weight)
+            linear(inputs[rows, n_in], weight)
 
     return products
 

@@ -1,13 +1,16 @@
 """`sana-bench train`: hand a training configuration to the code that trains that kind of model."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sana_bench.cli.options import CpuDeviceOption
 from sana_bench.core.errors import BenchError, SuiteError, UsageError, nearest
 from sana_bench.core.progress import say
+
+if TYPE_CHECKING:
+    from sana_models.training.curve import Observer
 
 __all__ = ["register"]
 
@@ -36,6 +39,14 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew: remove the states that an earlier run left there.")
     ] = False,
+    logger: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--logger",
+            metavar="NAME",
+            help="Tell the numbers and samples of kind sana or dc_ae to tensorboard, wandb or mlflow; may be given again.",
+        ),
+    ] = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -45,6 +56,7 @@ def train(
     ] = False,
 ) -> int:
     """Train weights; the same command again continues."""
+    from sana_bench.runner.loggers import Loggers, check_loggers
     from sana_bench.suites.config_files import read_yaml
 
     document = read_yaml(config)
@@ -59,12 +71,18 @@ def train(
         _check(config, kind, document.data, folder)
         return 0
     _check_device(kind, device)
+    if logger and kind not in ("sana", "dc_ae"):
+        raise UsageError(f"--logger knows the kinds sana and dc_ae, not {kind}")
+    check_loggers(logger or [])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--output {folder}: cannot be created: {error.strerror}") from None
     try:
-        _train(kind, document.data, folder, device, fresh=fresh)
+        with Loggers(logger or [], folder).observe_training(
+            {"name": str(document.data.get("name")), "config": document.data}
+        ) as observer:
+            _train(kind, document.data, folder, device, observer, fresh=fresh)
     except ValueError as error:
         raise SuiteError(f"{config}: {error}") from error
     except FloatingPointError as error:
@@ -128,7 +146,9 @@ def _check_device(kind: str, device: str) -> None:
             raise UsageError("--device cuda: no CUDA device found")
 
 
-def _train(kind: str, config: dict[str, Any], folder: Path, device: str, *, fresh: bool) -> None:
+def _train(
+    kind: str, config: dict[str, Any], folder: Path, device: str, observer: "Observer", *, fresh: bool
+) -> None:
     if kind == "clip":
         from sana_bench.metrics.clip.training import run_clip_training
 
@@ -154,6 +174,7 @@ def _train(kind: str, config: dict[str, Any], folder: Path, device: str, *, fres
         vocabulary=VOCABULARY,
         device=device,
         fresh=fresh,
+        observer=observer,
     )
     if result.bad_records:
         say(f"{result.bad_records} bad training records were left out: {folder / 'bad_records.csv'}")

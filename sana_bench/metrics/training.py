@@ -20,7 +20,8 @@ from sana_bench.core.preprocess import CLIP_MEAN, CLIP_STD
 from sana_bench.micro.world import COLORS, SHAPES
 from sana_models.files import read_bytes
 from sana_models.training.curve import plot_curve
-from sana_models.training.loop import LoopConfig, TrainingResult
+from sana_models.training.loop import TrainingResult
+from sana_models.training.loop_config import LoopConfig
 
 __all__ = [
     "EVALUATION_SEED",
@@ -200,7 +201,7 @@ def export_curve(
     if order is not None:
         rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, order, lineterminator="\n")
+        writer = csv.DictWriter(text, order, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
         content = text.getvalue().encode()

@@ -16,7 +16,7 @@ from sana_bench import metrics
 from sana_bench.core import atomic
 from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import fingerprint, sha256_bytes, short
-from sana_bench.core.registry import METRICS
+from sana_bench.core.registry import METRICS, SET_METRICS
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.metrics.base import (
     FeatureMetric,
@@ -106,11 +106,14 @@ class Scorer:
                 self._advance(len(chunk))
             else:
                 lacking.append(chunk)
-        for unit, found in self._engine.scores(self._units(metric, key, lacking)):
+        if metric.name in SET_METRICS:  # they have no score for an image
+            self._advance(sum(map(len, lacking)))
+            return
+        for unit, found, worker in self._engine.scores(self._units(metric, key, lacking), _gpu_share(metric)):
             rows, chunk = list(found), lacking[unit.number]
-            # A metric of the whole set, such as a distance between sets, has no rows.
+            # One of a plug-in may have none either.
             if rows or not isinstance(metric, FeatureMetric):
-                self._put_rows(metric.name, key, chunk, rows, scored)
+                self._put_rows(metric.name, key, chunk, rows, scored, worker)
             self._advance(len(chunk))
 
     def _units(
@@ -133,13 +136,14 @@ class Scorer:
         chunk: Sequence[SampleResult],
         rows: Sequence[ScoreRow],
         scored: set[tuple[str, str]],
+        worker: str,
     ) -> None:
         if [row.sample_id for row in rows] != [item.sample.id for item in chunk]:
             raise BenchError(
                 f"metric {name!r} gave {len(rows)} rows for {len(chunk)} images, or in another order"
             )
         records = [
-            ScoreRecord(*item.score_key, float(row.value), _plain(row.details))
+            ScoreRecord(*item.score_key, float(row.value), _plain(row.details), worker)
             for item, row in zip(chunk, rows, strict=True)
             if item.score_key not in scored
         ]
@@ -160,7 +164,7 @@ class Scorer:
                 lacking.append((chunk, wanted))
                 have.update(wanted)
         units = (_unit(key, "features", chunk, number) for number, (chunk, _) in enumerate(lacking))
-        for unit, found in self._engine.scores(units):
+        for unit, found, _ in self._engine.scores(units, _gpu_share(metric)):
             features = np.asarray(found)
             if features.ndim != 2 or len(features) != len(unit.samples) or not np.isfinite(features).all():
                 shown = f"features of shape {features.shape} for {len(unit.samples)} images"
@@ -209,6 +213,10 @@ def _scorable(plan: CellPlan, metric: Metric | FeatureMetric) -> list[SampleResu
     if isinstance(metric, JoinsImages) and metric.joins > 1 and plan.cell.benchmark.images_per_prompt > 1:
         return whole_groups(items, metric.joins)
     return items
+
+
+def _gpu_share(metric: Metric | FeatureMetric) -> float:
+    return METRICS.entry(metric.name).gpu_share if metric.name in METRICS else 1.0
 
 
 def _unit(

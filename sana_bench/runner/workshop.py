@@ -49,7 +49,7 @@ class ImageBatch:
     """A fixed stretch of a cell's order of work; images of the places in `missing` are written, the others only computed.
 
     `asks` are facts of the cell that nobody recorded yet: `cuts` and `flops`. `models` is how many loaded models are kept for
-    the batches that follow.
+    the batches that follow. `searches` are those whose winners other batches have too.
     """
 
     cell: str
@@ -57,6 +57,7 @@ class ImageBatch:
     missing: frozenset[tuple[str, int]]
     asks: frozenset[str] = frozenset()
     models: int = 1
+    searches: frozenset[tuple[str, int]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class WrittenBatch:
     """What became of a batch: a row for each missing image, and what was learnt on the way.
 
     `contents` are files, by path relative to the output folder, that could not be written where the batch was made. `halved`
-    are the batch sizes, with reasons, at which the device ran out of memory and went on with half as many.
+    are the batch sizes, with reasons, with which it went on where the device ran out of memory. `worker` is who did it.
     """
 
     rows: tuple[ImageRow, ...]
@@ -72,6 +73,7 @@ class WrittenBatch:
     halved: tuple[tuple[int, str], ...] = ()
     cuts: tuple[CutTexts, ...] = ()
     flops: Mapping[str, int] | None = None
+    worker: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,11 +137,14 @@ def image_batches(
 ) -> Iterator[ImageBatch]:
     """The batches of a plan that miss something, in the order of work; the first of them carries `asks`."""
     missing = {sample.place for sample in plan.missing}
+    search = plan.cell.variant.variant.best_of_n
+    keep = search.keep if search is not None else 1
     for start in range(0, len(plan.wanted), batch_size):
         samples = plan.wanted[start : start + batch_size]
         lacking = frozenset(sample.place for sample in samples) & missing
         if lacking:
-            yield ImageBatch(plan.cell.label, samples, lacking, asks, models)
+            searches = {(sample.prompt.id, sample.index // keep) for sample in samples} if keep > 1 else ()
+            yield ImageBatch(plan.cell.label, samples, lacking, asks, models, frozenset(searches))
             asks = frozenset()
 
 

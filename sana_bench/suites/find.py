@@ -38,6 +38,11 @@ def find_suite(what: Path) -> Path:
         [str(other) for other in what.parent.glob("*.yaml")] if what.suffix and is_there(what.parent) else []
     )
     hint = nearest(str(what), beside) or nearest(what.stem, named)
+    from sana_bench.suites.schema import source_of  # a shell that completes names waits for no schema
+
+    if (source := source_of(str(what))) != str(what) and source in named:
+        count = str(what).rpartition("@")[2]
+        hint = f"; a part of its prompts: {source} --set benchmarks.0.prompts={count}"
     raise SuiteError(f"{what}: no such suite file{hint}")
 
 

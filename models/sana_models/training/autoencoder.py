@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from sana_models.dc_ae import DCAE
 from sana_models.training.distributed import local_rows
+from sana_models.training.meter import Extra
 
 __all__ = ["AutoencoderTask", "Source", "images_to_tensor", "latent_statistics"]
 
@@ -43,7 +44,7 @@ class AutoencoderTask:
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         return [{"params": list(self.model.parameters()), "lr": learning_rate}]
 
-    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Extra]:
         rows = local_rows(batch_size)
         device = next(self.model.parameters()).device
         images = images_to_tensor(self.source(self.seed, step, batch_size)[0][rows]).to(device)

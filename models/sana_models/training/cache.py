@@ -15,7 +15,7 @@ from sana_models.files import plain, read_text
 from sana_models.training.autoencoder import Source, images_to_tensor
 from sana_models.training.progress import training_progress
 
-__all__ = ["LatentCache", "prepare_cache"]
+__all__ = ["LatentCache", "encoded_samples", "prepare_cache"]
 
 _SHARD = 2048
 _BATCH = 64
@@ -73,7 +73,7 @@ def prepare_cache(
             path = folder / f"{shard:05d}.npz"
             if not path.exists():
                 _write_shard(path, autoencoder, source, tokenize, seed=seed, first=shard * (_SHARD // _BATCH))
-            report(shard + 1, 0.0)
+            report(shard + 1, "shards of latents")
     parts = [np.load(plain(folder / f"{shard:05d}.npz"), allow_pickle=False) for shard in range(shards)]
     stacked = [
         torch.from_numpy(np.concatenate([part[key] for part in parts])) for key in ("latents", "ids", "mask")
@@ -82,6 +82,20 @@ def prepare_cache(
 
 
 @torch.no_grad()
+def encoded_samples(
+    autoencoder: DCAE, source: Source, seed: int, first: int, count: int
+) -> tuple[np.ndarray, list[str]]:
+    """Return the normalised latents (n, C, h, w) in half precision, and captions, of `count` samples from batch `first` on."""
+    latents, captions = [], []
+    device = next(autoencoder.parameters()).device
+    for index in range(first, first + -(-count // _BATCH)):
+        images, texts = source(seed, index, _BATCH)
+        raw = autoencoder.encode(images_to_tensor(images).to(device))
+        latents.append(autoencoder.normalise(raw).half().cpu().numpy())
+        captions += texts
+    return np.concatenate(latents)[:count], captions[:count]
+
+
 def _write_shard(
     path: Path,
     autoencoder: DCAE,
@@ -91,16 +105,8 @@ def _write_shard(
     seed: int,
     first: int,
 ) -> None:
-    latents, captions = [], []
-    device = next(autoencoder.parameters()).device
-    for index in range(first, first + _SHARD // _BATCH):
-        images, texts = source(seed, index, _BATCH)
-        raw = autoencoder.encode(images_to_tensor(images).to(device))
-        latents.append(autoencoder.normalise(raw).half().cpu().numpy())
-        captions += texts
+    latents, captions = encoded_samples(autoencoder, source, seed, first, _SHARD)
     ids, mask = tokenize(captions)
     temporary = path.with_suffix(".tmp.npz")
-    np.savez(
-        temporary, latents=np.concatenate(latents), ids=ids.short().numpy(), mask=mask.to(torch.uint8).numpy()
-    )
+    np.savez(temporary, latents=latents, ids=ids.short().numpy(), mask=mask.to(torch.uint8).numpy())
     temporary.replace(path)

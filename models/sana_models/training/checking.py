@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from sana_models.training.data_settings import ImageDataSettings
 from sana_models.training.image_text import DAMAGE, ImageTextData
 from sana_models.training.loop import step_generator
 from sana_models.training.parts import source_of
+from sana_models.training.pictures import write_sheet
 from sana_models.training.records import BadRecords, Record
 from sana_models.training.settings import TextToImageSettings
 
@@ -35,7 +37,6 @@ __all__ = ["check_images"]
 _MOST_DECODED = 10_000
 #: Of more captions than these so many are tokenized, and a picture of a batch has so many images at most.
 _MOST_TOKENIZED, _MOST_SHOWN = 100_000, 64
-_CELL, _MARGIN, _TEXT_HEIGHT, _LINES = 192, 8, 14, 4
 
 
 def check_images(
@@ -75,7 +76,9 @@ def check_images(
     size = images.batch_size(0, settings.loop.batch_size)
     shown = images.pictures(0, size, step_generator(settings.loop.seed, 0))
     if shown:
-        _write_picture(out / "first_batch.png", shown[:_MOST_SHOWN])
+        write_sheet(
+            out / "first_batch.png", [(_levels(picture), text) for picture, text in shown[:_MOST_SHOWN]]
+        )
         yield f"first batch: {out / 'first_batch.png'}"
     bad.total = len({record.key for record in records} | bad.reasons.keys())
     yield from _bad(bad, out, data.max_bad_share)
@@ -180,24 +183,7 @@ def _bad(bad: BadRecords, out: Path, max_share: float) -> Iterator[str]:
     bad.check()
 
 
-def _write_picture(path: Path, shown: Sequence[tuple[Tensor, str]]) -> None:
-    """A grid of pictures with their captions below."""
-    import textwrap
-
-    from PIL import Image, ImageDraw, ImageFont
-
-    columns = min(8, max(1, round(len(shown) ** 0.5)))
-    rows = -(-len(shown) // columns)
-    across, down = _CELL + _MARGIN, _CELL + _MARGIN + _LINES * _TEXT_HEIGHT
-    sheet = Image.new("RGB", (columns * across + _MARGIN, rows * down + _MARGIN), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for number, (pixels, caption) in enumerate(shown):
-        left, top = _MARGIN + number % columns * across, _MARGIN + number // columns * down
-        levels = ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        picture = Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
-        scale = _CELL / max(picture.size)
-        kind = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-        sheet.paste(picture.resize([max(1, round(side * scale)) for side in picture.size], kind), (left, top))
-        lines = textwrap.wrap(caption, _CELL // 6)[:_LINES]
-        draw.multiline_text((left, top + _CELL + 1), "\n".join(lines), fill="black", font=font, spacing=1)
-    write_whole(path, lambda stream: sheet.save(stream, "PNG"))
+def _levels(pixels: Tensor) -> np.ndarray:
+    """[-1, 1] (3, H, W) as uint8 (H, W, 3)."""
+    levels = ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return levels.permute(1, 2, 0).contiguous().numpy()

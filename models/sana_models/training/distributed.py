@@ -3,8 +3,9 @@
 Without `torchrun` nothing here does anything.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,8 +20,13 @@ __all__ = [
     "local_rows",
     "mean_over_processes",
     "process_group",
+    "share_of",
+    "sum_over_processes",
     "world_size",
 ]
+
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -73,6 +79,20 @@ def mean_over_processes(value: Tensor) -> Tensor:
     total = value.detach().clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def sum_over_processes(values: Tensor, device: torch.device) -> Tensor:
+    """Return the elementwise sum over all processes, `device` being what they talk through."""
+    if world_size() == 1:
+        return values
+    total = values.to(device)
+    dist.all_reduce(total)
+    return total.to(values.device)
+
+
+def share_of(items: Sequence[T]) -> Sequence[T]:
+    """Return every n-th of the items, of n processes: each item is one process's."""
+    return items[dist.get_rank() :: world_size()] if _active() else items
 
 
 def all_true(value: Tensor) -> bool:

@@ -125,6 +125,16 @@ class ImageTextData:
         drawn = self._draw(step, size, slice(None), generator, _picture)
         return [(picture, caption) for _, picture, caption in drawn if picture is not None]
 
+    def latent_of(self, record: Record) -> Tensor | None:
+        """Return the latent (C, h, w) of a record in the last stage's bucket for it; None of a bad one, which is counted."""
+        if not self._measure(record):
+            return None
+        try:
+            return self._latent(record, self._bucket(record, self.stages[-1].image_size))
+        except DAMAGE as error:
+            self.bad.add(record.key, error)
+            return None
+
     def size_of(self, record: Record) -> tuple[int, int]:
         """Return height and width of an image in pixels, or of a latent in positions."""
         return self._sizes[record.key]

@@ -23,14 +23,16 @@ from sana_models.libraries import without_torchao
 from sana_models.text import TextEncoder, complex_human_instruction, make_word_tokenizer, tell_cut
 from sana_models.text_cache import CachedTextEncoder
 from sana_models.training.autoencoder import Source
-from sana_models.training.cache import LatentCache, prepare_cache
+from sana_models.training.cache import LatentCache, encoded_samples, prepare_cache
 from sana_models.training.data_folders import read_index
 from sana_models.training.data_settings import ImageDataSettings, RenderedDataSettings
 from sana_models.training.distributed import barrier, is_main
 from sana_models.training.image_text import ImageTextData
-from sana_models.training.records import BadRecords
+from sana_models.training.loop_config import autocast_of
+from sana_models.training.records import BadRecords, Record
 from sana_models.training.settings import TextToImageSettings
-from sana_models.training.text_to_image import CaptionedLatents
+from sana_models.training.text_to_image import CaptionedLatents, TextInput
+from sana_models.training.validation import HeldOut
 from sana_models.transformer import SanaTransformer
 from sana_models.weight_files import has_variant
 
@@ -91,8 +93,8 @@ def load_networks(settings: TextToImageSettings, vocabulary: tuple[str, ...]) ->
 
 def rendered_data(
     settings: TextToImageSettings, data: RenderedDataSettings, networks: Networks, out: Path, source: Source
-) -> LatentCache:
-    """Encode the samples that `source` makes, or read those of an earlier run."""
+) -> tuple[LatentCache, HeldOut]:
+    """Encode the samples that `source` makes, or read those of an earlier run; those held out are of a stream of their own."""
     tokenize = tokenize_with(networks.tokenizer, networks.max_length)
 
     def prepare() -> LatentCache:
@@ -108,18 +110,41 @@ def rendered_data(
 
     if not is_main():
         barrier()
-        return prepare()
-    cache = prepare()
-    barrier()
-    return cache
+        cache = prepare()
+    else:
+        cache = prepare()
+        barrier()
+    if settings.validation is None or not settings.validation.share:
+        return cache, HeldOut([], [], tokenize)
+    latents, texts = encoded_samples(
+        networks.autoencoder, source, settings.loop.seed + 2, 0, settings.validation.images
+    )
+    return cache, HeldOut(list(torch.from_numpy(latents)), texts, tokenize)
 
 
 def image_data(
-    settings: TextToImageSettings, data: ImageDataSettings, networks: Networks, out: Path, bad: BadRecords
-) -> tuple[CaptionedLatents, tuple[Tensor, Tensor]]:
-    """Index the images; return the data, and text and mask of the empty prompt. Raises ValueError as `read_index` does."""
+    settings: TextToImageSettings, data: ImageDataSettings, networks: Networks, bad: BadRecords
+) -> tuple[CaptionedLatents, tuple[Tensor, Tensor], HeldOut]:
+    """Index the images; return the data, text and mask of the empty prompt, and what is held out.
+
+    Raises ValueError as `read_index` does, and when the validation asks for images and gets none.
+    """
+    options: dict[str, Any] = {"keys": data.caption_keys, "image_key": data.image_key}
+    records = read_index(data.paths, data.caption_suffixes, bad, **options)
+    validation = settings.validation
+    held: list[Record] = []
+    if validation is not None:
+        held = [record for record in records if _place(record) < validation.share]
+        if validation.paths:
+            held += read_index(
+                validation.paths, data.caption_suffixes, BadRecords(max_share=data.max_bad_share), **options
+            )
+        if (validation.share or validation.paths) and not held:
+            raise ValueError(f"validation.share {validation.share:g} of {len(records)} images is none")
+        records = [record for record in records if _place(record) >= validation.share]
+        held = sorted(held, key=_place)[: validation.images]
     images = ImageTextData(
-        read_index(data.paths, data.caption_suffixes, bad, keys=data.caption_keys, image_key=data.image_key),
+        records,
         networks.autoencoder,
         stages=data.stages,
         patch_size=networks.transformer.config.patch_size,
@@ -131,9 +156,28 @@ def image_data(
         cache=None if data.cache is None else data.cache / "latents",
         cache_identity=_identity(networks),
     )
+    text_input, null_text = _text_input(settings, data, networks)
+    device = networks.transformer.proj_out.weight.device
+    with autocast_of(settings.loop.precision, device):
+        latents = [(record, images.latent_of(record)) for record in held]
+    found = [(record, latent.half()) for record, latent in latents if latent is not None]
+    texts = [data.rule.choose(entry.captions, entry.scores, 0.5, entry.weights) for entry, _ in found]
+    held_out = HeldOut([latent for _, latent in found], texts, text_input)
+    return CaptionedLatents(images, text_input), null_text, held_out
+
+
+def _place(record: Record) -> float:
+    """A number in [0, 1) that a record's name gives it: the same in every run and process."""
+    return int.from_bytes(hashlib.sha256(record.key.encode()).digest()[:6]) / 2**48
+
+
+def _text_input(
+    settings: TextToImageSettings, data: ImageDataSettings, networks: Networks
+) -> tuple[TextInput, tuple[Tensor, Tensor]]:
+    """Return what makes tokens or embeddings of captions, and text and mask of the empty prompt."""
     if settings.train_text_encoder:
         tokenize = tokenize_with(networks.tokenizer, networks.max_length)
-        return CaptionedLatents(images, tokenize), tokenize([""])
+        return tokenize, tokenize([""])
     encoder = TextEncoder(networks.tokenizer, networks.text_model)
     if data.cache is not None:
         encoder = CachedTextEncoder(encoder, data.cache / "text")
@@ -149,7 +193,7 @@ def image_data(
         ]
         return torch.cat([row[0] for row in rows]).float().cpu(), torch.cat([row[1] for row in rows]).cpu()
 
-    return CaptionedLatents(images, embed), embed([""], None)
+    return embed, embed([""], None)
 
 
 def tokenize_with(tokenizer: Any, max_length: int) -> Callable[[list[str]], tuple[Tensor, Tensor]]:

@@ -19,9 +19,11 @@ def tell(line: str) -> None:
 
 
 @contextmanager
-def training_progress(total: int, start: int) -> Iterator[Callable[[int, float], None]]:
-    """Yield `report(done_steps, loss)`."""
-    if sys.stderr.isatty():
+def training_progress(total: int, start: int) -> Iterator[Callable[[int, str], None]]:
+    """Yield `report(done_steps, what else to tell)`; of several processes the first one tells."""
+    if not is_main():
+        yield lambda done, told: None
+    elif sys.stderr.isatty():
         with _terminal_bar(total, start) as report:
             yield report
     else:
@@ -29,7 +31,7 @@ def training_progress(total: int, start: int) -> Iterator[Callable[[int, float],
 
 
 @contextmanager
-def _terminal_bar(total: int, start: int) -> Iterator[Callable[[int, float], None]]:
+def _terminal_bar(total: int, start: int) -> Iterator[Callable[[int, str], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -37,19 +39,19 @@ def _terminal_bar(total: int, start: int) -> Iterator[Callable[[int, float], Non
         TextColumn("training"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
+        TextColumn("{task.fields[told]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("training", total=total, completed=start, loss=float("nan"))
-        yield lambda done, loss: progress.update(bar, completed=done, loss=loss)
+        bar = progress.add_task("training", total=total, completed=start, told="")
+        yield lambda done, told: progress.update(bar, completed=done, told=told)
 
 
-def _plain_lines(total: int, start: int) -> Callable[[int, float], None]:
+def _plain_lines(total: int, start: int) -> Callable[[int, str], None]:
     began = time.monotonic()
     last = -_LINE_INTERVAL_S
 
-    def report(done: int, loss: float) -> None:
+    def report(done: int, told: str) -> None:
         nonlocal last
         now = time.monotonic() - began
         if now - last < _LINE_INTERVAL_S and done < total:
@@ -58,7 +60,7 @@ def _plain_lines(total: int, start: int) -> Callable[[int, float], None]:
         rate = (done - start) / max(now, 1e-9)
         left = (total - done) / max(rate, 1e-9)
         print(
-            f"step {done}/{total}  loss {loss:.4f}  {rate:.2f} steps/s  {left / 60:.1f} min left",
+            f"step {done}/{total}  {told}{'  ' if told else ''}{rate:.2f} steps/s  {left / 60:.1f} min left",
             file=sys.stderr,
             flush=True,
         )

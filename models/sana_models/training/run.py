@@ -10,10 +10,11 @@ import torch
 
 from sana_models.checkpoints import save_autoencoder, save_pretrained
 from sana_models.dc_ae import DCAE
-from sana_models.text import TextEncoder
+from sana_models.pipeline import SanaPipeline
+from sana_models.text import TextEncoder, complex_human_instruction
 from sana_models.training.autoencoder import AutoencoderTask, Source, latent_statistics
 from sana_models.training.cache import LatentCache
-from sana_models.training.curve import plot_curve
+from sana_models.training.curve import Observer, plot_curve
 from sana_models.training.data_settings import ImageDataSettings
 from sana_models.training.distributed import barrier, is_main, local_device, local_rows, process_group
 from sana_models.training.loop import TrainingResult, train
@@ -22,6 +23,7 @@ from sana_models.training.records import BadRecords
 from sana_models.training.settings import AutoencoderSettings, TextToImageSettings
 from sana_models.training.state import StateFolder
 from sana_models.training.text_to_image import CaptionedLatents, TextToImageTask
+from sana_models.training.validation import HeldOut, Validation, forget_validation
 
 __all__ = ["run_training"]
 
@@ -34,12 +36,15 @@ def run_training(
     vocabulary: tuple[str, ...] = (),
     device: str = "cpu",
     fresh: bool = False,
+    observer: Observer | None = None,
 ) -> TrainingResult:
     """Train what `config` describes and export it under `out`; continues a run that was interrupted there.
 
     `kind: dc_ae` writes `out/vae`, `kind: sana` a complete pipeline folder `out/pipeline`; both leave `curve.csv` and
     `curve.png` in `out`. `source(seed, index, n)` must be a pure function. Under `torchrun` the processes train together.
-    `fresh` removes what an earlier run left in `out` to continue from. Raises ValueError on a bad configuration or a state of
+    `fresh` removes what an earlier run left in `out` to continue from. `observer` hears of every row of the curve.
+
+    Raises ValueError on a bad configuration or a state of
     another one, and FloatingPointError when the training cannot go on (see `loop.train`).
     """
     kind = config.get("kind")
@@ -48,13 +53,15 @@ def run_training(
             settings = AutoencoderSettings.from_dict(config)
             if fresh:
                 _forget(out)
-            return _train_autoencoder(settings, config, out, source, local_device(device))
+            return _train_autoencoder(settings, config, out, source, local_device(device), observer)
         if kind == "sana":
             text_settings = TextToImageSettings.from_dict(config)
             _check_batches(text_settings)
             if fresh:
                 _forget(out)
-            return _train_text_to_image(text_settings, config, out, source, vocabulary, local_device(device))
+            return _train_text_to_image(
+                text_settings, config, out, source, vocabulary, local_device(device), observer
+            )
     raise ValueError(f"kind is {kind!r}; allowed: 'dc_ae', 'sana'")
 
 
@@ -75,11 +82,17 @@ def _forget(out: Path) -> None:
         StateFolder(out, {}).clear()
         (out / "bad_records.csv").unlink(missing_ok=True)
         shutil.rmtree(out / "cache", ignore_errors=True)
+        forget_validation(out)
     barrier()
 
 
 def _train_autoencoder(
-    settings: AutoencoderSettings, config: Mapping[str, Any], out: Path, source: Source, device: torch.device
+    settings: AutoencoderSettings,
+    config: Mapping[str, Any],
+    out: Path,
+    source: Source,
+    device: torch.device,
+    observer: Observer | None,
 ) -> TrainingResult:
     torch.manual_seed(settings.loop.seed)
     task = AutoencoderTask(
@@ -89,7 +102,7 @@ def _train_autoencoder(
         latent_noise=settings.latent_noise,
         detail_weight=settings.detail_weight,
     )
-    result = train(task, settings.loop, out, identity=config)
+    result = train(task, settings.loop, out, identity=config, observer=observer)
     if not is_main():
         return result
     # A stream of its own, so that the statistics do not come from the last training batches.
@@ -108,19 +121,20 @@ def _train_text_to_image(
     source: Source,
     vocabulary: tuple[str, ...],
     device: torch.device,
+    observer: Observer | None,
 ) -> TrainingResult:
     networks = load_networks(settings, vocabulary)
     networks.to(device)
-    tokenize = tokenize_with(networks.tokenizer, networks.max_length)
     bad = BadRecords(max_share=1.0)
     data: CaptionedLatents | LatentCache
     if isinstance(settings.data, ImageDataSettings):
         bad = BadRecords(
             max_share=settings.data.max_bad_share, path=out / "bad_records.csv" if is_main() else None
         )
-        data, null_text = image_data(settings, settings.data, networks, out, bad)
+        data, null_text, held_out = image_data(settings, settings.data, networks, bad)
     else:
-        data, null_text = rendered_data(settings, settings.data, networks, out, source), tokenize([""])
+        data, held_out = rendered_data(settings, settings.data, networks, out, source)
+        null_text = tokenize_with(networks.tokenizer, networks.max_length)([""])
     networks.transformer.gradient_checkpointing = settings.gradient_checkpointing
     if settings.compile:
         networks.transformer.compile()
@@ -133,21 +147,48 @@ def _train_text_to_image(
         text_learning_rate_factor=settings.text_learning_rate_factor,
         null_text=null_text,
     )
-    result = train(task, settings.loop, out, identity=config)
+    watch = _validation(settings, networks, task, held_out, out)
+    result = train(task, settings.loop, out, identity=config, watch=watch, observer=observer)
     if is_main():
-        _export(settings, networks, out)
+        _export(settings, networks, out / "pipeline")
+        plot_curve(out / "curve.csv", out / "curve.png", columns=_plotted(watch), title=settings.name)
+        # A cache of this run's own; one that the configuration names is kept.
+        shutil.rmtree(out / "cache", ignore_errors=True)
     barrier()
     return replace(result, bad_records=len(bad.reasons))
 
 
-def _export(settings: TextToImageSettings, networks: Networks, out: Path) -> None:
+def _validation(
+    settings: TextToImageSettings, networks: Networks, task: TextToImageTask, held_out: HeldOut, out: Path
+) -> Validation | None:
+    if settings.validation is None:
+        return None
+    data = settings.data
+    with_instruction = isinstance(data, ImageDataSettings) and data.instruction == "sana"
+    pipeline = SanaPipeline(
+        networks.transformer,
+        networks.autoencoder,
+        TextEncoder(networks.tokenizer, networks.text_model),
+        flow_shift=settings.shift,
+        max_length=networks.max_length,
+        instruction=complex_human_instruction() if with_instruction else None,
+    )
+
+    def export(folder: Path) -> None:
+        _export(settings, networks, folder)
+
+    return Validation(settings.validation, held_out, pipeline, task.embed, export, out)
+
+
+def _plotted(watch: Validation | None) -> tuple[str, ...]:
+    return ("loss", "validation_loss") if watch is not None and watch.has_loss else ("loss",)
+
+
+def _export(settings: TextToImageSettings, networks: Networks, folder: Path) -> None:
     save_pretrained(
-        out / "pipeline",
+        folder,
         transformer=networks.transformer,
         autoencoder=networks.autoencoder,
         text_encoder=TextEncoder(networks.tokenizer, networks.text_model),
         flow_shift=settings.shift,
     )
-    plot_curve(out / "curve.csv", out / "curve.png", columns=("loss",), title=settings.name)
-    # A cache of this run's own; one that the configuration names is kept.
-    shutil.rmtree(out / "cache", ignore_errors=True)

@@ -7,8 +7,9 @@ from typing import Any, Self
 from sana_models.config import DCAEConfig, SanaConfig
 from sana_models.libraries import without_torchao
 from sana_models.training.data_settings import ImageDataSettings, RenderedDataSettings
-from sana_models.training.loop import LoopConfig
+from sana_models.training.loop_config import LoopConfig
 from sana_models.training.reading import Section
+from sana_models.training.validation import ValidationSettings
 
 __all__ = ["AutoencoderSettings", "TextToImageSettings"]
 
@@ -94,13 +95,14 @@ class TextToImageSettings:
     train_text_encoder: bool
     gradient_checkpointing: bool
     compile: bool
+    validation: ValidationSettings | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Raises ValueError on unknown, missing or ill-fitting values."""
         shapes = {"text_encoder", "model"}
         keys = {"start", "autoencoder", "flow", "train_text_encoder", "compile", "gradient_checkpointing"}
-        keys |= {"weights_variant"}
+        keys |= {"weights_variant", "validation"}
         top = Section(data, "", _TOP | keys | shapes)
         start = None if data.get("start") is None else top.text("start")
         if start is not None and (given := sorted(shapes & data.keys())):
@@ -131,4 +133,5 @@ class TextToImageSettings:
             train_text_encoder=top.flag("train_text_encoder", True),
             gradient_checkpointing=top.flag("gradient_checkpointing", False),
             compile=top.flag("compile", False),
+            validation=ValidationSettings.from_dict(data["validation"]) if "validation" in data else None,
         )

@@ -33,6 +33,10 @@ _FREE_KEYS = frozenset(
         "training.checkpoint_every",
         "training.log_every",
         "training.stop_after_skipped",
+        *(
+            f"validation.{key}"
+            for key in ("every", "exports", "guidance", "images", "paths", "prompts", "seed", "steps")
+        ),
     }
 )
 

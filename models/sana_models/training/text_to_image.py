@@ -10,9 +10,13 @@ from torch.nn import functional as F
 from sana_models.training.distributed import local_rows
 from sana_models.training.flow import flow_matching_pair, sample_noise_levels
 from sana_models.training.image_text import ImageTextData
+from sana_models.training.meter import Extra
 from sana_models.transformer import SanaTransformer
 
-__all__ = ["CaptionedLatents", "TextToImageTask", "TrainingData"]
+__all__ = ["LEVELS", "CaptionedLatents", "TextInput", "TextToImageTask", "TrainingData", "level_sums"]
+
+#: Ranges of noise levels whose losses are told apart.
+LEVELS = ("0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00")
 
 #: Captions to token ids (n, T), or embeddings (n, T, C) of a frozen encoder, and masks (n, T).
 TextInput = Callable[[list[str]], tuple[Tensor, Tensor]]
@@ -98,7 +102,7 @@ class TextToImageTask:
             groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
         return groups
 
-    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Extra]:
         size = self.data.batch_size(step, batch_size)
         # Every process draws for the whole batch and keeps its rows, so that their number changes nothing.
         rows = local_rows(size)
@@ -111,9 +115,14 @@ class TextToImageTask:
         text = torch.where(dropped.view(-1, *[1] * (text.ndim - 1)), self.null_text.to(text), text).to(device)
         mask = torch.where(dropped[:, None], self.null_mask.to(mask), mask).to(device)
         times = (1000 * sigma).floor().to(device)
-        velocity = self.transformer(noisy.to(device), times, self._embed(text, mask), mask)
+        velocity = self.transformer(noisy.to(device), times, self.embed(text, mask), mask)
         self._last = (velocity.detach(), target)
-        return F.mse_loss(velocity.float(), target.to(device)), {}
+        target = target.to(device)
+        sums = level_sums(velocity.detach(), target, sigma).tolist()
+        extra = {
+            f"loss_{name}": (total, int(count)) for name, (total, count) in zip(LEVELS, sums, strict=True)
+        }
+        return F.mse_loss(velocity.float(), target), extra
 
     def suspects(self) -> list[str]:
         """Name the records in this process's rows of the last batch whose own error is not finite."""
@@ -128,8 +137,17 @@ class TextToImageTask:
         """Name all records in this process's rows of the last batch."""
         return self.data.last_names()
 
-    def _embed(self, text: Tensor, mask: Tensor) -> Tensor:
+    def embed(self, text: Tensor, mask: Tensor) -> Tensor:
+        """Return embeddings: `text` itself, or what the encoder makes of token ids."""
         if text.is_floating_point():
             return text
         with torch.set_grad_enabled(self.trains_text and torch.is_grad_enabled()):
             return self.text_encoder(input_ids=text, attention_mask=mask).last_hidden_state
+
+
+def level_sums(velocity: Tensor, target: Tensor, sigma: Tensor) -> Tensor:
+    """Return sum and number of the images' mean squared errors in each of `LEVELS`, float64 (levels, 2) on the CPU."""
+    errors = (velocity.float() - target).square().flatten(1).mean(1).double().cpu()
+    level = (sigma * len(LEVELS)).long().clamp(max=len(LEVELS) - 1)
+    sums = torch.zeros(len(LEVELS), 2, dtype=torch.float64)
+    return sums.index_add_(0, level, torch.stack([errors, torch.ones_like(errors)], dim=1))

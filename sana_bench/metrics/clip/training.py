@@ -31,7 +31,8 @@ from sana_bench.metrics.clip.micro_network import (
 from sana_bench.metrics.training import Sections, export_curve, go_on_from, parameter_groups, read_sections
 from sana_bench.micro.captions import VOCABULARY, sample_training_batch
 from sana_bench.micro.hard_negatives import hard_negative
-from sana_models.training.loop import LoopConfig, TrainingResult, train
+from sana_models.training.loop import TrainingResult, train
+from sana_models.training.loop_config import LoopConfig
 
 __all__ = ["ClipTask", "contrastive_loss", "run_clip_training", "training_batch"]
 

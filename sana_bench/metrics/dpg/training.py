@@ -29,7 +29,8 @@ from sana_bench.metrics.training import (
 )
 from sana_bench.micro import reading_data, vqa_data
 from sana_bench.micro.vqa_data import VQABatch
-from sana_models.training.loop import LoopConfig, TrainingResult, train
+from sana_models.training.loop import TrainingResult, train
+from sana_models.training.loop_config import LoopConfig
 
 __all__ = ["STREAMS", "Stream", "VQATask", "run_vqa_training"]
 

@@ -29,7 +29,8 @@ from sana_bench.metrics.training import (
 from sana_bench.micro.reward_data import FAMILY, VOCABULARY, sample_reward_batch
 from sana_bench.micro.templates import RELATIONS
 from sana_bench.micro.world import IMAGE_SIZE
-from sana_models.training.loop import LoopConfig, TrainingResult, train
+from sana_models.training.loop import TrainingResult, train
+from sana_models.training.loop_config import LoopConfig
 
 __all__ = ["RewardTask", "pairwise_loss", "run_reward_training"]
 

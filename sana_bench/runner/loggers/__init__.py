@@ -1,7 +1,7 @@
 """Telling other systems about a run, chosen by `--logger NAME`: three that come with sana-bench, and plug-ins."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,6 +49,36 @@ class Loggers:
                 self._tell("on_run_end", result)
             raise
         self._tell("on_run_end", result)
+
+    @contextmanager
+    def observe_training(self, training: dict[str, Any]) -> Iterator[Callable[..., None]]:
+        """Yield what hears of a training's rows: step, numbers, pictures. Loggers are told of the start with the first row.
+
+        So of several processes those that report no rows open nothing. Raises `UsageError` for a logger that hears of runs only.
+        """
+        for entry, logger in self._loggers:
+            if not hasattr(logger, "on_training_row"):
+                raise UsageError(f"{entry.label} hears of runs, not of training")
+        is_open = False
+
+        def hear(step: int, values: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
+            nonlocal is_open
+            if not is_open:
+                self._tell("on_training_start", {**training, "step": step})
+                is_open = True
+            shown = {name: str(path) for name, path in pictures.items()}
+            self._tell("on_training_row", {"step": step, "values": dict(values), "pictures": shown})
+
+        try:
+            yield hear
+        except BaseException as error:
+            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            with suppress(BenchError):  # the error in flight is the one to tell
+                if is_open:
+                    self._tell("on_training_end", {"state": state})
+            raise
+        if is_open:
+            self._tell("on_training_end", {"state": "done"})
 
     def summary(self, summary: dict[str, Any]) -> None:
         """Tell of one number."""

@@ -3,10 +3,12 @@
 Where it goes is MLflow's own setting, `MLFLOW_TRACKING_URI`.
 """
 
+from typing import Any
+
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from sana_bench.runner.loggers.record import TrackingLogger, VariantLog
+from sana_bench.runner.loggers.record import TrackingLogger, TrainingLog, VariantLog
 
 __all__ = ["MlflowLogger"]
 
@@ -34,12 +36,37 @@ class MlflowLogger(TrackingLogger):
             client.log_artifact(run_id, str(path), path.parent.relative_to(report.parent).as_posix())
         client.set_terminated(run_id, _STATUS[log.state])
 
+    def open_training(self, log: TrainingLog) -> None:
+        """In the experiment `sana-bench train`."""
+        self._client = MlflowClient()
+        run = _tagged(self._client, "sana-bench train", {_KEY: log.key}, log.name)
+        self._run_id = run.info.run_id
+        self._client.set_tag(self._run_id, "sana_bench.state", "running")
+        for name, text in log.parameters.items():
+            if name not in run.data.params:
+                self._client.log_param(self._run_id, name, text)
+
+    def on_training_row(self, row: dict[str, Any]) -> None:
+        """Numbers at their step, pictures as artifacts."""
+        for name, value in row["values"].items():
+            self._client.log_metric(self._run_id, name, value, step=row["step"])
+        for name, path in row["pictures"].items():
+            self._client.log_artifact(self._run_id, path, name)
+
+    def on_training_end(self, result: dict[str, Any]) -> None:
+        """Close the run."""
+        self._client.set_tag(self._run_id, "sana_bench.state", result["state"])
+        self._client.set_terminated(self._run_id, _STATUS[result["state"]])
+
 
 def _find(client: MlflowClient, log: VariantLog) -> Run:
-    experiment = client.get_experiment_by_name(log.suite)
-    experiment_id = client.create_experiment(log.suite) if experiment is None else experiment.experiment_id
-    found = client.search_runs([experiment_id], f"tags.`{_KEY}` = '{log.key}'", max_results=1)
-    if found:
-        return found[0]
     tags = {_KEY: log.key, "sana_bench.run": log.run_id, "sana_bench.variant": log.variant}
-    return client.create_run(experiment_id, tags=tags, run_name=f"{log.run_id}:{log.variant}")
+    return _tagged(client, log.suite, tags, f"{log.run_id}:{log.variant}")
+
+
+def _tagged(client: MlflowClient, suite: str, tags: dict[str, str], name: str) -> Run:
+    """The run of the tag, or a new one."""
+    experiment = client.get_experiment_by_name(suite)
+    experiment_id = client.create_experiment(suite) if experiment is None else experiment.experiment_id
+    found = client.search_runs([experiment_id], f"tags.`{_KEY}` = '{tags[_KEY]}'", max_results=1)
+    return found[0] if found else client.create_run(experiment_id, tags=tags, run_name=name)

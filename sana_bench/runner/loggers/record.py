@@ -9,7 +9,7 @@ from typing import Any
 
 from sana_bench.core.fingerprint import sha256_bytes
 
-__all__ = ["LoggedValue", "TrackingLogger", "VariantLog"]
+__all__ = ["LoggedValue", "TrackingLogger", "TrainingLog", "VariantLog"]
 
 # What the names of parameters and metrics may have in all of the services.
 _OTHER = re.compile(r"[^A-Za-z0-9_./ -]")
@@ -43,8 +43,21 @@ class VariantLog:
     files: list[Path]
 
 
+@dataclass(frozen=True)
+class TrainingLog:
+    """A training: its name and folder's key, the same each time it is continued, its flat settings, the first step told."""
+
+    name: str
+    key: str
+    parameters: dict[str, str]
+    step: int
+
+
 class TrackingLogger(ABC):
-    """Collects a run and writes it variant by variant at the end, over what an earlier command wrote of it."""
+    """Collects a run and writes it variant by variant at the end, over what an earlier command wrote of it.
+
+    Of a training it writes row by row, as they come.
+    """
 
     def __init__(self, run_directory: Path) -> None:
         self.directory = run_directory
@@ -63,6 +76,24 @@ class TrackingLogger(ABC):
         """Write every variant."""
         for described in self._run["variants"]:
             self.write(self._variant_log(described, result))
+
+    def on_training_start(self, training: dict[str, Any]) -> None:
+        """Open what the rows go to."""
+        parameters = {_safe(key): str(value) for key, value in _flat(training["config"]).items()}
+        key = sha256_bytes(f"{self.directory.resolve()}\n{training['name']}".encode())[:16]
+        self.open_training(TrainingLog(training["name"], key, parameters, training["step"]))
+
+    @abstractmethod
+    def on_training_row(self, row: dict[str, Any]) -> None:
+        """Write the numbers and pictures (files) of a step."""
+
+    @abstractmethod
+    def on_training_end(self, result: dict[str, Any]) -> None:
+        """Close what the rows went to."""
+
+    @abstractmethod
+    def open_training(self, log: TrainingLog) -> None:
+        """Open a training's entry, or the one that it has already."""
 
     @abstractmethod
     def write(self, log: VariantLog) -> None:

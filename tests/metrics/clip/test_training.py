@@ -11,7 +11,7 @@ from sana_bench.metrics.clip.training import ClipTask, contrastive_loss, run_cli
 from sana_bench.micro.captions import is_held_out, sample_training_pair
 from sana_bench.micro.evaluation_set import geneval_prompts
 from sana_bench.micro.hard_negatives import hard_negative, wrong_captions
-from sana_models.training.loop import LoopConfig
+from sana_models.training.loop_config import LoopConfig
 from tests.judges.interruption import stop_at
 
 

@@ -12,7 +12,8 @@ from sana_models.pipeline import load_pipeline
 from sana_models.solvers import shift_sigma
 from sana_models.training.cache import prepare_cache
 from sana_models.training.flow import flow_matching_pair, sample_noise_levels
-from sana_models.training.loop import LoopConfig, train
+from sana_models.training.loop import train
+from sana_models.training.loop_config import LoopConfig
 from sana_models.training.run import run_training
 from sana_models.training.state import KEPT_STATES
 from tests.models.training.datasets import TEXT_ENCODER

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -297,3 +298,71 @@ def test_a_missing_package_is_one_line_with_the_extra(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"--logger {name}: the package {name} is not installed: pip install 'sana-bench[{name}]'" in line
     assert not run.output.exists()
+
+
+def train_twice(name: str, folder: Path) -> None:
+    """A training of five steps, interrupted after the third and continued from the second."""
+    from PIL import Image
+
+    from sana_bench.runner.loggers import Loggers
+
+    folder.mkdir()
+    Image.new("RGB", (4, 4), "red").save(folder / "samples.png")
+    training = {"name": "mine", "config": {"training": {"steps": 5}}}
+    with suppress(KeyboardInterrupt), Loggers([name], folder).observe_training(training) as hear:
+        for step in (1, 2, 3):
+            hear(step, {"loss": step / 4}, {})
+        raise KeyboardInterrupt
+    with Loggers([name], folder).observe_training(training) as hear:
+        for step in (3, 4, 5):
+            hear(step, {"loss": step / 8}, {"samples": folder / "samples.png"} if step == 4 else {})
+
+
+def test_tensorboard_shows_a_training(tmp_path) -> None:
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train_twice("tensorboard", tmp_path / "out")
+    events = accumulators.EventAccumulator(str(tmp_path / "out/tensorboard")).Reload()
+    # The step that was made again is there once.
+    found = {entry.step: entry.value for entry in events.Scalars("loss")}
+    assert found == {1: 0.25, 2: 0.5, 3: 0.375, 4: 0.5, 5: 0.625}
+    assert [entry.step for entry in events.Images("samples")] == [4]
+
+
+def test_mlflow_keeps_one_run_of_a_training(tmp_path, monkeypatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    train_twice("mlflow", tmp_path / "out")
+    client = mlflow.MlflowClient()
+    (found,) = client.search_runs([client.get_experiment_by_name("sana-bench train").experiment_id])
+    assert found.info.status == "FINISHED"
+    assert found.data.params == {"training.steps": "5"}
+    history = client.get_metric_history(found.info.run_id, "loss")
+    assert {entry.step for entry in history} == {1, 2, 3, 4, 5}
+    assert [entry.path for entry in client.list_artifacts(found.info.run_id, "samples")] == [
+        "samples/samples.png"
+    ]
+
+
+def test_wandb_writes_a_training_offline(tmp_path) -> None:
+    pytest.importorskip("wandb")
+    train_twice("wandb", tmp_path / "out")
+    folders = sorted((tmp_path / "out/wandb").glob("offline-run-*"))
+    found = [read_offline_run(folder) for folder in folders]
+    assert len({one["id"] for one in found}) == 1
+    losses = [row["loss"] for one in found for row in one["history"]]
+    assert sorted(losses) == [0.25, 0.375, 0.5, 0.5, 0.625, 0.75]
+
+
+def test_a_logger_of_runs_only_is_refused_before_a_training(tmp_path, monkeypatch) -> None:
+    from sana_bench.core.errors import UsageError
+    from sana_bench.core.registry import LOGGERS
+    from sana_bench.runner.loggers import Loggers
+
+    pytest.importorskip("tensorboard")
+    monkeypatch.setattr(type(LOGGERS), "build", lambda registry, name, directory: object())
+    with (
+        pytest.raises(UsageError, match="'tensorboard' hears of runs, not of training"),
+        Loggers(["tensorboard"], tmp_path).observe_training({}),
+    ):
+        pass
