@@ -5,6 +5,7 @@ python examples/new_colour/make_images.py data/teal
 
 import argparse
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,17 +24,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--teal", type=int, default=200, help="images with teal")
+    parser.add_argument("--known", type=int, default=600, help="images without")
     options = parser.parse_args()
-    write_images(options.folder, options.count)
+    write_images(options.folder / "teal", options.teal, _teal_pair, seed=7)
+    write_images(options.folder / "known", options.known, sample_training_pair, seed=8)
 
 
-def write_images(folder: Path, count: int, seed: int = 7) -> None:
-    """Write `count` images with their captions."""
+def write_images(
+    folder: Path, count: int, pair: Callable[[np.random.Generator], tuple[Scene, str]], seed: int
+) -> None:
+    """Write `count` images of what `pair` draws, with their captions."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for number in range(count):
-        scene, caption = _teal_pair(rng)
+        scene, caption = pair(rng)
         Image.fromarray(render(scene)).save(folder / f"{number:04d}.png")
         (folder / f"{number:04d}.txt").write_text(caption, encoding="utf-8")
 
