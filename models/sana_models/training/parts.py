@@ -179,8 +179,8 @@ def image_data(
 ) -> tuple[CaptionedLatents, tuple[Tensor, Tensor], HeldOut]:
     """Index the images, and take encoders that the cache replaces off their device.
 
-    Returns the data, text and mask of the empty prompt, and what is held out. Raises ValueError as `read_index` does, and when the
-    validation asks for images and gets none.
+    Returns the data, text and mask of the empty prompt, and what is held out. Raises ValueError as `read_index` does, and when
+    the validation asks for images and gets none.
     """
     records, held = _records(settings.validation, data, bad)
     device = next(networks.autoencoder.parameters()).device
