@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sana_models.config import DCAEConfig
-from sana_models.layers import GatedConvFeedForward, RMSNorm, relu_linear_attention
+from sana_models.layers import GatedConvFeedForward, Linear, RMSNorm, relu_linear_attention
 
 __all__ = ["DCAE"]
 
@@ -58,11 +58,11 @@ class MultiscaleLinearAttention(nn.Module):
     def __init__(self, width: int, head_dim: int, scales: tuple[int, ...]) -> None:
         super().__init__()
         self.head_dim = head_dim
-        self.to_q = nn.Linear(width, width, bias=False)
-        self.to_k = nn.Linear(width, width, bias=False)
-        self.to_v = nn.Linear(width, width, bias=False)
+        self.to_q = Linear(width, width, bias=False)
+        self.to_k = Linear(width, width, bias=False)
+        self.to_v = Linear(width, width, bias=False)
         self.to_qkv_multiscale = nn.ModuleList(_MultiscaleProjection(3 * width, k, head_dim) for k in scales)
-        self.to_out = nn.Linear(width * (1 + len(scales)), width, bias=False)
+        self.to_out = Linear(width * (1 + len(scales)), width, bias=False)
         self.norm_out = RMSNorm(width, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Shape suffixes: B batch, N tokens, C channels, H heads, D channels a head, h and
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
 
 from sana_kernels import operations
 from sana_kernels.linear_attention import relu_linear_attention
@@ -14,17 +15,42 @@ __all__ = ["TORCH_OPERATIONS", "GatedConvFeedForward", "Linear", "RMSNorm", "lin
 
 #: What layers run on until told otherwise.
 TORCH_OPERATIONS = operations("torch")
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+# Values that the feed-forward holds of one group of images: 2 MiB in fp32, which stay in a processor's own cache.
+_GROUP_VALUES = 2**19
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+# torch's compiler takes oneDNN's product of constants alone, and this as it is.
+_compiled_product = torch.library.custom_op("sana_models::linear", _product, mutates_args=())
+_compiled_product.register_fake(lambda x, weight, bias: x.new_empty(*x.shape[:-1], weight.shape[0]))
+if _ONEDNN:
+    # torch's counter of operations does not know the product by itself.
+    register_flop_formula(torch.ops.mkldnn._linear_pointwise)(
+        lambda x, weight, *_, **__: 2 * x.numel() * weight[0]
+    )
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`, faster where torch's own is slow: fp32 on a CPU.
+    """`F.linear`, by oneDNN where torch's own is slow: fp32 on a CPU, without gradients.
 
-    There the fused product first copies the bias over its whole output, which costs up to a fifth of the product;
-    adding it afterwards does not.
+    torch leaves such products to MKL, which knows only Intel's newer instructions: oneDNN is up to twice as fast on an AMD
+    processor with AVX-512 and a tenth faster with AVX2, for one row as for thousands. It writes the bias with the product.
     """
-    if bias is None or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-        return F.linear(x, weight, bias)
-    return F.linear(x, weight).add_(bias)
+    if _by_onednn(x, weight):
+        return (_compiled_product if torch.compiler.is_compiling() else _product)(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+def _by_onednn(x: Tensor, weight: Tensor) -> bool:
+    if x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32 or not _ONEDNN:
+        return False
+    # A quantised weight is a class of its own, with its own product.
+    plain = type(weight) is nn.Parameter or type(weight) is Tensor
+    return plain and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 
 class Linear(nn.Linear):
@@ -73,7 +99,13 @@ class GatedConvFeedForward(nn.Module):
         self.conv_point = nn.Conv2d(hidden, width, 1, bias=False)
 
     def forward(self, x_BhwC: Tensor) -> Tensor:
-        expanded = F.silu(_pointwise(x_BhwC, self.conv_inverted))
+        if x_BhwC.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._mix(x_BhwC)
+        one = x_BhwC[0, ..., 0].numel() * self.conv_depth.out_channels
+        return torch.cat([self._mix(group) for group in x_BhwC.split(max(1, _GROUP_VALUES // one))])
+
+    def _mix(self, x_BhwC: Tensor) -> Tensor:
+        expanded = F.silu(_pointwise(x_BhwC, self.conv_inverted), inplace=not torch.is_grad_enabled())
         depthwise = self.conv_depth
         gated = self.operations.gated_depthwise(expanded, depthwise.weight, depthwise.bias)
         return _pointwise(gated, self.conv_point)

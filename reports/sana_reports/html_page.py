@@ -147,11 +147,24 @@ def _charts(data: ReportData, blocks: list[MetricBlock]) -> list[tuple[MetricBlo
 
 def _provenance(data: ReportData) -> list[tuple[str, dict[str, str]]]:
     """Sections of the provenance: one per nested mapping, single values first under `run`."""
-    single = {key: value for key, value in data.provenance.items() if not isinstance(value, dict)}
+    single = {key: _in_lines(value) for key, value in data.provenance.items() if not isinstance(value, dict)}
     nested = {key: value for key, value in data.provenance.items() if isinstance(value, dict)}
     run = {"suite": data.suite_name, "tier": f"{data.tier} ({data.tier_reason})", "run": data.fingerprint}
     sections = [("run", run | flatten(single))]
     return sections + [(key, flatten(value)) for key, value in nested.items() if value]
+
+
+def _in_lines(value: Any) -> Any:
+    """A list as text, an entry a line, for `flatten` to keep; anything else as it is."""
+    if not isinstance(value, list):
+        return value
+    lines = [
+        ", ".join(f"{name} {text}" for name, text in flatten(entry).items())
+        if isinstance(entry, Mapping)
+        else str(entry)
+        for entry in value
+    ]
+    return "\n".join(lines) or "none"
 
 
 def _orders(data: ReportData) -> list[tuple[str, str]]:

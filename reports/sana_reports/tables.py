@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sana_reports.data import OVERALL, ReportData, SummaryCell, VariantInfo
+from sana_reports.data import OVERALL, UNTAGGED, ReportData, SummaryCell, VariantInfo
 
 __all__ = [
     "MetricBlock",
@@ -99,6 +99,8 @@ def metric_blocks(data: ReportData) -> list[MetricBlock]:
         row[cell.variant] = cell
     found = []
     for (benchmark, metric, protocol), rows in blocks.items():
+        if rows.keys() == {OVERALL, UNTAGGED}:
+            del rows[UNTAGGED]  # the same number again
         ordered = sorted(rows, key=lambda key: key != OVERALL)
         first = next(iter(rows[ordered[0]].values()))
         table = tuple(MetricRow(key, tuple(rows[key].get(name) for name in names)) for key in ordered)

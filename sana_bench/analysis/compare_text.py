@@ -1,5 +1,7 @@
 """A comparison as text for terminals and as Markdown."""
 
+from pathlib import Path
+
 from sana_bench.analysis.comparison import Comparison, MetricComparison
 from sana_bench.core.samples import OVERALL
 from sana_bench.core.text import escaped
@@ -72,9 +74,19 @@ def _flips(comparison: Comparison, mark: str) -> list[str]:
     for flip in comparison.flips[:_MOST_FLIPS]:
         how = "lost" if flip.lost else "won"
         where = f"{flip.benchmark} {flip.prompt_id}/{flip.index}"
-        lines.append(mark + _cell(f"{how}  {where}  {flip.prompt!r}  {flip.image_a}  {flip.image_b}"))
+        lines.append(
+            mark
+            + _cell(
+                f"{how}  {where}  {flip.prompt!r}  {_from_here(flip.image_a)}  {_from_here(flip.image_b)}"
+            )
+        )
     rest = len(comparison.flips) - _MOST_FLIPS
     return [*lines, f"{mark}and {rest} more (--format json lists all)"] if rest > 0 else lines
+
+
+def _from_here(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _number(value: float | None) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sana_bench.analysis.compare import about
 from sana_bench.core.errors import UsageError
+from sana_bench.core.progress import format_seconds
 from sana_bench.core.registry import METRICS, Limits
 from sana_bench.core.samples import OVERALL, Prompt
 from sana_bench.results.reader import RunResults, batch_seconds, read_run
@@ -124,9 +125,7 @@ def design_lines(design: Design) -> list[str]:
         few = design.needed <= design.n_prompts
         more = "" if few else f"; the suite has {design.n_prompts:,}, which show {design.detectable:.3g}"
         count = design.needed * images
-        fixed = (
-            f"{about(design.needed)} prompts, {count:,} images of each variant{_hours(design, count)}{more}"
-        )
+        fixed = f"{about(design.needed)} prompts, {count:,} images of each variant{_duration(design, count)}{more}"
     return [
         f"{design.benchmark}, {design.metric}: {design.b} against {design.a}, by {design.seen} prompts of {images} images in "
         f"{design.run}",
@@ -140,17 +139,16 @@ def design_lines(design: Design) -> list[str]:
 
 def _told(design: Design, found: Expected) -> str:
     return (
-        f"about {found.images:,.0f} images of each on average{_hours(design, found.images)}, at most {found.most:,.0f} in nine "
-        f"runs of ten; a verdict in {100 * found.decided:.0f} %"
+        f"about {found.images:,.0f} images of each on average{_duration(design, found.images)}, at most {found.most:,.0f} in "
+        f"nine runs of ten; a verdict in {100 * found.decided:.0f} %"
     )
 
 
-def _hours(design: Design, images: float) -> str:
-    """Hours for so many images of both variants, in brackets."""
+def _duration(design: Design, images: float) -> str:
+    """How long so many images of both variants take, in brackets."""
     if design.seconds is None:
         return ""
-    hours = images * sum(design.seconds) / 3600
-    return f" ({hours:,.2g} {'GPU hours' if 'cuda' in design.device else f'hours on {design.device}'})"
+    return f" (about {format_seconds(images * sum(design.seconds))} on {design.device})"
 
 
 @dataclass(frozen=True)

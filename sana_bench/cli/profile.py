@@ -62,12 +62,19 @@ def profile(options: _Options) -> int:
         variants={tier: tuple(variant.name for variant in variants)},
     )
     suite = Suite(file, Path("profile.yaml"), tier, variants, files)
-    from sana_bench.profiling.session import ProfileOptions
+    from sana_bench.profiling import ProfileOptions
     from sana_bench.runner.run import RunOptions, run_suite
 
     limit = None if options.memory_limit is None else int(options.memory_limit * 2**30)
     measuring = ProfileOptions(trace=options.trace, largest_batch=options.largest_batch, memory_limit=limit)
-    return run_suite(RunOptions(suite=suite.path, output=options.output, tier=tier, profile=measuring), suite)
+    run = RunOptions(
+        suite=suite.path,
+        output=options.output,
+        tier=tier,
+        tier_reason=f"that of {variants[0].name}" if options.tier == "auto" else "",
+        profile=measuring,
+    )
+    return run_suite(run, suite)
 
 
 def _find_variants(options: _Options) -> "tuple[tuple[Variant, ...], tuple[Path, ...]]":

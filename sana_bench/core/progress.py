@@ -124,7 +124,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif kind is None:
+        elif kind is None and self._total:
             self._print_line(time.monotonic())
 
     def advance(self, count: int, note: str = "") -> None:

@@ -1,5 +1,6 @@
 """Where suites, variants and policies lie: those in `./suites` first, then the ones that are shipped."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -38,6 +39,11 @@ def find_suite(what: Path) -> Path:
         [str(other) for other in what.parent.glob("*.yaml")] if what.suffix and is_there(what.parent) else []
     )
     hint = nearest(str(what), beside) or nearest(what.stem, named)
+    from sana_bench.suites.schema import source_of  # a shell that completes names waits for no schema
+
+    if (source := source_of(str(what))) != str(what) and source in named:
+        count = str(what).rpartition("@")[2]
+        hint = f"; a part of its prompts: {source} --set benchmarks.0.prompts={count}"
     raise SuiteError(f"{what}: no such suite file{hint}")
 
 
@@ -62,6 +68,7 @@ def _by_name(folders: Iterable[Path]) -> dict[str, Path]:
     """The YAML files of folders by name, sorted; the first folder that has a name wins."""
     found: dict[str, Path] = {}
     for folder in folders:
-        for path in folder.glob("*.yaml"):
-            found.setdefault(path.stem, path)
+        for name in os.listdir(folder) if folder.is_dir() else ():
+            if name.endswith(".yaml"):
+                found.setdefault(name.removesuffix(".yaml"), folder / name)
     return dict(sorted(found.items()))

@@ -25,11 +25,12 @@ class TierChoice:
         return f"tier: {self.tier} ({self.reason})"
 
 
-def choose_tier(requested: TierRequest, device: DeviceRequest = "auto") -> TierChoice:
+def choose_tier(requested: TierRequest, device: DeviceRequest = "auto", reason: str = "") -> TierChoice:
     """Resolve `--tier` and `--device`: `auto` is full when a CUDA device is present and wanted, otherwise micro.
 
-    The micro tier computes on the CPU wherever it runs, so that its numbers do not depend on the machine's
-    devices. Raises `UsageError` for any other request, and for a CUDA device that is not there.
+    The micro tier computes on the CPU wherever it runs, so that its numbers do not depend on the machine's devices. `reason`
+    says why a tier is requested; without it, that `--tier` says so. Raises `UsageError` for any other request, and for a CUDA
+    device that is not there.
     """
     if requested not in TIER_REQUESTS:
         raise UsageError(
@@ -40,7 +41,7 @@ def choose_tier(requested: TierRequest, device: DeviceRequest = "auto") -> TierC
             raise UsageError(
                 "--device cuda: the micro tier computes on the CPU alone; --tier full uses a GPU"
             )
-        return TierChoice("micro", "asked for with --tier micro", "cpu")
+        return TierChoice("micro", reason or "asked for with --tier micro", "cpu")
     import torch
 
     found = torch.cuda.is_available() and device != "cpu"
@@ -50,7 +51,7 @@ def choose_tier(requested: TierRequest, device: DeviceRequest = "auto") -> TierC
     name = torch.cuda.get_device_name(0) if found else ""
     if requested == "full":
         asked = "--tier full" if device == "auto" else f"--tier full --device {device}"
-        return TierChoice("full", f"asked for with {asked}, on {name or 'the CPU'}", place)
+        return TierChoice("full", f"{reason or f'asked for with {asked}'}, on {name or 'the CPU'}", place)
     if found:
         return TierChoice("full", f"found a CUDA device: {name}", place)
     return TierChoice("micro", "--device cpu" if device == "cpu" else "no CUDA device found", "cpu")

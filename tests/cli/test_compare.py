@@ -165,7 +165,8 @@ def test_sides_are_runs_variants_or_baselines(compare, made, a, capsys) -> None:
 
 
 @pytest.mark.parametrize("format_", ["text", "markdown"])
-def test_flips_are_shown_with_their_images(made, a, capsys, format_) -> None:
+def test_flips_are_shown_with_their_images(made, a, capsys, format_, monkeypatch) -> None:
+    monkeypatch.chdir(made)
     b = f"{a.rpartition(':')[0]}:fake-2"
     assert execute(["compare", a, b, "--format", format_, "-o", str(made)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -174,5 +175,7 @@ def test_flips_are_shown_with_their_images(made, a, capsys, format_) -> None:
     for line in flips:
         paths = [Path(word) for word in line.split() if word.endswith(".png")]
         assert [path.is_file() for path in paths] == [True, True]
+        # From the folder in which one is, as the shell takes them.
+        assert not any(path.is_absolute() for path in paths)
         assert "fake-4-" in str(paths[0])
         assert "fake-2-" in str(paths[1])

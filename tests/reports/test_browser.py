@@ -46,6 +46,25 @@ def test_cards_come_in_pages(opened: Visit) -> None:
     assert opened.page.locator("[data-page='1']").first.is_disabled()
 
 
+def test_what_leaves_no_choice_is_not_offered(browser, report: ReportData, tmp_path: Path) -> None:
+    samples = [replace(sample, tag="all") for sample in report.samples if sample.index == 0]
+    digest = "0123456789abcdef" * 4
+    variants = [replace(one, settings={"weights_sha256": digest}) for one in report.variants]
+    alone = replace(report, samples=samples, variants=variants)
+    found = visit(browser, write_report(alone, tmp_path).html, width=390)
+    for name in ("tag", "index"):
+        assert not found.page.locator(f"#controls [name={name}]").is_visible()
+    assert found.page.locator("#controls [name=order]").is_visible()
+    assert found.page.locator(".sample .where").first.inner_text().startswith("prompt ")
+    found.page.locator("details.more > summary").click()
+    # Every digit of a hash can be read on a phone.
+    tables = found.page.locator(".scroll:has(.settings)")
+    assert tables.count() == 2
+    assert all(one.evaluate("node => node.scrollWidth <= node.clientWidth") for one in tables.all())
+    assert found.problems == []
+    found.close()
+
+
 def test_filters_change_the_number_of_cards(opened: Visit, report: ReportData) -> None:
     opened.choose("tag", "position")
     opened.expect_cards(6)

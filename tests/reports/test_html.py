@@ -142,6 +142,15 @@ def test_incomplete_variant_is_flagged_and_never_best(report: ReportData, tmp_pa
     assert "12.40 [11.20, 13.90]" in visible
 
 
+def test_lists_of_the_provenance_are_read_line_by_line(report: ReportData, tmp_path: Path) -> None:
+    sessions = [{"state": "interrupted", "images": 3}, {"state": "done", "images": 9}]
+    provenance = {"sessions": sessions, "devices": [], "places": ["cpu", "cuda"]}
+    page = write_report(replace(report, provenance=provenance), tmp_path).html.read_text(encoding="utf-8")
+    lines = "state interrupted, images 3\nstate done, images 9"
+    for key, value in (("sessions", lines), ("devices", "none"), ("places", "cpu\ncuda")):
+        assert f'<dt>{key}</dt><dd dir="auto">{value}</dd>' in page
+
+
 def test_page_without_scores_or_samples_is_still_a_page(report: ReportData, tmp_path: Path) -> None:
     page = write_page(replace(report, summaries=[], samples=[]), tmp_path)
     assert "No scores in this run." in page.visible

@@ -114,6 +114,19 @@ def test_a_ranking_by_fid_of_few_images_is_warned_of() -> None:
         assert "biased" not in many[name]
 
 
+def test_a_column_that_would_be_empty_is_left_out() -> None:
+    def shown(**changes: object) -> tuple[list[str], str]:
+        made = table(entry("a", 0.6, 1.0), entry("b", 0.5, 1.0, kind="pruned"))
+        made = replace(made, entries=[replace(one, **changes) for one in made.entries])
+        page = render_leaderboard(board(made))["leaderboard.html"]
+        found = [name for name in ("Time per image", "Parameters") if f'data-label="{name}"' in page]
+        return found, page.partition('colspan="')[2].partition('"')[0]
+
+    assert shown() == (["Time per image", "Parameters"], "5")
+    assert shown(latency=None) == (["Parameters"], "4")
+    assert shown(latency=None, parameters=None) == ([], "3")
+
+
 def test_a_variant_in_two_tables_is_counted_once() -> None:
     other = table(A, B, benchmark="mjhq30k", workload="another")
     made = board(table(A, B, C), other)

@@ -27,6 +27,19 @@ def test_metric_blocks_put_the_overall_row_first_and_keep_the_given_task_order(r
     assert [cell.variant for cell in geneval.rows[0].cells if cell] == [FIRST, SECOND]
 
 
+def test_the_task_of_prompts_that_name_none_is_not_told_twice(report: ReportData) -> None:
+    def keys(data: ReportData) -> list[str]:
+        return [row.key for row in metric_blocks(data)[0].rows]
+
+    overall = [cell for cell in report.summaries if cell.metric == "geneval" and cell.key == "overall"]
+    again = [replace(cell, key="all") for cell in overall]
+    assert keys(replace(report, summaries=overall + again)) == ["overall"]
+    # Beside others it is a task, and alone all there is.
+    others = [replace(cell, key="night") for cell in overall]
+    assert keys(replace(report, summaries=overall + again + others)) == ["overall", "all", "night"]
+    assert keys(replace(report, summaries=again)) == ["all"]
+
+
 def test_numbers_of_different_protocols_never_share_a_row(report: ReportData) -> None:
     data = change_cells(
         report, lambda cell: cell.metric == "fid" and cell.variant == SECOND, protocol="fid/clean@1"

@@ -54,6 +54,10 @@ def test_the_checkouts_own_suites_are_named_by_their_short_path(monkeypatch) -> 
             "elsewhere/min.yaml",
             "elsewhere/min.yaml: no such suite file (did you mean 'elsewhere/mine.yaml'?)",
         ),
+        (
+            "geneval@24",
+            "geneval@24: no such suite file; a part of its prompts: geneval --set benchmarks.0.prompts=24",
+        ),
         # A name, not a way to it.
         ("../geneval", "../geneval: no such suite file (did you mean 'geneval'?)"),
     ],

@@ -27,6 +27,8 @@
   }
 
   for (const option of form.querySelectorAll("select[name=tag] option")) TASKS[option.value] = option.textContent;
+  // One of them is the choice of all.
+  const tagged = Object.keys(TASKS).length > 2;
   for (const option of form.querySelectorAll("select[name=order] option[value^='low:scores:']")) {
     METRICS[option.value.slice("low:scores:".length)] = option.textContent.replace(/^Lowest (.*) first$/, "$1");
   }
@@ -215,7 +217,7 @@
     const onOpen = () => open(position);
     return make("article", { class: "card sample", "aria-label": `${group.prompt}, sample ${group.index}` },
       make("h3", { dir: "auto" }, group.prompt),
-      make("p", { class: "where" }, make("span", { class: "tag" }, TASKS[group.tag] ?? group.tag), ` · ${where(group)}`),
+      make("p", { class: "where" }, ...(tagged ? [make("span", { class: "tag" }, TASKS[group.tag] ?? group.tag), " · "] : []), where(group)),
       make("div", { class: "sides" }, ...shownColumns().map((column) => side(group, column, { onOpen }))));
   }
 
@@ -269,7 +271,7 @@
     state.open = position;
     const group = state.shown[position];
     document.getElementById("viewer-title").textContent = group.prompt;
-    document.getElementById("viewer-meta").textContent = `${TASKS[group.tag] ?? group.tag} · ${where(group)}`;
+    document.getElementById("viewer-meta").textContent = tagged ? `${TASKS[group.tag] ?? group.tag} · ${where(group)}` : where(group);
     document.getElementById("viewer-previous").disabled = position === 0;
     document.getElementById("viewer-next").disabled = position === state.shown.length - 1;
     document.getElementById("viewer-body").replaceChildren(...shownColumns().map((column) => {
