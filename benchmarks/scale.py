@@ -1,6 +1,6 @@
 """How much work one driver can hand out, and what that means for many GPUs.
 
-    python benchmarks/scale.py [--images 3000,30000] [--workers 0,1,2,4,8] [--batch-size 32] [--milliseconds 1]
+    python benchmarks/scale.py [--images 3000,30000] [--workers 0,1,2,4,8] [--batch-size 8] [--milliseconds 1]
 
 A synthetic generator takes so many milliseconds an image, and all else is as in a run: Ray's workers, PNG files, the store. With
 0 workers it is the local engine. Each row is a process of its own: rate, the driver's processor time an image, its memory, and
@@ -90,7 +90,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", default="3000,30000")
     parser.add_argument("--workers", default="0,1,2,4,8")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--milliseconds", type=float, default=1.0)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -106,7 +106,7 @@ def main() -> int:
         print(line)
     costs = [row.driver_ms_an_image / 1e3 * row.batch_size for row in rows if row.workers]
     if costs:
-        for line in simulation(max(costs) / options.batch_size):
+        for line in simulation(max(costs)):
             print(line)
     return 0
 
@@ -224,36 +224,32 @@ def table(rows: Iterable[Row]) -> list[str]:
     return lines
 
 
-def simulation(driver_s_an_image: float) -> list[str]:
+def simulation(driver_s: float) -> list[str]:
+    """Lines on how long work takes if the driver needs `driver_s` for each unit, whatever its size."""
     lines = [
-        f"driver: {driver_s_an_image * 1e3:.2f} ms an image, so at most {1 / driver_s_an_image:,.0f} images/s",
-        "| work | " + " | ".join(f"{gpus} GPUs" for gpus in GPUS) + " | driver is the limit from |",
+        f"driver: {driver_s * 1e3:.1f} ms a unit, so at most {1 / driver_s:,.0f} units/s",
+        "| work | " + " | ".join(f"{gpus} GPUs" for gpus in GPUS) + " | the driver is the limit from |",
         "|---|" + "---|" * (len(GPUS) + 1),
     ]
     for work in WORKS:
+        unit_s = work.images_a_unit * work.seconds_an_image
         cells = []
         for gpus in GPUS:
-            hours = simulate(work, gpus, driver_s_an_image) / 3600
-            ideal = work.units * work.images_a_unit * work.seconds_an_image / gpus / 3600
-            cells.append(f"{hours:,.2f} h ({ideal / hours:.0%} busy)")
-        most = work.seconds_an_image / driver_s_an_image
-        lines.append(f"| {work.name} | {' | '.join(cells)} | {most:,.0f} GPUs |")
+            took = simulate(work.units, unit_s, gpus, driver_s)
+            cells.append(f"{took / 3600:,.2f} h ({work.units * unit_s / gpus / took:.0%} busy)")
+        lines.append(f"| {work.name} | {' | '.join(cells)} | {unit_s / driver_s:,.0f} GPUs |")
     return lines
 
 
-def simulate(work: Work, gpus: int, driver_s_an_image: float) -> float:
+def simulate(units: int, unit_s: float, gpus: int, driver_s: float) -> float:
     """Seconds until all units are done: each GPU has a queue of two, and the driver deals with one finished unit at a time."""
-    unit_s, driver_s = work.images_a_unit * work.seconds_an_image, work.images_a_unit * driver_s_an_image
-    left = work.units
     free_at = [0.0] * gpus  # when the GPU has done everything that it was given
     finished: list[tuple[float, int]] = []
-    for _ in range(IN_FLIGHT):
-        for gpu in range(gpus):
-            if left:
-                left -= 1
-                free_at[gpu] += unit_s
-                heapq.heappush(finished, (free_at[gpu], gpu))
-    driver_at = 0.0
+    first = min(units, IN_FLIGHT * gpus)
+    for unit in range(first):
+        free_at[unit % gpus] += unit_s
+        heapq.heappush(finished, (free_at[unit % gpus], unit % gpus))
+    left, driver_at = units - first, 0.0
     while finished:
         done, gpu = heapq.heappop(finished)
         driver_at = max(driver_at, done) + driver_s
