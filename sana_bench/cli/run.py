@@ -95,7 +95,7 @@ def run(
     overrides = tuple(set_ or ())
     # The runner imports torch, which takes seconds: a mistake in the suite is told before.
     check_suite_file(suite, overrides)
-    from sana_bench.profiling.session import ProfileOptions
+    from sana_bench.profiling import ProfileOptions
     from sana_bench.runner.run import RunOptions, run_suite
     from sana_bench.suites.stop import StopRequest
 

@@ -8,7 +8,7 @@ Nothing is imported before it is loaded.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -258,6 +258,7 @@ class Registry:
 
     def forget(self) -> None:
         """Look again at what is installed, for a process in which that changes."""
+        _installed.cache_clear()
         self.__dict__.pop("_offered", None)
 
     @property
@@ -277,7 +278,7 @@ class Registry:
         """The plug-ins by name, and those that ask for a name of sana-bench itself."""
         by_name: dict[str, dict[str, Entry]] = {}
         refused = []
-        for point in entry_points(group=f"sana_bench.{self.kind}"):
+        for point in _installed().select(group=f"sana_bench.{self.kind}"):
             package, version = (
                 (point.dist.name, point.dist.version) if point.dist is not None else ("unknown", "unknown")
             )
@@ -429,6 +430,12 @@ LOGGERS = Registry(
 REGISTRIES: Mapping[str, Registry] = {
     registry.kind: registry for registry in (GENERATORS, METRICS, BENCHMARKS, JUDGES, LOGGERS)
 }
+
+
+@cache
+def _installed() -> Any:
+    """What all installed packages offer, read once for all kinds."""
+    return entry_points()
 
 
 def used_plugins(wanted: Mapping[Kind, list[str]]) -> dict[str, str]:

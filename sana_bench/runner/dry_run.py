@@ -6,15 +6,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from sana_bench.assets.download import existing_part
 from sana_bench.assets.needs import needs_of_suite
 from sana_bench.assets.table import prompt_count, repository_facts
 from sana_bench.core.engines import EngineRequest
 from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import HashCache
 from sana_bench.core.progress import format_seconds, say, size_text
+from sana_bench.core.storage import existing_part
 from sana_bench.results.store import Store
-from sana_bench.runner.asset_overview import item_lines, items_of
 from sana_bench.runner.benchmarks import asked_of, resolve_benchmark
 from sana_bench.runner.engines.choice import choose_engine, plan_lines
 from sana_bench.runner.estimate import Effort, Estimate, Estimator
@@ -64,6 +63,8 @@ class DryRun:
         is published about it; then `AssetError` says at the end what a run would say.
         """
         if (needs := needs_of_suite(self.suite)) is not None:
+            from sana_bench.runner.asset_overview import item_lines, items_of
+
             for line in [*item_lines(items_of(needs), f"what {self.suite.file.name} reads:"), ""]:
                 say(line)
         resolved, problem = self._resolve()

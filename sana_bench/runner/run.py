@@ -6,12 +6,10 @@ from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sana_bench.analysis.report import write_run_report
-from sana_bench.assets.fetch import fetch_suite
 from sana_bench.core import atomic
 from sana_bench.core.engines import EngineRequest
 from sana_bench.core.errors import IncompleteError, UsageError
@@ -22,8 +20,7 @@ from sana_bench.core.registry import MEASURED
 from sana_bench.core.stopping import stoppable
 from sana_bench.core.tiers import TierRequest
 from sana_bench.metrics.base import CutsTexts, FeatureMetric, Metric, Summary, metric_key
-from sana_bench.profiling.session import ProfileOptions, Profiler
-from sana_bench.profiling.times import measured_summary
+from sana_bench.profiling import ProfileOptions
 from sana_bench.results.database import disk_errors, writer_lock
 from sana_bench.results.reader import incomplete_reasons
 from sana_bench.results.run_folder import RunFiles
@@ -48,8 +45,6 @@ from sana_bench.runner.loggers import Loggers, check_loggers
 from sana_bench.runner.making import ImageMaker
 from sana_bench.runner.provenance import record_provenance
 from sana_bench.runner.resolve import resolve_suite
-from sana_bench.runner.rounds import Question, Rounds, questions_of
-from sana_bench.runner.scoring import Scorer
 from sana_bench.runner.workshop import Workplace
 from sana_bench.suites.cells import Cell, ResolvedSuite
 from sana_bench.suites.load import load_suite
@@ -57,6 +52,12 @@ from sana_bench.suites.plan import CellPlan, asked_rows, plan_cell, work_left, w
 from sana_bench.suites.schema import Suite
 from sana_bench.suites.stop import StopRequest, StopSpec
 from sana_bench.suites.tiers import DeviceRequest, choose_tier
+
+# A plan is told before these are imported, which bring NumPy.
+if TYPE_CHECKING:
+    from sana_bench.profiling.session import Profiler
+    from sana_bench.runner.rounds import Question
+    from sana_bench.runner.scoring import Scorer
 
 __all__ = ["Outcome", "RunOptions", "execute_suite", "run_suite"]
 
@@ -123,6 +124,8 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
     check_output(options.output)
     say(tier.line)
     if options.fetch:
+        from sana_bench.assets.fetch import fetch_suite
+
         fetch_suite(suite, say)
     with reading(options.output) as store:
         hashes = FileHashes(store.file_hashes() if store is not None else None)
@@ -147,7 +150,11 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
         ]
     surplus = refuse_surplus(cells, options.allow_incomplete)
     loaded = load_metrics(resolved, options.output / "cache", hashes)
-    questions = questions_of(stop, resolved, cells, loaded) if stop is not None else []
+    questions: list[Question] = []
+    if stop is not None:
+        from sana_bench.runner.rounds import questions_of
+
+        questions = questions_of(stop, resolved, cells, loaded)
     if questions:
         # Nothing else is made: what the question does not need is left for a run of the whole suite.
         asked = {cell.label for question in questions for cell in question.cells}
@@ -198,7 +205,7 @@ class _Session:
         log: LibraryLog,
         choice: Choice,
         hashes: FileHashes,
-        questions: Sequence[Question] = (),
+        questions: "Sequence[Question]" = (),
     ) -> None:
         self._store = store
         self._resolved = resolved
@@ -315,6 +322,8 @@ class _Session:
             if isinstance(question.metric, CutsTexts):
                 count = partial(question.metric.cut_texts, question.cells[0].samples)
                 self._maker.note_cuts(question.metric.name, question.benchmark.name, count)
+            from sana_bench.runner.rounds import Rounds
+
             rounds = Rounds(self._store, self._run_id, self._resolved.seed, self._maker, scorer, question)
             found = rounds.run()
             self._engine.release()
@@ -328,7 +337,9 @@ class _Session:
                 self._cells = [cell for cell in self._cells if cell not in question.cells]
         return reasons
 
-    def _scorer(self, advance: Callable[[int], None]) -> Scorer:
+    def _scorer(self, advance: Callable[[int], None]) -> "Scorer":
+        from sana_bench.runner.scoring import Scorer
+
         return Scorer(
             self._store, self._files.directory, self._session_id, self._resolved.seed, advance, self._engine
         )
@@ -347,8 +358,10 @@ class _Session:
         self._maker.make(todo)
         self._engine.release()
 
-    def _profile_all(self) -> Profiler:
+    def _profile_all(self) -> "Profiler":
         """Measure what is measured while images are made, all variants in turns."""
+        from sana_bench.profiling.session import Profiler
+
         tier = self._resolved.tier
         profiler = Profiler(
             self._store,
@@ -362,7 +375,7 @@ class _Session:
         profiler.measure(plans)
         return profiler
 
-    def _score_all(self, profiler: Profiler) -> list[str]:
+    def _score_all(self, profiler: "Profiler") -> list[str]:
         """Score every cell, store the summaries, and return the reasons why the result is incomplete."""
         plans = [self._plan(cell) for cell in self._cells]
         total = sum(len(plan.done) * len(set(plan.cell.benchmark.metrics) - set(MEASURED)) for plan in plans)
@@ -386,15 +399,20 @@ class _Session:
         return reasons
 
     def _score_cell(
-        self, plan: CellPlan, scorer: Scorer, profiler: Profiler
+        self, plan: CellPlan, scorer: "Scorer", profiler: "Profiler"
     ) -> tuple[list[SummaryRecord], dict[str, str]]:
         """The numbers of a cell, and by metric the reason why there is none."""
         cell, rows, told = plan.cell, list[SummaryRecord](), dict[str, str]()
+        if not plan.missing or self._options.allow_incomplete:
+            looking = (name for name in cell.benchmark.metrics if name not in MEASURED)
+            scorer.look(plan, [self._metrics[choice_key(cell.benchmark, name)] for name in looking])
         for name in cell.benchmark.metrics:
             if plan.missing and not self._options.allow_incomplete:
                 told[name] = f"{cell.label} is not scored without --allow-incomplete"
                 continue
             if name in MEASURED:
+                from sana_bench.profiling.times import measured_summary
+
                 found = measured_summary(profiler, plan, name, self._resolved.seed)
                 if found is None:
                     told[name] = f"{cell.label}: {name} was not measured"
@@ -416,6 +434,8 @@ class _Session:
             say(line)
 
     def _report(self, reasons: list[str]) -> None:
+        from sana_bench.analysis.report import write_run_report
+
         record_provenance(self._store, self._files, self._resolved, self._engine.checked)
         terminal, paths = write_run_report(self._store, self._files)
         say("")

@@ -12,7 +12,7 @@ from sana_bench.core.fingerprint import FileHashes
 from sana_bench.core.provenance import package_versions
 from sana_bench.core.registry import MEASURED
 from sana_bench.metrics.base import FeatureMetric, Metric, metric_key
-from sana_bench.metrics.fid.metric import OWN
+from sana_bench.metrics.fid import OWN
 from sana_bench.runner.engines.base import Engine
 from sana_bench.runner.engines.local import LocalEngine
 from sana_bench.runner.engines.queue import BatchQueue
