@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test faults lint train train-story leaderboard lock clean
+.PHONY: setup demo test faults benchmarks lint train train-story leaderboard lock clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,10 @@ FAULTS ?= 200
 SEED ?= 1
 faults: setup
 	$(BIN)/python -m tests.faults $(FAULTS) --seed $(SEED)
+
+# Speed against other implementations and of the harness itself (an hour on two cores); `sana-bench history results/benchmarks` shows it.
+benchmarks: setup
+	$(BIN)/python -m benchmarks --to reports/benchmarks
 
 lint: setup
 	$(BIN)/ruff check .

@@ -33,7 +33,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Of the outputs' spread: fp32 sums of 10^4 terms in another order through 28 blocks; bf16 keeps 8 bits.
 AGREEMENT = {"fp32": 1e-4, "bf16": 0.1}
 
-Row = tuple[str, ...]
+#: What was measured, and the times of each side.
+Measured = tuple[str, dict[str, Timing]]
 
 
 def main() -> int:
@@ -50,9 +51,15 @@ def main() -> int:
     measured = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     for name in arguments.only.split(","):
         with torch.inference_mode():
-            row = PARTS[name](arguments.repetitions)
-        measured[name] = {"row": [*row, str(arguments.repetitions)], "environment": environment()}
-        print(*row, sep="  ", flush=True)
+            what, times = PARTS[name](arguments.repetitions)
+        shown = row(what, times)
+        measured[name] = {
+            "what": what,
+            "row": [*shown, str(arguments.repetitions)],
+            "seconds": {side: list(timing.seconds) for side, timing in times.items()},
+            "environment": environment(),
+        }
+        print(*shown, sep="  ", flush=True)
         kept.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
         (arguments.to / "cpu_speed.md").write_text(report(measured), encoding="utf-8")
     return 0
@@ -87,13 +94,13 @@ def check(ours: Tensor, theirs: Tensor, bound: float, what: str) -> None:
         )
 
 
-def transformer(precision: str) -> Callable[[int], Row]:
+def transformer(precision: str) -> Callable[[int], Measured]:
     """A step of the 0.6B model at 1024 pixels, batch 2: a guided step of one image, as each pipeline takes it.
 
     Ours has projected the text before the first step, diffusers projects it in every one.
     """
 
-    def measure(repetitions: int) -> Row:
+    def measure(repetitions: int) -> Measured:
         from diffusers import SanaTransformer2DModel
 
         config, dtype = SANA_CONFIGS["sana-0.6b-1024"], DTYPES[precision]
@@ -122,7 +129,7 @@ def transformer(precision: str) -> Callable[[int], Row]:
 
         contestants = {"ours": run_step, "diffusers": run_theirs, "limit": products_of(run_step, dtype)}
         times_of = interleave(contestants, repetitions)
-        return row(f"transformer step, 0.6B, 1024 tokens, batch {BATCH}, {precision}", times_of)
+        return f"transformer step, 0.6B, 1024 tokens, batch {BATCH}, {precision}", times_of
 
     return measure
 
@@ -168,7 +175,7 @@ def row(what: str, times: dict[str, Timing]) -> tuple[str, ...]:
     return what, str(ours), str(theirs), ratio, str(limit), f"{limit.median / ours.median:.0%}"
 
 
-def decode(repetitions: int) -> Row:
+def decode(repetitions: int) -> Measured:
     """The autoencoder of the published models: 16 x 16 latents to 512 pixels, fp32."""
     from diffusers import AutoencoderDC
 
@@ -188,10 +195,10 @@ def decode(repetitions: int) -> Row:
 
     check(run_ours(), run_theirs(), AGREEMENT["fp32"], "DC-AE decoder")
     times = interleave({"ours": run_ours, "diffusers": run_theirs}, repetitions)
-    return row("DC-AE decode, 512 pixels, batch 1, fp32", times)
+    return "DC-AE decode, 512 pixels, batch 1, fp32", times
 
 
-def micro_pipeline(repetitions: int, compile: Compile = "none") -> Row:
+def micro_pipeline(repetitions: int, compile: Compile = "none") -> Measured:
     """The shipped pipeline end to end: 16 prompts, 20 steps, guidance 2; diffusers runs eagerly beside either of ours.
 
     diffusers would ignore the micro autoencoder's latent statistics, so both sides get one without.
@@ -248,16 +255,17 @@ def micro_pipeline(repetitions: int, compile: Compile = "none") -> Row:
     reference = run_theirs()
     check(run_ours(), reference, 1.01 / float(reference.std()), "micro pipeline")
     times = interleave({"ours": run_ours, "diffusers": run_theirs}, repetitions)
-    how = "" if compile == "none" else f", ours compiled (first call {started:.0f} s)"
-    return row(f"micro pipeline, {len(prompts)} images of 64 pixels, 20 steps, fp32{how}", times)
+    how = "" if compile == "none" else ", ours compiled"
+    print(f"first call of ours{how}: {started:.1f} s")
+    return f"micro pipeline, {len(prompts)} images of 64 pixels, 20 steps, fp32{how}", times
 
 
-def micro_compiled(repetitions: int) -> Row:
+def micro_compiled(repetitions: int) -> Measured:
     """Run ours compiled."""
     return micro_pipeline(repetitions, "default")
 
 
-PARTS: dict[str, Callable[[int], Row]] = {
+PARTS: dict[str, Callable[[int], Measured]] = {
     "transformer-fp32": transformer("fp32"),
     "transformer-bf16": transformer("bf16"),
     "decode": decode,

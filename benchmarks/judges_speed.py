@@ -1,10 +1,10 @@
 """Questions about an image, side by side on what they share, beside one whole forward pass a question.
 
-    python benchmarks/judges_speed.py [--questions 12] [--side 448] [--repetitions 5]
+    python benchmarks/judges_speed.py [--questions 12] [--side 448] [--repetitions 5] [--to reports/benchmarks]
 
 Random Qwen2.5-VL and Qwen3-VL of small size, on the CPU in fp32, see the same picture and are asked the same questions. The peer
 is what published scripts do: the processor and the network of transformers once a question, the image with it. A time is reported
-only after all probabilities agreed to 1e-5 in this very run. Writes `reports/benchmarks/judges_speed.{json,md}`.
+only after all probabilities agreed to 1e-5 in this very run. Writes `judges_speed.{json,md}`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sana_bench.judges.vlm import VisionLanguageModel
 from tests.tiny_qwen import write_qwen
 
-REPORT = Path(__file__).resolve().parents[1] / "reports" / "benchmarks" / "judges_speed.json"
+REPORTS = Path(__file__).resolve().parents[1] / "reports" / "benchmarks"
 AIM = 4.0
 _FAMILIES = {"Qwen2.5-VL": "qwen2_5_vl", "Qwen3-VL": "qwen3_vl"}
 _ASKED = (
@@ -92,12 +92,13 @@ def measure(name: str, folder: Path, options: argparse.Namespace) -> dict[str, A
     }
 
 
-def write(results: list[dict[str, Any]]) -> None:
+def write(results: list[dict[str, Any]], folder: Path) -> None:
     """Write the report as JSON and Markdown."""
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    report = folder / "judges_speed.json"
     where = environment()
     document = {"environment": where, "results": results}
-    REPORT.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    report.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     rows = [
         (
             result["model"],
@@ -119,7 +120,7 @@ def write(results: list[dict[str, Any]]) -> None:
     )
     about = ", ".join(f"{name}: {value}" for name, value in where.items())
     text = f"# Questions a second of a judge\n\n{table(header, rows)}\n\n{about}\n"
-    REPORT.with_suffix(".md").write_text(text, encoding="utf-8")
+    report.with_suffix(".md").write_text(text, encoding="utf-8")
 
 
 def main() -> None:
@@ -130,9 +131,11 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=448, help="pixels of the picture's side")
     parser.add_argument("--width", type=int, default=64, help="of the random networks")
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--to", type=Path, default=REPORTS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        write([measure(name, Path(folder) / _FAMILIES[name], options) for name in _FAMILIES])
+        found = [measure(name, Path(folder) / _FAMILIES[name], options) for name in _FAMILIES]
+    write(found, options.to)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@
 All sides run in one process on the same images, the same random weights and the same number of threads, in turns, and
 a time is reported only after the numbers of all sides agreed in this very run. Peers decode in the worker processes
 of their own data loaders (clean-fid: one a core, torch-fidelity: its default), our side in threads. Writes
-`reports/benchmarks/metrics_speed.{json,md}`; parts that were not run keep what the file has.
+`metrics_speed.{json,md}` to `--to`; parts that were not run keep what the file has.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from sana_bench.metrics.fid.features import InceptionFeatures
 from sana_bench.metrics.fid.frechet import FrechetTo, moments_of_blocks
 from tests.metrics.fid.inception_cases import random_state, torchscript_file
 
-REPORT = Path(__file__).resolve().parents[1] / "reports" / "benchmarks" / "metrics_speed.json"
+REPORTS = Path(__file__).resolve().parents[1] / "reports" / "benchmarks"
 OURS = "sana-bench"
 _SIDE = 1024
 # Random class scores lie close together; this makes them as decided as a trained detector's, so that there is something to
@@ -271,7 +271,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--parts", default="extraction,distance,geneval")
-    parser.add_argument("--to", type=Path, default=REPORT, help="where to put the measurements (JSON)")
+    parser.add_argument("--to", type=Path, default=REPORTS)
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     parts = {
@@ -287,7 +287,7 @@ def main() -> int:
         name: {"command": f"python benchmarks/metrics_speed.py --parts {name} {sizes}", **parts[name]()}
         for name in wanted
     }
-    write_report(options.to, measured)
+    write_report(options.to / "metrics_speed.json", measured)
     missed = [
         f"{part['what']}: {name} {ratio:.2f}, aim {part['aim']}"
         for part in measured.values()

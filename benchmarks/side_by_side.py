@@ -1,5 +1,6 @@
 """Timing two or more contestants side by side: interleaved, in one run, medians with their spread."""
 
+import os
 import platform
 import statistics
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["Timing", "cuda_seconds", "environment", "interleave", "table", "wall_seconds"]
 
-PACKAGES = ("torch", "diffusers", "transformers")
+PACKAGES = ("torch", "diffusers", "transformers", "sana-bench")
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,10 @@ def environment() -> dict[str, str]:
     flags = next((line for line in lines if line.startswith("flags")), "")
     return {
         "processor": models[0] if models else platform.processor(),
+        "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
         "native bf16": "yes" if "avx512_bf16" in flags or "amx_bf16" in flags else "no",
+        "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
     }
 

@@ -27,9 +27,12 @@ def encoder_identity(encoder: TextEncoder) -> str:
     return _digest(encoder.model.state_dict(), tokenizer)
 
 
-def working_precision(weight: Tensor) -> str:
-    """Name the precision that a network computes in at this moment: autocast's on its device, else its weights', and TF32."""
-    kind = weight.device.type
+def working_precision(weight: Tensor, device: torch.device | None = None) -> str:
+    """Name the precision that a network computes in at this moment: autocast's on its device, else its weights', and TF32.
+
+    `device` is where it computes when its weights lie elsewhere.
+    """
+    kind = (device or weight.device).type
     if torch.is_autocast_enabled(kind):
         return f"autocast {torch.get_autocast_dtype(kind)}"
     in_tf32 = kind == "cuda" and weight.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
@@ -53,6 +56,8 @@ class CachedTextEncoder(TextEncoder):
         super().__init__(encoder.tokenizer, encoder.model)
         self._write_file = write
         self.folder = None if folder is None else Path(folder)
+        # Where the model computes while it is parked elsewhere.
+        self._device: torch.device | None = None
         self._recent: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
 
     @cached_property
@@ -84,6 +89,16 @@ class CachedTextEncoder(TextEncoder):
             torch.stack([mask.to(device) for _, mask in rows]),
         )
 
+    def park(self) -> None:
+        """Take the model off its device; it goes back when a prompt has to be encoded after all."""
+        self._device = next(self.model.parameters()).device
+        self.model.to("cpu")
+
+    def stored(self, prompt: str, **options: Any) -> bool:
+        """Whether the folder has a prompt, with the options of `encode`, all of them and in their order."""
+        name = self._name(prompt, options)
+        return self.folder is not None and (self.folder / name[:2] / f"{name}.safetensors").is_file()
+
     def forget(self) -> None:
         """Drop the prompts kept in memory; a folder keeps what it has."""
         self._recent.clear()
@@ -93,6 +108,9 @@ class CachedTextEncoder(TextEncoder):
         path = None if self.folder is None else self.folder / name[:2] / f"{name}.safetensors"
         row = self._recent.get(name) if path is None else _read(path)
         if row is None:
+            if self._device is not None:
+                self.model.to(self._device)
+                self._device = None
             embeddings, mask = super().encode([prompt], **options)
             row = (embeddings[0].cpu(), mask[0].cpu())
             if path is not None:
@@ -108,7 +126,7 @@ class CachedTextEncoder(TextEncoder):
     def _name(self, prompt: str, options: dict[str, Any]) -> str:
         # Without a folder there is one encoder only, whose weights need not be read for a name.
         identity = self.identity if self.folder is not None else ""
-        precision = working_precision(next(self.model.parameters()))
+        precision = working_precision(next(self.model.parameters()), self._device)
         content = json.dumps([_FORMAT, identity, precision, prompt, *options.values()])
         return hashlib.sha256(content.encode()).hexdigest()
 

@@ -152,7 +152,7 @@ def quoted_quality(data: ReportData) -> list[TextTable]:
                 (
                     row.title,
                     *(
-                        f"{row.numbers[column]:g}" if column in row.numbers else MISSING
+                        _printed(column[0], row.numbers[column]) if column in row.numbers else MISSING
                         for column in quoted.columns
                     ),
                     row.source(quoted.metrics),
@@ -247,6 +247,16 @@ def _numbers_of(settings: Mapping[str, Any]) -> list[str]:
     return [word] if quantization == "none" else [quantization]
 
 
+def _digits(made: _Made, published: float) -> int:
+    """Digits behind the point as the paper prints the number, trailing zeros included."""
+    return max(made.digits, len(repr(published).partition(".")[2]))
+
+
+def _printed(metric: str, published: float) -> str:
+    made = _PUBLISHED_AS.get(metric)
+    return f"{published:g}" if made is None else f"{published:.{_digits(made, published)}f}"
+
+
 def _judged(
     variant: str,
     cell: SummaryCell,
@@ -259,7 +269,7 @@ def _judged(
     # Papers state seconds.
     scale = 1000 if cell.metric == "latency" else 1
     value, low, high = cell.value / scale, cell.low / scale, cell.high / scale
-    digits = max(made.digits, len(repr(published).partition(".")[2]))
+    digits = _digits(made, published)
     half = 0.5 * 10.0**-digits
     if reasons:
         verdict, reason = NOT_COMPARABLE, "; ".join(reasons)

@@ -249,7 +249,8 @@ class ReportData:
 
     `created` is text ready to be shown. `banner` is an extra notice above the results; the notice that micro
     numbers do not compare with published ones appears by itself when `tier == "micro"`. `selfcheck` is one line that says
-    whether the machine's numbers were checked. `cut_texts` are lines on who was given texts
+    whether the machine's numbers were checked, `devices` one that names them where there are several kinds. `cut_texts` are
+    lines on who was given texts
     without their end. `prompt_licences` are by benchmark, and so is what it
     changes of every model (`benchmark_settings`). `speed_tables` are shown as they are. `palette` names variants in the
     order in which they are given colours. `verdicts` compare the other variants with `compared_with`. `sequences` were
@@ -271,6 +272,7 @@ class ReportData:
     incomplete_reasons: Sequence[str] = ()
     banner: str | None = None
     selfcheck: str = ""
+    devices: str = ""
     cut_texts: Sequence[str] = ()
     prompt_licences: Mapping[str, Sequence[str]] = field(default_factory=dict)
     speed_tables: Sequence[TextTable] = ()

@@ -75,7 +75,9 @@ def _facts(data: ReportData) -> str:
     about = (
         f"Suite {_code(data.suite_name)}, {escape_markdown(tier)}, {escape_markdown(data.created)}, {run}."
     )
-    return "\n\n".join([about, *map(escape_markdown, filter(None, (data.selfcheck, licence_line(data))))])
+    return "\n\n".join(
+        [about, *map(escape_markdown, filter(None, (data.selfcheck, data.devices, licence_line(data))))]
+    )
 
 
 def _summary(data: ReportData) -> str:

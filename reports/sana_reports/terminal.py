@@ -63,7 +63,12 @@ def render_terminal(data: ReportData) -> str:
         text += ["", "This run is incomplete:", *(f"   {one_line(reason)}" for reason in untold)]
     for text_table in (*beside_table(beside_published(data)), *report_scaling(data), *data.speed_tables):
         text += ["", *text_lines(text_table)]
-    text += [line for told in (data.selfcheck, licence_line(data)) if told for line in ("", one_line(told))]
+    text += [
+        line
+        for told in (data.selfcheck, data.devices, licence_line(data))
+        if told
+        for line in ("", one_line(told))
+    ]
     return "\n".join(line.rstrip() for line in text) + "\n"
 
 

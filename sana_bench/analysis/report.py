@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
@@ -102,6 +103,7 @@ def build_report_data(store: Store, run: RunResults) -> ReportData:
         provenance=provenance,
         cut_texts=cut_lines(provenance.get("events", ())),
         selfcheck=str(provenance.get("selfcheck", {}).get("summary", "")),
+        devices=_mixed_devices(provenance),
         prompt_licences=provenance.get("prompt_licences", {}),
         speed_tables=latency_tables(store, run),
         palette=store.variant_names(),
@@ -230,6 +232,20 @@ def _measured_latency(variant: VariantResults) -> Latency | None:
         device=variant.device(row),
         note="one image at a time, warm: median with its 95 % interval",
     )
+
+
+def _mixed_devices(provenance: Mapping[str, Any]) -> str:
+    """A line that names the devices where images and scores come from several kinds; else empty."""
+    counts: dict[str, Counter[str]] = {}
+    for worker in provenance.get("workers", {}).values():
+        own = counts.setdefault(str(worker.get("device_name")), Counter())
+        own.update(images=worker.get("n_images", 0), scores=worker.get("n_scores", 0))
+    if len(counts) < 2:
+        return ""
+    kinds = "; ".join(
+        f"{own['images']} images and {own['scores']} scores on {kind}" for kind, own in sorted(counts.items())
+    )
+    return f"Mixed devices, whose numbers may differ in their last bits: {kinds}."
 
 
 def _latency(variant: VariantResults, provenance: Mapping[str, Any]) -> Latency | None:

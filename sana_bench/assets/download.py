@@ -22,6 +22,7 @@ from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import file_sha256
 from sana_bench.core.progress import megabytes
+from sana_bench.core.storage import existing_part, explained
 from sana_bench.core.text import lines, read_text
 from sana_models.files import open_plain
 
@@ -31,7 +32,6 @@ __all__ = [
     "Say",
     "Size",
     "carry_out",
-    "existing_part",
     "planned_files",
     "read_sums",
 ]
@@ -124,11 +124,6 @@ def _check_space(downloads: Sequence[Download], sizes: Sequence[Size]) -> None:
         if needed[device] > free:
             total = sum(size.to_fetch + size.unpacked for size in sizes)
             raise AssetError(f"{download.folder}: {megabytes(total)} are needed, {megabytes(free)} are free")
-
-
-def existing_part(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    return next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
 
 
 def planned_files(
@@ -245,7 +240,7 @@ def _fetch(file: RemoteFile, source: str | Path, place: Path, sums: dict[str, st
         else:
             download_file(source, part)
     except OSError as error:
-        raise AssetError(f"{place}: {error}") from None
+        raise explained(error, place) from None
     digest = file_sha256(part)
     try:
         _check(place, digest, file, sums)

@@ -10,6 +10,7 @@ Nothing here downloads. This is the only module of the harness that reads enviro
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from sana_bench.assets.checks import check_pipeline_directory, check_safetensors_files, safetensors_shapes
@@ -21,6 +22,7 @@ from sana_models.weight_names import lora_file
 __all__ = [
     "JUDGE_KEY",
     "choose_data_root",
+    "data_places",
     "data_root",
     "hub_cache",
     "hub_repository",
@@ -32,7 +34,10 @@ __all__ = [
     "resolve_folder",
     "resolve_lora",
     "resolve_weights",
+    "take_data_places",
 ]
+
+_PLACES = ("SANA_BENCH_DATA", "SANA_BENCH_MICRO_WEIGHTS", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
 
 MICRO_SCHEME = "micro://"
 
@@ -56,6 +61,17 @@ def data_root() -> Path:
 def choose_data_root(folder: Path) -> None:
     """Use `folder` as the data root, in this process and those it starts."""
     os.environ["SANA_BENCH_DATA"] = str(Path(os.path.expanduser(folder)).absolute())
+
+
+def data_places() -> dict[str, str]:
+    """Return what this process was told about where weights and data are, for one elsewhere that does the same work."""
+    return {name: os.environ[name] for name in _PLACES if os.environ.get(name)}
+
+
+def take_data_places(places: Mapping[str, str]) -> None:
+    """Look for weights and data where `data_places` of another process says, unless this one was told otherwise."""
+    for name, value in places.items():
+        os.environ.setdefault(name, value)
 
 
 def is_offline() -> bool:

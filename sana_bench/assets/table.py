@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -164,21 +165,26 @@ class RepositoryFacts:
     bytes: Mapping[str, int] = field(default_factory=dict)
 
 
+@cache
+def _table(path: Path) -> Mapping[str, Any]:
+    return read_yaml(path).data
+
+
 def repository_facts(name: str) -> RepositoryFacts:
     """What the table knows of `owner/name[@revision]`, maybe nothing."""
-    known = read_yaml(_TABLE).data.get("repositories", {})
+    known = _table(_TABLE).get("repositories", {})
     return RepositoryFacts(**known.get(name.removeprefix("hf://").partition("@")[0], {}))
 
 
 def prompt_count(benchmark: str) -> int | None:
     """How many prompts a benchmark has whose prompts are a file; None where that is not known."""
-    found = read_yaml(_TABLE).data.get("prompt_counts", {}).get(benchmark)
+    found = _table(_TABLE).get("prompt_counts", {}).get(benchmark)
     return None if found is None else int(found)
 
 
 def read_assets() -> dict[str, Asset]:
     """All assets of the full tier by name, in the order of the table."""
-    return {name: _asset(name, entry) for name, entry in read_yaml(_TABLE).data["assets"].items()}
+    return {name: _asset(name, entry) for name, entry in _table(_TABLE)["assets"].items()}
 
 
 def find_asset(name: str) -> Asset:
@@ -215,7 +221,7 @@ def metric_needs(suite: Suite) -> tuple[list[str], list[str]]:
 
     A judge that a metric is given as a parameter is none of them: see `judge_ids`.
     """
-    table = read_yaml(_TABLE).data
+    table = _table(_TABLE)
     needs: Mapping[str, list[str]] = table["needs"]
     assets: dict[str, None] = {}
     unlisted: dict[str, None] = {}
@@ -245,13 +251,13 @@ def judge_ids(suite: Suite, relative_to: Path) -> list[str]:
 
 def published_judges() -> Mapping[str, str]:
     """By metric, the hub repository of the judge whose scores its authors publish."""
-    judges: Mapping[str, str] = read_yaml(_TABLE).data["metric_judges"]
+    judges: Mapping[str, str] = _table(_TABLE)["metric_judges"]
     return judges
 
 
 def prompt_licences(benchmark: str) -> list[str]:
     """The licences of a benchmark's published prompts, as far as their publishers name one."""
-    names = read_yaml(_TABLE).data["prompts"].get(benchmark, ())
+    names = _table(_TABLE)["prompts"].get(benchmark, ())
     return list(dict.fromkeys(file.licence for file in files_for(names) if file.licence))
 
 
@@ -267,7 +273,7 @@ def _metrics(spec: BenchmarkSpec) -> list[MetricSpec]:
 
 def judge_needs(variants: Iterable[Variant]) -> list[str]:
     """Names of the assets that the judges of variants' searches read below the data root."""
-    table: Mapping[str, list[str]] = read_yaml(_TABLE).data["judges"]
+    table: Mapping[str, list[str]] = _table(_TABLE)["judges"]
     judges = [judge for variant in variants if (judge := _judge(variant)) is not None]
     return list(
         dict.fromkeys(name for judge in judges for name in table.get(judge.weights or judge.name, ()))

@@ -3,9 +3,7 @@
 import hashlib
 import json
 from functools import cache
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from sana_bench.core.errors import AssetError
 from sana_bench.core.samples import Prompt
@@ -13,6 +11,9 @@ from sana_bench.core.tiers import unknown_tier
 from sana_bench.metrics.geneval.classes import CLASSES
 from sana_bench.metrics.geneval.decision import PALETTE
 from sana_models.files import parse_json
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["GenEval", "draw_metadata", "official_metadata"]
 
@@ -37,8 +38,10 @@ def _official_lines() -> tuple[str, ...]:
     lines = tuple(json.dumps(record) for record in draw_metadata(OFFICIAL_SEED, OFFICIAL_DRAWS))
     digest = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
     if digest != OFFICIAL_SHA256:
+        from numpy import __version__
+
         hashes = f"sha256 {digest} differs from the published {OFFICIAL_SHA256}"
-        raise AssetError(f"GenEval's prompts cannot be drawn again with numpy {np.__version__}: {hashes}")
+        raise AssetError(f"GenEval's prompts cannot be drawn again with numpy {__version__}: {hashes}")
     return lines
 
 
@@ -49,6 +52,8 @@ def official_metadata() -> list[Record]:
 
 def draw_metadata(seed: int, n_draws: int) -> list[Record]:
     """A prompt set by GenEval's rules: each class once, `n_draws` of each other task, no duplicates."""
+    import numpy as np
+
     rng = np.random.default_rng(seed)
     records = [
         _record("single_object", [_clause(CLASSES[index])], _with_article(CLASSES[index]))
@@ -60,33 +65,33 @@ def draw_metadata(seed: int, n_draws: int) -> list[Record]:
     return list({json.dumps(record): record for record in records}.values())
 
 
-def _two_objects(rng: np.random.Generator) -> Record:
+def _two_objects(rng: "np.random.Generator") -> Record:
     first, second = (CLASSES[index] for index in rng.choice(len(CLASSES), size=2, replace=False))
     text = f"{_with_article(first)} and {_with_article(second)}"
     return _record("two_object", [_clause(first), _clause(second)], text)
 
 
-def _counting(rng: np.random.Generator) -> Record:
+def _counting(rng: "np.random.Generator") -> Record:
     name = CLASSES[rng.choice(len(CLASSES))]
     count = int(rng.integers(2, 4, endpoint=True))
     text = f"{_NUMBERS[count]} {name}{'es' if name.endswith('s') else 's'}"
     return _record("counting", [_clause(name, count)], text, exclude=[_clause(name, count + 1)])
 
 
-def _colors(rng: np.random.Generator) -> Record:
+def _colors(rng: "np.random.Generator") -> Record:
     name = _class_but_person(int(rng.choice(len(CLASSES) - 1)))
     color = PALETTE[rng.choice(len(PALETTE))]
     return _record("colors", [_clause(name, color=color)], _with_article(f"{color} {name}"))
 
 
-def _position(rng: np.random.Generator) -> Record:
+def _position(rng: "np.random.Generator") -> Record:
     subject, anchor = (CLASSES[index] for index in rng.choice(len(CLASSES), size=2, replace=False))
     relation = _RELATIONS[rng.choice(len(_RELATIONS))]
     include = [_clause(anchor), _clause(subject) | {"position": [relation, 0]}]
     return _record("position", include, f"{_with_article(subject)} {relation} {_with_article(anchor)}")
 
 
-def _color_attr(rng: np.random.Generator) -> Record:
+def _color_attr(rng: "np.random.Generator") -> Record:
     names = [_class_but_person(int(draw)) for draw in rng.choice(len(CLASSES) - 1, size=2, replace=False)]
     colors = [PALETTE[index] for index in rng.choice(len(PALETTE), size=2, replace=False)]
     include = [_clause(name, color=color) for name, color in zip(names, colors, strict=True)]

@@ -8,11 +8,13 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from sana_bench.core.engines import ENGINES, EngineName
 from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.tiers import TIER_REQUESTS, TierRequest
 from sana_bench.suites.tiers import DeviceRequest
 
 __all__ = [
+    "AddressOption",
     "AutoBatchSizeOption",
     "BatchSizeOption",
     "CpuDeviceOption",
@@ -20,6 +22,7 @@ __all__ = [
     "DeviceOption",
     "DryRunOption",
     "EffectOption",
+    "EngineOption",
     "ErrorOption",
     "GuidanceOption",
     "LimitOption",
@@ -38,6 +41,8 @@ __all__ = [
     "VariantStepsOption",
     "VariantsOption",
     "WeightsVariantOption",
+    "WorkerTimeoutOption",
+    "WorkersOption",
     "choice",
     "choose",
     "complete_runs",
@@ -238,6 +243,30 @@ PairOption = Annotated[
         metavar="A,B",
         help="The two variants to decide between.",
         autocompletion=complete_variants,
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=4096,
+        metavar="N",
+        help="Share the work among N GPUs, or N one-thread workers on a CPU (by Ray).",
+    ),
+]
+EngineOption = Annotated[
+    EngineName,
+    choice("--engine", *ENGINES, help="This process alone, or workers; auto takes all visible GPUs."),
+]
+AddressOption = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT|auto", help="A running Ray cluster, of any number of nodes.")
+]
+WorkerTimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        min=1,
+        metavar="SECONDS",
+        help="Replace a worker that takes longer for a batch, loading included; default: never.",
     ),
 ]
 VariantsOption = Annotated[

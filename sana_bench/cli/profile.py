@@ -62,7 +62,7 @@ def profile(options: _Options) -> int:
         variants={tier: tuple(variant.name for variant in variants)},
     )
     suite = Suite(file, Path("profile.yaml"), tier, variants, files)
-    from sana_bench.profiling.session import ProfileOptions
+    from sana_bench.profiling import ProfileOptions
     from sana_bench.runner.run import RunOptions, run_suite
 
     limit = None if options.memory_limit is None else int(options.memory_limit * 2**30)

@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from sana_bench.cli.options import (
+    AddressOption,
     AutoBatchSizeOption,
     DataDirOption,
     DeviceOption,
     DryRunOption,
     EffectOption,
+    EngineOption,
     ErrorOption,
     LimitOption,
     OutputOption,
@@ -21,8 +23,11 @@ from sana_bench.cli.options import (
     TraceOption,
     UntilOption,
     VariantsOption,
+    WorkersOption,
+    WorkerTimeoutOption,
     names,
 )
+from sana_bench.core.engines import EngineRequest
 from sana_bench.core.errors import UsageError
 
 __all__ = ["register"]
@@ -53,6 +58,10 @@ def run(
         typer.Option("--measure", help="With --dry-run: time an image of each variant instead of guessing."),
     ] = False,
     batch_size: AutoBatchSizeOption = None,
+    workers: WorkersOption = None,
+    engine: EngineOption = "auto",
+    address: AddressOption = None,
+    worker_timeout: WorkerTimeoutOption = None,
     logger: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,7 +95,7 @@ def run(
     overrides = tuple(set_ or ())
     # The runner imports torch, which takes seconds: a mistake in the suite is told before.
     check_suite_file(suite, overrides)
-    from sana_bench.profiling.session import ProfileOptions
+    from sana_bench.profiling import ProfileOptions
     from sana_bench.runner.run import RunOptions, run_suite
     from sana_bench.suites.stop import StopRequest
 
@@ -109,5 +118,6 @@ def run(
         fetch=fetch,
         allow_incomplete=allow_incomplete,
         profile=ProfileOptions(trace=trace),
+        engine=EngineRequest(engine, workers, address, worker_timeout),
     )
     return run_suite(options)

@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sana_bench.cli.options import (
+    AddressOption,
     AutoBatchSizeOption,
     DataDirOption,
     DryRunOption,
     EffectOption,
+    EngineOption,
     ErrorOption,
     LimitOption,
     OutputOption,
     TierOption,
     UntilOption,
+    WorkersOption,
+    WorkerTimeoutOption,
     from_record,
     names,
 )
+from sana_bench.core.engines import EngineRequest
 from sana_bench.core.errors import IncompleteError, UsageError
 from sana_bench.core.progress import say
 
@@ -85,6 +90,10 @@ class _Options:
     limit: LimitOption = None
     dry_run: DryRunOption = False
     batch_size: AutoBatchSizeOption = None
+    workers: WorkersOption = None
+    engine: EngineOption = "auto"
+    address: AddressOption = None
+    worker_timeout: WorkerTimeoutOption = None
     data_dir: DataDirOption = None
     fetch: Annotated[bool, typer.Option("--fetch", help="Download what is missing first.")] = False
     allow_incomplete: Annotated[
@@ -146,4 +155,5 @@ def _asked(options: _Options) -> "ScoreOptions":
         fetch=options.fetch,
         allow_incomplete=options.allow_incomplete,
         stop=StopRequest(until=options.until, effect=options.effect, error=options.error),
+        engine=EngineRequest(options.engine, options.workers, options.address, options.worker_timeout),
     )

@@ -47,6 +47,12 @@ def train(
             help="Tell the numbers and samples of kind sana or dc_ae to tensorboard, wandb or mlflow; may be given again.",
         ),
     ] = None,
+    encode: Annotated[
+        bool,
+        typer.Option(
+            "--encode", help="Only fill data.cache with latents and text embeddings, and train nothing."
+        ),
+    ] = False,
     check: Annotated[
         bool,
         typer.Option(
@@ -82,7 +88,10 @@ def train(
         with Loggers(logger or [], folder).observe_training(
             {"name": str(document.data.get("name")), "config": document.data}
         ) as observer:
-            _train(kind, document.data, folder, device, observer, fresh=fresh)
+            if encode:
+                _encode(document.data, folder, device)
+            else:
+                _train(kind, document.data, folder, device, observer, fresh=fresh)
     except ValueError as error:
         raise SuiteError(f"{config}: {error}") from error
     except FloatingPointError as error:
@@ -134,6 +143,14 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
         for key, source in sources.items()
         if isinstance(source, str) and source.startswith(MICRO_SCHEME)
     }
+
+
+def _encode(config: dict[str, Any], folder: Path, device: str) -> None:
+    from sana_bench.micro.captions import VOCABULARY
+    from sana_models.training.run import run_encoding
+
+    latents, captions = run_encoding(_resolved(config), folder, vocabulary=VOCABULARY, device=device)
+    say(f"{latents:,} latents and {captions:,} captions encoded: {config['data']['cache']} has all")
 
 
 def _check_device(kind: str, device: str) -> None:

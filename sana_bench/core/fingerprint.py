@@ -125,6 +125,11 @@ class FileHashes:
         self._known = dict(known or {})
         self.learnt: dict[FileKey, str] = {}
 
+    @property
+    def known(self) -> Mapping[FileKey, str]:
+        """Every hash that it remembers."""
+        return self._known
+
     def get(self, key: FileKey) -> str | None:
         return self._known.get(key)
 

@@ -5,14 +5,15 @@ from concurrent.futures import Future
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from typing import TYPE_CHECKING, TypeVar
 
 from sana_bench.core.images import load_image, source_format
 from sana_bench.core.stopping import workers
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Resampling
 
 __all__ = [
     "CLIP_MEAN",
@@ -35,15 +36,18 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def as_jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def as_jpeg(image: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
     """The image after Pillow's default JPEG: quality 75, chroma halved both ways (4:2:0)."""
+    import numpy as np
+    from PIL import Image
+
     buffer = BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=_JPEG_QUALITY, subsampling="4:2:0")
     with Image.open(buffer) as compressed:
         return np.asarray(compressed.convert("RGB"))
 
 
-def load_preset(path: Path, codec: str) -> NDArray[np.uint8]:
+def load_preset(path: Path, codec: str) -> "NDArray[np.uint8]":
     """Read an image, (height, width, 3); `codec: jpeg` sends what is no JPEG yet through one of quality 75.
 
     A stored PNG whose pixels were decoded from a JPEG counts as one: no image is compressed twice.
@@ -56,15 +60,18 @@ def load_preset(path: Path, codec: str) -> NDArray[np.uint8]:
 
 
 def crop_resized(
-    image: NDArray[np.uint8],
+    image: "NDArray[np.uint8]",
     size: int,
-    resample: Image.Resampling,
+    resample: "Resampling",
     corner: Callable[[float], int] = round,
-) -> NDArray[np.uint8]:
+) -> "NDArray[np.uint8]":
     """Shorter side to `size` (Pillow, antialiased, quantised), then the centre square: torchvision's recipe.
 
     The longer side is rounded down and the crop's corner rounded half to even, as torchvision does, or by `corner`.
     """
+    import numpy as np
+    from PIL import Image
+
     height, width = image.shape[:2]
     short = min(width, height)
     new = int(size * width / short), int(size * height / short)
@@ -76,18 +83,22 @@ def crop_resized(
 
 
 def clip_pixels(
-    image: NDArray[np.uint8], size: int, corner: Callable[[float], int] = round
-) -> NDArray[np.float32]:
+    image: "NDArray[np.uint8]", size: int, corner: Callable[[float], int] = round
+) -> "NDArray[np.float32]":
     """Input of a CLIP-like network, (3, size, size): bicubic resize, centre crop, CLIP's mean and deviation."""
+    import numpy as np
+    from PIL import Image
+
     square = crop_resized(image, size, Image.Resampling.BICUBIC, corner).astype(np.float32) / np.float32(255)
     return _normalised(square.transpose(2, 0, 1))
 
 
-def fitted_pixels(image: NDArray[np.uint8], size: int, *, antialias: bool) -> NDArray[np.float32]:
+def fitted_pixels(image: "NDArray[np.uint8]", size: int, *, antialias: bool) -> "NDArray[np.float32]":
     """As `clip_pixels`, but the whole image: longer side to `size`, the rest black; resized in float, not quantised.
 
     `antialias` widens the bicubic filter where the image shrinks, as torchvision does with tensors from 0.17 on.
     """
+    import numpy as np
     import torch
     from torch.nn import functional
 
@@ -104,8 +115,10 @@ def fitted_pixels(image: NDArray[np.uint8], size: int, *, antialias: bool) -> ND
     return _normalised(fitted)
 
 
-def _normalised(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+def _normalised(planes: "NDArray[np.float32]") -> "NDArray[np.float32]":
     """Planes (3, height, width) of 0 to 1 by CLIP's mean and deviation."""
+    import numpy as np
+
     mean, deviation = (np.array(values, np.float32)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
     return np.ascontiguousarray((planes - mean) / deviation)
 

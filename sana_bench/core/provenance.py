@@ -6,13 +6,22 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import sana_bench
-from sana_bench.core.fingerprint import sha256_bytes
+from sana_bench.core.fingerprint import file_sha256, fingerprint, sha256_bytes
 
-__all__ = ["code_revision", "cpu_model", "describe_machine", "now", "package_versions"]
+__all__ = [
+    "code_revision",
+    "code_sha256",
+    "cpu_model",
+    "describe_machine",
+    "describe_worker",
+    "now",
+    "package_versions",
+]
 
 _PACKAGES = (
     "torch", "torchvision", "transformers", "diffusers", "open_clip_torch", "safetensors", "tokenizers",
@@ -37,6 +46,16 @@ def code_revision() -> dict[str, Any]:
             sha256_bytes(dirty.encode("utf-8", "surrogateescape")) if dirty else None
         )
     return described
+
+
+def code_sha256() -> str:
+    """Identity of what the four packages do: of all their Python files, wherever they are installed."""
+    files: dict[str, Path] = {}
+    for name in ("sana_bench", "sana_models", "sana_kernels", "sana_reports"):
+        spec = find_spec(name)
+        for root in map(Path, (spec.submodule_search_locations or ()) if spec is not None else ()):
+            files |= {f"{name}/{path.relative_to(root).as_posix()}": path for path in root.rglob("*.py")}
+    return fingerprint({name: file_sha256(path) for name, path in files.items()})
 
 
 def package_versions() -> dict[str, str]:
@@ -79,6 +98,11 @@ def describe_machine(device: str) -> dict[str, Any]:
         described["device_name"] = torch.cuda.get_device_name(device)
         described["cuda"] = torch.version.cuda
     return described
+
+
+def describe_worker(device: str) -> dict[str, Any]:
+    """Return who computes in this process: the machine's name, what `describe_machine` says, and versions of packages."""
+    return {"node": platform.node(), **describe_machine(device), "packages": package_versions()}
 
 
 def command_line() -> str:

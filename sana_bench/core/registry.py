@@ -8,7 +8,7 @@ Nothing is imported before it is loaded.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -36,6 +36,8 @@ Kind = Literal["generators", "metrics", "benchmarks", "judges", "loggers"]
 
 #: Numbers that the profiler measures while images are made: named in suites as metrics are, built by no metric.
 MEASURED = ("latency", "throughput")
+# Of networks that take less time for an image than its file takes to be read and resized.
+_QUARTER = 0.25
 #: Metrics that hold a set of images against another: they have no score for an image.
 SET_METRICS = ("fid", "kid", "cmmd", "fd_dinov2", "precision", "recall", "density", "coverage")
 
@@ -64,7 +66,8 @@ class Entry:
     without which a prompt does not concern it at all; images of such prompts are not scored by it. `full_only` says that it has
     no micro version. `contributions` is, where its overall number is no mean of its scores, the function that turns the details
     of scores into numbers whose mean it is. `joins` says, for protocols that look at several images of a prompt at once, at how
-    many. `limits` are there where its overall number is the mean of scores that cannot leave them.
+    many. `limits` are there where its overall number is the mean of scores that cannot leave them. `gpu_share` is the part of a
+    GPU that its networks keep busy: several workers share one where reading images takes longer.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Entry:
     contributions: str = ""
     joins: Mapping[str, int] = field(default_factory=dict)
     limits: Limits | None = None
+    gpu_share: float = 1.0
 
     @property
     def is_plugin(self) -> bool:
@@ -254,6 +258,7 @@ class Registry:
 
     def forget(self) -> None:
         """Look again at what is installed, for a process in which that changes."""
+        _installed.cache_clear()
         self.__dict__.pop("_offered", None)
 
     @property
@@ -273,7 +278,7 @@ class Registry:
         """The plug-ins by name, and those that ask for a name of sana-bench itself."""
         by_name: dict[str, dict[str, Entry]] = {}
         refused = []
-        for point in entry_points(group=f"sana_bench.{self.kind}"):
+        for point in _installed().select(group=f"sana_bench.{self.kind}"):
             package, version = (
                 (point.dist.name, point.dist.version) if point.dist is not None else ("unknown", "unknown")
             )
@@ -330,10 +335,11 @@ METRICS = Registry(
         "sana_bench.metrics.clip.metric:build_clip_score",
         reads=("prompt",),
         limits=Limits(-100, 100),
+        gpu_share=_QUARTER,
     ),
-    Entry("fid", "sana_bench.metrics.fid.micro_metric:build_fid"),
+    Entry("fid", "sana_bench.metrics.fid.micro_metric:build_fid", gpu_share=_QUARTER),
     *(
-        Entry(name, "sana_bench.metrics.fid.metric:build_measure", full_only=True)
+        Entry(name, "sana_bench.metrics.fid.metric:build_measure", full_only=True, gpu_share=_QUARTER)
         for name in ("kid", "cmmd", "fd_dinov2", "precision", "recall", "density", "coverage", "vendi")
     ),
     Entry(
@@ -424,6 +430,12 @@ LOGGERS = Registry(
 REGISTRIES: Mapping[str, Registry] = {
     registry.kind: registry for registry in (GENERATORS, METRICS, BENCHMARKS, JUDGES, LOGGERS)
 }
+
+
+@cache
+def _installed() -> Any:
+    """What all installed packages offer, read once for all kinds."""
+    return entry_points()
 
 
 def used_plugins(wanted: Mapping[Kind, list[str]]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Text files, the same on every system: UTF-8, and lines that end at a line feed."""
 
+import re
 import unicodedata
 from pathlib import Path
 
@@ -7,6 +8,7 @@ __all__ = ["difference", "escaped", "lines", "lone_surrogate", "look_alike", "re
 
 # Code points of a difference that a message names.
 _SHOWN = 8
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def read_text(path: Path) -> str:
@@ -26,8 +28,8 @@ def lines(text: str) -> list[str]:
 
 def lone_surrogate(text: str) -> str | None:
     """Return the first character of a text that is half of a pair, as `U+D800`; no file can keep such a text."""
-    found = next((character for character in text if 0xD800 <= ord(character) <= 0xDFFF), None)
-    return None if found is None else _code_points(found)
+    found = _HALF.search(text)
+    return None if found is None else _code_points(found[0])
 
 
 def escaped(text: str, keep: str = "\n\t") -> str:

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import SuiteError
 from sana_bench.core.samples import Sample
 from sana_bench.suites.cells import Cell
 from sana_bench.suites.schema import Variant
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "CutsPrompts",
@@ -80,7 +81,7 @@ def request_for(cell: Cell, sample: Sample) -> Request:
 class Generator(Protocol):
     """Turns a batch of requests into images; a pure function of the requests and its own settings."""
 
-    def generate(self, requests: list[Request]) -> np.ndarray | Sequence[np.ndarray]:
+    def generate(self, requests: list[Request]) -> "np.ndarray | Sequence[np.ndarray]":
         """Return uint8 images of shape (len(requests), height, width, 3), in order; a list where their sizes may differ.
 
         Raises `OutOfMemoryError` when the batch is too large for the device and `SampleError` when the output

@@ -4,9 +4,7 @@ import inspect
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from sana_bench.assets.checks import check_parts
 from sana_bench.assets.locate import resolve_folder
@@ -18,6 +16,9 @@ from sana_bench.generators.torch_device import memory_errors_told
 from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.schema import Variant
 from sana_models.libraries import without_torchao
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["DiffusersGenerator", "find_pipeline", "forget_loaded"]
 
@@ -85,8 +86,9 @@ class DiffusersGenerator:
         self._fixed = {name: value for name, value in _FIXED.items() if name in parameters}
         self._scale_name = _scale_name(self._pipeline, set(parameters))
 
-    def generate(self, requests: list[Request]) -> np.ndarray:
+    def generate(self, requests: list[Request]) -> "np.ndarray":
         """Return uint8 images (batch, height, width, 3)."""
+        import numpy as np
         import torch
 
         from sana_models.tf32 import using_tf32

@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from sana_bench.assets.locate import resolve_folder
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
@@ -21,8 +20,11 @@ from sana_bench.core.text import lines, lone_surrogate, read_text
 from sana_bench.generators.base import Request, refuse_sana_settings
 from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.schema import Variant
-from sana_models.files import parse_json
+from sana_models.files import first_line, parse_json
 from sana_models.shared_parts import files_below
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "MANIFEST",
@@ -147,7 +149,7 @@ class ImageFolder:
         model = spec.variant.model
         self._size = model.size if model.height is not None else None
 
-    def generate(self, requests: list[Request]) -> list[np.ndarray]:
+    def generate(self, requests: list[Request]) -> "list[np.ndarray]":
         """Return a uint8 image (height, width, 3) for each request, of the variant's size or, where it has none, the file's."""
         return [self._load(request) for request in requests]
 
@@ -162,7 +164,7 @@ class ImageFolder:
         name = find_name(self._files, request.prompt_id, request.prompt, request.index)
         return self._files[name] if name is not None else None
 
-    def _load(self, request: Request) -> np.ndarray:
+    def _load(self, request: Request) -> "np.ndarray":
         path = self._path(request)
         if path is None:
             raise SampleError(f"{self._folder} has no image {request.index} of {request.prompt!r}")
@@ -252,7 +254,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     try:
         text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
-        raise AssetError(f"{path}: unreadable ({error})") from None
+        raise AssetError(f"{path}: unreadable ({first_line(error)})") from None
     for number, line in enumerate(lines(text), start=1):
         if not line.strip():
             continue

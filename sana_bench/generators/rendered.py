@@ -1,8 +1,7 @@
 """Images by the micro world's own renderer: no model, and a known truth."""
 
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from sana_bench.core.errors import SampleError, SuiteError
 from sana_bench.generators.base import Request, refuse_sana_settings
@@ -10,6 +9,9 @@ from sana_bench.micro.rendered import draw
 from sana_bench.micro.world import IMAGE_SIZE
 from sana_bench.suites.cells import NO_WEIGHTS, GeneratorSpec
 from sana_bench.suites.schema import Variant
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["RenderedGenerator", "find_nothing"]
 
@@ -29,8 +31,10 @@ class RenderedGenerator:
                 f"variant {variant.name!r}: generator rendered draws {IMAGE_SIZE}x{IMAGE_SIZE} pixels"
             )
 
-    def generate(self, requests: list[Request]) -> np.ndarray:
+    def generate(self, requests: list[Request]) -> "np.ndarray":
         """Return uint8 images (n, 64, 64, 3)."""
+        import numpy as np
+
         return np.stack([_image(request) for request in requests])
 
 
@@ -45,7 +49,7 @@ def find_nothing(variant: Variant, relative_to: Path) -> None:
         )
 
 
-def _image(request: Request) -> np.ndarray:
+def _image(request: Request) -> "np.ndarray":
     try:
         return draw(request.prompt, request.noise_seed).image
     except ValueError as error:

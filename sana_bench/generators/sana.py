@@ -6,8 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sana_bench.core import atomic
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.errors import AssetError, SampleError, SuiteError
@@ -19,6 +17,8 @@ from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.schema import Variant
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from sana_kernels import Kernels
     from sana_models.compilation import Compile
     from sana_models.quantization import Quantization
@@ -72,8 +72,9 @@ class SanaGenerator:
         limit = self._pipeline.max_length
         return [CutTexts.count("the text encoder", limit, self._pipeline.cut_prompts(prompts))]
 
-    def generate(self, requests: list[Request]) -> np.ndarray:
+    def generate(self, requests: list[Request]) -> "np.ndarray":
         """Return uint8 images (batch, height, width, 3)."""
+        import numpy as np
         import torch
 
         sampler = self._spec.variant.sampler

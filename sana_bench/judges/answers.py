@@ -7,15 +7,16 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from sana_bench.core import atomic
 from sana_bench.core.fingerprint import canonical_json, fingerprint, sealed, unsealed
 from sana_bench.core.text import read_text
 from sana_bench.judges.base import Answer, AskedAtOnce, Distant, FirstToken, QuestionJudge, ReadingJudge
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Answers", "RememberingJudge", "RememberingQuestionJudge"]
 
@@ -28,7 +29,7 @@ class Answers:
         self._folder = folder / fingerprint(identity)[:16]
 
     def recall(
-        self, image: NDArray[np.uint8], asked: Sequence[Any], ask: Callable[[list[int]], Sequence[Any]]
+        self, image: "NDArray[np.uint8]", asked: Sequence[Any], ask: Callable[[list[int]], Sequence[Any]]
     ) -> list[Any]:
         """The answers, JSON-able, to what was `asked` about an image; `ask` is given the places of those that are not known.
 
@@ -45,7 +46,7 @@ class Answers:
             atomic.write_text(path, sealed(known, path.stem))
         return [known[key] for key in keys]
 
-    def _path(self, image: NDArray[np.uint8]) -> Path:
+    def _path(self, image: "NDArray[np.uint8]") -> Path:
         content = hashlib.sha256(str(image.shape).encode())
         content.update(image.tobytes())
         name = content.hexdigest()
@@ -79,7 +80,7 @@ class RememberingJudge:
         return self._identity
 
     def probabilities(
-        self, image: NDArray[np.uint8], questions: Sequence[str], spellings: Sequence[Sequence[str]]
+        self, image: "NDArray[np.uint8]", questions: Sequence[str], spellings: Sequence[Sequence[str]]
     ) -> list[list[FirstToken]]:
         pairs = list(zip(questions, spellings, strict=True))
 
@@ -92,7 +93,7 @@ class RememberingJudge:
         return [[FirstToken(*token) for token in one] for one in self._answers.recall(image, asked, ask)]
 
     def answer(
-        self, image: NDArray[np.uint8], questions: Sequence[str], *, max_tokens: int = 16
+        self, image: "NDArray[np.uint8]", questions: Sequence[str], *, max_tokens: int = 16
     ) -> list[str]:
         def ask(places: list[int]) -> list[str]:
             return self._judge.answer(image, [questions[place] for place in places], max_tokens=max_tokens)
@@ -100,7 +101,7 @@ class RememberingJudge:
         asked = [["answer", question, max_tokens] for question in questions]
         return self._answers.recall(image, asked, ask)
 
-    def read_text(self, image: NDArray[np.uint8], request: str, *, max_tokens: int = 1024) -> str:
+    def read_text(self, image: "NDArray[np.uint8]", request: str, *, max_tokens: int = 1024) -> str:
         def ask(_: list[int]) -> list[str]:
             return [self._judge.read_text(image, request, max_tokens=max_tokens)]
 
@@ -122,7 +123,7 @@ class RememberingQuestionJudge:
     def identity(self) -> dict[str, Any]:
         return self._judge.identity()
 
-    def answers(self, image: NDArray[np.uint8], questions: Sequence[str]) -> list[Answer]:
+    def answers(self, image: "NDArray[np.uint8]", questions: Sequence[str]) -> list[Answer]:
         def ask(places: list[int]) -> list[Any]:
             return [
                 astuple(one) for one in self._judge.answers(image, [questions[place] for place in places])

@@ -9,14 +9,15 @@ that turns a prompt into questions.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from sana_bench.core.errors import SuiteError
 from sana_bench.core.preprocess import prefetch
 from sana_bench.suites.schema import JudgeSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "Answer",
@@ -132,7 +133,7 @@ class Judge(Protocol):
 class QuestionJudge(Judge, Protocol):
     """Answers questions about one image."""
 
-    def answers(self, image: NDArray[np.uint8], questions: Sequence[str]) -> list[Answer]:
+    def answers(self, image: "NDArray[np.uint8]", questions: Sequence[str]) -> list[Answer]:
         """One answer a question about an RGB image (height, width, 3), in order."""
         ...
 
@@ -146,18 +147,18 @@ class ReadingJudge(Judge, Protocol):
     """
 
     def probabilities(
-        self, image: NDArray[np.uint8], questions: Sequence[str], spellings: Sequence[Sequence[str]]
+        self, image: "NDArray[np.uint8]", questions: Sequence[str], spellings: Sequence[Sequence[str]]
     ) -> list[list[FirstToken]]:
         """One list a question, with an entry for each of its spellings in order; a first token that several share is repeated."""
         ...
 
     def answer(
-        self, image: NDArray[np.uint8], questions: Sequence[str], *, max_tokens: int = 16
+        self, image: "NDArray[np.uint8]", questions: Sequence[str], *, max_tokens: int = 16
     ) -> list[str]:
         """One answer a question, in order: the most probable token at each step, `max_tokens` at most, no space around."""
         ...
 
-    def read_text(self, image: NDArray[np.uint8], request: str, *, max_tokens: int = 1024) -> str:
+    def read_text(self, image: "NDArray[np.uint8]", request: str, *, max_tokens: int = 1024) -> str:
         """The text that the judge reads in an image when it is asked by `request`."""
         ...
 
@@ -166,7 +167,7 @@ class ReadingJudge(Judge, Protocol):
 class PromptJudge(Judge, Protocol):
     """Says whether images show their prompts, each judged on its own."""
 
-    def judge(self, prompts: Sequence[str], images: NDArray[np.uint8]) -> list[YesNo]:
+    def judge(self, prompts: Sequence[str], images: "NDArray[np.uint8]") -> list[YesNo]:
         """One pair of scores for each prompt and RGB image (n, height, width, 3), in order."""
         ...
 

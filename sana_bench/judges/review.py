@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from sana_bench.core.errors import AssetError
 from sana_bench.judges.base import FirstToken, ReadingJudge, YesNo
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["REVIEW", "Review"]
 
@@ -35,16 +36,18 @@ class Review:
 
     def load(self) -> None:
         """Raises `AssetError` as the judge does, and for a vocabulary without single tokens for yes and no."""
+        import numpy as np
+
         self._judge.load()
         self._look("nothing", np.zeros((64, 64, 3), np.uint8))
 
     def identity(self) -> dict[str, Any]:
         return {**self._judge.identity(), "instruction": REVIEW}
 
-    def judge(self, prompts: Sequence[str], images: NDArray[np.uint8]) -> list[YesNo]:
+    def judge(self, prompts: Sequence[str], images: "NDArray[np.uint8]") -> list[YesNo]:
         return [self._look(prompt, image) for prompt, image in zip(prompts, images, strict=True)]
 
-    def _look(self, prompt: str, image: NDArray[np.uint8]) -> YesNo:
+    def _look(self, prompt: str, image: "NDArray[np.uint8]") -> YesNo:
         (found,) = self._judge.probabilities(image, [REVIEW.format(prompt=prompt)], [_SPELLINGS])
         half = len(found) // 2
         return YesNo(

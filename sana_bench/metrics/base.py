@@ -3,11 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from sana_bench import metrics
 from sana_bench.core.cut_texts import CutTexts
@@ -15,7 +13,12 @@ from sana_bench.core.errors import AssetError, IncompleteError
 from sana_bench.core.fingerprint import HashCache, fingerprint
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.judges.base import Judge
-from sana_bench.results.statistics.intervals import Interval, clustered_bootstrap, clustered_proportion
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sana_bench.results.statistics.intervals import Interval
 
 __all__ = [
     "AsksJudge",
@@ -89,7 +92,16 @@ class Summary:
         return self.n_samples == self.n_expected
 
 
-class Metric(Protocol):
+@runtime_checkable
+class SummarisesRows(Protocol):
+    """Rows to summaries. A `FeatureMetric` that has it is summarised from its stored rows, with no text encoded again."""
+
+    def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
+        """Aggregates of `rows`, the overall number first; deterministic in `rows` (any order) and `seed`."""
+        ...
+
+
+class Metric(SummarisesRows, Protocol):
     """Images and prompts to rows, rows to summaries. Rows are a pure function of image and prompt."""
 
     name: str
@@ -102,10 +114,6 @@ class Metric(Protocol):
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreRow]:
         """One row per sample, in order; raises `ImageError` for a missing or damaged image."""
-        ...
-
-    def summarise(self, rows: Sequence[ScoreRow], n_expected: int, seed: int) -> list[Summary]:
-        """Aggregates of `rows`, the overall number first; deterministic in `rows` (any order) and `seed`."""
         ...
 
 
@@ -135,7 +143,7 @@ class JoinsImages(Protocol):
     joins: int
 
 
-FeatureChunk = tuple[list[Sample], NDArray[np.float32]]
+FeatureChunk = tuple[list[Sample], "NDArray[np.float32]"]
 
 
 @runtime_checkable
@@ -153,11 +161,11 @@ class FeatureMetric(Protocol):
 
     def identity(self) -> dict[str, Any]: ...
 
-    def features(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
+    def features(self, samples: Sequence[Sample]) -> "NDArray[np.float32]":
         """Feature vectors, shape (len(samples), d)."""
         ...
 
-    def score_features(self, samples: Sequence[Sample], features: NDArray[np.float32]) -> list[ScoreRow]:
+    def score_features(self, samples: Sequence[Sample], features: "NDArray[np.float32]") -> list[ScoreRow]:
         """Rows from stored features; empty for a metric that has no per-image value."""
         ...
 
@@ -176,7 +184,7 @@ def check_rows(metric: str, rows: Sequence[ScoreRow], n_expected: int) -> None:
     """Raise `IncompleteError` for no rows, a repeated or surplus sample, or a value that is not finite."""
     check_ids(metric, [row.sample_id for row in rows], n_expected)
     for row in rows:
-        if not np.isfinite(row.value):
+        if not isfinite(row.value):
             raise IncompleteError(f"{metric}: sample {row.sample_id} has the value {row.value}")
 
 
@@ -221,6 +229,8 @@ def mean_summary(
     Raises:
         IncompleteError: as `check_rows`.
     """
+    from sana_bench.results.statistics.intervals import clustered_bootstrap, clustered_proportion
+
     check_rows(metric.name, rows, n_expected)
     values, prompts = [row.value for row in rows], [row.prompt_id for row in rows]
     if pass_rate:
@@ -234,7 +244,7 @@ def mean_summary(
 
 def interval_summary(
     metric: _Named,
-    interval: Interval,
+    interval: "Interval",
     rows: Sequence[ScoreRow],
     n_expected: int,
     *,
@@ -271,6 +281,8 @@ def word_share(
 
     Each word is read or not, and those of a prompt go together.
     """
+    from sana_bench.results.statistics.intervals import clustered_proportion
+
     outcomes: list[float] = []
     prompts: list[str] = []
     for row in rows:

@@ -1,13 +1,14 @@
 """Captions and scenes that belong together: the endless, seeded training stream of the micro world."""
 
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from sana_bench.micro import templates
 from sana_bench.micro.evaluation_set import held_out_captions
 from sana_bench.micro.renderer import render
 from sana_bench.micro.world import COLORS, IMAGE_SIZE, SHAPES, Scene, SceneObject
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "TASK_WEIGHTS",
@@ -54,14 +55,16 @@ def is_held_out(caption: str) -> bool:
     return caption in held_out_captions()
 
 
-def sample_training_batch(seed: int, index: int, n: int) -> tuple[np.ndarray, list[str]]:
+def sample_training_batch(seed: int, index: int, n: int) -> "tuple[np.ndarray, list[str]]":
     """Return batch `index` of the stream `seed`, always the same: uint8 images (n, 64, 64, 3), captions."""
+    import numpy as np
+
     rng = np.random.default_rng([seed, index])
     pairs = [sample_training_pair(rng) for _ in range(n)]
     return np.stack([render(scene) for scene, _ in pairs]), [caption for _, caption in pairs]
 
 
-def sample_training_pair(rng: np.random.Generator) -> tuple[Scene, str]:
+def sample_training_pair(rng: "np.random.Generator") -> tuple[Scene, str]:
     """Draw a caption that is not held out and a scene that shows exactly what it names."""
     tasks = list(TASK_WEIGHTS)
     while True:
@@ -70,12 +73,12 @@ def sample_training_pair(rng: np.random.Generator) -> tuple[Scene, str]:
             return scene_for(record, rng), record["prompt"]
 
 
-def sample_scene(rng: np.random.Generator) -> Scene:
+def sample_scene(rng: "np.random.Generator") -> Scene:
     """Draw a scene of the training distribution."""
     return sample_training_pair(rng)[0]
 
 
-def scene_for(record: dict[str, Any], rng: np.random.Generator) -> Scene:
+def scene_for(record: dict[str, Any], rng: "np.random.Generator") -> Scene:
     """Draw a scene with exactly the objects of a GenEval record; whatever the record leaves open is random.
 
     Objects of one counting record share a colour. A position holds by a wide margin along one axis.
@@ -93,7 +96,7 @@ def scene_for(record: dict[str, Any], rng: np.random.Generator) -> Scene:
     return Scene(tuple(objects), background_color(rng))
 
 
-def sample_record(task: str, rng: np.random.Generator) -> dict[str, Any]:
+def sample_record(task: str, rng: "np.random.Generator") -> dict[str, Any]:
     """Draw a record of one caption kind (a key of `TASK_WEIGHTS`), held out or not."""
     shapes = [SHAPES[i] for i in rng.choice(len(SHAPES), size=2, replace=False)]
     palette = list(COLORS)
@@ -122,7 +125,9 @@ def _dense_record(subject: tuple[str, str], relation: str, anchor: tuple[str, st
     return record | {"tag": "dense", "prompt": f"a photo of {text}"}
 
 
-def _place_related(rng: np.random.Generator, relation: str) -> tuple[list[tuple[float, float]], list[float]]:
+def _place_related(
+    rng: "np.random.Generator", relation: str
+) -> tuple[list[tuple[float, float]], list[float]]:
     """Centres and radii of (anchor, subject): far apart along the named axis, less so along the other."""
     low, high = _RADIUS_PX[2]
     radii = [float(r) for r in rng.uniform(low, high, size=2)]
@@ -138,7 +143,7 @@ def _place_related(rng: np.random.Generator, relation: str) -> tuple[list[tuple[
     return [(x, y), (x + dx, y + dy)], radii
 
 
-def _inside(rng: np.random.Generator, radii: list[float], offset: float) -> float:
+def _inside(rng: "np.random.Generator", radii: list[float], offset: float) -> float:
     """Draw the anchor's coordinate so that it and the subject `offset` away both stay in the image."""
     anchor, subject = radii
     first = max(anchor, subject - offset) + 1.0
@@ -146,7 +151,7 @@ def _inside(rng: np.random.Generator, radii: list[float], offset: float) -> floa
     return float(rng.uniform(first, max(first, last)))
 
 
-def _place_apart(rng: np.random.Generator, count: int) -> tuple[list[tuple[float, float]], list[float]]:
+def _place_apart(rng: "np.random.Generator", count: int) -> tuple[list[tuple[float, float]], list[float]]:
     """Centres and radii of `count` objects whose frames keep a gap; starts over when a draw gets stuck."""
     low, high = _RADIUS_PX[count]
     while True:
@@ -163,24 +168,28 @@ def _place_apart(rng: np.random.Generator, count: int) -> tuple[list[tuple[float
             return centres, radii
 
 
-def _is_free(spot: np.ndarray, radius: float, centres: list[tuple[float, float]], radii: list[float]) -> bool:
+def _is_free(
+    spot: "np.ndarray", radius: float, centres: list[tuple[float, float]], radii: list[float]
+) -> bool:
     return all(
         max(abs(spot[0] - x), abs(spot[1] - y)) >= radius + other + _GAP_PX
         for (x, y), other in zip(centres, radii, strict=False)
     )
 
 
-def _pick(rng: np.random.Generator, items: tuple[str, ...]) -> str:
+def _pick(rng: "np.random.Generator", items: tuple[str, ...]) -> str:
     return items[int(rng.integers(len(items)))]
 
 
-def jittered(rng: np.random.Generator, rgb: tuple[int, int, int]) -> tuple[int, int, int]:
+def jittered(rng: "np.random.Generator", rgb: tuple[int, int, int]) -> tuple[int, int, int]:
     """Draw a colour near `rgb`, as every object is painted."""
+    import numpy as np
+
     r, g, b = np.clip(np.asarray(rgb) + rng.integers(-_COLOR_JITTER, _COLOR_JITTER + 1, size=3), 0, 255)
     return int(r), int(g), int(b)
 
 
-def background_color(rng: np.random.Generator) -> tuple[int, int, int]:
+def background_color(rng: "np.random.Generator") -> tuple[int, int, int]:
     """Draw a light grey with a slight tint, dark enough for white and light enough for black shapes."""
     grey = rng.integers(172, 203)
     r, g, b = grey + rng.integers(-8, 9, size=3)

@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import hypot
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from sana_bench.micro.renderer import object_box
 from sana_bench.micro.templates import RELATIONS, article, plural
 from sana_bench.micro.truth import relation_holds
 from sana_bench.micro.world import COLORS, SHAPES, Scene, SceneObject
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["COUNT_WORDS", "KINDS", "Claim", "direction", "question_record", "related_pairs", "sample_claim"]
 
@@ -133,7 +134,7 @@ def related_pairs(scene: Scene) -> list[tuple[str, str, str]]:
     return [(one, relation, other) for one, relation, other in found if relation is not None]
 
 
-def sample_claim(scene: Scene, rng: np.random.Generator, *, truth: bool) -> Claim:
+def sample_claim(scene: Scene, rng: "np.random.Generator", *, truth: bool) -> Claim:
     """Draw a clear claim about `scene` with the asked truth.
 
     Its kind is drawn first and only given up where the scene has no claim of it with either truth, so that the kind of a
@@ -148,7 +149,7 @@ def sample_claim(scene: Scene, rng: np.random.Generator, *, truth: bool) -> Clai
     return Claim("entity", _pick(rng, [name for name in SHAPES if (name in shown) == truth]))
 
 
-def _draw(kind: str, scene: Scene, rng: np.random.Generator, *, truth: bool) -> Claim:
+def _draw(kind: str, scene: Scene, rng: "np.random.Generator", *, truth: bool) -> Claim:
     shapes = tuple(item.shape for item in scene.objects)
     colors = tuple(item.color for item in scene.objects)
     shape = _pick(rng, shapes if rng.random() < 0.8 else SHAPES)
@@ -165,7 +166,7 @@ def _draw(kind: str, scene: Scene, rng: np.random.Generator, *, truth: bool) -> 
 
 
 def _draw_relation(
-    pairs: Sequence[tuple[str, str, str]], shapes: Sequence[str], rng: np.random.Generator, *, truth: bool
+    pairs: Sequence[tuple[str, str, str]], shapes: Sequence[str], rng: "np.random.Generator", *, truth: bool
 ) -> Claim:
     """What holds, or something else about the same pair, about any pair shown, or about a shape that is not there."""
     shape, relation, other = pairs[int(rng.integers(len(pairs)))]
@@ -192,5 +193,5 @@ def _share(item: SceneObject, anchor: SceneObject, relation: str) -> float:
     return sign * offset[axis] / max(hypot(*offset), 1e-9)
 
 
-def _pick(rng: np.random.Generator, items: Sequence[str], p: Sequence[float] | None = None) -> str:
+def _pick(rng: "np.random.Generator", items: Sequence[str], p: Sequence[float] | None = None) -> str:
     return items[int(rng.choice(len(items), p=p))]

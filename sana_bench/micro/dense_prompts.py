@@ -6,9 +6,7 @@ The stored set is DPG-Bench in small: each prompt has its graph of questions in 
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from sana_bench.core.text import lines
 from sana_bench.micro.captions import scene_for
@@ -16,6 +14,9 @@ from sana_bench.micro.claims import Claim, question_record
 from sana_bench.micro.templates import NUMBER_WORDS, RELATIONS, article, plural
 from sana_bench.micro.world import COLORS, SHAPES, Scene
 from sana_models.files import parse_json
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "FORMS",
@@ -98,7 +99,7 @@ class DensePrompt:
         return {"item_id": item_id, "text": self.text, "questions": questions}
 
 
-def sample_dense_prompt(form: str, rng: np.random.Generator) -> DensePrompt:
+def sample_dense_prompt(form: str, rng: "np.random.Generator") -> DensePrompt:
     """Draw a prompt of one of `FORMS`."""
     shapes = [SHAPES[i] for i in rng.choice(len(SHAPES), size=3, replace=False)]
     colors = [tuple(COLORS)[i] for i in rng.choice(len(COLORS), size=3, replace=False)]
@@ -120,7 +121,7 @@ class NoSceneError(RuntimeError):
     """Chance did not find a place for every object."""
 
 
-def dense_scene(prompt: DensePrompt, rng: np.random.Generator) -> Scene:
+def dense_scene(prompt: DensePrompt, rng: "np.random.Generator") -> Scene:
     """Draw a scene with exactly the objects of `prompt`; its relation, if any, holds clearly.
 
     Raises `NoSceneError` when none of many attempts has room for that, as happens with groups that stand apart.
@@ -134,7 +135,7 @@ def dense_scene(prompt: DensePrompt, rng: np.random.Generator) -> Scene:
     raise NoSceneError(f"no scene found for {prompt.text!r}")
 
 
-def one_mistake(prompt: DensePrompt, rng: np.random.Generator) -> DensePrompt:
+def one_mistake(prompt: DensePrompt, rng: "np.random.Generator") -> DensePrompt:
     """Draw what to paint instead so that one thing is wrong: shape, colour, number, a missing group, or place."""
     options = list(mistakes(prompt, rng).values())
     return options[int(rng.integers(len(options)))]
@@ -142,6 +143,8 @@ def one_mistake(prompt: DensePrompt, rng: np.random.Generator) -> DensePrompt:
 
 def generate_dense_prompts() -> list[DensePrompt]:
     """Draw the stored set again: 25 different prompts of each form."""
+    import numpy as np
+
     rng = np.random.default_rng(_SEED)
     found: dict[str, DensePrompt] = {}
     for index in range(N_PROMPTS):
@@ -169,7 +172,7 @@ def stored_dense_prompts() -> frozenset[str]:
     return frozenset(record["text"] for record in dense_prompts())
 
 
-def mistakes(prompt: DensePrompt, rng: np.random.Generator) -> dict[str, DensePrompt]:
+def mistakes(prompt: DensePrompt, rng: "np.random.Generator") -> dict[str, DensePrompt]:
     """What to paint instead, one draw for each kind of mistake that `prompt` allows."""
     groups, found = prompt.groups, {}
     place = int(rng.integers(len(groups)))

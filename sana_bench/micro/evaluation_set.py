@@ -2,14 +2,15 @@
 
 from functools import cache
 from importlib.resources import files
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from sana_bench.core.text import lines
 from sana_bench.micro import templates
 from sana_bench.micro.world import COLORS, SHAPES
 from sana_models.files import parse_json
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["PROMPTS_PER_TASK", "generate_prompts", "geneval_prompts", "held_out_captions"]
 
@@ -25,6 +26,8 @@ def generate_prompts() -> list[dict[str, Any]]:
     prompt id. The counting prompts are all 24 there are. The others are distinct strings, drawn without
     replacement.
     """
+    import numpy as np
+
     rng = np.random.default_rng(_SEED)
     ordered = [(a, b) for a in SHAPES for b in SHAPES if a != b]
     palette = [(color, shape) for color in COLORS for shape in SHAPES]
@@ -39,7 +42,7 @@ def generate_prompts() -> list[dict[str, Any]]:
     return records + [templates.color_attr_record(*bound[i]) for i in _draw(rng, len(bound))]
 
 
-def _draw(rng: np.random.Generator, population: int) -> list[int]:
+def _draw(rng: "np.random.Generator", population: int) -> list[int]:
     return [int(i) for i in rng.choice(population, size=PROMPTS_PER_TASK, replace=False)]
 
 

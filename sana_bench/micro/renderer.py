@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeAlias
 
 from sana_bench.micro.world import IMAGE_SIZE, Scene, SceneObject
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["coverage", "object_box", "render", "shape_contains"]
 
 _OVERSAMPLING = 4
 
-Points = np.ndarray
+Points: TypeAlias = "np.ndarray"
 
 
 def _circle(u: Points, v: Points) -> Points:
@@ -19,15 +21,21 @@ def _circle(u: Points, v: Points) -> Points:
 
 
 def _square(u: Points, v: Points) -> Points:
+    import numpy as np
+
     return np.maximum(np.abs(u), np.abs(v)) <= 0.9
 
 
 def _triangle(u: Points, v: Points) -> Points:
+    import numpy as np
+
     return (v <= 0.85) & (np.abs(u) <= (v + 0.95) / 1.8)
 
 
 def _star(u: Points, v: Points) -> Points:
     # Fold the plane into one tenth of the star, where its edge is a line from a tip to an inner corner.
+    import numpy as np
+
     sector = np.pi / 5
     angle = np.abs((np.arctan2(u, -v) + sector) % (2 * sector) - sector)
     inner = 0.46
@@ -37,6 +45,8 @@ def _star(u: Points, v: Points) -> Points:
 
 
 def _cross(u: Points, v: Points) -> Points:
+    import numpy as np
+
     a, b = np.abs(u), np.abs(v)
     return (np.minimum(a, b) <= 0.32) & (np.maximum(a, b) <= 0.95)
 
@@ -47,6 +57,8 @@ def _ring(u: Points, v: Points) -> Points:
 
 
 def _diamond(u: Points, v: Points) -> Points:
+    import numpy as np
+
     return 1.25 * np.abs(u) + np.abs(v) <= 1.0
 
 
@@ -73,7 +85,7 @@ def shape_contains(shape: str, u: Points, v: Points) -> Points:
 
 
 @lru_cache(maxsize=512)
-def coverage(item: SceneObject) -> tuple[np.ndarray, slice, slice]:
+def coverage(item: SceneObject) -> "tuple[np.ndarray, slice, slice]":
     """Return the covered share of each pixel in the object's window (read-only), and the window's rows and columns."""
     rows = _window(item.cy, item.radius)
     columns = _window(item.cx, item.radius)
@@ -89,6 +101,8 @@ def coverage(item: SceneObject) -> tuple[np.ndarray, slice, slice]:
 @lru_cache(maxsize=4096)
 def object_box(item: SceneObject) -> tuple[int, int, int, int]:
     """Pixel box (x1, y1, x2, y2), end exclusive, of the pixels that the object covers at least by half."""
+    import numpy as np
+
     shares, rows, columns = coverage(item)
     solid = shares >= 0.5
     y, x = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
@@ -100,8 +114,10 @@ def object_box(item: SceneObject) -> tuple[int, int, int, int]:
     )
 
 
-def render(scene: Scene) -> np.ndarray:
+def render(scene: Scene) -> "np.ndarray":
     """Return the scene as uint8 (64, 64, 3)."""
+    import numpy as np
+
     canvas = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3))
     canvas[:] = scene.background
     for item in scene.objects:
@@ -112,9 +128,13 @@ def render(scene: Scene) -> np.ndarray:
 
 
 def _window(centre: float, radius: float) -> slice:
+    import numpy as np
+
     return slice(max(0, int(np.floor(centre - radius))), min(IMAGE_SIZE, int(np.ceil(centre + radius)) + 1))
 
 
-def _samples(window: slice) -> np.ndarray:
+def _samples(window: slice) -> "np.ndarray":
+    import numpy as np
+
     count = (window.stop - window.start) * _OVERSAMPLING
     return window.start + (np.arange(count) + 0.5) / _OVERSAMPLING

@@ -1,13 +1,14 @@
 """What is really in a scene: exact detections, what each patch shows, and whether a GenEval record holds."""
 
 from math import hypot
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from sana_bench.micro.renderer import coverage, object_box
 from sana_bench.micro.world import COLORS, IMAGE_SIZE, SHAPES, Scene, SceneObject
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["detections_of", "patch_labels", "relation_holds", "satisfies"]
 
@@ -29,11 +30,13 @@ def detections_of(scene: Scene) -> list[dict[str, Any]]:
     ]
 
 
-def patch_labels(scene: Scene, patch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def patch_labels(scene: Scene, patch: int) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
     """Shape and colour that each patch of `patch` x `patch` pixels shows, row by row, counted from 1; 0 is background.
 
     An object that covers less than a quarter of a patch is not what it shows.
     """
+    import numpy as np
+
     owner = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.int64)
     for number, item in enumerate(scene.objects, start=1):
         shares, rows, columns = coverage(item)

@@ -1,7 +1,7 @@
 """Measuring the variants of a run in turns, doing only what the result store does not have yet."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from sana_bench.core.provenance import now
 from sana_bench.generators import diffusers, sana
 from sana_bench.generators.base import OutOfMemoryError
 from sana_bench.generators.torch_device import memory_errors_told
+from sana_bench.profiling import ProfileOptions
 from sana_bench.profiling.hardware import CpuProbe, GpuProbe, Hardware, Monitor, describe_hardware
 from sana_bench.profiling.identity import PROTOCOLS, measured_identity, measured_key, measured_protocol
 from sana_bench.profiling.memory import CpuMemory, CudaMemory, MemoryMeter
@@ -33,16 +34,6 @@ __all__ = ["ProfileOptions", "Profiler"]
 
 _WARMUPS = 2
 _LARGEST_BATCH = {"micro": 16, "full": 64}
-
-
-@dataclass(frozen=True)
-class ProfileOptions:
-    """What the command line says; `memory_limit` is in bytes, for a CPU. `limit` images are all that a run makes of a variant."""
-
-    trace: Path | None = None
-    largest_batch: int | None = None
-    limit: int | None = None
-    memory_limit: int | None = None
 
 
 class Profiler:

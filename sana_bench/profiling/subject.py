@@ -3,9 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from sana_bench import generators
 from sana_bench.core.fingerprint import fingerprint
@@ -18,6 +16,9 @@ from sana_bench.profiling.power import EnergyMeter
 from sana_bench.profiling.stages import StageClock
 from sana_bench.profiling.timers import Timer, compile_seconds
 from sana_bench.suites.plan import CellPlan
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Subject", "Timed", "fits"]
 
@@ -98,7 +99,7 @@ class Subject:
         seed = int(fingerprint([request.noise_seed, self._batches, turn])[:15], 16)
         return replace(request, noise_seed=seed)
 
-    def _run(self, requests: list[Request]) -> tuple[np.ndarray | Sequence[np.ndarray], float]:
+    def _run(self, requests: list[Request]) -> "tuple[np.ndarray | Sequence[np.ndarray], float]":
         if isinstance(self.generator, HasStages):
             self.generator.forget()
         self.timer.finish()

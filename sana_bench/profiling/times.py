@@ -5,15 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
-
 from sana_bench.core.samples import OVERALL
 from sana_bench.metrics.base import Summary
 from sana_bench.profiling.identity import PROTOCOLS, measured_identity, measured_protocol
 from sana_bench.profiling.record import Profile
 from sana_bench.profiling.session import Profiler
 from sana_bench.results.schema import ScoreRecord
-from sana_bench.results.statistics.latency import quantile_interval
 from sana_bench.suites.plan import CellPlan
 
 __all__ = ["Times", "measured_summary"]
@@ -44,6 +41,8 @@ class Times:
     @property
     def spread(self) -> float:
         """Distance between the quartiles over the median."""
+        import numpy as np
+
         low, middle, high = np.quantile(self.milliseconds, [0.25, 0.5, 0.75])
         return float((high - low) / middle)
 
@@ -120,6 +119,8 @@ def measured_summary(profiler: Profiler, plan: CellPlan, metric: str, seed: int)
 
 
 def _latency(times: Times, profiler: Profiler, plan: CellPlan, seed: int) -> Summary:
+    from sana_bench.results.statistics.latency import quantile_interval
+
     found = quantile_interval(times.milliseconds, 0.5, seed=seed)
     return Summary(
         metric="latency",
@@ -138,6 +139,8 @@ def _latency(times: Times, profiler: Profiler, plan: CellPlan, seed: int) -> Sum
 
 
 def _throughput(profile: Profile, profiler: Profiler, plan: CellPlan, seed: int) -> Summary:
+    from sana_bench.results.statistics.latency import quantile_interval
+
     best = max(profile.batches, key=lambda batch: batch.size / statistics.median(batch.seconds))
     found = quantile_interval(best.seconds, 0.5, seed=seed)
     return Summary(

@@ -146,9 +146,16 @@ class _SelfCheck(_Open):
     summary: str = ""
 
 
+class _Worker(_Open):
+    device_name: str = ""
+    n_images: int = 0
+    n_scores: int = 0
+
+
 class Provenance(_Open):
     """Where a run's numbers come from."""
 
+    workers: dict[str, _Worker] = {}
     models: dict[str, _Model] = {}
     metrics: dict[str, dict[str, Any]] = {}
     protocols: dict[str, str] = {}

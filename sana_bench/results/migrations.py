@@ -122,6 +122,18 @@ def _add_sequences(connection: sqlite3.Connection) -> None:
     )
 
 
+def _add_workers(connection: sqlite3.Connection) -> None:
+    """Keep with images and scores who made them: a key of the new table, whose descriptions are JSON."""
+    _execute_all(
+        connection,
+        """
+        CREATE TABLE workers (worker TEXT PRIMARY KEY, description TEXT NOT NULL) STRICT, WITHOUT ROWID;
+        ALTER TABLE images ADD COLUMN worker TEXT;
+        ALTER TABLE scores ADD COLUMN worker TEXT;
+        """,
+    )
+
+
 # Entry i leads from version i to version i + 1. Entries are never changed, only added.
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _create_tables,
@@ -129,6 +141,7 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _add_search,
     _distrust_file_hashes,
     _add_sequences,
+    _add_workers,
 )
 
 if len(MIGRATIONS) != SCHEMA_VERSION:

@@ -5,15 +5,16 @@ from typing import Any
 
 __all__ = ["SCHEMA_VERSION", "Chunk", "FeatureRow", "ImageRow", "Look", "ScoreRecord", "SummaryRecord"]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 @dataclass(frozen=True)
 class ImageRow:
     """One image as the store holds it, finished or failed; `path` is relative to the output folder, `seconds` are per image.
 
-    `search` is the cost of the search that the image and its followers were chosen in; None where there was none. The store
-    fills in `made_by`, the run that made the image, and `created` when it is read.
+    `search` is the cost of the search that the image and its followers were chosen in; None where there was none. `worker` is the
+    key of who made it, None where that is not known. The store fills in `made_by`, the run that made the image, and `created`
+    when it is read.
     """
 
     prompt_id: str
@@ -28,18 +29,23 @@ class ImageRow:
     device: str | None
     error: str | None = None
     search: dict[str, float] | None = None
+    worker: str | None = field(default=None, compare=False)
     made_by: str = field(default="", compare=False)
     created: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
 class ScoreRecord:
-    """One score as the store holds it: by the content of the image and of the prompt, whatever run asked for them."""
+    """One score as the store holds it: by the content of the image and of the prompt, whatever run asked for them.
+
+    `worker` is as that of an image.
+    """
 
     image_sha256: str
     prompt_sha256: str
     value: float
     details: dict[str, Any]
+    worker: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

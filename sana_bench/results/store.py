@@ -5,6 +5,7 @@ writes is one transaction and durable when it returns.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, fields, replace
 from typing import Any
@@ -103,7 +104,7 @@ class Store(Database):
         """Return every recorded image of `image_key` by (prompt id, sample index)."""
         rows = self._connection.execute(
             "SELECT prompt_id, sample_index, prompt_sha256, status, path, sha256, length, seconds, "
-            "batch_size, device, error, search, run_id, created "
+            "batch_size, device, error, search, run_id, created, worker "
             "FROM images WHERE image_key = ?",
             (image_key,),
         )
@@ -117,9 +118,9 @@ class Store(Database):
         with self.transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO images (image_key, prompt_id, sample_index, prompt_sha256, status, path, "
-                "sha256, length, seconds, batch_size, device, error, search, run_id, created) "
-                f"VALUES ({', '.join('?' * 15)})",
-                [(image_key, *_image_values(row), run_id, created) for row in rows],
+                "sha256, length, seconds, batch_size, device, error, search, run_id, created, worker) "
+                f"VALUES ({', '.join('?' * 16)})",
+                [(image_key, *_image_values(row), run_id, created, row.worker) for row in rows],
             )
             connection.execute(
                 "UPDATE sessions SET images_generated = images_generated + ?, "
@@ -158,21 +159,24 @@ class Store(Database):
         """Return the stored scores of these images by (image sha256, prompt sha256)."""
         found = {}
         for row in self.select_in(
-            "SELECT image_sha256, prompt_sha256, value, details FROM scores "
+            "SELECT image_sha256, prompt_sha256, value, details, worker FROM scores "
             "WHERE metric_key = ? AND image_sha256 IN",
             metric_key,
             image_sha256s,
         ):
-            found[(row[0], row[1])] = ScoreRecord(row[0], row[1], row[2], parse_json(row[3]))
+            found[(row[0], row[1])] = ScoreRecord(row[0], row[1], row[2], parse_json(row[3]), row[4])
         return found
 
     def put_scores(self, metric_key: str, rows: Sequence[ScoreRecord], session_id: int) -> None:
         """Record scores and count them in the session, in one transaction."""
         with self.transaction() as connection:
             connection.executemany(
-                "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (metric_key, row.image_sha256, row.prompt_sha256, row.value, canonical_json(row.details))
+                    (
+                        *(metric_key, row.image_sha256, row.prompt_sha256, row.value),
+                        *(canonical_json(row.details), row.worker),
+                    )
                     for row in rows
                 ],
             )
@@ -180,6 +184,26 @@ class Store(Database):
                 "UPDATE sessions SET scores_computed = scores_computed + ? WHERE session_id = ?",
                 (len(rows), session_id),
             )
+
+    def put_worker(self, worker: str, description: Mapping[str, Any]) -> None:
+        """Register what the key of a worker stands for: node, device and versions."""
+        with self.transaction() as connection:
+            connection.execute(
+                "INSERT INTO workers VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (worker, canonical_json(dict(description))),
+            )
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """Return what is known of every worker, by its key."""
+        rows = self._connection.execute("SELECT worker, description FROM workers")
+        return {key: parse_json(text) for key, text in rows}
+
+    def scores_by_worker(self, image_sha256s: Iterable[str]) -> Counter[str]:
+        """Return how many scores of these images each worker made."""
+        found = self.select_in(
+            "SELECT worker FROM scores WHERE worker != ? AND image_sha256 IN", "", image_sha256s
+        )
+        return Counter(row[0] for row in found)
 
     def features(self, feature_key: str, image_sha256s: Iterable[str]) -> dict[str, FeatureRow]:
         """Return where the stored feature vectors of these images are, by image sha256."""
@@ -297,4 +321,6 @@ def _image_values(row: ImageRow) -> tuple[Any, ...]:
 
 def _image_row(values: Sequence[Any]) -> ImageRow:
     search = parse_json(values[11]) if values[11] else None
-    return replace(ImageRow(*values[:11]), search=search, made_by=values[12], created=values[13])
+    return replace(
+        ImageRow(*values[:11]), search=search, made_by=values[12], created=values[13], worker=values[14]
+    )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sana_bench.assets.checks import weights_to_read
-from sana_bench.assets.download import existing_part
 from sana_bench.assets.hub import check_repository
 from sana_bench.assets.locate import data_root, hub_cache, resolve_folder
 from sana_bench.assets.mjhq30k import Mjhq30k
@@ -21,6 +20,7 @@ from sana_bench.assets.table import (
 )
 from sana_bench.core.errors import AssetError
 from sana_bench.core.progress import size_text
+from sana_bench.core.storage import existing_part
 from sana_bench.judges.mplug.config import (
     BERT_FILE,
     CONFIGURATION_FILE,

@@ -119,7 +119,7 @@ def refuse_surplus(cells: Sequence[Cell], allowed: bool) -> dict[str, list[str]]
 
 
 def load_metrics(
-    resolved: ResolvedSuite, output: Path, hashes: HashCache
+    resolved: ResolvedSuite, cache: Path, hashes: HashCache
 ) -> dict[str, Metric | FeatureMetric]:
     """Return the metrics by `choice_key`, their weights hashed; benchmarks that score alike share one.
 
@@ -127,7 +127,7 @@ def load_metrics(
     """
     from sana_bench.metrics.base import MetricAssets
 
-    assets = MetricAssets(micro_weights_root(), output / "cache", resolved.tier.device, hashes)
+    assets = MetricAssets(micro_weights_root(), cache, resolved.tier.device, hashes)
     loaded: dict[str, Metric | FeatureMetric] = {}
     for benchmark in resolved.benchmarks:
         for name in benchmark.metrics:

@@ -2,19 +2,20 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from sana_bench.assets.download import existing_part
 from sana_bench.assets.needs import needs_of_suite
 from sana_bench.assets.table import prompt_count, repository_facts
+from sana_bench.core.engines import EngineRequest
 from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import HashCache
 from sana_bench.core.progress import format_seconds, say, size_text
+from sana_bench.core.storage import existing_part
 from sana_bench.results.store import Store
-from sana_bench.runner.asset_overview import item_lines, items_of
 from sana_bench.runner.benchmarks import asked_of, resolve_benchmark
+from sana_bench.runner.engines.choice import choose_engine, plan_lines
 from sana_bench.runner.estimate import Effort, Estimate, Estimator
 from sana_bench.runner.resolve import find_weights, resolve_suite
 from sana_bench.suites.cells import Cell, ResolvedSuite, joined_images, limited
@@ -50,16 +51,20 @@ class DryRun:
     store: Store | None
     hashes: HashCache
     output: Path
+    batch_size: int
     limit: int | None = None
     variants: Sequence[str] | None = None
+    engine: EngineRequest = field(default_factory=EngineRequest)
 
-    def tell(self, measured_batch: int | None = None) -> str:
-        """Print the plan and return the run's name; with `measured_batch`, time up to so many images of each variant before.
+    def tell(self, *, measure: bool = False) -> str:
+        """Print the plan and return the run's name; with `measure`, time up to a batch of each variant before.
 
         On the full tier, what is needed, its size and licence come first. What lacks weights or prompts is planned too, by what
         is published about it; then `AssetError` says at the end what a run would say.
         """
         if (needs := needs_of_suite(self.suite)) is not None:
+            from sana_bench.runner.asset_overview import item_lines, items_of
+
             for line in [*item_lines(items_of(needs), f"what {self.suite.file.name} reads:"), ""]:
                 say(line)
         resolved, problem = self._resolve()
@@ -69,9 +74,9 @@ class DryRun:
         )
         estimator = Estimator(self.store, self.tier.tier, self.tier.device)
         plans = [self._plan(cell) for cell in cells]
-        if measured_batch is not None:
+        if measure:
             for plan in plans:
-                estimator.measure(plan, measured_batch)
+                estimator.measure(plan, self.batch_size)
         for line in self.suite.borrowed:
             say(line)
         run_id = resolved.run_id if resolved is not None and problem is None else ""
@@ -84,7 +89,21 @@ class DryRun:
             say(line)
         if problem is not None:
             raise problem
+        for line in self._of_workers(plans, resolved):
+            say(line)
         return run_id
+
+    def _of_workers(self, plans: Sequence[CellPlan], resolved: ResolvedSuite | None) -> list[str]:
+        """What each worker would do, where there are several."""
+        choice = choose_engine(
+            self.engine, self.tier.device, resolved.benchmarks if resolved is not None else ()
+        )
+        told = [choice.line] if choice.line else []
+        if choice.engine == "local":
+            return told
+        if choice.workers is None:
+            return [*told, f"workers: one for each device of the cluster at {self.engine.address}"]
+        return [*told, *plan_lines(plans, choice.workers, self.batch_size)]
 
     def _resolve(self) -> tuple[ResolvedSuite | None, AssetError | None]:
         """The suite as far as its weights and prompts are here, and what a run would say of the rest."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -27,7 +27,9 @@ from sana_bench.runner.generation import make_batch
 from sana_bench.suites.cells import Cell
 from sana_bench.suites.plan import CellPlan
 from sana_bench.suites.schema import Variant
-from sana_reports.published_speed import PUBLISHED_SPEED, SpeedRow
+
+if TYPE_CHECKING:
+    from sana_reports.published_speed import SpeedRow
 
 __all__ = ["Effort", "Estimate", "Estimator"]
 
@@ -174,6 +176,8 @@ class Estimator:
     def _guess(self, variant: Variant, effort: Effort) -> tuple[_Timed, str]:
         if self._tier == "micro":
             return _MICRO, f"a guess, scaled from {_MICRO.name} on two processor cores; nothing was timed yet"
+        from sana_reports.published_speed import PUBLISHED_SPEED
+
         name = str(self._machine["device_name"])
         published = [row for row in PUBLISHED_SPEED if row.hardware.partition(" (")[0] in name]
         other = "" if published else f"; none is published for {name}"
@@ -198,7 +202,7 @@ def _distance(one: Effort, other: Effort) -> float:
     return abs(math.log(ratio))
 
 
-def _published(row: SpeedRow) -> _Timed:
+def _published(row: "SpeedRow") -> _Timed:
     seconds = 1 / row.throughput if row.throughput else float(row.latency_s or 0)
     parameters = row.parameters_b * 1e9 if row.parameters_b else None
     effort = Effort(1, 2 + 2 * _PUBLISHED_STEPS, parameters, row.resolution**2)

@@ -10,7 +10,8 @@ from typing import Any
 from sana_bench.analysis.compare import compare_with_first
 from sana_bench.analysis.policy import load_policy
 from sana_bench.analysis.runs import Run
-from sana_bench.core.errors import UsageError
+from sana_bench.core.engines import ENGINES, EngineName, EngineRequest
+from sana_bench.core.errors import UsageError, nearest
 from sana_bench.core.fields import whole_number
 from sana_bench.core.tiers import TierRequest
 from sana_bench.results import reader
@@ -35,6 +36,10 @@ def run(
     effect: float | None = None,
     error: float | None = None,
     batch_size: int | None = None,
+    workers: int | None = None,
+    engine: EngineName = "auto",
+    address: str | None = None,
+    worker_timeout: float | None = None,
     fetch: bool = False,
     allow_incomplete: bool = False,
     quiet: bool = False,
@@ -53,6 +58,10 @@ def run(
         effect: a difference smaller than this is none.
         error: chance of a wrong verdict, however often the run looks.
         batch_size: images a batch; changes the time, not the numbers.
+        workers: share the work among so many GPUs, or one-thread workers on a CPU; a cluster's devices by default.
+        engine: `local` is this process alone, `ray` has workers, and `auto` takes all visible GPUs.
+        address: that of a running Ray cluster, or `auto`.
+        worker_timeout: replace a worker that takes more seconds for a batch.
         fetch: download what is missing first.
         allow_incomplete: score although images are missing; the numbers are marked.
         quiet: print nothing.
@@ -70,6 +79,7 @@ def run(
         variants=None if variants is None else _texts(variants),
         overrides=tuple(_override(key, value) for key, value in (set or {}).items()),
         batch_size=_count("batch_size", batch_size),
+        engine=_engine(engine, workers, address, worker_timeout),
         fetch=fetch,
         allow_incomplete=allow_incomplete,
         stop=StopRequest(until, None if compare is None else _texts(compare), effect, error),
@@ -106,6 +116,10 @@ def score(
     tier: TierRequest = "auto",
     limit: int | None = None,
     batch_size: int | None = None,
+    workers: int | None = None,
+    engine: EngineName = "auto",
+    address: str | None = None,
+    worker_timeout: float | None = None,
     fetch: bool = False,
     allow_incomplete: bool = False,
     quiet: bool = False,
@@ -128,6 +142,7 @@ def score(
         tier: `auto`, `micro` or `full`.
         limit: only the first images of each folder; their numbers are marked as incomplete.
         batch_size: images a batch; changes the time, not the numbers.
+        workers, engine, address, worker_timeout: who does the work, as of `run`.
         fetch: download what is missing first.
         allow_incomplete: score what matches although images or prompts are left over.
         quiet: print nothing.
@@ -149,6 +164,7 @@ def score(
         tier=tier,
         limit=_count("limit", limit),
         batch_size=_count("batch_size", batch_size),
+        engine=_engine(engine, workers, address, worker_timeout),
         fetch=fetch,
         allow_incomplete=allow_incomplete,
         stop=StopRequest(until, effect=effect, error=error),
@@ -185,6 +201,16 @@ def _texts(given: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
 
 def _count(name: str, value: int | None) -> int | None:
     return None if value is None else whole_number(value, name, at_least=1)
+
+
+def _engine(
+    engine: EngineName, workers: int | None, address: str | None, timeout_s: float | None
+) -> EngineRequest:
+    if engine not in ENGINES:
+        raise UsageError(f"engine {engine!r}: one of {', '.join(ENGINES)}{nearest(engine, ENGINES)}")
+    if timeout_s is not None and not timeout_s > 0:
+        raise UsageError(f"worker_timeout {timeout_s}: expected seconds")
+    return EngineRequest(engine, _count("workers", workers), address, timeout_s)
 
 
 def _override(key: str, value: Any) -> str:

@@ -3,8 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from sana_bench.core.errors import SampleError
 from sana_bench.core.samples import Sample
@@ -16,6 +15,9 @@ from sana_bench.generators.base import (
 )
 from sana_bench.suites.cells import Cell
 
+if TYPE_CHECKING:
+    import numpy as np
+
 __all__ = ["MadeImage", "MadeImages", "make_batch"]
 
 
@@ -26,7 +28,7 @@ class MadeImage:
     With them what the search behind it cost, and the format that it was decoded from.
     """
 
-    pixels: np.ndarray | None
+    pixels: "np.ndarray | None"
     error: str | None = None
     search: dict[str, float] | None = None
     source_format: str | None = None
@@ -63,8 +65,10 @@ def make_batch(cell: Cell, batch: Sequence[Sample], generator: Generator) -> Mad
 
 
 def _checked(
-    images: np.ndarray | Sequence[np.ndarray], cell: Cell, count: int
-) -> np.ndarray | Sequence[np.ndarray]:
+    images: "np.ndarray | Sequence[np.ndarray]", cell: Cell, count: int
+) -> "np.ndarray | Sequence[np.ndarray]":
+    import numpy as np
+
     model = cell.variant.variant.model
     if model.height is None:  # images that exist have sizes of their own
         return images

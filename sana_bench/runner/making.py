@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from sana_bench.core import atomic
@@ -69,7 +69,7 @@ class ImageMaker:
         if progress is not None:
             self._record(plans, models, progress)
             return
-        for together in [plans] if self._engine.at_once else [[plan] for plan in plans]:
+        for together in [plans] if plans and self._engine.at_once else [[plan] for plan in plans]:
             label = together[0].cell.label if len(together) == 1 else f"{len(together)} cells"
             with Progress(label, sum(len(plan.missing) for plan in together), "images") as own:
                 self._record(together, models, own)
@@ -103,7 +103,8 @@ class ImageMaker:
             for batch, written in steps:
                 cell, run_id = cells[batch.cell], self._directory.name
                 self._note(cell, written)
-                self._store.put_images(cell.image_key, run_id, written.rows, now(), self._session_id)
+                rows = [replace(row, worker=written.worker) for row in written.rows]
+                self._store.put_images(cell.image_key, run_id, rows, now(), self._session_id)
                 progress.advance(len(written.rows), self._engine.note)
 
     def _note(self, cell: Cell, written: WrittenBatch) -> None:

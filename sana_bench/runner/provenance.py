@@ -1,7 +1,8 @@
 """Where the numbers of a run come from: code, machine, weights, plug-ins, protocols."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sana_bench.analysis.model_size import model_size
@@ -11,6 +12,7 @@ from sana_bench.core.provenance import code_revision, describe_machine, now, pac
 from sana_bench.core.registry import used_plugins
 from sana_bench.profiling.image_flops import known_flops
 from sana_bench.results.run_folder import RunFiles
+from sana_bench.results.schema import ImageRow
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import ResolvedSuite
 from sana_bench.suites.plan import asked_rows
@@ -54,6 +56,7 @@ def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
         "code": code_revision(),
         "packages": package_versions(),
         **describe_machine(tier.device),
+        "workers": _workers(store, images),
         "devices_of_images": sorted({row.device for row in images if row.device}),
         "n_images": sum(row.status == "ok" for row in images),
         "n_expected": sum(cell.benchmark.n_samples for cell in resolved.cells()),
@@ -89,6 +92,17 @@ def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
         "metrics": {metric: store.metric_identity(key) for metric, key in judged.items()},
         "sessions": sessions,
         "events": store.events(resolved.run_id),
+    }
+
+
+def _workers(store: Store, images: Sequence[ImageRow]) -> dict[str, dict[str, Any]]:
+    """Who made images, and scores of them: by key, with how many of each. Those of earlier versions do not say who made them."""
+    n_images = Counter(row.worker for row in images if row.worker)
+    n_scores = store.scores_by_worker(row.sha256 for row in images if row.sha256)
+    return {
+        key: {**described, "n_images": n_images[key], "n_scores": n_scores[key]}
+        for key, described in store.workers().items()
+        if n_images[key] or n_scores[key]
     }
 
 

@@ -2,17 +2,16 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sana_bench.analysis.report import write_run_report
-from sana_bench.assets.fetch import fetch_suite
 from sana_bench.core import atomic
+from sana_bench.core.engines import EngineRequest
 from sana_bench.core.errors import IncompleteError, UsageError
 from sana_bench.core.fingerprint import FileHashes
 from sana_bench.core.progress import Progress, listed, megabytes, say
@@ -21,9 +20,7 @@ from sana_bench.core.registry import MEASURED
 from sana_bench.core.stopping import stoppable
 from sana_bench.core.tiers import TierRequest
 from sana_bench.metrics.base import CutsTexts, FeatureMetric, Metric, Summary, metric_key
-from sana_bench.metrics.fid.metric import OWN
-from sana_bench.profiling.session import ProfileOptions, Profiler
-from sana_bench.profiling.times import measured_summary
+from sana_bench.profiling import ProfileOptions
 from sana_bench.results.database import disk_errors, writer_lock
 from sana_bench.results.reader import incomplete_reasons
 from sana_bench.results.run_folder import RunFiles
@@ -42,21 +39,25 @@ from sana_bench.runner.checks import (
 )
 from sana_bench.runner.dry_run import DryRun
 from sana_bench.runner.engines.base import Engine
-from sana_bench.runner.engines.local import LocalEngine
+from sana_bench.runner.engines.choice import Choice, choose_engine, open_engine
 from sana_bench.runner.library_log import LibraryLog
 from sana_bench.runner.loggers import Loggers, check_loggers
 from sana_bench.runner.making import ImageMaker
 from sana_bench.runner.provenance import record_provenance
 from sana_bench.runner.resolve import resolve_suite
-from sana_bench.runner.rounds import Question, Rounds, questions_of
-from sana_bench.runner.scoring import Scorer
-from sana_bench.runner.workshop import Workplace, Workshop
+from sana_bench.runner.workshop import Workplace
 from sana_bench.suites.cells import Cell, ResolvedSuite
 from sana_bench.suites.load import load_suite
 from sana_bench.suites.plan import CellPlan, asked_rows, plan_cell, work_left, work_of
 from sana_bench.suites.schema import Suite
 from sana_bench.suites.stop import StopRequest, StopSpec
 from sana_bench.suites.tiers import DeviceRequest, choose_tier
+
+# A plan is told before these are imported, which bring NumPy.
+if TYPE_CHECKING:
+    from sana_bench.profiling.session import Profiler
+    from sana_bench.runner.rounds import Question
+    from sana_bench.runner.scoring import Scorer
 
 __all__ = ["Outcome", "RunOptions", "execute_suite", "run_suite"]
 
@@ -87,6 +88,7 @@ class RunOptions:
     fetch: bool = False
     allow_incomplete: bool = False
     profile: ProfileOptions = field(default_factory=ProfileOptions)
+    engine: EngineRequest = field(default_factory=EngineRequest)
     command: str = field(default_factory=command_line)
 
 
@@ -122,32 +124,45 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
     check_output(options.output)
     say(tier.line)
     if options.fetch:
+        from sana_bench.assets.fetch import fetch_suite
+
         fetch_suite(suite, say)
     with reading(options.output) as store:
         hashes = FileHashes(store.file_hashes() if store is not None else None)
         if options.dry_run:
             batch_size = options.batch_size or _DEFAULT_BATCH_SIZE[tier.tier]
-            plan = DryRun(suite, tier, store, hashes, options.output, options.limit, options.variants)
-            run_id = plan.tell(batch_size if options.measure else None)
+            plan = DryRun(
+                suite, tier, store, hashes, options.output, batch_size,
+                limit=options.limit, variants=options.variants, engine=options.engine,
+            )  # fmt: skip
+            run_id = plan.tell(measure=options.measure)
             if stop is not None:
                 say("that is the most: a run that stops when its question is answered may need far less")
             return Outcome(run_id, 0)
         resolved = resolve_suite(suite, tier, hashes)
         cells = resolved.cells(options.variants)
+        choice = choose_engine(options.engine, tier.device, resolved.benchmarks)
+        if choice.line:
+            say(choice.line)
         directory = options.output / "runs" / resolved.run_id
         plans = [
             plan_cell(cell, store, options.output, directory, options.limit, verify=False) for cell in cells
         ]
     surplus = refuse_surplus(cells, options.allow_incomplete)
-    loaded = load_metrics(resolved, options.output, hashes)
-    questions = questions_of(stop, resolved, cells, loaded) if stop is not None else []
+    loaded = load_metrics(resolved, options.output / "cache", hashes)
+    questions: list[Question] = []
+    if stop is not None:
+        from sana_bench.runner.rounds import questions_of
+
+        questions = questions_of(stop, resolved, cells, loaded)
     if questions:
         # Nothing else is made: what the question does not need is left for a run of the whole suite.
         asked = {cell.label for question in questions for cell in question.cells}
         cells = [cell for cell in cells if cell.label in asked]
         plans = [plan for plan in plans if plan.cell.label in asked]
     reach_judges(plans, loaded)
-    check_generators(plans, tier.device)
+    if choice.engine == "local":  # workers load what they use, on devices that are theirs
+        check_generators(plans, tier.device)
     with disk_errors(options.output):
         atomic.make_folder(options.output)
     with (
@@ -157,7 +172,7 @@ def _run_suite(options: RunOptions, suite: Suite | None, log: LibraryLog) -> Out
         stoppable(),
     ):
         store.put_file_hashes(hashes.learnt)
-        session = _Session(store, resolved, options, cells, loaded, surplus, log, questions)
+        session = _Session(store, resolved, options, cells, loaded, surplus, log, choice, hashes, questions)
         return session.execute()
 
 
@@ -188,7 +203,9 @@ class _Session:
         loaded: dict[str, Metric | FeatureMetric],
         surplus: dict[str, list[str]],
         log: LibraryLog,
-        questions: Sequence[Question] = (),
+        choice: Choice,
+        hashes: FileHashes,
+        questions: "Sequence[Question]" = (),
     ) -> None:
         self._store = store
         self._resolved = resolved
@@ -197,13 +214,14 @@ class _Session:
         self._metrics = loaded
         self._surplus = surplus
         self._log = log
+        self._choice = choice
+        self._hashes = hashes
         self._questions = questions
         self._sequences: list[StoredSequence] = []
         self._output = options.output
         self._run_id = resolved.run_id
         self._files = RunFiles(options.output / "runs" / resolved.run_id)
         self._session_id = 0
-        self._checked: dict[str, Any] = {}
         self._engine: Engine
         self._maker: ImageMaker
 
@@ -220,8 +238,10 @@ class _Session:
         loggers = Loggers(self._options.loggers, self._files.directory)
         with loggers.observe(described) as result:
             self._prepare()
-            self._check()
-            return self._work(loggers, result)
+            with closing(self._engine):
+                # Before hours of work it is said when this machine's numbers are known to be wrong.
+                self._engine.check()
+                return self._work(loggers, result)
 
     def _work(self, loggers: Loggers, result: dict[str, Any]) -> Outcome:
         state = result["state"]
@@ -261,15 +281,20 @@ class _Session:
             self._run_id, suite.name, self._resolved.tier.tier, fingerprint, relative, created
         )
         self._session_id = self._store.start_session(self._run_id, created, self._options.command)
+        text_cache = self._options.text_cache
         place = Workplace(
-            self._output,
-            directory,
-            self._resolved.tier.device,
-            self._output / "cache",
-            self._options.text_cache,
+            self._output, directory, self._resolved.tier.device, self._output / "cache", text_cache
         )
-        metrics = {metric_key(metric): metric for metric in self._metrics.values()}
-        self._engine = LocalEngine(Workshop(place, self._resolved.cells(), metrics))
+        self._engine = open_engine(
+            self._choice,
+            self._options.engine,
+            self._resolved,
+            place,
+            self._metrics,
+            self._hashes,
+            self._note,
+            self._store.put_worker,
+        )
         batch_size = self._options.batch_size or _DEFAULT_BATCH_SIZE[self._resolved.tier.tier]
         self._maker = ImageMaker(
             self._store, directory, self._session_id, self._engine, batch_size=batch_size
@@ -283,15 +308,8 @@ class _Session:
                 texts = {prompt.id: cell.given_text(prompt) for prompt in cell.benchmark.prompts}
                 self._files.write_rewrites(cell.variant.name, cell.benchmark.name, texts)
 
-    def _check(self) -> None:
-        """Say before hours of work when this machine's numbers are known to be wrong."""
-        from sana_bench.metrics.selfcheck.session import check_run
-
-        # What a distance is held against changes nothing about how it is computed.
-        protocols = [metric.protocol.removesuffix(OWN) for metric in self._metrics.values()]
-        self._checked = check_run(protocols, self._resolved.tier.device, self._output)
-        if any(state.startswith("failed") for state in self._checked["protocols"].values()):
-            say(self._checked["summary"])
+    def _note(self, kind: str, details: dict[str, Any]) -> None:
+        self._store.add_event(self._session_id, now(), kind, details)
 
     def _plan(self, cell: Cell) -> CellPlan:
         return self._maker.plan(cell, limit=self._options.limit)
@@ -304,6 +322,8 @@ class _Session:
             if isinstance(question.metric, CutsTexts):
                 count = partial(question.metric.cut_texts, question.cells[0].samples)
                 self._maker.note_cuts(question.metric.name, question.benchmark.name, count)
+            from sana_bench.runner.rounds import Rounds
+
             rounds = Rounds(self._store, self._run_id, self._resolved.seed, self._maker, scorer, question)
             found = rounds.run()
             self._engine.release()
@@ -317,7 +337,9 @@ class _Session:
                 self._cells = [cell for cell in self._cells if cell not in question.cells]
         return reasons
 
-    def _scorer(self, advance: Callable[[int], None]) -> Scorer:
+    def _scorer(self, advance: Callable[[int], None]) -> "Scorer":
+        from sana_bench.runner.scoring import Scorer
+
         return Scorer(
             self._store, self._files.directory, self._session_id, self._resolved.seed, advance, self._engine
         )
@@ -336,8 +358,10 @@ class _Session:
         self._maker.make(todo)
         self._engine.release()
 
-    def _profile_all(self) -> Profiler:
+    def _profile_all(self) -> "Profiler":
         """Measure what is measured while images are made, all variants in turns."""
+        from sana_bench.profiling.session import Profiler
+
         tier = self._resolved.tier
         profiler = Profiler(
             self._store,
@@ -351,7 +375,7 @@ class _Session:
         profiler.measure(plans)
         return profiler
 
-    def _score_all(self, profiler: Profiler) -> list[str]:
+    def _score_all(self, profiler: "Profiler") -> list[str]:
         """Score every cell, store the summaries, and return the reasons why the result is incomplete."""
         plans = [self._plan(cell) for cell in self._cells]
         total = sum(len(plan.done) * len(set(plan.cell.benchmark.metrics) - set(MEASURED)) for plan in plans)
@@ -375,15 +399,20 @@ class _Session:
         return reasons
 
     def _score_cell(
-        self, plan: CellPlan, scorer: Scorer, profiler: Profiler
+        self, plan: CellPlan, scorer: "Scorer", profiler: "Profiler"
     ) -> tuple[list[SummaryRecord], dict[str, str]]:
         """The numbers of a cell, and by metric the reason why there is none."""
         cell, rows, told = plan.cell, list[SummaryRecord](), dict[str, str]()
+        if not plan.missing or self._options.allow_incomplete:
+            looking = (name for name in cell.benchmark.metrics if name not in MEASURED)
+            scorer.look(plan, [self._metrics[choice_key(cell.benchmark, name)] for name in looking])
         for name in cell.benchmark.metrics:
             if plan.missing and not self._options.allow_incomplete:
                 told[name] = f"{cell.label} is not scored without --allow-incomplete"
                 continue
             if name in MEASURED:
+                from sana_bench.profiling.times import measured_summary
+
                 found = measured_summary(profiler, plan, name, self._resolved.seed)
                 if found is None:
                     told[name] = f"{cell.label}: {name} was not measured"
@@ -405,7 +434,9 @@ class _Session:
             say(line)
 
     def _report(self, reasons: list[str]) -> None:
-        record_provenance(self._store, self._files, self._resolved, self._checked)
+        from sana_bench.analysis.report import write_run_report
+
+        record_provenance(self._store, self._files, self._resolved, self._engine.checked)
         terminal, paths = write_run_report(self._store, self._files)
         say("")
         say(terminal)

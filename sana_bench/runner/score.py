@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from sana_bench.benchmarks.prompt_file import PromptSet, read_geneval_prompts, read_prompts
+from sana_bench.core.engines import EngineRequest
 from sana_bench.core.errors import UsageError
 from sana_bench.core.progress import listed, say
 from sana_bench.core.provenance import command_line
@@ -71,6 +72,7 @@ class ScoreOptions:
     fetch: bool = False
     allow_incomplete: bool = False
     stop: StopRequest = field(default_factory=StopRequest)
+    engine: EngineRequest = field(default_factory=EngineRequest)
     command: str = field(default_factory=command_line)
 
 
@@ -115,6 +117,7 @@ def score_folders(options: ScoreOptions) -> Outcome:
         fetch=options.fetch,
         allow_incomplete=options.allow_incomplete,
         stop=options.stop,
+        engine=options.engine,
         command=options.command,
     )
     return execute_suite(run, suite)

@@ -6,7 +6,8 @@ misses anything is computed whole, so that a number does not depend on where an 
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from sana_bench import metrics
 from sana_bench.core import atomic
 from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import fingerprint, sha256_bytes, short
-from sana_bench.core.registry import METRICS
+from sana_bench.core.registry import METRICS, SET_METRICS
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.metrics.base import (
     FeatureMetric,
     JoinsImages,
     Metric,
     ScoreRow,
+    SummarisesRows,
     Summary,
     metric_key,
     with_task_counts,
@@ -38,6 +40,18 @@ from sana_models.files import read_bytes
 __all__ = ["Scorer", "concerns"]
 
 _CHUNK = 64
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A chunk for a metric: to score, unless `known`, or for the features of the rows in `wanted`, by the images' SHA-256."""
+
+    metric: Metric | FeatureMetric
+    key: str
+    work: Work
+    chunk: Sequence[SampleResult]
+    known: Set[tuple[str, str]] = frozenset()
+    wanted: Mapping[str, int] = field(default_factory=dict)
 
 
 class Scorer:
@@ -58,6 +72,8 @@ class Scorer:
         self._session_id = session_id
         self._seed = seed
         self._advance = advance
+        # Images that a metric saw of a cell whose rows were not asked for yet.
+        self._told: Counter[tuple[str, str]] = Counter()
 
     def score(self, plan: CellPlan, metric: Metric | FeatureMetric) -> list[Summary]:
         """Score the images of a cell that concern a metric and return its summaries; an empty list when there are none.
@@ -70,7 +86,9 @@ class Scorer:
         items = _scorable(plan, metric)
         if not items:
             return []
-        if isinstance(metric, FeatureMetric):
+        if isinstance(metric, FeatureMetric) and not (
+            len(rows) == len(items) and isinstance(metric, SummarisesRows)
+        ):
             samples = [item.sample for item in items]
             chunks = self._feature_chunks(metric, items)
             summaries = metric.summarise_features(samples, chunks, len(asked), self._seed)
@@ -80,14 +98,44 @@ class Scorer:
 
     def rows(self, plan: CellPlan, metric: Metric | FeatureMetric) -> list[ScoreRow]:
         """Score the images of a plan and return a row for each that has a score; raises as `score` does."""
-        key = metric_key(metric)
-        self._store.put_metric(key, metric.name, metric.protocol, metrics.identity(metric))
-        items = _scorable(plan, metric)
-        self._advance(len(plan.done) - len(items))
+        self.look(plan, [metric])
+        key, items = metric_key(metric), _scorable(plan, metric)
         if isinstance(metric, FeatureMetric):
-            self._ensure_features(metric, key, items)
-        self._score_items(metric, key, items)
+            self._score_features(metric, key, items)
+        self._advance(len(plan.done) - self._told.pop((plan.cell.label, key), 0))
         return self._rows(key, items)
+
+    def look(self, plan: CellPlan, looking: Sequence[Metric | FeatureMetric]) -> None:
+        """Give metrics the images of a plan that they lack, a chunk to all of them and then the next, so that each is read once.
+
+        Where many workers share the work, one metric comes after the other: none of them sees all chunks of an image.
+        Raises `BenchError` when a metric does not give a row, or features, for an image.
+        """
+        if self._engine.at_once and len(looking) > 1:
+            for metric in looking:
+                self.look(plan, [metric])
+            return
+        jobs, features = list[_Job](), set[str]()
+        for metric in looking:
+            key = metric_key(metric)
+            self._store.put_metric(key, metric.name, metric.protocol, metrics.identity(metric))
+            items = _scorable(plan, metric)
+            if not isinstance(metric, FeatureMetric):
+                jobs += self._lacking_rows(metric, key, items)
+            elif metric.feature_key not in features:
+                features.add(metric.feature_key)
+                jobs += self._lacking_features(metric, key, items)
+        jobs.sort(key=lambda job: job.chunk[0].sample.place)
+        units = (_unit(job.key, job.work, job.chunk, number) for number, job in enumerate(jobs))
+        share = max(map(_gpu_share, looking), default=1.0)
+        for unit, found, worker in self._engine.scores(units, share):
+            job = jobs[unit.number]
+            if isinstance(job.metric, FeatureMetric):
+                self._keep_features(job.metric, job, np.asarray(found))
+            else:
+                self._put_rows(job.metric.name, job.key, job.chunk, list(found), job.known, worker)
+            self._advance(len(job.chunk))
+            self._told[plan.cell.label, job.key] += len(job.chunk)
 
     def _rows(self, key: str, items: Sequence[SampleResult]) -> list[ScoreRow]:
         stored = paired_scores(self._store, key, items)
@@ -97,31 +145,29 @@ class Scorer:
             if (record := stored.get(item.sample.place)) is not None
         ]
 
-    def _score_items(self, metric: Metric | FeatureMetric, key: str, items: Sequence[SampleResult]) -> None:
-        """Compute and store the scores of every chunk that lacks one."""
+    def _lacking_rows(self, metric: Metric, key: str, items: Sequence[SampleResult]) -> "list[_Job]":
+        """Every chunk that lacks a score."""
         scored = self._scored(key, items)
-        lacking = []
-        for chunk in _chunks(items):
-            if all(item.score_key in scored for item in chunk):
-                self._advance(len(chunk))
-            else:
-                lacking.append(chunk)
-        for unit, found in self._engine.scores(self._units(metric, key, lacking)):
-            rows, chunk = list(found), lacking[unit.number]
-            # A metric of the whole set, such as a distance between sets, has no rows.
-            if rows or not isinstance(metric, FeatureMetric):
-                self._put_rows(metric.name, key, chunk, rows, scored)
-            self._advance(len(chunk))
+        return [
+            _Job(metric, key, "score", chunk, known=scored)
+            for chunk in _chunks(items)
+            if any(item.score_key not in scored for item in chunk)
+        ]
 
-    def _units(
-        self, metric: Metric | FeatureMetric, key: str, chunks: Sequence[Sequence[SampleResult]]
-    ) -> Iterator[ScoreChunk]:
-        for number, chunk in enumerate(chunks):
-            if isinstance(metric, FeatureMetric):
-                features = self._load_features(metric.feature_key, chunk)
-                yield _unit(key, "score_features", chunk, number, features)
-            else:
-                yield _unit(key, "score", chunk, number)
+    def _score_features(self, metric: FeatureMetric, key: str, items: Sequence[SampleResult]) -> None:
+        """Compute and store the scores, from stored features, of every chunk that lacks one."""
+        if metric.name in SET_METRICS:  # they have no score for an image
+            return
+        scored = self._scored(key, items)
+        lacking = [chunk for chunk in _chunks(items) if any(item.score_key not in scored for item in chunk)]
+        units = (
+            _unit(key, "score_features", chunk, number, self._load_features(metric.feature_key, chunk))
+            for number, chunk in enumerate(lacking)
+        )
+        for unit, found, worker in self._engine.scores(units, _gpu_share(metric)):
+            # One of a plug-in may have none either.
+            if rows := list(found):
+                self._put_rows(metric.name, key, lacking[unit.number], rows, scored, worker)
 
     def _scored(self, key: str, items: Sequence[SampleResult]) -> set[tuple[str, str]]:
         return set(self._store.scores(key, (str(item.image.sha256) for item in items)))
@@ -132,41 +178,43 @@ class Scorer:
         key: str,
         chunk: Sequence[SampleResult],
         rows: Sequence[ScoreRow],
-        scored: set[tuple[str, str]],
+        scored: Set[tuple[str, str]],
+        worker: str,
     ) -> None:
         if [row.sample_id for row in rows] != [item.sample.id for item in chunk]:
             raise BenchError(
                 f"metric {name!r} gave {len(rows)} rows for {len(chunk)} images, or in another order"
             )
         records = [
-            ScoreRecord(*item.score_key, float(row.value), _plain(row.details))
+            ScoreRecord(*item.score_key, float(row.value), _plain(row.details), worker)
             for item, row in zip(chunk, rows, strict=True)
             if item.score_key not in scored
         ]
         self._store.put_scores(key, records, self._session_id)
 
-    def _ensure_features(self, metric: FeatureMetric, key: str, items: Sequence[SampleResult]) -> None:
-        """Compute and store the feature vectors that are missing or whose chunk file is damaged."""
+    def _lacking_features(
+        self, metric: FeatureMetric, key: str, items: Sequence[SampleResult]
+    ) -> "list[_Job]":
+        """Every chunk with images whose feature vectors are missing, or were in a damaged file."""
         known = self._store.features(metric.feature_key, (str(item.image.sha256) for item in items))
         for path in sorted({row.path for row in known.values()}):
             if not self._chunk_is_intact(path):
                 self._store.forget_chunk(path)
                 known = {sha256: row for sha256, row in known.items() if row.path != path}
         # An image that is in two chunks counts for the first.
-        lacking, have = list[tuple[Sequence[SampleResult], dict[str, int]]](), set(known)
+        jobs, have = list[_Job](), set(known)
         for chunk in _chunks(items):
             rows = {str(item.image.sha256): row for row, item in enumerate(chunk)}
             if wanted := {sha256: row for sha256, row in rows.items() if sha256 not in have}:
-                lacking.append((chunk, wanted))
+                jobs.append(_Job(metric, key, "features", chunk, wanted=wanted))
                 have.update(wanted)
-        units = (_unit(key, "features", chunk, number) for number, (chunk, _) in enumerate(lacking))
-        for unit, found in self._engine.scores(units):
-            features = np.asarray(found)
-            if features.ndim != 2 or len(features) != len(unit.samples) or not np.isfinite(features).all():
-                shown = f"features of shape {features.shape} for {len(unit.samples)} images"
-                raise BenchError(f"metric {metric.name!r} gave {shown}, or values that are not finite")
-            wanted = lacking[unit.number][1]
-            self._write_chunk(metric.feature_key, list(wanted), features[list(wanted.values())])
+        return jobs
+
+    def _keep_features(self, metric: FeatureMetric, job: "_Job", features: np.ndarray) -> None:
+        if features.ndim != 2 or len(features) != len(job.chunk) or not np.isfinite(features).all():
+            shown = f"features of shape {features.shape} for {len(job.chunk)} images"
+            raise BenchError(f"metric {metric.name!r} gave {shown}, or values that are not finite")
+        self._write_chunk(metric.feature_key, list(job.wanted), features[list(job.wanted.values())])
 
     def _write_chunk(self, feature_key: str, image_sha256s: list[str], features: np.ndarray) -> None:
         name = f"{short(fingerprint([feature_key, image_sha256s]))}.npz"
@@ -209,6 +257,10 @@ def _scorable(plan: CellPlan, metric: Metric | FeatureMetric) -> list[SampleResu
     if isinstance(metric, JoinsImages) and metric.joins > 1 and plan.cell.benchmark.images_per_prompt > 1:
         return whole_groups(items, metric.joins)
     return items
+
+
+def _gpu_share(metric: Metric | FeatureMetric) -> float:
+    return METRICS.entry(metric.name).gpu_share if metric.name in METRICS else 1.0
 
 
 def _unit(

@@ -8,16 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, Union
 
 from sana_bench import generators
 from sana_bench.core import atomic
 from sana_bench.core.cut_texts import CutTexts
 from sana_bench.core.fingerprint import sha256_bytes
-from sana_bench.core.images import png_bytes
+from sana_bench.core.images import SharedImages, png_bytes
 from sana_bench.core.samples import Sample
 from sana_bench.generators.base import CutsPrompts, Generator, OutOfMemoryError, PreparesPrompts
 from sana_bench.metrics.base import FeatureMetric, Metric, ScoreRow
@@ -26,6 +23,10 @@ from sana_bench.results.schema import ImageRow
 from sana_bench.runner.generation import MadeImage, make_batch
 from sana_bench.suites.cells import Cell
 from sana_bench.suites.plan import CellPlan
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "ImageBatch",
@@ -39,8 +40,11 @@ __all__ = [
     "image_batches",
 ]
 
+# Pixels held for the metrics that follow: more than a chunk of 64 images of 1024 pixels has.
+_SHARED_BYTES = 1 << 28
+
 #: What a chunk of scores gives: rows, or feature vectors.
-Scored = list[ScoreRow] | NDArray[np.float32]
+Scored = Union[list[ScoreRow], "NDArray[np.float32]"]
 Work = Literal["score", "features", "score_features"]
 
 
@@ -49,7 +53,7 @@ class ImageBatch:
     """A fixed stretch of a cell's order of work; images of the places in `missing` are written, the others only computed.
 
     `asks` are facts of the cell that nobody recorded yet: `cuts` and `flops`. `models` is how many loaded models are kept for
-    the batches that follow.
+    the batches that follow. `searches` are those whose winners other batches have too.
     """
 
     cell: str
@@ -57,6 +61,7 @@ class ImageBatch:
     missing: frozenset[tuple[str, int]]
     asks: frozenset[str] = frozenset()
     models: int = 1
+    searches: frozenset[tuple[str, int]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class WrittenBatch:
     """What became of a batch: a row for each missing image, and what was learnt on the way.
 
     `contents` are files, by path relative to the output folder, that could not be written where the batch was made. `halved`
-    are the batch sizes, with reasons, at which the device ran out of memory and went on with half as many.
+    are the batch sizes, with reasons, with which it went on where the device ran out of memory. `worker` is who did it.
     """
 
     rows: tuple[ImageRow, ...]
@@ -72,6 +77,7 @@ class WrittenBatch:
     halved: tuple[tuple[int, str], ...] = ()
     cuts: tuple[CutTexts, ...] = ()
     flops: Mapping[str, int] | None = None
+    worker: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ class ScoreChunk:
     work: Work
     samples: tuple[Sample, ...]
     number: int
-    features: NDArray[np.float32] | None = None
+    features: "NDArray[np.float32] | None" = None
 
 
 @dataclass(frozen=True)
@@ -135,11 +141,14 @@ def image_batches(
 ) -> Iterator[ImageBatch]:
     """The batches of a plan that miss something, in the order of work; the first of them carries `asks`."""
     missing = {sample.place for sample in plan.missing}
+    search = plan.cell.variant.variant.best_of_n
+    keep = search.keep if search is not None else 1
     for start in range(0, len(plan.wanted), batch_size):
         samples = plan.wanted[start : start + batch_size]
         lacking = frozenset(sample.place for sample in samples) & missing
         if lacking:
-            yield ImageBatch(plan.cell.label, samples, lacking, asks, models)
+            searches = {(sample.prompt.id, sample.index // keep) for sample in samples} if keep > 1 else ()
+            yield ImageBatch(plan.cell.label, samples, lacking, asks, models, frozenset(searches))
             asks = frozenset()
 
 
@@ -154,6 +163,8 @@ class Workshop:
         self._cells = {cell.label: cell for cell in cells}
         self._metrics = metrics
         self._loaded: dict[str, _Loaded] = {}
+        # Metrics that are given the same images one after the other read each file once.
+        self._images = SharedImages(_SHARED_BYTES)
 
     def release(self) -> None:
         """Drop the generators, so that their memory is free for metrics."""
@@ -202,12 +213,15 @@ class Workshop:
 
     def score(self, chunk: ScoreChunk) -> Scored:
         """Give a chunk to its metric: rows in the order of its samples, or feature vectors, shape (samples, d)."""
+        import numpy as np
+
         metric, samples = self._metrics[chunk.metric], list(chunk.samples)
-        if not isinstance(metric, FeatureMetric):
-            return metric.score(samples)
-        if chunk.work == "features" or chunk.features is None:
+        if isinstance(metric, FeatureMetric) and chunk.work != "features" and chunk.features is not None:
+            return metric.score_features(samples, chunk.features)
+        with self._images.over([sample.image_path for sample in samples]):
+            if not isinstance(metric, FeatureMetric):
+                return metric.score(samples)
             return np.asarray(metric.features(samples), dtype=np.float32)
-        return metric.score_features(samples, chunk.features)
 
     def _open(self, label: str, models: int) -> _Loaded:
         if label not in self._loaded:

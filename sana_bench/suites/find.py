@@ -1,5 +1,6 @@
 """Where suites, variants and policies lie: those in `./suites` first, then the ones that are shipped."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def _by_name(folders: Iterable[Path]) -> dict[str, Path]:
     """The YAML files of folders by name, sorted; the first folder that has a name wins."""
     found: dict[str, Path] = {}
     for folder in folders:
-        for path in folder.glob("*.yaml"):
-            found.setdefault(path.stem, path)
+        for name in os.listdir(folder) if folder.is_dir() else ():
+            if name.endswith(".yaml"):
+                found.setdefault(name.removesuffix(".yaml"), folder / name)
     return dict(sorted(found.items()))

@@ -9,7 +9,7 @@ from sana_bench.analysis.planning import design_lines, plan_design
 from sana_bench.cli.main import execute
 from sana_bench.core.errors import UsageError
 from sana_bench.results.reader import batch_seconds, load_run
-from sana_bench.results.statistics import cluster_differences, minimum_detectable_effect, prompts_needed
+from sana_bench.results.statistics.power import cluster_differences, minimum_detectable_effect, prompts_needed
 from sana_bench.suites.stop import StopRequest, StopSpec
 from tests.runner import dice
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sana_bench.core.images import ImageError, load_image
 from sana_models.image_files import ModeError, as_rgb, upright_size
-from sana_models.training.image_text import load_image as load_for_training
+from sana_models.training.latents import load_image as load_for_training
 
 LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
 

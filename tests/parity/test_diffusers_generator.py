@@ -11,10 +11,18 @@ import pytest
 import torch
 
 from sana_bench.core.errors import AssetError, SuiteError
+from sana_bench.core.fingerprint import FileHashes
 from sana_bench.generators import build, find
 from sana_bench.generators.base import Request
+from sana_bench.profiling.subject import Subject
+from sana_bench.profiling.timers import timer_for
+from sana_bench.runner.resolve import resolve_suite
 from sana_bench.suites.cells import GeneratorSpec
+from sana_bench.suites.load import load_suite
+from sana_bench.suites.plan import plan_cell
 from sana_bench.suites.schema import Variant
+from sana_bench.suites.tiers import choose_tier
+from tests.suite_files import write_suite, write_variant
 
 REQUESTS = [Request("a photo of a red circle", 11), Request("two blue square", 2**62, 1)]
 
@@ -153,3 +161,23 @@ def test_folders_that_are_no_pipeline(tmp_path):
     asked = variant(tmp_path, "diffusers")
     with pytest.raises(AssetError, match="diffusers cannot load it"):
         build(GeneratorSpec(asked, find(asked, Path()), "x"), "cpu")
+
+
+@pytest.mark.parametrize(("generator", "sampler"), [("sana", "flow_euler"), ("diffusers", "pipeline")])
+def test_every_timed_batch_goes_through_every_stage(random_pipeline_dir, tmp_path, generator, sampler):
+    """Three equal batches do equal work: no text, step or image is answered from what an earlier one left."""
+    settings = f"sampler: {{name: {sampler}, steps: 3, guidance_scale: 4.5}}"
+    write_variant(
+        tmp_path, "timed", f"generator: {generator}", settings, tier="micro", weights=random_pipeline_dir
+    )
+    suite = write_suite(tmp_path, "{name: latency, images_per_prompt: 2}", ["timed"], tier="micro")
+    (cell,) = resolve_suite(load_suite(suite, "micro"), choose_tier("micro"), FileHashes()).cells()
+    subject = Subject(plan_cell(cell, None, tmp_path, tmp_path / "run", None), "cpu", timer_for("cpu"))
+    calls = []
+    for _ in range(3):
+        with subject._clock.watching():
+            subject.batch(2)
+        calls.append({stage: len(times) for stage, times in subject._clock.milliseconds().items()})
+    assert calls[0]["transformer step"] == 3
+    assert calls[0].keys() >= {"text encoder", "transformer step", "decoder"}
+    assert calls == calls[:1] * 3

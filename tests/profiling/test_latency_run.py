@@ -13,9 +13,9 @@ from sana_bench.analysis.compare import compare_variants
 from sana_bench.analysis.leaderboard import collect_leaderboard
 from sana_bench.cli.main import execute
 from sana_bench.core.fingerprint import sealed, unsealed
+from sana_bench.profiling import ProfileOptions
 from sana_bench.profiling.identity import comparable
 from sana_bench.profiling.record import read_profiles
-from sana_bench.profiling.session import ProfileOptions
 from sana_bench.profiling.subject import Subject
 from sana_bench.results.reader import load_run
 from sana_bench.results.store import Store

@@ -126,6 +126,9 @@ def test_every_format_tells_the_verdicts_and_quotes_the_papers(tmp_path) -> None
         assert "SANA, arXiv:2410.10629, Table 10" in text
     for text in (markdown, page):
         assert "FLUX-dev, 1024 px" in text
+    # As the papers print them, with their last zeros.
+    quoted = next(line for line in markdown.splitlines() if "PixArt-Sigma, 512 px" in line and "0.52" in line)
+    assert "0.80" in quoted
     assert "FLUX-dev" not in terminal
     assert not beside_table(beside_published(report(measured("geneval", 0.66, 0.01), titles=())))
     assert not quoted_quality(report(measured("geneval", 0.66, 0.01), tier="micro"))

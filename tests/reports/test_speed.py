@@ -63,6 +63,12 @@ def test_the_rows_are_the_papers(model, pixels, hardware, latency):
     assert all(row.source and row.precision for row in rows)
 
 
+def test_a_column_with_a_sentence_may_take_several_lines():
+    rows = [("sana-1.5-4.8b-1024-best-of-2048", "12345.678 [12345.600, 12345.700]", ""), ("b", "1", 41 * "x")]
+    assert TextTable(title="t", header=("a", "b", "c"), rows=rows).wordy == {2}
+    assert TextTable(title="t", header=("a", "b", "c"), rows=rows[:1]).wordy == frozenset()
+
+
 def test_a_sheet_refuses_a_ragged_row():
     with pytest.raises(ValueError, match="3 cells under 2"):
         TextTable(title="t", header=("a", "b"), rows=[("1", "2", "3")])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sana_bench.core import fingerprint
+from sana_bench.core import fingerprint, provenance
 from sana_bench.core.errors import UsageError
 from sana_bench.core.progress import format_seconds
 from sana_bench.results.database import writer_lock
@@ -313,3 +313,28 @@ def test_truncated_weights_are_refused_before_anything_is_written(world) -> None
 )
 def test_format_seconds(seconds, text) -> None:
     assert format_seconds(seconds) == text
+
+
+def test_a_run_that_is_ended_on_another_machine_says_who_made_what(world, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(provenance, "cpu_model", lambda: "processor A")
+    assert world.run(limit=5) == 3
+    assert "Mixed devices" not in capsys.readouterr().out
+    monkeypatch.setattr(provenance, "cpu_model", lambda: "processor B")
+    assert world.run() == 0
+    line = (
+        "Mixed devices, whose numbers may differ in their last bits: 10 images and 10 scores on processor A; "
+        f"{2 * N - 10} images and {2 * N - 10} scores on processor B."
+    )
+    assert line in " ".join(capsys.readouterr().out.split())
+    (directory,) = (world.output / "runs").iterdir()
+    report = directory / "report"
+    assert line in (report / "report.md").read_text()
+    assert line in (report / "report.html").read_text()
+    workers = json.loads((directory / "provenance.json").read_text())["workers"]
+    store = Store.open_existing(world.output)
+    assert store is not None
+    with store:
+        made = {row[0] for row in store._connection.execute("SELECT DISTINCT worker FROM images")}
+        judged = {row[0] for row in store._connection.execute("SELECT DISTINCT worker FROM scores")}
+    assert workers.keys() == made == judged
+    assert all({"node", "python", "packages"} <= one.keys() for one in workers.values())

@@ -24,7 +24,8 @@ from sana_models.image_files import as_rgb
 from sana_models.text import make_word_tokenizer
 from sana_models.training.data_folders import read_index
 from sana_models.training.data_settings import ImageDataSettings
-from sana_models.training.image_text import DAMAGE, ImageTextData
+from sana_models.training.image_text import ImageTextData
+from sana_models.training.latents import DAMAGE
 from sana_models.training.loop import step_generator
 from sana_models.training.parts import source_of
 from sana_models.training.pictures import write_sheet

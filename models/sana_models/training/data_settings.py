@@ -52,13 +52,22 @@ class ImageDataSettings:
     max_length: int | None = None
     instruction: str = "none"
     cache: Path | None = None
+    workers: int | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], steps: int) -> Self:
         """`steps` is the length of the training; raises ValueError on unknown, missing or ill-fitting values."""
         keys = {"source", "paths", "image_size", "stages", "caption_suffixes", "caption_rule"}
         keys |= {"caption_temperature", "caption_threshold", "minimum_score", "buckets", "max_bad_share"}
-        keys |= {"caption_keys", "caption_weights", "image_key", "max_length", "instruction", "cache"}
+        keys |= {
+            "caption_keys",
+            "caption_weights",
+            "image_key",
+            "max_length",
+            "instruction",
+            "cache",
+            "workers",
+        }
         values = Section(data, "data", keys)
         if not data.get("paths"):
             raise ValueError("data.paths is missing: a list of folders")
@@ -80,6 +89,7 @@ class ImageDataSettings:
             max_length=values.optional_integer("max_length"),
             instruction=values.text("instruction", "none", choices=("none", "sana")),
             cache=_path(data.get("cache")),
+            workers=None if data.get("workers") is None else values.integer("workers", low=0),
         )
 
 

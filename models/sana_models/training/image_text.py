@@ -6,11 +6,10 @@ next, and images of a bucket too small for a batch go to the nearest other one. 
 the next one of its bucket.
 """
 
-import hashlib
-import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -18,24 +17,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sana_models.aspect_ratios import covering_size, training_bucket
+from sana_models.aspect_ratios import training_bucket
 from sana_models.dc_ae import DCAE
-from sana_models.files import plain, write_whole
-from sana_models.image_files import as_rgb, upright_size
-from sana_models.text_cache import working_precision
+from sana_models.image_files import upright_size
 from sana_models.training.buckets import Bucket, epoch_batches, epoch_position, merge_small_buckets
 from sana_models.training.caption_choice import CaptionRule
+from sana_models.training.latents import DAMAGE, LatentStore, Prepared, load_image, prefetched
 from sana_models.training.progress import tell
 from sana_models.training.records import BadRecords, Record
 
-__all__ = ["DAMAGE", "ImageTextData", "Stage", "load_image"]
+__all__ = ["ImageTextData", "Stage"]
 
-# Sizes that the published code scales to with Lanczos; bicubic elsewhere.
-_LANCZOS_FROM = 2048
 T = TypeVar("T")
-
-#: What decoding a damaged image or latent raises.
-DAMAGE = (OSError, ValueError, SyntaxError, EOFError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +65,7 @@ class ImageTextData:
         minimum_score: float = 0.0,
         cache: Path | None = None,
         cache_identity: str = "",
+        workers: int = 0,
     ) -> None:
         ends = [stage.until for stage in stages]
         if not ends or ends != sorted(set(ends)) or ends[0] < 1:
@@ -88,8 +82,10 @@ class ImageTextData:
         self.last_names: list[str] = []
         self._unit = unit
         self._use_buckets = use_buckets
-        self._cache, self._identity = cache, cache_identity
+        self.store = LatentStore(autoencoder, cache, cache_identity, workers)
+        self._prefetch: tuple[tuple[int, str], Iterator[dict[str, Prepared]]] | None = None
         self._sizes: dict[str, tuple[int, int]] = {}
+        self._told: set[str] = set()
         self._members: tuple[tuple[int, int], dict[Bucket, list[int]]] = ((-1, 0), {})
         self._plans: dict[tuple[int, int, int], list[tuple[Bucket, list[int]]]] = {}
         scored = [record for record in records if _best_score(record) >= minimum_score]
@@ -114,11 +110,51 @@ class ImageTextData:
         """
         latents, captions = [], []
         self.last_names = []
-        for record, latent, caption in self._draw(step, size, rows, generator, self._latent):
+        ahead = self._ahead(step, size, rows)
+
+        def load(record: Record, bucket: Bucket) -> Tensor:
+            prepared = ahead.get(record.key)
+            if isinstance(prepared, str):
+                raise ValueError(prepared)
+            return (
+                self._latent(record, bucket)
+                if prepared is None
+                else self.store.finish(record, bucket, prepared)
+            )
+
+        for record, latent, caption in self._draw(step, size, rows, generator, load):
             latents.append(latent)
             self.last_names.append(record.key)
             captions.append(caption)
         return torch.stack(latents), captions
+
+    def _ahead(self, step: int, size: int, rows: slice) -> dict[str, Prepared]:
+        """Return what worker processes have prepared of a batch's rows, by record; they go on with the steps after it."""
+        if not self.store.workers:
+            return {}
+        now = (step, self.store.precision())
+        self._members_of(self.stage(step), size)  # once, and not by every worker
+        if self._prefetch is None or self._prefetch[0] != now:
+            self._prefetch = (now, prefetched(self.store, _Steps(self, step, size, rows)))
+        batches = self._prefetch[1]
+        # The next stage has batches of another size, and workers of its own.
+        goes_on = self.stage(step + 1) == self.stage(step)
+        self._prefetch = ((step + 1, self.store.precision()), batches) if goes_on else None
+        return next(batches)
+
+    def _job(self, step: int, size: int, rows: slice) -> tuple[Bucket, list[Record]]:
+        bucket, wanted = self._plan(step, size)
+        return bucket, [self.records[index] for index in wanted[rows]]
+
+    def all_jobs(self, default: int) -> list[tuple[Bucket, Record]]:
+        """Return every record with every bucket that some stage sees it in, `default` being the size of a batch."""
+        found: dict[tuple[Bucket, str], tuple[Bucket, Record]] = {}
+        for number, stage in enumerate(self.stages):
+            for bucket, group in self._members_of(number, stage.batch_size or default).items():
+                for index in group:
+                    record = self.records[index]
+                    found.setdefault((bucket, record.key), (bucket, record))
+        return [job for job in found.values() if job[1].key not in self.bad.reasons]
 
     def pictures(self, step: int, size: int, generator: torch.Generator) -> list[tuple[Tensor, str]]:
         """Return what a step trains on as pictures, fp32 (3, H, W) in [-1, 1], with their captions; latents left out."""
@@ -203,15 +239,16 @@ class ImageTextData:
             latents = {index for index, record in enumerate(self.records) if record.suffix == ".npy"}
             filled, lines = merge_small_buckets(dict(sorted(members.items())), size, latents)
             for line in lines:
-                tell(line)
+                if line not in self._told:
+                    self._told.add(line)
+                    tell(line)
             self._members = ((stage, size), filled)
         return self._members[1]
 
     def _usable(self, index: int, bucket: Bucket, load: Callable[[Record, Bucket], T]) -> tuple[Record, T]:
         group = self._members[1][bucket]
-        start = group.index(index)
-        for offset in range(len(group)):
-            record = self.records[group[(start + offset) % len(group)]]
+        for number in chain([index], _after(group, index)):
+            record = self.records[number]
             if record.key in self.bad.reasons:
                 continue
             try:
@@ -221,58 +258,27 @@ class ImageTextData:
         raise ValueError(f"all {len(group)} training records of bucket {bucket[1]}x{bucket[0]} are bad")
 
     def _latent(self, record: Record, bucket: Bucket) -> Tensor:
-        if record.suffix == ".npy":
-            return _stored_latent(record, self.autoencoder.config.latent_channels)
-        path = self._cache_path(record, bucket)
-        if path is not None and path.is_file():
-            return torch.from_numpy(np.load(plain(path), allow_pickle=False)).float()
-        image = load_image(record.read(), *bucket)
-        weight = next(self.autoencoder.parameters())
-        with torch.no_grad():
-            pixels = image[None].to(weight.device, weight.dtype)
-            latent = self.autoencoder.normalise(self.autoencoder.encode(pixels).float())[0].cpu()
-        # Rounded whether it is kept or not, so that a cache changes no number.
-        latent = latent.half().float()
-        if path is not None:
-            _write_array(path, latent.half().numpy())
-        return latent
-
-    def _cache_path(self, record: Record, bucket: Bucket) -> Path | None:
-        if self._cache is None:
-            return None
-        status = record.path.stat()
-        # As for remembered hashes: size and modification time stay when a file is replaced by rsync -t or tar.
-        times = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-        precision = working_precision(next(self.autoencoder.parameters()))
-        facts = (
-            self._identity,
-            precision,
-            str(record.path.resolve()),
-            record.key,
-            record.span,
-            bucket,
-            *times,
-        )
-        name = hashlib.sha256(repr(facts).encode()).hexdigest()
-        return self._cache / name[:2] / f"{name}.npy"
+        return self.store.latent(record, bucket)
 
 
-def load_image(content: bytes, height: int, width: int) -> Tensor:
-    """Decode an image, scale it to cover height x width, crop the centre: fp32 (3, height, width) in [-1, 1].
+class _Steps:
+    """The jobs of one process's rows from a step to the end of its stage."""
 
-    Bicubic, Lanczos from 2048 pixels on; colours as `as_rgb` gives them. Raises OSError, ValueError or SyntaxError for a damaged
-    image, and for a mode that `as_rgb` does not read.
-    """
-    from PIL import Image
+    def __init__(self, data: ImageTextData, first: int, size: int, rows: slice) -> None:
+        self._data, self._first, self._size, self._rows = data, first, size, rows
 
-    with Image.open(io.BytesIO(content)) as opened:
-        image = as_rgb(opened)
-    covering = covering_size((image.height, image.width), (height, width))
-    kind = Image.Resampling.LANCZOS if max(height, width) >= _LANCZOS_FROM else Image.Resampling.BICUBIC
-    scaled = image if image.size == covering[::-1] else image.resize(covering[::-1], kind)
-    top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
-    pixels = np.asarray(scaled.crop((left, top, left + width, top + height)))
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
+    def __iter__(self) -> Iterator[tuple[Bucket, list[Record]]]:
+        stage = self._data.stage(self._first)
+        for step in count(self._first):
+            if self._data.stage(step) != stage:
+                return
+            yield self._data._job(step, self._size, self._rows)
+
+
+def _after(group: list[int], index: int) -> Iterator[int]:
+    """The others of a group, from the one behind `index` on."""
+    start = group.index(index)
+    return (group[(start + offset) % len(group)] for offset in range(1, len(group)))
 
 
 def _picture(record: Record, bucket: Bucket) -> Tensor | None:
@@ -304,17 +310,3 @@ def _array_shape(stream: BinaryIO) -> tuple[int, ...]:
     if version not in readers:
         raise ValueError(f"version {version} of the .npy format is not read")
     return tuple(readers[version](stream)[0])
-
-
-def _stored_latent(record: Record, channels: int) -> Tensor:
-    array = np.load(io.BytesIO(record.read()), allow_pickle=False)
-    if array.ndim != 3 or array.shape[0] != channels:
-        raise ValueError(f"latent has shape {array.shape}, expected ({channels}, h, w)")
-    latent = torch.from_numpy(array.astype(np.float32))
-    if not bool(torch.isfinite(latent).all()):
-        raise ValueError("latent is not finite")
-    return latent
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    write_whole(path, lambda stream: np.save(stream, array))

@@ -1,7 +1,7 @@
 """The networks and the data of a text-to-image training, built as its settings say."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,34 +9,51 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sana_kernels import resolve_backend
 from sana_models.checkpoints import (
     load_autoencoder,
     load_text_encoder,
     load_transformer,
     part_variants,
+    read_config,
     refuse_sprint,
 )
+from sana_models.config import SanaConfig
 from sana_models.dc_ae import DCAE
 from sana_models.files import is_there
 from sana_models.hub import locate
 from sana_models.libraries import without_torchao
-from sana_models.text import TextEncoder, complex_human_instruction, make_word_tokenizer, tell_cut
-from sana_models.text_cache import CachedTextEncoder
+from sana_models.text import make_word_tokenizer
 from sana_models.training.autoencoder import Source
 from sana_models.training.cache import LatentCache, encoded_samples, prepare_cache
+from sana_models.training.caption_texts import CaptionTexts, tokenize_with
 from sana_models.training.data_folders import read_index
 from sana_models.training.data_settings import ImageDataSettings, RenderedDataSettings
-from sana_models.training.distributed import barrier, is_main
+from sana_models.training.distributed import barrier, is_main, share_of
 from sana_models.training.image_text import ImageTextData
+from sana_models.training.latents import prefetched
 from sana_models.training.loop_config import autocast_of
+from sana_models.training.progress import training_progress
 from sana_models.training.records import BadRecords, Record
 from sana_models.training.settings import TextToImageSettings
-from sana_models.training.text_to_image import CaptionedLatents, TextInput
-from sana_models.training.validation import HeldOut
+from sana_models.training.text_to_image import CaptionedLatents
+from sana_models.training.validation import HeldOut, ValidationSettings
 from sana_models.transformer import SanaTransformer
-from sana_models.weight_files import has_variant
+from sana_models.weight_files import has_variant, open_folder
 
-__all__ = ["Networks", "image_data", "load_networks", "rendered_data", "source_of", "tokenize_with"]
+__all__ = [
+    "Networks",
+    "encode_images",
+    "image_data",
+    "load_networks",
+    "rendered_data",
+    "source_of",
+    "tokenize_with",
+]
+
+
+#: Processes that decode images for a GPU, where the configuration does not say.
+_GPU_WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +66,45 @@ class Networks:
     autoencoder: DCAE
     max_length: int
 
-    def to(self, device: torch.device) -> None:
-        """Move all networks."""
-        for module in (self.transformer, self.text_model, self.autoencoder):
-            module.to(device)
 
+def load_networks(
+    settings: TextToImageSettings,
+    vocabulary: tuple[str, ...],
+    device: torch.device,
+    *,
+    encoders_only: bool = False,
+) -> Networks:
+    """Load the networks of `settings.start`, or draw new ones for a tokenizer of `vocabulary`'s words, on `device`.
 
-def load_networks(settings: TextToImageSettings, vocabulary: tuple[str, ...]) -> Networks:
-    """Load the networks of `settings.start`, or draw new ones for a tokenizer of `vocabulary`'s words.
-
-    Raises ValueError (CheckpointError) for what cannot be loaded.
+    What is trained has fp32 weights, which `precision: bf16` computes with in bf16; a frozen text encoder that is stored in bf16
+    stays so there. With `encoders_only` the transformer has no weights. Raises ValueError (CheckpointError) for what cannot be
+    loaded.
     """
     variant = settings.weights_variant
     autoencoder = load_autoencoder(
-        source_of(settings.autoencoder), variant=_variant(settings.autoencoder, "vae", variant)
+        source_of(settings.autoencoder),
+        variant=_variant(settings.autoencoder, "vae", variant),
+        device=device,
     )
     if settings.start is not None:
         start = locate(source_of(settings.start), variant=variant)
         refuse_sprint(start)
         variants = part_variants(start, variant)
-        text = load_text_encoder(start, variant=variants["text_encoder"])
-        transformer = load_transformer(start, variant=variants["transformer"])
-        transformer.train().requires_grad_(True)
+        text = load_text_encoder(
+            start,
+            variant=variants["text_encoder"],
+            device=device,
+            dtype=_text_dtype(settings, start, variants["text_encoder"]),
+        )
+        if encoders_only:
+            transformer = _without_weights(
+                SanaConfig.from_dict(read_config(locate(start, part="transformer")))
+            )
+        else:
+            transformer = load_transformer(
+                start, variant=variants["transformer"], device=device, kernels=settings.kernels
+            )
+            transformer.train().requires_grad_(True)
         tokenizer, text_model = text.tokenizer, text.model
         max_length = min(settings.max_length, int(tokenizer.model_max_length))
     else:
@@ -84,11 +118,29 @@ def load_networks(settings: TextToImageSettings, vocabulary: tuple[str, ...]) ->
             settings.max_length,
         )
         torch.manual_seed(settings.loop.seed)
-        text_model = Gemma2Model(_gemma_config(settings, len(tokenizer), tokenizer))
-        transformer = SanaTransformer(settings.model)
-        transformer.initialise(caption_norm=settings.caption_norm_start)
+        text_model = Gemma2Model(_gemma_config(settings, len(tokenizer), tokenizer)).to(device)
+        if encoders_only:
+            transformer = _without_weights(settings.model)
+        else:
+            transformer = SanaTransformer(settings.model)
+            transformer.initialise(caption_norm=settings.caption_norm_start)
+            transformer.to(device).use_kernels(resolve_backend(settings.kernels, device))
     text_model.requires_grad_(settings.train_text_encoder).train(settings.train_text_encoder)
     return Networks(transformer, text_model, tokenizer, autoencoder, max_length)
+
+
+def _without_weights(config: SanaConfig) -> SanaTransformer:
+    with torch.device("meta"):
+        return SanaTransformer(config)
+
+
+def _text_dtype(settings: TextToImageSettings, start: Path, variant: str | None) -> torch.dtype:
+    """bf16 where nothing is lost by it: a frozen encoder, stored so, in a training that computes so."""
+    if settings.train_text_encoder or settings.loop.precision != "bf16":
+        return torch.float32
+    stored = open_folder(locate(start, part="text_encoder"), "model", variant)
+    kinds = {tensor.read().dtype for _, tensor in zip(range(1), stored.values(), strict=False)}
+    return torch.bfloat16 if kinds == {torch.bfloat16} else torch.float32
 
 
 def rendered_data(
@@ -125,24 +177,13 @@ def rendered_data(
 def image_data(
     settings: TextToImageSettings, data: ImageDataSettings, networks: Networks, bad: BadRecords
 ) -> tuple[CaptionedLatents, tuple[Tensor, Tensor], HeldOut]:
-    """Index the images; return the data, text and mask of the empty prompt, and what is held out.
+    """Index the images, and take encoders that the cache replaces off their device.
 
-    Raises ValueError as `read_index` does, and when the validation asks for images and gets none.
+    Returns the data, text and mask of the empty prompt, and what is held out. Raises ValueError as `read_index` does, and when
+    the validation asks for images and gets none.
     """
-    options: dict[str, Any] = {"keys": data.caption_keys, "image_key": data.image_key}
-    records = read_index(data.paths, data.caption_suffixes, bad, **options)
-    validation = settings.validation
-    held: list[Record] = []
-    if validation is not None:
-        held = [record for record in records if _place(record) < validation.share]
-        if validation.paths:
-            held += read_index(
-                validation.paths, data.caption_suffixes, BadRecords(max_share=data.max_bad_share), **options
-            )
-        if (validation.share or validation.paths) and not held:
-            raise ValueError(f"validation.share {validation.share:g} of {len(records)} images is none")
-        records = [record for record in records if _place(record) >= validation.share]
-        held = sorted(held, key=_place)[: validation.images]
+    records, held = _records(settings.validation, data, bad)
+    device = next(networks.autoencoder.parameters()).device
     images = ImageTextData(
         records,
         networks.autoencoder,
@@ -155,60 +196,93 @@ def image_data(
         minimum_score=data.minimum_score,
         cache=None if data.cache is None else data.cache / "latents",
         cache_identity=_identity(networks),
+        workers=data.workers if data.workers is not None else _GPU_WORKERS if device.type == "cuda" else 0,
     )
-    text_input, null_text = _text_input(settings, data, networks)
-    device = networks.transformer.proj_out.weight.device
+    texts = CaptionTexts(
+        networks.tokenizer,
+        networks.text_model,
+        max_length=networks.max_length,
+        trained=settings.train_text_encoder,
+        cache=None if data.cache is None else data.cache / "text",
+        with_instruction=data.instruction == "sana",
+    )
     with autocast_of(settings.loop.precision, device):
         latents = [(record, images.latent_of(record)) for record in held]
-    found = [(record, latent.half()) for record, latent in latents if latent is not None]
-    texts = [data.rule.choose(entry.captions, entry.scores, 0.5, entry.weights) for entry, _ in found]
-    held_out = HeldOut([latent for _, latent in found], texts, text_input)
-    return CaptionedLatents(images, text_input), null_text, held_out
+        found = [(record, latent.half()) for record, latent in latents if latent is not None]
+        chosen = [data.rule.choose(entry.captions, entry.scores, 0.5, entry.weights) for entry, _ in found]
+        null_text = texts.null()
+        if data.cache is not None and not (settings.validation and settings.validation.prompts):
+            _park(images, texts, chosen, settings.loop.batch_size)
+    return CaptionedLatents(images, texts), null_text, HeldOut([latent for _, latent in found], chosen, texts)
+
+
+def _records(
+    validation: ValidationSettings | None, data: ImageDataSettings, bad: BadRecords
+) -> tuple[list[Record], list[Record]]:
+    """Return the records to train on, and those held out."""
+    options: dict[str, Any] = {"keys": data.caption_keys, "image_key": data.image_key}
+    records = read_index(data.paths, data.caption_suffixes, bad, **options)
+    if validation is None:
+        return records, []
+    held = [record for record in records if _place(record) < validation.share]
+    if validation.paths:
+        own_bad = BadRecords(max_share=data.max_bad_share)
+        held += read_index(validation.paths, data.caption_suffixes, own_bad, **options)
+    if (validation.share or validation.paths) and not held:
+        raise ValueError(f"validation.share {validation.share:g} of {len(records)} images is none")
+    trained = [record for record in records if _place(record) >= validation.share]
+    return trained, sorted(held, key=_place)[: validation.images]
+
+
+def encode_images(
+    settings: TextToImageSettings, data: ImageDataSettings, networks: Networks, bad: BadRecords
+) -> tuple[int, int]:
+    """Make every latent and embedding that the training will ask for and the cache lacks, shared by all processes.
+
+    Returns how many latents and captions this process made. What an interrupted call made is kept.
+    """
+    captioned, _, held_out = image_data(settings, data, networks, bad)
+    images, texts = captioned.images, captioned.texts
+    device = next(networks.autoencoder.parameters()).device
+    with autocast_of(settings.loop.precision, device):
+        jobs = [
+            (bucket, [record])
+            for bucket, record in share_of(images.all_jobs(settings.loop.batch_size))
+            if not images.store.stored(record, bucket)
+        ]
+        wanted = [text for text in share_of(_texts(images, held_out.texts)) if not texts.stored(text)]
+        with training_progress(len(jobs) + len(wanted), 0) as report:
+            for number, ((bucket, (record,)), ready) in enumerate(
+                zip(jobs, prefetched(images.store, jobs), strict=True), start=1
+            ):
+                prepared = ready[record.key]
+                if isinstance(prepared, str):
+                    bad.add(record.key, prepared)
+                else:
+                    images.store.finish(record, bucket, prepared)
+                report(number, "latents")
+            for number, text in enumerate(wanted, start=len(jobs) + 1):
+                texts([text])
+                report(number, "captions")
+    barrier()
+    return len(jobs), len(wanted)
+
+
+def _texts(images: ImageTextData, further: Sequence[str]) -> list[str]:
+    return sorted({text for record in images.records for text in record.captions.values()} | set(further))
+
+
+def _park(images: ImageTextData, texts: CaptionTexts, held_out: Sequence[str], batch_size: int) -> None:
+    """Take the encoders off the device when the cache has all that they would make."""
+    if all(images.store.stored(record, bucket) for bucket, record in images.all_jobs(batch_size)):
+        images.store.park()
+    if all(texts.stored(text) for text in ["", *_texts(images, held_out)]):
+        texts.park()
 
 
 def _place(record: Record) -> float:
     """A number in [0, 1) that a record's name gives it: the same in every run and process."""
     return int.from_bytes(hashlib.sha256(record.key.encode()).digest()[:6]) / 2**48
-
-
-def _text_input(
-    settings: TextToImageSettings, data: ImageDataSettings, networks: Networks
-) -> tuple[TextInput, tuple[Tensor, Tensor]]:
-    """Return what makes tokens or embeddings of captions, and text and mask of the empty prompt."""
-    if settings.train_text_encoder:
-        tokenize = tokenize_with(networks.tokenizer, networks.max_length)
-        return tokenize, tokenize([""])
-    encoder = TextEncoder(networks.tokenizer, networks.text_model)
-    if data.cache is not None:
-        encoder = CachedTextEncoder(encoder, data.cache / "text")
-    instruction = complex_human_instruction() if data.instruction == "sana" else None
-
-    def embed(captions: list[str], instruction: str | None = instruction) -> tuple[Tensor, Tensor]:
-        # One by one, so that an embedding does not depend on the batch; the mask hides the padding.
-        rows = [
-            encoder.encode(
-                [text], max_length=networks.max_length, instruction=instruction, keep_padding=False
-            )
-            for text in captions
-        ]
-        return torch.cat([row[0] for row in rows]).float().cpu(), torch.cat([row[1] for row in rows]).cpu()
-
-    return embed, embed([""], None)
-
-
-def tokenize_with(tokenizer: Any, max_length: int) -> Callable[[list[str]], tuple[Tensor, Tensor]]:
-    """Return a function from captions to token ids and masks (n, max_length)."""
-
-    told: set[str] = set()
-
-    def tokenize(captions: list[str]) -> tuple[Tensor, Tensor]:
-        encoded = tokenizer(
-            captions, padding="max_length", max_length=max_length, truncation=True, return_tensors="pt"
-        )
-        tell_cut(tokenizer, captions, encoded["attention_mask"], captions, told)
-        return encoded["input_ids"], encoded["attention_mask"]
-
-    return tokenize
 
 
 def source_of(name: str) -> str | Path:

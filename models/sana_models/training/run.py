@@ -14,18 +14,25 @@ from sana_models.pipeline import SanaPipeline
 from sana_models.text import TextEncoder, complex_human_instruction
 from sana_models.training.autoencoder import AutoencoderTask, Source, latent_statistics
 from sana_models.training.cache import LatentCache
+from sana_models.training.caption_texts import tokenize_with
 from sana_models.training.curve import Observer, plot_curve
 from sana_models.training.data_settings import ImageDataSettings
 from sana_models.training.distributed import barrier, is_main, local_device, local_rows, process_group
 from sana_models.training.loop import TrainingResult, train
-from sana_models.training.parts import Networks, image_data, load_networks, rendered_data, tokenize_with
+from sana_models.training.parts import (
+    Networks,
+    encode_images,
+    image_data,
+    load_networks,
+    rendered_data,
+)
 from sana_models.training.records import BadRecords
 from sana_models.training.settings import AutoencoderSettings, TextToImageSettings
 from sana_models.training.state import StateFolder
 from sana_models.training.text_to_image import CaptionedLatents, TextToImageTask
 from sana_models.training.validation import HeldOut, Validation, forget_validation
 
-__all__ = ["run_training"]
+__all__ = ["run_encoding", "run_training"]
 
 
 def run_training(
@@ -63,6 +70,27 @@ def run_training(
                 text_settings, config, out, source, vocabulary, local_device(device), observer
             )
     raise ValueError(f"kind is {kind!r}; allowed: 'dc_ae', 'sana'")
+
+
+def run_encoding(
+    config: Mapping[str, Any], out: Path, *, vocabulary: tuple[str, ...] = (), device: str = "cpu"
+) -> tuple[int, int]:
+    """Fill the cache of what `config` trains on; return how many latents and captions this process made.
+
+    A cache that has all lets the training do without the encoders. Raises ValueError as `run_training`, and for a configuration
+    without images or cache.
+    """
+    if config.get("kind") != "sana":
+        raise ValueError(f"kind is {config.get('kind')!r}; only 'sana' has something to encode")
+    settings = TextToImageSettings.from_dict(config)
+    data = settings.data
+    if not isinstance(data, ImageDataSettings) or data.cache is None:
+        raise ValueError("encoding needs data.source 'images' and data.cache, a folder")
+    with process_group(device):
+        _check_batches(settings)
+        networks = load_networks(settings, vocabulary, local_device(device), encoders_only=True)
+        bad = BadRecords(max_share=data.max_bad_share, path=out / "bad_records.csv" if is_main() else None)
+        return encode_images(settings, data, networks, bad)
 
 
 def _check_batches(settings: TextToImageSettings) -> None:
@@ -123,8 +151,7 @@ def _train_text_to_image(
     device: torch.device,
     observer: Observer | None,
 ) -> TrainingResult:
-    networks = load_networks(settings, vocabulary)
-    networks.to(device)
+    networks = load_networks(settings, vocabulary, device)
     bad = BadRecords(max_share=1.0)
     data: CaptionedLatents | LatentCache
     if isinstance(settings.data, ImageDataSettings):

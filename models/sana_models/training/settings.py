@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast, get_args
 
+from sana_kernels import Kernels
 from sana_models.config import DCAEConfig, SanaConfig
 from sana_models.libraries import without_torchao
 from sana_models.training.data_settings import ImageDataSettings, RenderedDataSettings
@@ -95,6 +96,7 @@ class TextToImageSettings:
     train_text_encoder: bool
     gradient_checkpointing: bool
     compile: bool
+    kernels: Kernels
     validation: ValidationSettings | None = None
 
     @classmethod
@@ -102,7 +104,7 @@ class TextToImageSettings:
         """Raises ValueError on unknown, missing or ill-fitting values."""
         shapes = {"text_encoder", "model"}
         keys = {"start", "autoencoder", "flow", "train_text_encoder", "compile", "gradient_checkpointing"}
-        keys |= {"weights_variant", "validation"}
+        keys |= {"weights_variant", "validation", "kernels"}
         top = Section(data, "", _TOP | keys | shapes)
         start = None if data.get("start") is None else top.text("start")
         if start is not None and (given := sorted(shapes & data.keys())):
@@ -133,5 +135,6 @@ class TextToImageSettings:
             train_text_encoder=top.flag("train_text_encoder", True),
             gradient_checkpointing=top.flag("gradient_checkpointing", False),
             compile=top.flag("compile", False),
+            kernels=cast(Kernels, top.text("kernels", "auto", choices=get_args(Kernels))),
             validation=ValidationSettings.from_dict(data["validation"]) if "validation" in data else None,
         )

@@ -29,6 +29,8 @@ _FREE_KEYS = frozenset(
         "gradient_checkpointing",
         "data.cache",
         "data.max_bad_share",
+        "data.workers",
+        "kernels",
         "training.steps",
         "training.checkpoint_every",
         "training.log_every",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sana_models.training.caption_texts import CaptionTexts
 from sana_models.training.distributed import local_rows
 from sana_models.training.flow import flow_matching_pair, sample_noise_levels
 from sana_models.training.image_text import ImageTextData
@@ -43,20 +44,20 @@ class TrainingData(Protocol):
 class CaptionedLatents:
     """`ImageTextData` with its captions turned into tokens or embeddings."""
 
-    def __init__(self, data: ImageTextData, text_input: TextInput) -> None:
-        self._data, self._text_input = data, text_input
+    def __init__(self, images: ImageTextData, texts: CaptionTexts) -> None:
+        self.images, self.texts = images, texts
 
     def batch_size(self, step: int, default: int) -> int:
-        return self._data.batch_size(step, default)
+        return self.images.batch_size(step, default)
 
     def batch(
         self, step: int, size: int, rows: slice, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        latents, captions = self._data.batch(step, size, rows, generator)
-        return latents, *self._text_input(captions)
+        latents, captions = self.images.batch(step, size, rows, generator)
+        return latents, *self.texts(captions)
 
     def last_names(self) -> list[str]:
-        return self._data.last_names
+        return self.images.last_names
 
 
 class TextToImageTask:

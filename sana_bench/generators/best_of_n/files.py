@@ -4,14 +4,16 @@ import io
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from sana_bench.core import atomic
 from sana_bench.core.fingerprint import sealed, unsealed
 from sana_bench.core.text import read_text
 from sana_bench.judges.base import YesNo
 from sana_models.files import read_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Cost", "Search", "load_search", "save_search", "total_cost"]
 
@@ -43,12 +45,13 @@ class Search:
 
     answers: list[YesNo | None] = field(default_factory=list)
     winners: list[int] = field(default_factory=list)
-    images: list[np.ndarray] = field(default_factory=list)
+    images: "list[np.ndarray]" = field(default_factory=list)
     cost: Cost = field(default_factory=Cost)
 
 
 def load_search(folder: Path) -> Search:
     """Return what is in a search's folder; an empty search for none, and for damaged files."""
+    import numpy as np
     from PIL import Image, UnidentifiedImageError
 
     try:

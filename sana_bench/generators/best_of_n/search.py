@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeVar
 
 from sana_bench import generators, judges
 from sana_bench.core.cut_texts import CutTexts
@@ -35,6 +33,9 @@ from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.schema import BestOfNSpec, Variant
 from sana_kernels import resolve_backend
 
+if TYPE_CHECKING:
+    import numpy as np
+
 __all__ = ["BestOfN", "build_best_of_n", "find_wrapped", "judge_identity", "wrapped_variant"]
 
 _T = TypeVar("_T")
@@ -54,7 +55,7 @@ class _Job:
     seed: int
     folder: Path | None
     search: Search
-    images: dict[int, np.ndarray] = field(default_factory=dict)
+    images: "dict[int, np.ndarray]" = field(default_factory=dict)
     prompt_id: str = ""
     original: str | None = None
 
@@ -125,12 +126,14 @@ class BestOfN:
         """What the wrapped generator says."""
         return self._inner.cut_texts(prompts) if isinstance(self._inner, CutsPrompts) else []
 
-    def generate(self, requests: list[Request]) -> np.ndarray:
+    def generate(self, requests: list[Request]) -> "np.ndarray":
         """Return the winners' uint8 images, in order.
 
         Searches of several requests share batches when their candidates fit. Raises `SampleError` when no candidate of a request
         could be made.
         """
+        import numpy as np
+
         jobs: dict[tuple[str, int], _Job] = {}
         for request in requests:
             key = (request.prompt, request.noise_seed)
@@ -164,6 +167,8 @@ class BestOfN:
                 self._finish(job)
 
     def _round(self, group: list[_Job], numbers: range) -> None:
+        import numpy as np
+
         pairs = [(job, number) for job in group for number in numbers]
         began = time.perf_counter()
         images = self._make(pairs)
@@ -189,7 +194,7 @@ class BestOfN:
             if job.folder is not None:
                 save_search(job.folder, job.search)
 
-    def _make(self, pairs: list[tuple[_Job, int]]) -> list[np.ndarray | None]:
+    def _make(self, pairs: list[tuple[_Job, int]]) -> "list[np.ndarray | None]":
         """Return each candidate's image; None for one that cannot be made even alone."""
         requests = [job.request(number) for job, number in pairs]
         try:
@@ -203,15 +208,17 @@ class BestOfN:
         half = len(pairs) // 2
         return self._make(pairs[:half]) + self._make(pairs[half:])
 
-    def _counted(self, requests: list[Request]) -> np.ndarray:
+    def _counted(self, requests: list[Request]) -> "np.ndarray":
         """Generate; the first time with torch counting the FLOPs of all products."""
+        import numpy as np
+
         if self._flops_per_image is not None:
             return np.asarray(self._inner.generate(requests))
         images, flops = _with_flops(lambda: np.asarray(self._inner.generate(requests)))
         self._flops_per_image = flops / len(requests)
         return images
 
-    def _judged(self, prompts: list[str], images: np.ndarray) -> list[YesNo]:
+    def _judged(self, prompts: list[str], images: "np.ndarray") -> list[YesNo]:
         """Judge; the first time with torch counting as in generation."""
         if self._judge_flops is not None:
             return self._judge.judge(prompts, images)
@@ -233,6 +240,8 @@ class BestOfN:
         }
 
     def _finish(self, job: _Job) -> None:
+        import numpy as np
+
         winners = tournament([answer or _LOST for answer in job.search.answers], self._spec.keep)
         size = self._spec.batch_size
         for number in winners:

@@ -5,9 +5,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sana_bench.assets.locate import data_root, resolve_folder
 from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import NOT_WEIGHTS, directory_sha256
@@ -16,6 +13,8 @@ from sana_bench.judges.base import Answer
 from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
     from transformers import BertTokenizer
 
@@ -80,7 +79,7 @@ class MPlugJudge:
         encoded = self.tokenizer(texts, truncation=False, verbose=False)["input_ids"] if texts else []
         return [len(ids) > MAX_QUESTION_TOKENS for ids in encoded]
 
-    def answers(self, image: NDArray[np.uint8], questions: Sequence[str]) -> list[Answer]:
+    def answers(self, image: "NDArray[np.uint8]", questions: Sequence[str]) -> list[Answer]:
         import torch
 
         if not questions:
@@ -89,7 +88,7 @@ class MPlugJudge:
             found = self.network.answer(*self._asked(image, questions))
         return [Answer(self._text(hypotheses[0].tokens)) for hypotheses in found]
 
-    def log_odds(self, image: NDArray[np.uint8], questions: Sequence[str]) -> NDArray[np.float64]:
+    def log_odds(self, image: "NDArray[np.uint8]", questions: Sequence[str]) -> "NDArray[np.float64]":
         """Log-probability of yes less that of no as the first word of each answer, (questions,): one step, no search.
 
         Raises `AssetError` for a vocabulary in which yes or no is not one word.
@@ -104,7 +103,7 @@ class MPlugJudge:
         # The normalisation over the vocabulary is the same for both.
         return (logits[:, 0] - logits[:, 1]).numpy()
 
-    def _asked(self, image: NDArray[np.uint8], questions: Sequence[str]) -> "tuple[Tensor, Tensor, Tensor]":
+    def _asked(self, image: "NDArray[np.uint8]", questions: Sequence[str]) -> "tuple[Tensor, Tensor, Tensor]":
         """Image tokens (1, N, D), and ids and mask with one row a question."""
         import torch
 
@@ -134,7 +133,7 @@ def bert_tokenizer(vocabulary: Sequence[str]) -> "BertTokenizer":
     return BertTokenizer(vocab={word: index for index, word in enumerate(vocabulary)}, do_lower_case=True)
 
 
-def image_to_pixels(image: NDArray[np.uint8], size: int) -> "Tensor":
+def image_to_pixels(image: "NDArray[np.uint8]", size: int) -> "Tensor":
     """RGB (height, width, 3) to CLIP-normalised float32 (3, size, size): bicubic, aspect ratio not kept."""
     from PIL import Image
     from torchvision.transforms import InterpolationMode

@@ -4,10 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from sana_bench.assets.locate import MICRO_SCHEME, resolve_folder
 from sana_bench.core.errors import AssetError, SuiteError
@@ -15,6 +12,10 @@ from sana_bench.judges.base import YesNo, needs_fp32
 from sana_bench.judges.mplug.judge import MPLUG_ID, MPlugJudge, find_mplug
 from sana_bench.micro.prompt_claims import prompt_claims
 from sana_bench.suites.schema import JudgeSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["QUESTION", "VQAJudge", "build_vqa", "claim_questions", "whole_question"]
 
@@ -42,7 +43,7 @@ class VQAJudge:
     def identity(self) -> dict[str, Any]:
         return {"judge": "vqa@1", "questions": self._kind, **self._network.identity()}
 
-    def judge(self, prompts: Sequence[str], images: NDArray[np.uint8]) -> list[YesNo]:
+    def judge(self, prompts: Sequence[str], images: "NDArray[np.uint8]") -> list[YesNo]:
         """Raises `SuiteError` for a prompt that has no questions."""
         return [
             yes_no(self._network.log_odds(image, self._questions(prompt)))
@@ -84,8 +85,10 @@ def build_vqa(spec: JudgeSpec, relative_to: Path, device: str) -> VQAJudge:
     return VQAJudge(MPlugJudge(folder, device), whole_question, QUESTION)
 
 
-def yes_no(log_odds: NDArray[np.float64]) -> YesNo:
+def yes_no(log_odds: "NDArray[np.float64]") -> YesNo:
     """`log_odds` (questions,) are log(p / (1 - p))."""
+    import numpy as np
+
     mean = float(np.mean(-np.logaddexp(0.0, -log_odds)))
     # Never quite sure: the logarithm of the rest stays finite.
     mean = min(mean, -sys.float_info.min)

@@ -18,7 +18,7 @@ from sana_bench.core.fingerprint import canonical_json, file_sha256
 from sana_bench.core.images import load_image
 from sana_bench.core.preprocess import CLIP_MEAN, CLIP_STD, batches, crop_resized, load_preset, prefetch
 from sana_bench.core.samples import Sample
-from sana_bench.metrics.fid.inception import FEATURES, INPUT_SIZE
+from sana_bench.metrics.fid import FEATURES, INPUT_SIZE
 
 if TYPE_CHECKING:
     from torch import nn

@@ -16,13 +16,12 @@ from torch.nn import functional as F
 
 from sana_bench.assets.checks import DAMAGED
 from sana_bench.core.errors import AssetError
+from sana_bench.metrics.fid import FEATURES
 from sana_bench.metrics.fid.torchscript import torchscript_tensors
 from sana_models.files import plain
 
-__all__ = ["FEATURES", "INPUT_SIZE", "FidInception", "build_inception", "load_inception", "parameter_shapes"]
+__all__ = ["FidInception", "build_inception", "load_inception", "parameter_shapes"]
 
-FEATURES = 2048
-INPUT_SIZE = 299
 _CLASSES = 1008
 _EPSILON = 1e-3  # of the batch normalisation
 

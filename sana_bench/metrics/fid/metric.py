@@ -13,6 +13,7 @@ from sana_bench.assets.reference_set import is_statistics
 from sana_bench.core.errors import IncompleteError, SuiteError
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.metrics.base import FeatureChunk, MetricAssets, ScoreRow, Summary, check_ids
+from sana_bench.metrics.fid import OWN
 from sana_bench.metrics.fid.features import CHAINS, IMAGE_SIZES, InceptionFeatures
 from sana_bench.metrics.fid.frechet import (
     BIASED_BELOW,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AT_INFINITY",
-    "OWN",
     "DinoFrechet",
     "InceptionFid",
     "InceptionKid",
@@ -94,9 +94,6 @@ class SetDistance(Generic[F, R]):
 
 
 AT_INFINITY = "at_infinity"
-
-#: What the protocol of a distance to one's own reference has after its name.
-OWN = "+own-reference"
 
 
 _GROUPS = 20

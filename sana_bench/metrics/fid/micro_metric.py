@@ -12,8 +12,9 @@ from sana_bench.core.errors import IncompleteError, SuiteError
 from sana_bench.core.samples import OVERALL, Sample
 from sana_bench.metrics.base import FeatureChunk, MetricAssets, Summary, check_ids
 from sana_bench.metrics.clip.micro_features import ClipFeatures
+from sana_bench.metrics.fid import OWN
 from sana_bench.metrics.fid.frechet import Moments, distance_between, merge_moments
-from sana_bench.metrics.fid.metric import OWN, SetDistance
+from sana_bench.metrics.fid.metric import SetDistance
 from sana_bench.metrics.fid.micro_reference import Reference
 from sana_bench.results.statistics.intervals import Interval, delete_one_group, jackknife_interval
 from sana_bench.suites.schema import NAMED_REFERENCES, MetricSpec

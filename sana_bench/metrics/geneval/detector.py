@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sana_bench.core.fingerprint import directory_sha256, file_sha256
 from sana_bench.metrics.geneval.classes import CLASSES
-from sana_bench.metrics.geneval.colors import ColorClassifier, crop_object
-from sana_bench.metrics.geneval.mask2former import load_hub, load_mmdet
-from sana_bench.metrics.geneval.mask2former_images import MIN_SCORE, Found, Prepared, prepare, read_logits
+
+# The networks are imported where they run: the micro tier has none.
+if TYPE_CHECKING:
+    from transformers import Mask2FormerForUniversalSegmentation
+
+    from sana_bench.metrics.geneval.colors import ColorClassifier
+    from sana_bench.metrics.geneval.mask2former_images import Found, Prepared
 
 __all__ = ["FullDetector"]
 
@@ -68,9 +71,6 @@ def plain_detection(detection: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-if TYPE_CHECKING:
-    from transformers import Mask2FormerForUniversalSegmentation
-
 Image = NDArray[np.uint8]
 
 
@@ -82,7 +82,7 @@ class FullDetector:
     """
 
     def __init__(
-        self, weights: Path, colors: ColorClassifier, device: str = "cpu", batch_size: int | None = None
+        self, weights: Path, colors: "ColorClassifier", device: str = "cpu", batch_size: int | None = None
     ) -> None:
         self._weights, self._colors, self._device = weights, colors, device
         self._batch_size = batch_size or (8 if device.startswith("cuda") else 1)
@@ -95,6 +95,8 @@ class FullDetector:
 
     def identity(self) -> dict[str, Any]:
         """What decides the detections and the colours."""
+        from sana_bench.metrics.geneval.mask2former_images import MIN_SCORE
+
         return {
             "backend": "mask2former-hub" if self._weights.is_dir() else "mask2former-mmdet",
             "version": 1,
@@ -107,7 +109,6 @@ class FullDetector:
         """All detections of one RGB image, every one with a colour; see `sana_bench.metrics.geneval.detector`."""
         return self.detect_many([image], [frozenset(CLASSES)])[0]
 
-    @torch.inference_mode()
     def detect_many(
         self, images: Sequence[Image], colored: Sequence[frozenset[str]]
     ) -> list[list[dict[str, Any]]]:
@@ -115,6 +116,9 @@ class FullDetector:
 
         Images of one input size pass the network together, `batch_size` at a time.
         """
+        from sana_bench.metrics.geneval.colors import crop_object
+        from sana_bench.metrics.geneval.mask2former_images import prepare
+
         prepared = [prepare(image) for image in images]
         found: list[list[Found]] = [[] for _ in images]
         for group in _by_size(prepared, self._batch_size):
@@ -134,17 +138,24 @@ class FullDetector:
 
     @cached_property
     def _network(self) -> "Mask2FormerForUniversalSegmentation":
+        from sana_bench.metrics.geneval.mask2former import load_hub, load_mmdet
+
         load: Callable[[Path], Any] = load_hub if self._weights.is_dir() else load_mmdet
         return load(self._weights).to(self._device)
 
-    def _run(self, batch: Sequence[Prepared]) -> list[list[Found]]:
+    def _run(self, batch: "Sequence[Prepared]") -> "list[list[Found]]":
+        import torch
+
+        from sana_bench.metrics.geneval.mask2former_images import read_logits
+
         pixels = torch.stack([one.pixels for one in batch]).to(self._device)
-        output = self._network(pixel_values=pixels)
-        logits = zip(output.class_queries_logits, output.masks_queries_logits, batch, strict=True)
-        return [read_logits(classes, masks, one) for classes, masks, one in logits]
+        with torch.inference_mode():
+            output = self._network(pixel_values=pixels)
+            logits = zip(output.class_queries_logits, output.masks_queries_logits, batch, strict=True)
+            return [read_logits(classes, masks, one) for classes, masks, one in logits]
 
 
-def _by_size(prepared: Sequence[Prepared], batch_size: int) -> list[list[int]]:
+def _by_size(prepared: "Sequence[Prepared]", batch_size: int) -> list[list[int]]:
     groups: dict[tuple[int, int], list[int]] = {}
     for place, one in enumerate(prepared):
         groups.setdefault(one.padded, []).append(place)
@@ -155,5 +166,5 @@ def _by_size(prepared: Sequence[Prepared], batch_size: int) -> list[list[int]]:
     ]
 
 
-def _plain(one: Found, color: str | None) -> dict[str, Any]:
+def _plain(one: "Found", color: str | None) -> dict[str, Any]:
     return {"label": CLASSES[one.label], "score": one.score, "box": list(one.box), "color": color}

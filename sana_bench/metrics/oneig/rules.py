@@ -7,15 +7,16 @@ Nothing here looks at pixels or loads a network.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from reprlib import repr as short
-from typing import Any, TypedDict
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from sana_bench.core import fields
 from sana_bench.core.errors import UsageError
 from sana_bench.core.fields import entries, field
 from sana_bench.metrics.read_text import HALLUCINATED, check_language, has_chinese, kept, n_matched, without
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "Reading",
@@ -153,8 +154,10 @@ def contributions(images: Sequence[Mapping[str, Any]]) -> list[float]:
     ]
 
 
-def pairwise_distance(embeddings: NDArray[np.floating[Any]]) -> float:
+def pairwise_distance(embeddings: "NDArray[np.floating[Any]]") -> float:
     """The mean over all pairs of 1 - cosine, of at least two embeddings (n, d); computed in float64."""
+    import numpy as np
+
     rows = np.asarray(embeddings, dtype=np.float64)
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     pairs = np.triu_indices(len(rows), k=1)
@@ -176,6 +179,8 @@ def compare(text: str, read: str) -> Reading:
 
 def edit_distance(first: str, second: str) -> int:
     """The least number of characters to insert, delete or replace to turn one text into the other (Levenshtein)."""
+    import numpy as np
+
     codes = np.array([ord(character) for character in second], dtype=np.int64)
     steps = np.arange(len(second) + 1)
     row = steps

@@ -21,7 +21,6 @@ from sana_bench.metrics.chosen_judge import reading_judge
 from sana_bench.metrics.oneig.picture import NOTE, codec_of, picture
 from sana_bench.metrics.oneig.rules import Reading, compare, contributions, pooled
 from sana_bench.metrics.read_text import REQUEST, language_of
-from sana_bench.results.statistics.intervals import clustered_bootstrap
 from sana_bench.suites.schema import MetricSpec
 
 __all__ = ["PROTOCOLS", "TextMetric", "build_text", "wanted_text"]
@@ -73,6 +72,8 @@ class TextMetric:
         Raises:
             IncompleteError: texts of two languages, or as `check_rows`.
         """
+        from sana_bench.results.statistics.intervals import clustered_bootstrap
+
         check_rows(self.name, rows, n_expected)
         languages = sorted({row.details["language"] for row in rows})
         if len(languages) > 1:

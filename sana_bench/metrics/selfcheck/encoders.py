@@ -47,7 +47,8 @@ def _relative(found: NDArray[np.float32], stored: NDArray[np.float32]) -> float:
 def _inception(bench: Bench) -> float:
     import torch
 
-    from sana_bench.metrics.fid.inception import INPUT_SIZE, build_inception, parameter_shapes
+    from sana_bench.metrics.fid import INPUT_SIZE
+    from sana_bench.metrics.fid.inception import build_inception, parameter_shapes
 
     state = {
         name: torch.from_numpy(inception_weight(name, shape)) for name, shape in parameter_shapes().items()

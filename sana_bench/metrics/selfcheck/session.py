@@ -1,11 +1,12 @@
 """A self-check as the command makes it, and the small one that a run makes of its own metrics."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sana_bench.core.errors import RegressionError, UsageError, nearest
+from sana_bench.core.progress import say
 from sana_bench.core.provenance import describe_machine, package_versions
 from sana_bench.metrics.selfcheck.check import Check, Result, run_checks, stored_name
 from sana_bench.metrics.selfcheck.outcomes import Verdict, load_results, outcome_path, save_results, verdicts
@@ -21,6 +22,7 @@ __all__ = [
     "lines_of",
     "result_line",
     "summary_line",
+    "tell_failed",
 ]
 
 _DEVICES = ("auto", "cpu", "cuda")
@@ -99,6 +101,12 @@ def check_run(protocols: Collection[str], device: str, output: Path) -> dict[str
         **_record(verdicts(protocols, known), device, path),
         "checks": {result.name: _short(result) for result in used},
     }
+
+
+def tell_failed(checked: Mapping[str, Any], where: str = "") -> None:
+    """Say what `check_run` found where a check failed."""
+    if any(state.startswith("failed") for state in checked["protocols"].values()):
+        say(f"{where}{checked['summary']}")
 
 
 def summary_line(found: Sequence[Verdict]) -> str:

@@ -26,6 +26,7 @@ class RunMerge:
     run: _Row
     is_new: bool
     provenance: _Row | None = None
+    workers: _Row = field(default_factory=dict)
     metrics: list[_Row] = field(default_factory=list)
     images: list[_Row] = field(default_factory=list)
     scores: list[_Row] = field(default_factory=list)
@@ -71,6 +72,11 @@ def plan_merge(store: Store, tables: dict[str, list[_Row]]) -> RunMerge:
     imported = known is None or known["origin"] is not None
     if imported and document and (known is None or known["provenance"] != document):
         merge.provenance = document
+    counts = ("n_images", "n_scores")  # of that run, which the provenance adds
+    merge.workers = {
+        key: {name: value for name, value in worker.items() if name not in counts}
+        for key, worker in document.get("workers", {}).items()
+    }
     merge.metrics = _new_metrics(store, run, tables["metrics"])
     merge.images = _new_images(store, run, tables)
     merge.scores = _new_scores(store, run, tables["scores"])
@@ -98,6 +104,10 @@ def apply_merge(
                 "UPDATE runs SET provenance = ? WHERE run_id = ?",
                 (json.dumps(merge.provenance), merge.run_id),
             )
+        connection.executemany(
+            "INSERT INTO workers VALUES (?, ?) ON CONFLICT DO NOTHING",
+            [(key, canonical_json(description)) for key, description in merge.workers.items()],
+        )
         _insert(connection, "metrics", merge.metrics, ("metric_key", "name", "protocol", "identity"))
         _insert(connection, "images", merge.images, _IMAGE_COLUMNS)
         connection.executemany(
@@ -128,9 +138,9 @@ def add_features(store: Store, chunk: Chunk) -> None:
 
 _IMAGE_COLUMNS = (
     "image_key", "prompt_id", "sample_index", "prompt_sha256", "status", "path", "sha256", "length", "seconds",
-    "batch_size", "device", "error", "search", "run_id", "created",
+    "batch_size", "device", "error", "search", "run_id", "created", "worker",
 )  # fmt: skip
-_SCORE_COLUMNS = ("metric_key", "image_sha256", "prompt_sha256", "value", "details")
+_SCORE_COLUMNS = ("metric_key", "image_sha256", "prompt_sha256", "value", "details", "worker")
 _SUMMARY_COLUMNS = (
     "run_id", "position", "variant", "benchmark", "metric", "key", "metric_key", "image_key", "protocol",
     "value", "low", "high", "n_samples", "n_expected", "n_prompts", "unit", "higher_is_better", "note",

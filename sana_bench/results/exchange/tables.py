@@ -137,6 +137,9 @@ _ALL = (
             Column("error", "text", "why the sample failed", nullable=True),
             Column("created", "text", "when it was recorded, ISO 8601 in UTC"),
             Column("produced_by", "text", "the run that generated it"),
+            Column(
+                "worker", "text", "who made it: a key of `workers` in the run's provenance", nullable=True
+            ),
         ),
     ),
     Table(
@@ -189,6 +192,9 @@ _ALL = (
             Column("value", "real", "the score", _AS_SUMMARIES),
             Column(
                 "details", "json", "verdict, reasons, detections, where the metric has them", kind="object"
+            ),
+            Column(
+                "worker", "text", "who made it: a key of `workers` in the run's provenance", nullable=True
             ),
         ),
     ),

@@ -2,33 +2,7 @@
 
 from collections.abc import Sequence
 
-from sana_bench.results.statistics.distances import compare_frechet, compare_left_out
-from sana_bench.results.statistics.effect import Effect
-from sana_bench.results.statistics.intervals import t_interval
-from sana_bench.results.statistics.latency import compare_latency
-from sana_bench.results.statistics.paired import (
-    cohens_h,
-    compare_means,
-    compare_proportions,
-    mcnemar,
-)
-from sana_bench.results.statistics.power import cluster_differences, minimum_detectable_effect, prompts_needed
-
-__all__ = [
-    "Effect",
-    "cluster_differences",
-    "cohens_h",
-    "compare_frechet",
-    "compare_latency",
-    "compare_left_out",
-    "compare_means",
-    "compare_proportions",
-    "holm",
-    "mcnemar",
-    "minimum_detectable_effect",
-    "prompts_needed",
-    "t_interval",
-]
+__all__ = ["holm"]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

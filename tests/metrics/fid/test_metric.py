@@ -212,7 +212,7 @@ def test_a_run_remembers_the_hashes_of_the_reference(mjhq, tmp_path, monkeypatch
     benchmark = SimpleNamespace(metrics=("fid",), choice=lambda name: MetricSpec(name=name))
     resolved = SimpleNamespace(tier=SimpleNamespace(tier="full", device="cpu"), benchmarks=[benchmark])
     hashes = FileHashes()
-    load_metrics(resolved, tmp_path / "output", hashes)
+    load_metrics(resolved, tmp_path / "output" / "cache", hashes)
     assert len(hashes.learnt) == 42
     assert not (tmp_path / "output").exists()
 

@@ -11,8 +11,8 @@ from sana_bench.core.fingerprint import FileHashes
 from sana_bench.core.samples import Prompt, Sample
 from sana_bench.metrics import build
 from sana_bench.metrics.base import MetricAssets, metric_key
+from sana_bench.metrics.fid import FEATURES
 from sana_bench.metrics.fid.frechet import Moments, distance_between
-from sana_bench.metrics.fid.inception import FEATURES
 from sana_bench.metrics.fid.kernel import kernel_distance
 from sana_bench.metrics.fid.metric import InceptionFid, InceptionKid
 from sana_bench.metrics.fid.own_reference import FolderReference, StatisticsReference

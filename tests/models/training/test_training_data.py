@@ -17,7 +17,8 @@ from sana_models.aspect_ratios import bucket_size, training_bucket
 from sana_models.dc_ae import DCAE
 from sana_models.training.caption_choice import CaptionRule
 from sana_models.training.data_folders import read_index
-from sana_models.training.image_text import ImageTextData, Stage, load_image
+from sana_models.training.image_text import ImageTextData, Stage
+from sana_models.training.latents import load_image
 from sana_models.training.records import BadRecords
 from tests.models.training.datasets import SIZES, caption, picture, write_folder, write_shards
 from tests.small_parts import tiny_dc_ae

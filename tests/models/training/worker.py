@@ -1,4 +1,4 @@
-"""A training process of its own, for tests: `worker.py CONFIG.json OUT [KILL_STEP]`; dies by SIGKILL at that step."""
+"""A training process of its own, for tests: `worker.py CONFIG.json OUT [KILL_STEP | encode]`; dies by SIGKILL at that step."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from sana_models.training.run import run_training
+from sana_models.training.run import run_encoding, run_training
 from sana_models.training.text_to_image import TextToImageTask
 
 WORDS = ("a", "photo", "of", "red", "blue", "dot")
@@ -18,6 +18,10 @@ def no_source(seed: int, index: int, n: int):
 
 def main() -> None:
     config = json.loads(Path(sys.argv[1]).read_text())
+    if sys.argv[3:] == ["encode"]:
+        # Flushed as one line, so that those of two processes do not mix.
+        os.write(1, "MADE {} {}\n".format(*run_encoding(config, Path(sys.argv[2]))).encode())
+        return
     kill_step = int(sys.argv[3]) if len(sys.argv) > 3 else None
     loss = TextToImageTask.loss
 
