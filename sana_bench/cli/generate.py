@@ -23,7 +23,6 @@ from sana_bench.cli.options import (
 )
 from sana_bench.core.errors import BenchError, UsageError, nearest
 from sana_bench.core.progress import say
-from sana_models.files import is_there
 
 if TYPE_CHECKING:
     from sana_bench.suites.schema import Variant
@@ -230,6 +229,7 @@ def _load(options: _Options) -> tuple[Any, dict[str, Any]]:
     from sana_bench.suites.find import variant_files
     from sana_bench.suites.load import load_variant
     from sana_bench.suites.schema import LoraSpec
+    from sana_models.files import is_there
 
     known = variant_files()
     path = known.get(options.model)
