@@ -15,6 +15,7 @@ from torch import nn
 from sana_kernels import Backend, Kernels, resolve_backend
 from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, SANA_PIPELINES, DCAEConfig, SanaConfig
 from sana_models.dc_ae import DCAE
+from sana_models.files import first_line
 from sana_models.hub import locate
 from sana_models.key_maps import autoencoder_pieces, transformer_pieces
 from sana_models.libraries import without_torchao
@@ -26,7 +27,6 @@ from sana_models.weight_files import (
     CheckpointError,
     StoredTensor,
     assign_weights,
-    first_line,
     has_variant,
     open_folder,
     read_config,

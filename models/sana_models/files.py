@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 __all__ = [
     "TEMPORARY_PREFIX",
+    "first_line",
     "is_there",
     "kind_of",
     "open_plain",
@@ -62,6 +63,18 @@ def plain(path: Path) -> Path:
     """Return `path`, for a library that opens files by itself; raises as `open_plain` unless it is a plain file now."""
     _refuse_others(os.stat(path).st_mode, path)
     return path
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, for a message of one line that names the file.
+
+    That is the system's word, which key there was not, or the first 300 letters of the error's first line.
+    """
+    if isinstance(error, OSError) and isinstance(error.strerror, str):
+        return error.strerror
+    if isinstance(error, KeyError) and error.args:
+        return f"no {error.args[0]!r:.300}"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def path_of(text: str | Path, beside: Path = Path()) -> Path:

@@ -8,9 +8,9 @@ from fnmatch import fnmatch
 from glob import escape
 from pathlib import Path
 
-from sana_models.files import is_there
+from sana_models.files import first_line, is_there
 from sana_models.shared_parts import part_folder
-from sana_models.weight_files import CheckpointError, first_line
+from sana_models.weight_files import CheckpointError
 from sana_models.weight_names import files_to_read, refuse_variant
 
 __all__ = ["HubFiles", "download", "hub_files", "locate"]

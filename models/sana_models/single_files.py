@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sana_models.files import plain
-from sana_models.weight_files import CheckpointError, StoredTensor, first_line, open_safetensors
+from sana_models.files import first_line, plain
+from sana_models.weight_files import CheckpointError, StoredTensor, open_safetensors
 
 __all__ = ["SINGLE_FILES", "open_single_file", "read_archive"]
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sana_models.files import parse_json, plain, read_text
+from sana_models.files import first_line, parse_json, plain, read_text
 from sana_models.key_maps import Piece
 from sana_models.weight_names import weight_file
 
@@ -24,7 +24,6 @@ __all__ = [
     "StoredTensor",
     "assign_weights",
     "check_keys",
-    "first_line",
     "has_variant",
     "open_folder",
     "open_safetensors",
@@ -157,11 +156,6 @@ def check_keys(
         problems.append(f"{len(shapes)} of another shape ({_some(shapes)})")
     if problems:
         raise CheckpointError(f"{source}: weights do not fit the configuration: {'; '.join(problems)}")
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error's first line, for a message of one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _cut(stored: StoredTensor, piece: Piece) -> StoredTensor:

@@ -24,6 +24,8 @@ def read_baselines(output: Path) -> dict[str, dict[str, str]]:
     path = output / "baselines.json"
     if not os.path.lexists(path):
         return {}
+    if not path.is_file():
+        raise atomic.in_the_way(path, path.lstat().st_mode)
     try:
         found = parse_json(read_text(path))
         return {str(name): {key: str(row[key]) for key in ("run", "variant")} for name, row in found.items()}

@@ -27,6 +27,7 @@ from sana_bench.results.schema import SummaryRecord
 from sana_bench.results.statistics.intervals import t_interval
 from sana_bench.results.store import Store
 from sana_bench.results.stored_suite import StoredBenchmark
+from sana_models.files import first_line
 from sana_reports import SummaryCell, VariantInfo
 from sana_reports.leaderboard_data import Column, Contrast, Entry, Incomplete, Leaderboard, Table
 
@@ -78,7 +79,11 @@ def collect_leaderboard(
                 done, short = _read_run(store, RunFiles(directory), link_from, hashes)
             except (BenchError, OSError, LookupError, TypeError, ValueError) as error:
                 # One damaged run must not take the others down.
-                reason = str(error) if isinstance(error, BenchError) else f"{directory}: damaged ({error!r})"
+                reason = (
+                    str(error)
+                    if isinstance(error, BenchError)
+                    else f"{directory}: damaged ({first_line(error)})"
+                )
                 incomplete += _unreadable(store, run_id, run["tier"], reason)
                 continue
             known |= {row.benchmark for row in done}

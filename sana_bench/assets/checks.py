@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
 from sana_models.config import SANA_PIPELINES
-from sana_models.files import open_plain, parse_json
+from sana_models.files import first_line, open_plain, parse_json
 from sana_models.shared_parts import pipeline_files
 from sana_models.weight_names import files_to_read, refuse_variant, weight_file
 
@@ -141,7 +141,7 @@ def _index(directory: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise AssetError(f"{directory}: missing {_INDEX}, so it is not a diffusers pipeline") from None
     except (OSError, ValueError) as error:
-        raise AssetError(f"{path}: unreadable ({error})") from None
+        raise AssetError(f"{path}: unreadable ({first_line(error)})") from None
     if not isinstance(found, dict):
         raise AssetError(f"{path}: names no pipeline class")
     return found

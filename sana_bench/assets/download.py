@@ -22,7 +22,7 @@ from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
 from sana_bench.core.fingerprint import file_sha256
 from sana_bench.core.progress import megabytes
-from sana_bench.core.storage import existing_part
+from sana_bench.core.storage import existing_part, explained
 from sana_bench.core.text import lines, read_text
 from sana_models.files import open_plain
 
@@ -240,7 +240,7 @@ def _fetch(file: RemoteFile, source: str | Path, place: Path, sums: dict[str, st
         else:
             download_file(source, part)
     except OSError as error:
-        raise AssetError(f"{place}: {error}") from None
+        raise explained(error, place) from None
     digest = file_sha256(part)
     try:
         _check(place, digest, file, sums)

@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 from sana_bench.core import atomic
 from sana_bench.core.atomic import open_own
 from sana_bench.core.errors import AssetError
+from sana_bench.core.storage import GO_ON, explained, is_refused
 from sana_bench.core.text import read_text
 
 __all__ = ["download_file", "forget", "part_of", "remote_size"]
@@ -81,6 +82,8 @@ def download_file(url: str, part: Path) -> None:
             return download_file(url, part)
         raise AssetError(f"{url}: {_reason(error)}") from None
     except (URLError, OSError, HTTPException) as error:
+        if isinstance(error, OSError) and is_refused(error):
+            raise explained(error, part, GO_ON) from None
         raise AssetError(f"{url}: {_reason(error)}; run the command again to continue") from None
     have = part.stat().st_size
     if length is not None and have != begun + length:

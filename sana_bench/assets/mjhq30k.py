@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
-from sana_models.files import parse_json
+from sana_models.files import first_line, parse_json
 
 __all__ = ["Mjhq30k", "MjhqImage", "images_are_there"]
 
@@ -37,7 +37,7 @@ class Mjhq30k:
                 f"{meta_data} is missing, the prompts of MJHQ-30K: `sana-bench fetch mjhq30k` downloads it {_SOURCE}"
             ) from None
         except (OSError, ValueError) as error:
-            raise AssetError(f"{meta_data}: cannot be read: {error}") from None
+            raise AssetError(f"{meta_data}: cannot be read: {first_line(error)}") from None
         if not isinstance(entries, dict) or not entries:
             raise AssetError(f"{meta_data}: expected an object of id -> category and prompt")
         folder = self._image_folder(entries)

@@ -10,7 +10,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import read_text
 from sana_bench.core.tiers import unknown_tier
-from sana_models.files import plain
+from sana_models.files import first_line, plain
 
 __all__ = ["FIRST_ROW", "DPGBench", "official_prompts", "read_csv", "read_parquet", "read_prompt_files"]
 
@@ -107,7 +107,7 @@ def read_prompt_files(folder: Path) -> dict[str, str]:
     try:
         return {file.name.removesuffix(".txt"): _with_plain_ends(read_text(file)) for file in files}
     except (OSError, UnicodeDecodeError) as error:
-        raise AssetError(f"{folder}: cannot be read ({error})") from None
+        raise AssetError(f"{folder}: cannot be read ({first_line(error)})") from None
 
 
 def _seen(paths: Iterable[Path]) -> list[Path]:

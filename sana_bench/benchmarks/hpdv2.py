@@ -8,7 +8,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import read_text
 from sana_bench.core.tiers import unknown_tier
-from sana_models.files import parse_json
+from sana_models.files import first_line, parse_json
 
 __all__ = ["STYLES", "HPDv2", "read_style"]
 
@@ -55,7 +55,7 @@ def read_style(path: Path, count: int) -> list[Prompt]:
     try:
         texts = parse_json(read_text(path))
     except (OSError, ValueError) as error:
-        raise AssetError(f"{path}: cannot be read: {error}") from None
+        raise AssetError(f"{path}: cannot be read: {first_line(error)}") from None
     if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
         raise AssetError(f"{path}: expected a list of prompts")
     if len(texts) != count:

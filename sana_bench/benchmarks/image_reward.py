@@ -10,7 +10,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import read_text
 from sana_bench.core.tiers import unknown_tier
-from sana_models.files import parse_json
+from sana_models.files import first_line, parse_json
 
 __all__ = ["ImageRewardBenchmark", "read_prompts"]
 
@@ -45,7 +45,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     try:
         content = parse_json(read_text(path), object_pairs_hook=_pairs)
     except (OSError, ValueError) as error:
-        raise AssetError(f"{path}: cannot be read: {error}") from None
+        raise AssetError(f"{path}: cannot be read: {first_line(error)}") from None
     found = _entries(content)
     if found is None:
         raise AssetError(f"{path}: expected the id and prompt of each entry")

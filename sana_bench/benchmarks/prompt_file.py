@@ -24,7 +24,7 @@ from typing import Any
 from sana_bench.core.errors import UsageError
 from sana_bench.core.samples import Prompt
 from sana_bench.core.text import lines, lone_surrogate, read_text
-from sana_models.files import is_there, parse_json
+from sana_models.files import first_line, is_there, parse_json
 
 __all__ = ["SUFFIXES", "PromptSet", "read_geneval_prompts", "read_prompts"]
 
@@ -76,7 +76,7 @@ def _readable(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise UsageError(f"{path}: cannot be read: {first_line(error)}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path}: is not UTF-8 text") from None
 

@@ -58,6 +58,7 @@ def repair(
     say(f"the damaged store is kept as {done.kept}")
     if done.lost:
         runs = f" of {', '.join(done.again)}" if done.again else ""
+        cost = ", but for what images from run folders cost to make" if done.images else ""
         raise IncompleteError(
-            f"{output}: what could not be read is lost; run the commands{runs} again, which make what lacks"
+            f"{output}: what could not be read is lost; run the commands{runs} again, which make what lacks{cost}"
         )

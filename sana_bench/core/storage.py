@@ -10,7 +10,7 @@ from sana_bench.core.errors import BenchError, IncompleteError, UsageError
 from sana_bench.core.progress import megabytes
 from sana_models.files import TEMPORARY_PREFIX, write_whole
 
-__all__ = ["GO_ON", "existing_part", "explained", "why_not_writable"]
+__all__ = ["GO_ON", "existing_part", "explained", "is_refused", "why_not_writable"]
 
 #: What is true of the commands that keep what they have finished.
 GO_ON = "what is finished is kept, run the same command again to continue"
@@ -59,6 +59,11 @@ def explained(error: OSError, place: Path | None = None, kept: str = "") -> Benc
     line = line if path is None else f"{path}: {line}"
     kind = IncompleteError if error.errno in _GAVE_OUT else UsageError
     return kind(f"{line}; {kept}" if kept else line)
+
+
+def is_refused(error: OSError) -> bool:
+    """Whether an error is the disk's or the system's own, for which `explained` has advice, and none of the network."""
+    return error.errno in _GAVE_OUT or error.errno in _ADVICE
 
 
 def why_not_writable(folder: Path) -> OSError | None:

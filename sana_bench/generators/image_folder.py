@@ -20,7 +20,7 @@ from sana_bench.core.text import lines, lone_surrogate, read_text
 from sana_bench.generators.base import Request, refuse_sana_settings
 from sana_bench.suites.cells import GeneratorSpec
 from sana_bench.suites.schema import Variant
-from sana_models.files import parse_json
+from sana_models.files import first_line, parse_json
 from sana_models.shared_parts import files_below
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     try:
         text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
-        raise AssetError(f"{path}: unreadable ({error})") from None
+        raise AssetError(f"{path}: unreadable ({first_line(error)})") from None
     for number, line in enumerate(lines(text), start=1):
         if not line.strip():
             continue

@@ -13,7 +13,7 @@ from sana_bench.core.samples import Prompt
 from sana_bench.core.text import lines, read_text
 from sana_bench.results.database import STORE_NAME
 from sana_bench.results.store import Store
-from sana_models.files import is_there, parse_json
+from sana_models.files import first_line, is_there, parse_json
 
 __all__ = [
     "DEFAULT_OUTPUT",
@@ -91,8 +91,7 @@ class RunFiles:
             records = map(parse_json, lines(read_text(path)))
             return {record["id"]: Prompt(**record) for record in records}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise UsageError(f"{path}: damaged prompts: {reason}; {WRITTEN_AGAIN}") from None
+            raise UsageError(f"{path}: damaged prompts: {first_line(error)}; {WRITTEN_AGAIN}") from None
 
     def write_rewrites(self, variant: str, benchmark: str, texts: Mapping[str, str]) -> None:
         """Keep the texts by prompt id that the model of a variant is given instead of the prompts."""
@@ -108,7 +107,7 @@ class RunFiles:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, AttributeError) as error:
-            raise UsageError(f"{path}: damaged rewritten prompts: {error}") from None
+            raise UsageError(f"{path}: damaged rewritten prompts: {first_line(error)}") from None
 
     def has_prompts(self, benchmark: str) -> bool:
         """Say whether the prompts of a benchmark are there."""

@@ -16,7 +16,7 @@ from sana_bench.core import atomic
 from sana_bench.core.atomic import STORE_NAME
 from sana_bench.core.fingerprint import sealed, unsealed
 from sana_bench.core.text import read_text
-from sana_models.files import open_plain
+from sana_models.files import first_line, open_plain
 
 __all__ = ["BLOCK", "SEAL_NAME", "SealError", "changed_blocks", "take_away", "write_seal"]
 
@@ -82,7 +82,7 @@ def _read(output: Path) -> list[str] | None:
     except IsADirectoryError:
         raise atomic.in_the_way(path, path.stat().st_mode) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SealError(f"{path}: damaged sums of the store ({error})") from None
+        raise SealError(f"{path}: damaged sums of the store ({first_line(error)})") from None
     return [sums[place : place + 2 * _DIGEST] for place in range(0, len(sums), 2 * _DIGEST)]
 
 

@@ -9,7 +9,7 @@ from sana_bench.core.errors import SuiteError
 from sana_bench.core.fingerprint import fingerprint
 from sana_bench.core.text import lines, lone_surrogate, read_text
 from sana_bench.suites.schema import source_of
-from sana_models.files import parse_json
+from sana_models.files import first_line, parse_json
 
 __all__ = ["PromptRewrites", "read_rewrites"]
 
@@ -56,7 +56,7 @@ def read_rewrites(path: Path) -> PromptRewrites:
     except FileNotFoundError:
         raise SuiteError(f"{path}: no such file of rewritten prompts") from None
     except (OSError, ValueError) as error:
-        raise SuiteError(f"{path}: unreadable rewritten prompts ({error})") from None
+        raise SuiteError(f"{path}: unreadable rewritten prompts ({first_line(error)})") from None
     if path.suffix not in (".json", ".jsonl"):
         raise SuiteError(f"{path}: rewritten prompts are a .json or .jsonl file")
     rows = _rows_of_object(path, content) if path.suffix == ".json" else _rows_of_lines(path, content)

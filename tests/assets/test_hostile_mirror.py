@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sana_bench.assets.download import SUMS, read_sums
+from sana_bench.assets.download import SUMS, _fetch, read_sums
 from sana_bench.assets.http_file import part_of
 from sana_bench.assets.table import RemoteFile
-from sana_bench.core.errors import AssetError
+from sana_bench.core.errors import AssetError, IncompleteError
 from tests.assets.conftest import fetch_files
+from tests.small_disk import small_disk
 
 CONTENT = bytes(range(256)) * 64
 FILE = RemoteFile(
@@ -69,6 +70,23 @@ def test_what_is_no_file_is_missing(mirror, root, tmp_path, kind) -> None:
     }[kind]()
     with pytest.raises(AssetError, match=f"{path} is missing, needed as {FILE.path}"):
         fetch_files([FILE], root, mirror=str(mirror))
+
+
+@pytest.mark.parametrize("source", ["mirror", "server"])
+def test_a_disk_that_fills_while_a_file_comes(mirror, server, tmp_path, source) -> None:
+    """After the look at the free space: the line names the file here, not the address, and what came is gone on with."""
+    content = CONTENT * 64
+    (mirror / FILE.path).write_bytes(content)
+    server.files[FILE.path] = content
+    with small_disk(tmp_path / "disk", 512) as disk:
+        file = RemoteFile(FILE.path, f"{server.url}/{FILE.path}", hashlib.sha256(content).hexdigest())
+        place = disk / FILE.path
+        place.parent.mkdir()
+        with pytest.raises(
+            IncompleteError, match=f"{place}.*: No space left on device: .* are free, free some space"
+        ):
+            _fetch(file, mirror / FILE.path if source == "mirror" else file.url, place, {})
+        assert not place.exists()
 
 
 def test_a_link_in_the_mirror_is_read(mirror, root, tmp_path) -> None:

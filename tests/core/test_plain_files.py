@@ -1,6 +1,7 @@
 """Only plain files are opened, nothing waits for a pipe, and all code reads through the functions that see to it."""
 
 import ast
+import errno
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import pytest
 
 from sana_bench.cli.main import execute
 from sana_bench.core.fingerprint import directory_sha256, file_sha256
-from sana_models.files import open_plain, plain, read_bytes, read_text
+from sana_models.files import first_line, open_plain, plain, read_bytes, read_text
 from tests import ROOT
 
 PACKAGES = ("sana_bench", "models/sana_models", "kernels/sana_kernels", "reports/sana_reports")
@@ -103,6 +104,37 @@ def test_json_is_read_by_one_function() -> None:
     }
     # The second is no part of the harness and knows by itself.
     assert found == {"models/sana_models/files.py", "reports/sana_reports/leaderboard_data.py"}
+
+
+def told_raw(source: str) -> list[str]:
+    """What is put into texts of an error that may be the system's: its number and, once more, its path."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if (
+            isinstance(node, ast.ExceptHandler)
+            and node.type is not None
+            and "OSError" in ast.unparse(node.type)
+        ):
+            texts = [part for part in ast.walk(node) if isinstance(part, ast.FormattedValue)]
+            found += [ast.unparse(node.type) for part in texts if ast.unparse(part.value) == node.name]
+    return found
+
+
+def test_errors_of_the_system_are_told_in_words() -> None:
+    """By `first_line` or `explained`, never as `[Errno 28] No space left on device: '...'`."""
+    assert told_raw("try: pass\nexcept (OSError, ValueError) as e: raise X(f'{p}: {e}')") == [
+        "(OSError, ValueError)"
+    ]
+    found = {
+        path.relative_to(ROOT).as_posix(): raw
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if (raw := told_raw(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+    assert first_line(OSError(errno.ENOSPC, "No space left on device", "x")) == "No space left on device"
+    assert first_line(ValueError("one\ntwo")) == "one"
+    assert [first_line(error) for error in (KeyError("a"), KeyError())] == ["no 'a'", "KeyError"]
 
 
 @pytest.mark.parametrize(

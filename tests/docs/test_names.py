@@ -24,11 +24,24 @@ _DOTTED = re.compile(rf"(?<![\w./-])(?:{'|'.join(PACKAGES)})\.[a-z_]\w*(?:\.[A-Z
 
 
 def problems(text: str) -> list[str]:
-    """Dotted names that do not resolve and files that are not there."""
+    """Dotted names that do not resolve, and files and tests that are not there."""
     files = [name for name in set(_FILE.findall(text)) if not (ROOT / name).exists()]
     names = [name for name in set(_DOTTED.findall(text)) if name not in GROUPS and not resolves(name)]
     # NAME stands for one of the reader's own.
-    return sorted(name for name in [*files, *names] if "NAME" not in name)
+    return sorted(name for name in [*files, *names, *lost_tests(text)] if "NAME" not in name)
+
+
+def lost_tests(text: str) -> set[str]:
+    """Tests that a text names after a file, and that the file does not have."""
+    files = list(_FILE.finditer(text))
+    ends = [*(file.start() for file in files[1:]), len(text)]
+    lost = set()
+    for file, end in zip(files, ends, strict=False):
+        path = ROOT / file[0]
+        has = set(re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))) if path.exists() else set()
+        named = re.findall(r"`(test_\w+)`", text[file.end() : end])
+        lost |= {f"{file[0]}: {name}" for name in named if name not in has}
+    return lost
 
 
 def resolves(name: str) -> bool:
@@ -79,6 +92,8 @@ def test_names_in_docstrings_exist(package):
         ("`sana_bench.core.images.no_image`", ["sana_bench.core.images.no_image"]),
         ("`sana_bench.images.load_image`", ["sana_bench.images.load_image"]),
         ("see tests/core/test_image.py", ["tests/core/test_image.py"]),
+        ("tests/docs/test_names.py: `test_what_is_missing_is_found`", []),
+        ("tests/docs/test_names.py: `test_gone`", ["tests/docs/test_names.py: test_gone"]),
         ("https://example.org/sana_bench.images and sana_bench.org-1", []),
     ],
 )

@@ -14,7 +14,7 @@ from typing import Any
 from sana_bench.core.errors import BenchError
 from tests.faults.commands import Ended, start
 from tests.faults.kinds import KINDS, PRECIOUS, Fault, strike
-from tests.faults.world import COMMANDS, MEASURED, Case, World
+from tests.faults.world import COMMANDS, COSTS, Case, World
 
 __all__ = ["Campaign", "Trial", "table"]
 
@@ -124,7 +124,7 @@ class Campaign:
                 "score",
             ):  # it says that something is lost
                 self._told(trial, self._world.run_into(Path(store[1])))
-            return repaired.code in (0, 3)
+            return repaired.code in (0, 3) or self._follow(repaired.line, trial, fault)
         of = _NO_STORE.search(line) or ("run the suite again" in line and _RUN.search(line))
         if of:
             told = self._told(trial, self._world.run_into(Path(of[1]))).line
@@ -180,11 +180,15 @@ class Campaign:
         if isinstance(expected, dict):  # a run that was renamed, or is of other prompts, is another one
             found = {run: found.get(run) for run in expected}
         if case.command == "report" and len(found) == len(expected):
-            # Seconds are measured once: with the store that held them they are lost, and left empty.
-            lost = [[name for name in MEASURED if name in row and not row[name]] for row in found]
-            expected = [row | dict.fromkeys(names, "") for row, names in zip(expected, lost, strict=True)]
+            expected = [_with_costs_of(row, other) for row, other in zip(expected, found, strict=True)]
         if found != expected:
             trial.wrong.append(f"{when}: other numbers: {_difference(found, expected)}")
+
+
+def _with_costs_of(expected: dict[str, str], found: dict[str, str]) -> dict[str, str]:
+    """A row of a report with the costs of another one, where those are lost with the store, or were measured anew since."""
+    free = [name for name in COSTS if not found.get(name) or name.endswith("_s")]
+    return expected | {name: found[name] for name in free if name in found}
 
 
 def _difference(found: object, expected: object) -> str:

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sana_bench.results.run_folder import open_store
 from tests import suite_files
 from tests.faults.commands import Ended, start
-from tests.runner import numbers_of_runs
 
-__all__ = ["COMMANDS", "MEASURED", "Case", "World"]
+__all__ = ["COMMANDS", "COSTS", "Case", "World"]
 
 COMMANDS = ("run", "score", "report", "import", "gate")
-#: Columns of a report that hold measured seconds.
-MEASURED = ("generation_s", "judge_s")
+#: Columns of a report that say what an image cost to make, which the store alone knows.
+COSTS = ("generated_per_image", "generation_s", "judge_s", "generation_flops", "judge_flops")
 _PROMPTS = (
     "a photo of a red circle",
     "a photo of a blue square",
@@ -139,10 +139,9 @@ class World:
         self.cases.append(case)
 
     def _summaries(self, _: Ended) -> Any:
-        runs = sorted(
-            path.name for path in (self.out / "runs").iterdir() if (path / "suite.resolved.yaml").is_file()
-        )
-        return {run: numbers_of_runs.summaries(self.out, run) for run in runs if not run.startswith(".")}
+        with open_store(self.out) as store:
+            runs = [str(row["run_id"]) for row in store.rows("SELECT run_id FROM runs ORDER BY run_id")]
+            return {run: store.summaries(run) for run in runs}
 
     def _report(self, _: Ended) -> Any:
         with open(self.out / "runs" / self.run_id / "report" / "report.csv", newline="") as file:

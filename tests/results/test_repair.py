@@ -119,7 +119,9 @@ def test_damage_is_one_line_everywhere_and_repaired(world, capsys, damage) -> No
     assert (output / "store.sqlite").read_bytes() == damaged
     capsys.readouterr()
     assert repair(output) in (0, 3)
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    found_images = "from run folders: " in out and " 0 images" not in out
+    assert ("but for what images from run folders cost to make" in err) == (found_images and "is lost" in err)
     (kept,) = (
         line.rpartition(" ")[2]
         for line in out.splitlines()

@@ -28,7 +28,7 @@ from sana_bench.judges.mplug.config import (
     read_config,
 )
 from sana_bench.judges.mplug.network import END, PAD, START, MPlugVQA
-from sana_models.files import plain
+from sana_models.files import first_line, plain
 
 __all__ = ["load_network", "read_vocabulary", "save_network"]
 
@@ -74,7 +74,7 @@ def read_vocabulary(folder: Path, config: MPlugConfig) -> list[str]:
     except FileNotFoundError:
         raise AssetError(f"{path} is missing") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise AssetError(f"{path}: cannot be read ({error})") from None
+        raise AssetError(f"{path}: cannot be read ({first_line(error)})") from None
     if len(words) != config.vocab_size:
         raise AssetError(f"{path} has {len(words)} entries, {BERT_FILE} expects {config.vocab_size}")
     for place, word in ((PAD, "[PAD]"), (START, "[CLS]"), (END, "[SEP]")):

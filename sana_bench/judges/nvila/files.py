@@ -12,7 +12,7 @@ from sana_bench.assets.checks import check_fit
 from sana_bench.core.errors import AssetError
 from sana_bench.judges.nvila.config import LANGUAGE, PROJECTOR, VISION, NVILAConfig
 from sana_bench.judges.nvila.network import NVILA, Projector
-from sana_models.files import plain
+from sana_models.files import first_line, plain
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -55,7 +55,7 @@ def load_tokenizer(folder: Path, config: NVILAConfig) -> Any:
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder / LANGUAGE, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise AssetError(f"{folder / LANGUAGE}: no tokenizer ({_first_line(error)})") from None
+        raise AssetError(f"{folder / LANGUAGE}: no tokenizer ({first_line(error)})") from None
     tokenizer.add_tokens(list(_ADDED), special_tokens=True)
     if config.chat_template is not None:
         tokenizer.chat_template = config.chat_template
@@ -75,7 +75,7 @@ def _load_part(kind: type[PreTrainedModel], folder: Path, dtype: torch.dtype) ->
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise AssetError(f"{folder}: weights cannot be read ({_first_line(error)})") from None
+        raise AssetError(f"{folder}: weights cannot be read ({first_line(error)})") from None
     check_fit(folder, "NVILA", info)
     return model
 
@@ -92,7 +92,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise AssetError(f"{path} is missing: part of NVILA") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise AssetError(f"{path}: damaged ({_first_line(error)})") from None
+        raise AssetError(f"{path}: damaged ({first_line(error)})") from None
 
 
 def _check_keys(path: Path, expected: dict[str, Tensor], state: dict[str, Tensor]) -> None:
@@ -102,7 +102,3 @@ def _check_keys(path: Path, expected: dict[str, Tensor], state: dict[str, Tensor
         if state[name].shape != tensor.shape:
             shapes = f"{tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
             raise AssetError(f"{path}: {name!r} has shape {shapes}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

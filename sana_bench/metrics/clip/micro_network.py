@@ -21,7 +21,7 @@ from torch import Tensor
 from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
-from sana_models.files import parse_json, plain
+from sana_models.files import first_line, parse_json, plain
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -188,4 +188,4 @@ def _read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise AssetError(f"{path} is missing") from None
     except (OSError, ValueError) as error:
-        raise AssetError(f"{path}: cannot be read ({error})") from None
+        raise AssetError(f"{path}: cannot be read ({first_line(error)})") from None

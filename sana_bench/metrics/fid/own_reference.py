@@ -22,6 +22,7 @@ from sana_bench.metrics.fid.features import InceptionFeatures
 from sana_bench.metrics.fid.frechet import FrechetTo, Moments, merge_moments
 from sana_bench.metrics.fid.micro_reference import stored_moments, write_moments
 from sana_bench.metrics.fid.reference import InceptionReference, statistics_path
+from sana_models.files import first_line
 
 __all__ = [
     "FolderMoments",
@@ -170,7 +171,7 @@ def _read_moments(path: Path, n_features: int) -> Moments:
         found = _of_torch_fidelity(path) if path.suffix.lower() == ".pt" else read_arrays(path, *_KEYS)
         mean, covariance = (np.asarray(one, np.float64) for one in found.values())
     except (OSError, TypeError, ValueError) as error:
-        raise AssetError(f"reference {path}: {error}") from None
+        raise AssetError(f"reference {path}: {first_line(error)}") from None
     if mean.shape != (n_features,) or covariance.shape != (n_features, n_features):
         raise AssetError(
             f"reference {path}: mean {mean.shape} and covariance {covariance.shape}, "

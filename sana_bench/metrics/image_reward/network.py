@@ -20,7 +20,7 @@ from sana_bench.assets.checks import DAMAGED, check_fit
 from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import lines, read_text
-from sana_models.files import parse_json, plain
+from sana_models.files import first_line, parse_json, plain
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -162,7 +162,7 @@ def read_vision_size(path: Path) -> VisionSize:
     try:
         return VisionSize(**parse_json(read_text(path)))
     except (OSError, ValueError, TypeError) as error:
-        raise AssetError(f"{path}: not the sizes of a vision tower ({error})") from None
+        raise AssetError(f"{path}: not the sizes of a vision tower ({first_line(error)})") from None
 
 
 def save_reward_network(network: RewardNetwork, vocabulary: Sequence[str], folder: Path) -> None:

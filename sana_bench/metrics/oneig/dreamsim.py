@@ -27,7 +27,7 @@ from sana_bench.core.fingerprint import file_sha256, fingerprint
 from sana_bench.core.preprocess import CLIP_MEAN, CLIP_STD, batches, prefetch
 from sana_bench.core.samples import Sample
 from sana_bench.metrics.oneig.picture import CODEC, picture
-from sana_models.files import parse_json, plain, read_text
+from sana_models.files import first_line, parse_json, plain, read_text
 
 __all__ = ["DreamSim", "Files", "find_dreamsim", "load_dreamsim", "square_pixels"]
 
@@ -271,7 +271,7 @@ def _tower(
         tower = _Tower(_Size.of(state), mean, deviation, clip=clip, quick=quick)
         tower.load_state_dict(state)
     except DAMAGED as error:
-        raise AssetError(f"{path}: not a vision transformer of DreamSim ({_first_line(error)})") from None
+        raise AssetError(f"{path}: not a vision transformer of DreamSim ({first_line(error)})") from None
     # It is none of the published tower's own parameters.
     tower.projection = None if projection is None else nn.Parameter(projection)
     return tower
@@ -295,8 +295,4 @@ def _adapt(network: Ensemble, folder: Path) -> None:
             weight = network.towers[int(tower)].get_parameter(f"{module}.weight")
             weight.data += scale * (parts[tower, module, "B"] @ parts[tower, module, "A"])
     except DAMAGED as error:
-        raise AssetError(f"{path}: not the adapter of DreamSim's ensemble ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise AssetError(f"{path}: not the adapter of DreamSim's ensemble ({first_line(error)})") from None

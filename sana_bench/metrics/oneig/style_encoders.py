@@ -23,7 +23,7 @@ from sana_bench.core.fingerprint import directory_sha256, file_sha256
 from sana_bench.core.images import IMAGE_SUFFIXES, load_image
 from sana_bench.core.precision import torch_dtype
 from sana_bench.core.preprocess import batches, clip_pixels
-from sana_models.files import plain
+from sana_models.files import first_line, plain
 from sana_models.libraries import without_torchao
 
 __all__ = ["CSDEncoder", "OneIGEncoder", "StyleEncoder", "read_references", "references_of"]
@@ -97,7 +97,7 @@ class CSDEncoder(StyleEncoder):
             )
             network.load_state_dict(state)
         except DAMAGED as error:
-            raise AssetError(f"{self._checkpoint}: not a checkpoint of CSD ({_first_line(error)})") from None
+            raise AssetError(f"{self._checkpoint}: not a checkpoint of CSD ({first_line(error)})") from None
         return network.eval().requires_grad_(False).to(self._device)
 
     def _encode(self, pixels: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class OneIGEncoder(StyleEncoder):
                 output_loading_info=True,
             )
         except DAMAGED as error:
-            raise AssetError(f"{self._folder}: not a CLIP vision model ({_first_line(error)})") from None
+            raise AssetError(f"{self._folder}: not a CLIP vision model ({first_line(error)})") from None
         # A published file of the whole of CLIP has the texts' half too.
         check_fit(self._folder, "OneIG's encoder of style", info | {"unexpected_keys": ()})
         return network.eval().to(self._device)
@@ -153,7 +153,7 @@ def read_references(path: Path) -> dict[str, NDArray[np.float64]]:
         found = torch.load(plain(path), map_location="cpu", weights_only=True)
         return {str(style): rows.double().reshape(len(rows), -1).numpy() for style, rows in found.items()}
     except DAMAGED as error:
-        raise AssetError(f"{path}: not embeddings by style ({_first_line(error)})") from None
+        raise AssetError(f"{path}: not embeddings by style ({first_line(error)})") from None
 
 
 def references_of(folder: Path, encoder: StyleEncoder) -> dict[str, NDArray[np.float64]]:
@@ -188,7 +188,7 @@ def _csd_state(path: Path) -> dict[str, Tensor]:
         }
         return {**found, "proj": state["last_layer_style"]}
     except DAMAGED as error:
-        raise AssetError(f"{path}: not a checkpoint of CSD ({_first_line(error)})") from None
+        raise AssetError(f"{path}: not a checkpoint of CSD ({first_line(error)})") from None
 
 
 def _numpy_scalars() -> list[Any]:
@@ -196,7 +196,3 @@ def _numpy_scalars() -> list[Any]:
     from numpy._core.multiarray import scalar
 
     return [scalar, (scalar, "numpy.core.multiarray.scalar")]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

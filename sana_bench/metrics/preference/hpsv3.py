@@ -23,7 +23,7 @@ from sana_bench.core.text import read_text
 from sana_bench.metrics.base import MetricAssets, ScoreRow, Summary, mean_summary, tag_summaries
 from sana_bench.metrics.clip.features import full_prompt
 from sana_bench.suites.schema import MetricSpec
-from sana_models.files import parse_json
+from sana_models.files import first_line, parse_json
 from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class HpsV3Files:
             content = read_text(self._tokenizer)
             known = {token["content"] for token in parse_json(content)["added_tokens"]}
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise AssetError(f"{self._tokenizer}: not a tokenizer ({error!r})") from None
+            raise AssetError(f"{self._tokenizer}: not a tokenizer ({first_line(error)})") from None
         if lacking := {"<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", _IMAGE} - known:
             raise AssetError(
                 f"{self._tokenizer}: not Qwen2-VL's tokenizer, it lacks {', '.join(sorted(lacking))}"
@@ -178,7 +178,7 @@ def read_request(path: Path) -> str:
         }
         request = found["INSTRUCTION"].format(text_prompt=_PROMPT) + found["prompt_with_special_token"]
     except (OSError, ValueError, SyntaxError, LookupError, AttributeError, TypeError) as error:
-        raise AssetError(f"{path}: not the request of HPSv3 ({error!r})") from None
+        raise AssetError(f"{path}: not the request of HPSv3 ({first_line(error)})") from None
     if request.count(_PROMPT) != 1 or request.count(_TOKEN) != 1:
         raise AssetError(
             f"{path}: not the request of HPSv3: it asks with {{text_prompt}} and {_TOKEN} once each"

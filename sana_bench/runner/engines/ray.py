@@ -169,35 +169,41 @@ class RayEngine:
         """Hand out units until all are done, in the order in which they are finished."""
         if not len(queue):
             return
-        import ray
-
         self._start()
         self._seat_workers(share)
         self._attempts.clear()
-        while len(queue) or any(seat.flying for seat in self._seats):
-            self._hand_out(queue)
-            waited = {
-                ref: seat for seat in self._seats for ref in (seat.hello, seat.check, *seat.flying) if ref
-            }
-            self._refuse_to_wait_for_ever()
-            if ray.wait(list(waited), num_returns=1, timeout=_TICK_S)[0]:
-                ready, _ = ray.wait(list(waited), num_returns=len(waited), timeout=0)
-            else:
-                ready = []
-            for ref in ready:
-                seat = waited[ref]
-                if ref == seat.hello:
-                    self._welcome(seat)
-                elif ref == seat.check:
-                    self._keep_check(seat)
-                elif ref in seat.flying:  # not of a worker that was found lost just now
-                    yield from self._finished(seat, ref, queue)
+        try:
+            while len(queue) or any(seat.flying for seat in self._seats):
+                self._hand_out(queue)
+                yield from self._next_finished(queue)
+                yield from self._replace_hanging(queue)
+        finally:
+            # Where somebody gave up, such as a metric that one image was missing for, what still flies is nobody's.
             for seat in self._seats:
-                limit = self._request.timeout_s
-                if limit and seat.flying and time.monotonic() - seat.since > limit:
-                    ray.kill(seat.actor)
-                    reason = f"did not finish a batch in {limit:g} s"
-                    yield from self._lost(seat, reason, queue)
+                seat.flying.clear()
+
+    def _next_finished(self, queue: WorkQueue) -> Generator[tuple[Any, Any, str]]:
+        """Wait for whatever comes next, a moment at most, and deal with it."""
+        import ray
+
+        waited = {ref: seat for seat in self._seats for ref in (seat.hello, seat.check, *seat.flying) if ref}
+        self._refuse_to_wait_for_ever()
+        if not ray.wait(list(waited), num_returns=1, timeout=_TICK_S)[0]:
+            return
+        for ref in ray.wait(list(waited), num_returns=len(waited), timeout=0)[0]:
+            seat = waited[ref]
+            if ref == seat.hello:
+                self._welcome(seat)
+            elif ref == seat.check:
+                self._keep_check(seat)
+            elif ref in seat.flying:  # not of a worker that was found lost just now
+                yield from self._finished(seat, ref, queue)
+
+    def _replace_hanging(self, queue: WorkQueue) -> Generator[tuple[Any, Any, str]]:
+        limit = self._request.timeout_s
+        for seat in self._seats:
+            if limit and seat.flying and time.monotonic() - seat.since > limit:
+                yield from self._lost(seat, f"did not finish a batch in {limit:g} s", queue)
 
     def _hand_out(self, queue: WorkQueue) -> None:
         for seat in self._seats:

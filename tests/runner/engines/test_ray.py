@@ -19,6 +19,7 @@ import pytest
 from sana_bench.core.engines import EngineRequest
 from sana_bench.core.errors import UsageError
 from sana_bench.core.registry import REGISTRIES
+from sana_bench.generators.best_of_n.files import total_cost
 from sana_bench.results.store import Store
 from sana_bench.runner import scoring
 from sana_bench.runner.engines.ray import RayEngine
@@ -146,12 +147,18 @@ def test_numbers_do_not_depend_on_the_number_of_workers(cluster, local, suite, t
     assert not list(tmp_path.rglob(".tmp-*"))
 
 
-def test_two_workers_one_of_which_is_killed_in_a_batch(cluster, local, suite, tmp_path, capsys) -> None:
+def test_a_command_with_a_cluster_of_its_own_one_worker_of_which_is_killed(local, suite, tmp_path) -> None:
     crowd.ask_for(suite, "kill", of=1)
-    found = outcome(suite, tmp_path / "results", address=cluster.address, workers=2)
-    assert (found.code, found.numbers) == (0, local.numbers)
+    output = tmp_path / "results"
+    process = start_command(suite, output)
+    # Nobody holds on to the pipe: all processes that were started are gone.
+    out, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0, out
+    found = result_of(output, 0)
+    assert found.numbers == local.numbers
     assert found.kinds.count("worker_lost") == 1
-    assert "is lost" in capsys.readouterr().out
+    assert "is lost" in out
+    assert "48/48 images" in out
     assert found.sessions[0]["images_generated"] == 2 * N, "nothing is counted twice"
 
 
@@ -231,7 +238,7 @@ def test_workers_that_cannot_write_or_see_the_files_hand_them_over(
     assert (found.code, found.numbers) == (0, local.numbers)
 
 
-def start_command(suite: Path, output: Path, address: str) -> subprocess.Popen[str]:
+def start_command(suite: Path, output: Path, *more: str) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
@@ -244,7 +251,7 @@ def start_command(suite: Path, output: Path, address: str) -> subprocess.Popen[s
         str(output),
     ]
     return subprocess.Popen(
-        [*command, "--batch-size", str(crowd.BATCH), "--workers", "2", "--address", address],
+        [*command, "--batch-size", str(crowd.BATCH), "--workers", "2", *more],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -259,7 +266,7 @@ def test_a_driver_that_is_stopped_goes_on_where_it_was(cluster, local, suite, tm
     crowd.ask_for(suite, "slow", of=0)
     crowd.ask_for(suite, "slow", of=1)
     output = tmp_path / "results"
-    process = start_command(suite, output, cluster.address)
+    process = start_command(suite, output, "--address", cluster.address)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while n_recorded(output) < 2 * crowd.BATCH:
         assert process.poll() is None, process.communicate()[0]
@@ -285,6 +292,16 @@ def test_rounds_until_the_question_is_answered(cluster, suite, tmp_path) -> None
     there = outcome_of(suite, tmp_path / "there", EngineRequest("ray", 2, cluster.address), stop=stop)
     assert here.looks
     assert (there.code, there.looks, there.numbers) == (here.code, here.looks, here.numbers)
+
+
+def test_searches_of_several_winners_while_a_worker_is_killed(cluster, tmp_path) -> None:
+    suite = crowd.write_suite(tmp_path, "redness", crowd.SEARCH)
+    here = outcome(suite, tmp_path / "here")
+    crowd.ask_for(suite, "kill", of=1)
+    there = outcome(suite, tmp_path / "there", address=cluster.address, workers=2)
+    assert (there.code, there.numbers) == (here.code, here.numbers)
+    assert (there.code, there.kinds.count("worker_lost")) == (0, 1)
+    assert total_cost(tmp_path / "there" / "cache" / "search").images == 2 * crowd.N_PROMPTS * 4
 
 
 def test_nothing_is_started_where_nothing_is_to_be_done(installed, tmp_path, monkeypatch) -> None:
