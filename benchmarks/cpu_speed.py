@@ -10,6 +10,7 @@ the layers' own shapes in the same run. Rows of parts that were not asked for st
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from side_by_side import Timing, environment, interleave, table
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sana_models.compilation import Compile
 from sana_models.config import DC_AE_F32C32, SANA_CONFIGS
 from sana_models.dc_ae import DCAE
 from sana_models.layers import linear
@@ -93,15 +95,17 @@ def check(ours: Tensor, theirs: Tensor, bound: float, what: str) -> None:
 
 
 def transformer(precision: str) -> Callable[[int], Measured]:
-    """One network call of the 0.6B model at 1024 pixels, batch 2: a guided step of one image."""
+    """A step of the 0.6B model at 1024 pixels, batch 2: a guided step of one image, as each pipeline takes it.
+
+    Ours has projected the text before the first step, diffusers projects it in every one.
+    """
 
     def measure(repetitions: int) -> Measured:
         from diffusers import SanaTransformer2DModel
 
         config, dtype = SANA_CONFIGS["sana-0.6b-1024"], DTYPES[precision]
         torch.manual_seed(0)
-        arguments = {key: value for key, value in config.to_dict().items() if not key.startswith("_")}
-        theirs = SanaTransformer2DModel(**arguments).to(dtype).eval()
+        theirs = SanaTransformer2DModel.from_config(config.to_dict()).to(dtype).eval()
         with torch.device("meta"):
             ours = SanaTransformer(config)
         ours.load_state_dict(theirs.state_dict(), assign=True)
@@ -118,7 +122,12 @@ def transformer(precision: str) -> Callable[[int], Measured]:
             return ours(latents, times, text, mask)
 
         check(run_ours(), run_theirs(), AGREEMENT[precision], f"transformer {precision}")
-        contestants = {"ours": run_ours, "diffusers": run_theirs, "limit": products_of(run_ours, dtype)}
+        context = ours.text_context(text, mask)
+
+        def run_step() -> Tensor:
+            return ours(latents, times, context)
+
+        contestants = {"ours": run_step, "diffusers": run_theirs, "limit": products_of(run_step, dtype)}
         times_of = interleave(contestants, repetitions)
         return f"transformer step, 0.6B, 1024 tokens, batch {BATCH}, {precision}", times_of
 
@@ -171,8 +180,7 @@ def decode(repetitions: int) -> Measured:
     from diffusers import AutoencoderDC
 
     torch.manual_seed(0)
-    arguments = {key: value for key, value in DC_AE_F32C32.to_dict().items() if not key.startswith("_")}
-    theirs = AutoencoderDC(**arguments).eval()
+    theirs = AutoencoderDC.from_config(DC_AE_F32C32.to_dict()).eval()
     with torch.device("meta"):
         ours = DCAE(DC_AE_F32C32)
     ours.load_state_dict(theirs.state_dict(), assign=True)
@@ -190,8 +198,8 @@ def decode(repetitions: int) -> Measured:
     return "DC-AE decode, 512 pixels, batch 1, fp32", times
 
 
-def micro_pipeline(repetitions: int) -> Measured:
-    """The shipped pipeline end to end: 16 prompts, 20 steps, guidance 2.
+def micro_pipeline(repetitions: int, compile: Compile = "none") -> Measured:
+    """The shipped pipeline end to end: 16 prompts, 20 steps, guidance 2; diffusers runs eagerly beside either of ours.
 
     diffusers would ignore the micro autoencoder's latent statistics, so both sides get one without.
     """
@@ -216,7 +224,7 @@ def micro_pipeline(repetitions: int) -> Measured:
             text_encoder=source.text_encoder,
             flow_shift=source.flow_shift,
         )
-        ours = sana_models.load_pipeline(folder)
+        ours = sana_models.load_pipeline(folder, compile=compile)
         theirs = SanaPipeline.from_pretrained(folder, local_files_only=True)
     theirs.set_progress_bar_config(disable=True)
     theirs.text_encoder.set_attn_implementation("eager")
@@ -240,11 +248,21 @@ def micro_pipeline(repetitions: int) -> Measured:
         ).images
         return torch.from_numpy(images * 255).round()
 
+    began = time.perf_counter()
+    run_ours()
+    started = time.perf_counter() - began
     # One of 256 levels where a value sits on the edge of rounding, by the spread of the pixels.
     reference = run_theirs()
     check(run_ours(), reference, 1.01 / float(reference.std()), "micro pipeline")
     times = interleave({"ours": run_ours, "diffusers": run_theirs}, repetitions)
-    return f"micro pipeline, {len(prompts)} images of 64 pixels, 20 steps, fp32", times
+    how = "" if compile == "none" else ", ours compiled"
+    print(f"first call of ours{how}: {started:.1f} s")
+    return f"micro pipeline, {len(prompts)} images of 64 pixels, 20 steps, fp32{how}", times
+
+
+def micro_compiled(repetitions: int) -> Measured:
+    """Run ours compiled."""
+    return micro_pipeline(repetitions, "default")
 
 
 PARTS: dict[str, Callable[[int], Measured]] = {
@@ -252,6 +270,7 @@ PARTS: dict[str, Callable[[int], Measured]] = {
     "transformer-bf16": transformer("bf16"),
     "decode": decode,
     "micro": micro_pipeline,
+    "micro-compiled": micro_compiled,
 }
 
 if __name__ == "__main__":

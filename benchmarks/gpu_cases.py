@@ -132,7 +132,7 @@ def transformer_case(scene: Scene, name: str, batch: int) -> Case:
     from diffusers import SanaTransformer2DModel
 
     config, _ = config_of(name)
-    theirs = scene.make(lambda: SanaTransformer2DModel(**_arguments(config)))
+    theirs = scene.make(lambda: SanaTransformer2DModel.from_config(config.to_dict()))
     ours = _ours(config, theirs, scene)
     latents = scene.draw(batch, config.in_channels, config.sample_size, config.sample_size)
     text, mask = (
@@ -169,7 +169,7 @@ def decoder_case(scene: Scene, name: str) -> Case:
     from diffusers import AutoencoderDC
 
     config, shapes = config_of(name)
-    theirs = scene.make(lambda: AutoencoderDC(**_arguments(shapes)))
+    theirs = scene.make(lambda: AutoencoderDC.from_config(shapes.to_dict()))
     with torch.device("meta"):
         ours = DCAE(shapes)
     ours.load_state_dict(theirs.state_dict(), assign=True)
@@ -196,8 +196,8 @@ def pipeline_case(scene: Scene, name: str) -> Case:
     from diffusers import AutoencoderDC, SanaTransformer2DModel
 
     config, shapes = config_of(name)
-    network = scene.make(lambda: SanaTransformer2DModel(**_arguments(config)))
-    autoencoder = scene.make(lambda: AutoencoderDC(**_arguments(shapes)))
+    network = scene.make(lambda: SanaTransformer2DModel.from_config(config.to_dict()))
+    autoencoder = scene.make(lambda: AutoencoderDC.from_config(shapes.to_dict()))
     ours = _ours(config, network, scene)
     with torch.device("meta"):
         decoder = DCAE(shapes)
@@ -235,7 +235,7 @@ def pipeline_case(scene: Scene, name: str) -> Case:
 
     def compiled() -> Run:
         with torch.device("meta"):
-            twin = AutoencoderDC(**_arguments(shapes))
+            twin = AutoencoderDC.from_config(shapes.to_dict())
         twin.load_state_dict(autoencoder.state_dict(), assign=True)
         twin.decode = torch.compile(twin.eval().decode)
         return _partial(run_theirs, _diffusers_pipeline(torch.compile(network), twin))
@@ -286,10 +286,6 @@ def _diffusers_pipeline(network: Any, autoencoder: Any) -> Any:
     pipeline = SanaPipeline(None, None, autoencoder, network, scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def _arguments(config: SanaConfig | DCAEConfig) -> dict[str, Any]:
-    return {key: value for key, value in config.to_dict().items() if not key.startswith("_")}
 
 
 def _bind(function: Callable[..., Tensor], arguments: tuple[Any, ...]) -> Run:

@@ -108,9 +108,16 @@ def main() -> None:
         )
         made = around_generation(str(suite), output, options.images)
         again = ["run", str(suite), "--tier", "micro", "--output", str(output)]
-        quick = [["--help"], ["--version"], ["list"], ["list", "metrics"], ["validate", "demo"]]
-        quick.append(["run", "demo", "--dry-run", "--tier", "micro", "--output", str(output / "empty")])
-        commands = [(" ".join(command), command, 0.3) for command in quick]
+        names = (
+            "--help",
+            "--version",
+            "list",
+            "list metrics",
+            "validate demo",
+            "run demo --dry-run --tier micro",
+        )
+        empty = ["--output", str(output / "empty")]
+        commands = [(name, [*name.split(), *(empty if "--dry-run" in name else ())], 0.3) for name in names]
         results = {
             name: {**measure_command(command, options.repetitions), "aim": aim}
             for name, command, aim in [*commands, ("run, nothing to do", again, 4.0)]

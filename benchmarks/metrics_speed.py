@@ -1,9 +1,11 @@
 """Feature extraction, Fréchet distance and GenEval's detections, each beside its peers.
 
-    python benchmarks/metrics_speed.py [--parts extraction,distance,geneval] [--images 24] [--repetitions 3]
+    python benchmarks/metrics_speed.py [--parts extraction,distance,reading,geneval] [--images 24] [--repetitions 3]
 
 - extraction: a folder of 1024x1024 PNG files, against clean-fid and torch-fidelity (aim 1.3 times each);
 - distance: 2048 dimensions with a cached reference, against scipy's sqrtm and torch-fidelity (aim 5 times each);
+- reading: what the networks of five metrics are given of a set of files, decoded once for all of a run, against each metric
+  reading image by image for itself (aim 1.5 times);
 - geneval: detections and colours of a set of images, against a loop over single images with the same networks. Without a GPU the
   detector itself takes one image at a time on both sides, and only what is cut out for the colours is batched.
 
@@ -183,6 +185,41 @@ def distance(repetitions: int, d: int = 2048) -> dict[str, Any]:
     return timed(title, sides, repetitions, 5.0, "; ".join(checks))
 
 
+def reading(n: int, repetitions: int) -> dict[str, Any]:
+    """What the networks of five metrics are given of `n` files: decoded once for all of a run, or by each metric for itself."""
+    from sana_bench.core.images import SharedImages, load_image
+    from sana_bench.core.preprocess import clip_pixels
+    from sana_bench.metrics.fid.features import CHAINS
+    from sana_bench.metrics.geneval.mask2former_images import prepare
+
+    chain = CHAINS["fid/clean@1"]
+    readers: dict[str, Callable[[Path], np.ndarray]] = {
+        "GenEval": lambda path: prepare(load_image(path)).pixels.numpy(),
+        "CLIP score": lambda path: clip_pixels(load_image(path), 224),
+        "FID": lambda path: chain.read(path, chain.parameters),
+        "ImageReward": lambda path: clip_pixels(load_image(path), 224),
+        "DPG-Bench": lambda path: np.asarray(
+            Image.fromarray(load_image(path)).resize((504, 504), Image.Resampling.BICUBIC)
+        ),
+    }
+
+    def alone() -> list[np.ndarray]:
+        return [read(path) for read in readers.values() for path in paths]
+
+    def ours() -> list[np.ndarray]:
+        with SharedImages(n * 3 * _SIDE * _SIDE).over(paths):
+            return alone()
+
+    with tempfile.TemporaryDirectory() as name:
+        paths = write_images(Path(name), n)
+        if not all(np.array_equal(*pair) for pair in zip(ours(), alone(), strict=True)):
+            sys.exit("reading: pixels differ; no time is reported")
+        agreed = f"all {len(readers) * n} inputs equal to the last bit"
+        print(f"check: {agreed}", flush=True)
+        title = f"inputs of {', '.join(readers)} from {n} PNG files of {_SIDE}x{_SIDE}"
+        return timed(title, {OURS: ours, "image by image": alone}, repetitions, 1.5, agreed)
+
+
 def geneval(n: int, repetitions: int) -> dict[str, Any]:
     """Full-size Mask2Former and ViT-L/14 with random weights on `n` images, colours of two classes asked for."""
     from sana_bench.metrics.geneval.classes import CLASSES
@@ -270,13 +307,14 @@ def main() -> int:
     )
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--parts", default="extraction,distance,geneval")
+    parser.add_argument("--parts", default="extraction,distance,reading,geneval")
     parser.add_argument("--to", type=Path, default=REPORTS)
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     parts = {
         "extraction": lambda: extraction(options.images, options.repetitions),
         "distance": lambda: distance(options.repetitions),
+        "reading": lambda: reading(min(16, options.images), options.repetitions),
         "geneval": lambda: geneval(max(2, options.images // 4), options.repetitions),
     }
     wanted = options.parts.split(",")

@@ -79,6 +79,8 @@ def environment() -> dict[str, str]:
     return {
         "processor": models[0] if models else platform.processor(),
         "cores": str(os.cpu_count()),
+        # Above the number of cores, something else was running too.
+        "load": f"{os.getloadavg()[0]:.1f}",
         "threads": str(torch.get_num_threads()),
         "native bf16": "yes" if "avx512_bf16" in flags or "amx_bf16" in flags else "no",
         "python": platform.python_version(),

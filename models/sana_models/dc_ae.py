@@ -34,8 +34,8 @@ class ResBlock(nn.Module):
         self.norm = RMSNorm(width, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.conv2(self.activation(self.conv1(x)))
-        return x + _channels_first(self.norm(_tokens_last(hidden)))
+        hidden = self.conv2(self.activation(self.conv1(x), inplace=not torch.is_grad_enabled()))
+        return _channels_first(self.norm.added(_tokens_last(x), _tokens_last(hidden)))
 
 
 class _MultiscaleProjection(nn.Module):
@@ -75,7 +75,7 @@ class MultiscaleLinearAttention(nn.Module):
         heads_BHN3D = scales.flatten(1, 2).unflatten(-1, (-1, 3 * self.head_dim)).transpose(1, 2)
         attended = relu_linear_attention(*heads_BHN3D.chunk(3, dim=-1))
         merged = attended.transpose(1, 2).flatten(2).unflatten(1, tokens.shape[1:3]).to(tokens.dtype)
-        return x + _channels_first(self.norm_out(self.to_out(merged)))
+        return _channels_first(self.norm_out.added(tokens, self.to_out(merged)))
 
 
 class NormedFeedForward(GatedConvFeedForward):
@@ -86,7 +86,8 @@ class NormedFeedForward(GatedConvFeedForward):
         self.norm = RMSNorm(width, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + _channels_first(self.norm(super().forward(_tokens_last(x))))
+        tokens = _tokens_last(x)
+        return _channels_first(self.norm.added(tokens, super().forward(tokens)))
 
 
 class EfficientViTBlock(nn.Module):

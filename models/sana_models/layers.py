@@ -81,6 +81,21 @@ class RMSNorm(nn.Module):
         inverse = torch.rsqrt(norm.square() / x.shape[-1] + self.eps)
         return torch.addcmul(self.bias.float(), x32 * self.weight.float(), inverse).to(x.dtype)
 
+    def added(self, residual: Tensor, x: Tensor) -> Tensor:
+        """Return `residual + norm(x)`, for a norm with bias; without gradients, `x` is lost.
+
+        On a processor all its passes over a group of tokens follow one another, while the group is in the cache.
+        """
+        together = x.device.type == "cpu" and x.dtype == residual.dtype
+        if not together or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return residual + self(x)
+        rows, into = x.flatten(0, -2), residual.flatten(0, -2)
+        step = max(1, _GROUP_VALUES // 4 // x.shape[-1])
+        for start in range(0, len(rows), step):
+            group = slice(start, start + step)
+            rows[group] = self(rows[group]).add_(into[group])
+        return rows.view(x.shape)
+
 
 class GatedConvFeedForward(nn.Module):
     """Mix-FFN of SANA and DC-AE: 1x1 expand, SiLU, depthwise 3x3, SiLU-gated half, 1x1 reduce.

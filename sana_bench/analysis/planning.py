@@ -127,8 +127,8 @@ def design_lines(design: Design) -> list[str]:
         count = design.needed * images
         fixed = f"{about(design.needed)} prompts, {count:,} images of each variant{_duration(design, count)}{more}"
     return [
-        f"{design.benchmark}, {design.metric}: {design.b} against {design.a}, by {design.seen} prompts of {images} images in "
-        f"{design.run}",
+        f"{design.benchmark}, {design.metric}: {design.b} against {design.a}, by {design.seen} prompts of {images} "
+        f"image{'' if images == 1 else 's'} in {design.run}",
         f"a prompt's difference spreads by {design.spread:.3g} (standard deviation within tasks)",
         f"fixed design, to show {design.effect:g} with {rate}, {error}: {fixed}",
         f"in rounds (--until decided), {error}, of {total:,} images of each at most:",

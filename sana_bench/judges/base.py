@@ -113,7 +113,7 @@ class Distant(Protocol):
     def reach(self, tries: int) -> None:
         """Ask whether it is there; of one on this machine, nothing.
 
-        Raises `BenchError` where nobody has answered after so many tries, and `UsageError` for a server that will not do.
+        Raises `AssetError` where nobody has answered after so many tries, and `UsageError` for a server that will not do.
         """
         ...
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sana_bench.core.errors import SuiteError, UsageError, nearest
+from sana_bench.core.errors import AssetError, BenchError, SuiteError, UsageError, nearest
 from sana_bench.core.preprocess import prefetch
 from sana_bench.judges.base import FirstToken
 from sana_bench.judges.chat_server import TRIES, ChatServer
@@ -56,8 +56,13 @@ class ServedJudge:
         self.reach(TRIES)
 
     def reach(self, tries: int) -> None:
-        """Raises `UsageError` for a server that does not have the model."""
-        models = self._chat.models(tries)
+        """Raises `UsageError` for a server that does not have the model, `AssetError` for one that is away."""
+        try:
+            models = self._chat.models(tries)
+        except UsageError:
+            raise
+        except BenchError as error:
+            raise AssetError(str(error)) from None
         if models and self._model not in models:
             raise UsageError(
                 f"{self._label}: the server has no such model{nearest(self._model, models)}; it has {', '.join(models)}"

@@ -149,7 +149,8 @@ def choice_key(benchmark: ResolvedBenchmark, metric: str) -> str:
 def reach_judges(plans: Sequence[CellPlan], loaded: Mapping[str, Metric | FeatureMetric]) -> None:
     """Find that a judge behind an address is away before hours of making the images that it is to score.
 
-    Raises `BenchError` as `Distant.reach`. Where all images are there, scoring begins at once and finds it as soon.
+    Where all images are there, scoring begins at once and finds it as soon. Raises `AssetError` or `UsageError` as
+    `Distant.reach`.
     """
     scoring = [
         loaded[choice_key(plan.cell.benchmark, name)]

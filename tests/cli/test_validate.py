@@ -80,7 +80,11 @@ def test_a_judge_that_does_not_answer_is_a_note_and_stops_a_run_before_images_ar
         assert one_line(capsys) == f"sana-bench: {reason}"
         assert not (tmp_path / "results").exists()
     assert execute(["validate", str(suite)]) == 0
-    assert "ConnectError" in capsys.readouterr().out.splitlines()[1]
+    assert "ConnectError" in capsys.readouterr().out
+    monkeypatch.setattr("sana_bench.runner.checks.TRIES", 1)
+    assert execute(["run", str(suite), "--tier", "micro"]) == 2
+    assert "ConnectError" in one_line(capsys)
+    assert not (tmp_path / "results").exists()
 
 
 def test_weights_that_are_there_are_no_note(capsys, monkeypatch, tiny_weights_root) -> None:

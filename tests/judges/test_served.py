@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from sana_bench import judges
-from sana_bench.core.errors import BenchError, SuiteError, UsageError
+from sana_bench.core.errors import AssetError, BenchError, SuiteError, UsageError
 from sana_bench.judges.answers import RememberingJudge
 from sana_bench.judges.served import ServedJudge
 from sana_bench.suites.judge_spec import JudgeSpec, ServerSpec
@@ -221,9 +221,9 @@ def test_reaching_asks_as_often_as_it_is_told_to():
     with serving(lambda _: 500) as gone:
         judge = _judge(gone)
         judge.reach(1)
-    with pytest.raises(BenchError, match=r"judge tiny at http.*ConnectError: [^;]*$"):
+    with pytest.raises(AssetError, match=r"judge tiny at http.*ConnectError: [^;]*$"):
         judge.reach(1)
-    with pytest.raises(BenchError, match="asked 2 times"):
+    with pytest.raises(AssetError, match="asked 2 times"):
         judge.reach(2)
 
 

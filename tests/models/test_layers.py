@@ -7,8 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sana_models import layers
 from sana_models.guidance import TextCondition
-from sana_models.layers import GatedConvFeedForward, Linear, linear
-from tests.float64 import assert_as_exact
+from sana_models.layers import GatedConvFeedForward, Linear, RMSNorm, linear
+from tests.float64 import assert_as_exact, in_float64
 
 
 @pytest.mark.parametrize("biased", [True, False])
@@ -69,3 +69,22 @@ def test_texts_are_cut_to_lengths_that_fill_vectors(length, last, used):
     mask = torch.zeros(2, length)
     mask[0, :last] = mask[1, :1] = 1
     assert TextCondition(torch.zeros(2, length, 4), mask).used == used
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_norm_is_added_in_groups_as_in_one(monkeypatch, last):
+    """Tokens-last or channels-first memory; groups of two tokens with one left over; the residual is not written to."""
+    torch.manual_seed(0)
+    norm = RMSNorm(6, bias=True)
+    norm.bias.data.normal_()
+    residual, x = (
+        torch.randn(1, 3, 5, 6) if last else torch.randn(1, 6, 3, 5).permute(0, 2, 3, 1) for _ in range(2)
+    )
+    kept = residual.clone()
+    exact = in_float64(lambda: residual + norm(x))
+    with torch.inference_mode():
+        plain = residual + norm(x)
+        monkeypatch.setattr(layers, "_GROUP_VALUES", 4 * 2 * 6)
+        assert_as_exact(norm.added(residual, x.clone()), plain, exact)
+    assert torch.equal(residual, kept)
+    assert norm.added(residual, x).requires_grad

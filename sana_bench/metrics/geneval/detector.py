@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sana_bench.core.fingerprint import directory_sha256, file_sha256
+from sana_bench.core.preprocess import prefetch
 from sana_bench.metrics.geneval.classes import CLASSES
 
 # The networks are imported where they run: the micro tier has none.
@@ -73,6 +75,8 @@ def plain_detection(detection: dict[str, Any]) -> dict[str, Any]:
 
 Image = NDArray[np.uint8]
 
+_THREADS = 2
+
 
 class FullDetector:
     """Detections with scores of at least `MIN_SCORE`; colours only where the prompt asks for one.
@@ -119,10 +123,12 @@ class FullDetector:
         from sana_bench.metrics.geneval.colors import crop_object
         from sana_bench.metrics.geneval.mask2former_images import prepare
 
-        prepared = [prepare(image) for image in images]
         found: list[list[Found]] = [[] for _ in images]
-        for group in _by_size(prepared, self._batch_size):
-            for place, one in zip(group, self._run([prepared[place] for place in group]), strict=True):
+        groups = _by_size(images, self._batch_size)
+        # While the network looks at one group, threads prepare those after it.
+        prepared = prefetch(prepare, [images[place] for group in groups for place in group], _THREADS)
+        for group in groups:
+            for place, one in zip(group, self._run(list(islice(prepared, len(group)))), strict=True):
                 found[place] = one
         crops = [
             crop_object(image, one.mask, one.box, CLASSES[one.label])
@@ -155,10 +161,12 @@ class FullDetector:
             return [read_logits(classes, masks, one) for classes, masks, one in logits]
 
 
-def _by_size(prepared: "Sequence[Prepared]", batch_size: int) -> list[list[int]]:
+def _by_size(images: Sequence[Image], batch_size: int) -> list[list[int]]:
+    from sana_bench.metrics.geneval.mask2former_images import input_sizes
+
     groups: dict[tuple[int, int], list[int]] = {}
-    for place, one in enumerate(prepared):
-        groups.setdefault(one.padded, []).append(place)
+    for place, image in enumerate(images):
+        groups.setdefault(input_sizes(*image.shape[:2])[1], []).append(place)
     return [
         places[start : start + batch_size]
         for places in groups.values()

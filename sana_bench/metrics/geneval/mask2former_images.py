@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["MIN_SCORE", "Found", "Prepared", "prepare", "read_logits", "resize_bilinear"]
+__all__ = ["MIN_SCORE", "Found", "Prepared", "input_sizes", "prepare", "read_logits", "resize_bilinear"]
 
 #: Detections below this are not kept: no protocol looks below 0.3.
 MIN_SCORE = 0.05
@@ -55,16 +55,23 @@ class Found:
     mask: NDArray[np.bool_]
 
 
+def input_sizes(
+    height: int, width: int, scale: tuple[int, int] = _SCALE
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width that an image is resized to, and those of the network's input, which pads it to multiples of 32."""
+    factor = min(max(scale) / max(height, width), min(scale) / min(height, width))
+    resized = int(height * factor + 0.5), int(width * factor + 0.5)
+    return resized, (-(-resized[0] // _DIVISOR) * _DIVISOR, -(-resized[1] // _DIVISOR) * _DIVISOR)
+
+
 def prepare(image: NDArray[np.uint8], scale: tuple[int, int] = _SCALE) -> Prepared:
     """Resize an RGB image (H, W, 3) into `scale` (longer, shorter side), pad it with grey and normalise it.
 
     Padding is on the right and at the bottom, to multiples of 32, and happens before the normalisation.
     """
     height, width = image.shape[:2]
-    factor = min(max(scale) / max(height, width), min(scale) / min(height, width))
-    resized = int(height * factor + 0.5), int(width * factor + 0.5)
+    resized, padded = input_sizes(height, width, scale)
     small = resize_bilinear(image, *resized)
-    padded = [-(-side // _DIVISOR) * _DIVISOR for side in resized]
     canvas = np.full((*padded, 3), _PAD, dtype=np.float32)
     canvas[: resized[0], : resized[1]] = small
     # The reference multiplies by the reciprocal, in float32 like the subtraction before it.

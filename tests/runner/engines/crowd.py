@@ -89,6 +89,7 @@ def install(folder: Path) -> Path:
     here = "tests.runner.engines.crowd"
     (info / "entry_points.txt").write_text(
         f"[sana_bench.generators]\npainter = {here}:Painter\n"
+        "[sana_bench.judges]\nmean = tests.runner.fakes:ByMean\n"
         f"[sana_bench.metrics]\nredness = {here}:build_redness\nspread = {here}:build_spread\n"
     )
     return folder
@@ -101,7 +102,16 @@ def search_path(*folders: Path) -> str:
     )
 
 
-def write_suite(folder: Path, metrics: str = "redness, spread") -> Path:
+#: A variant that chooses among four images of the generator, and keeps two of each search.
+SEARCH = (
+    "generator: best_of_n",
+    "best_of_n: {generator: painter, candidates: 4, keep: 2, batch_size: 2, judge: {name: mean}}",
+)
+
+
+def write_suite(
+    folder: Path, metrics: str = "redness, spread", lines: tuple[str, ...] = ("generator: painter",)
+) -> Path:
     """Write a suite of two variants that differ in their weights."""
     suites = folder / "suites"
     (suites / "variants").mkdir(parents=True)
@@ -116,7 +126,7 @@ def write_suite(folder: Path, metrics: str = "redness, spread") -> Path:
         (weights / FAULTS).mkdir(parents=True)
         (weights / "model.bin").write_bytes(bytes([number]))
         place = {"tier": "micro", "weights": f"./weights-{number}", "height": SIZE, "width": SIZE}
-        suite_files.write_variant(suites, name, "generator: painter", **place)
+        suite_files.write_variant(suites, name, *lines, **place)
     benchmark = (
         f"{{name: crowd, prompts: prompts.jsonl, images_per_prompt: {PER_PROMPT}, metrics: [{metrics}]}}"
     )

@@ -19,6 +19,7 @@ import pytest
 from sana_bench.core.engines import EngineRequest
 from sana_bench.core.errors import UsageError
 from sana_bench.core.registry import REGISTRIES
+from sana_bench.generators.best_of_n.files import total_cost
 from sana_bench.results.store import Store
 from sana_bench.runner import scoring
 from sana_bench.runner.engines.ray import RayEngine
@@ -291,6 +292,16 @@ def test_rounds_until_the_question_is_answered(cluster, suite, tmp_path) -> None
     there = outcome_of(suite, tmp_path / "there", EngineRequest("ray", 2, cluster.address), stop=stop)
     assert here.looks
     assert (there.code, there.looks, there.numbers) == (here.code, here.looks, here.numbers)
+
+
+def test_searches_of_several_winners_while_a_worker_is_killed(cluster, tmp_path) -> None:
+    suite = crowd.write_suite(tmp_path, "redness", crowd.SEARCH)
+    here = outcome(suite, tmp_path / "here")
+    crowd.ask_for(suite, "kill", of=1)
+    there = outcome(suite, tmp_path / "there", address=cluster.address, workers=2)
+    assert (there.code, there.numbers) == (here.code, here.numbers)
+    assert (there.code, there.kinds.count("worker_lost")) == (0, 1)
+    assert total_cost(tmp_path / "there" / "cache" / "search").images == 2 * crowd.N_PROMPTS * 4
 
 
 def test_nothing_is_started_where_nothing_is_to_be_done(installed, tmp_path, monkeypatch) -> None:
