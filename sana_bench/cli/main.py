@@ -45,6 +45,10 @@ app = typer.Typer(
 )
 
 
+# How the loader of shared libraries, threads and torch say that there is no memory.
+_NO_MEMORY = ("failed to map segment", "can't start new thread", "DefaultCPUAllocator: ")
+
+
 def main() -> None:
     """Run the command line and exit with the code of what happened."""
     # What is imported stays: looking through it for garbage again and again is a tenth of a quick command's time.
@@ -82,8 +86,7 @@ def execute(arguments: list[str]) -> int:
     except (Exception, SystemExit) as error:
         if debug or _is_of_the_shell(error):
             raise
-        # The loader of shared libraries has its own word for it.
-        if isinstance(error, MemoryError) or "failed to map segment" in str(error):
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
             return _fail_of_the_system(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), debug)
         kind = type(error).__name__
         first = str(error).strip().partition("\n")[0]

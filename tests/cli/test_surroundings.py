@@ -60,7 +60,7 @@ def one_line(text: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("megabytes", [300, 1000])
+@pytest.mark.parametrize("megabytes", [150, 250, 350])
 def test_little_memory(suite, tmp_path, megabytes) -> None:
     limit = megabytes << 20
     done = command(suite, tmp_path / "out", lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))

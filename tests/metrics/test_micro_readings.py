@@ -61,7 +61,7 @@ def test_rendered_truth_scores_high_and_a_mistake_costs(
 
 def test_metrics_share_one_judge(shipped):
     found = [metrics.build(name, "micro", shipped) for name in ("geneval2", "longtext", "oneig_text")]
-    assert len({id(metric._judge) for metric in found}) == 1
+    assert len({id(metric.judge) for metric in found}) == 1
 
 
 @pytest.mark.parametrize("name", ["geneval2", "longtext", "oneig_alignment", "oneig_text"])

@@ -21,6 +21,7 @@ from sana_models.dc_ae import DCAE
 from sana_models.files import write_whole
 from sana_models.hub import locate
 from sana_models.image_files import as_rgb
+from sana_models.libraries import without_torchao
 from sana_models.text import make_word_tokenizer
 from sana_models.training.data_folders import read_index
 from sana_models.training.data_settings import ImageDataSettings
@@ -101,7 +102,8 @@ class _Parts:
             assert settings.model is not None
             tokenizer = make_word_tokenizer(vocabulary, model_max_length=settings.max_length)
             return cls(settings.model.patch_size, autoencoder, tokenizer)
-        from transformers import AutoTokenizer
+        with without_torchao():
+            from transformers import AutoTokenizer
 
         root = locate(source_of(settings.start), weights=False)
         refuse_sprint(root)
