@@ -241,7 +241,10 @@ class _Session:
             with closing(self._engine):
                 # Before hours of work it is said when this machine's numbers are known to be wrong.
                 self._engine.check()
-                return self._work(loggers, result)
+                outcome = self._work(loggers, result)
+            # What workers were writing when they were lost.
+            atomic.remove_leftovers(self._files.directory)
+            return outcome
 
     def _work(self, loggers: Loggers, result: dict[str, Any]) -> Outcome:
         state = result["state"]

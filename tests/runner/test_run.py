@@ -338,3 +338,15 @@ def test_a_run_that_is_ended_on_another_machine_says_who_made_what(world, monkey
         judged = {row[0] for row in store._connection.execute("SELECT DISTINCT worker FROM scores")}
     assert workers.keys() == made == judged
     assert all({"node", "python", "packages"} <= one.keys() for one in workers.values())
+
+
+def test_what_a_lost_writer_left_goes_with_the_end_of_the_run(world, monkeypatch):
+    score = fakes.Redness.score
+
+    def score_beside_a_loss(self, samples):
+        (samples[0].image_path.parent / ".tmp-0-lost.png").write_bytes(b"half an image")
+        return score(self, samples)
+
+    monkeypatch.setattr(fakes.Redness, "score", score_beside_a_loss)
+    assert world.run() == 0
+    assert not list(world.output.rglob(".tmp-*"))
