@@ -1,10 +1,13 @@
-"""Draws images of the micro world in which some object has a colour that `sana-micro` never saw, as NAME.png and NAME.txt.
+"""Draws images of the micro world, as NAME.png and NAME.txt: in `teal` some object has a colour that `sana-micro` never saw.
 
-python examples/new_colour/make_images.py data/teal
+In `known` all is as the model learnt it: seen in between, they keep it from forgetting the rest.
+
+python examples/new_colour/make_images.py data
 """
 
 import argparse
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,22 +26,26 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--teal", type=int, default=200, help="images of the new colour")
+    parser.add_argument("--known", type=int, default=1000, help="images of what the model knows")
     options = parser.parse_args()
-    write_images(options.folder, options.count)
+    write_images(options.folder / "teal", options.teal, teal_pair, 7)
+    write_images(options.folder / "known", options.known, sample_training_pair, 8)
 
 
-def write_images(folder: Path, count: int, seed: int = 7) -> None:
-    """Write `count` images with their captions."""
+def write_images(
+    folder: Path, count: int, pair: Callable[[np.random.Generator], tuple[Scene, str]], seed: int
+) -> None:
+    """Write `count` images with their captions, drawn by `pair`."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for number in range(count):
-        scene, caption = _teal_pair(rng)
+        scene, caption = pair(rng)
         Image.fromarray(render(scene)).save(folder / f"{number:04d}.png")
         (folder / f"{number:04d}.txt").write_text(caption, encoding="utf-8")
 
 
-def _teal_pair(rng: np.random.Generator) -> tuple[Scene, str]:
+def teal_pair(rng: np.random.Generator) -> tuple[Scene, str]:
     """A training pair that names a colour, with one of its colours made teal."""
     while True:
         scene, caption = sample_training_pair(rng)

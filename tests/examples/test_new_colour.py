@@ -21,7 +21,7 @@ EXAMPLE = ROOT / "examples" / "new_colour"
 
 def test_the_recipe_leads_from_images_to_a_variant_that_a_suite_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    script = [sys.executable, str(EXAMPLE / "make_images.py"), "data/teal"]
+    script = [sys.executable, str(EXAMPLE / "make_images.py"), "data", "--known", "40"]
     done = subprocess.run(script, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     config = yaml.safe_load((ROOT / "configs/train/sana_micro_teal.yaml").read_text())
@@ -31,6 +31,7 @@ def test_the_recipe_leads_from_images_to_a_variant_that_a_suite_runs(tmp_path, m
     assert execute(["train", "sana_micro_teal.yaml", "--check"]) == 0
     told = capsys.readouterr().out
     assert "data/teal: 200 images, 200 captions" in told
+    assert "data/known: 40 images, 40 captions" in told
     assert "200 captions have words that the tokenizer does not know" in told
     assert execute(["train", "sana_micro_teal.yaml"]) == 0
     assert Path("results/train/sana_micro_teal/samples/step-000002.png").is_file()
@@ -45,7 +46,7 @@ def test_the_recipe_leads_from_images_to_a_variant_that_a_suite_runs(tmp_path, m
 
 def test_the_metric_knows_teal_from_all_that_the_model_knew(tmp_path):
     script = runpy.run_path(str(EXAMPLE / "make_images.py"))
-    script["write_images"](tmp_path, 30)
+    script["write_images"](tmp_path, 30, script["teal_pair"], 7)
     share = runpy.run_path(str(EXAMPLE / "suites/teal.py"))["teal_share"]
     alone, beside = [], []
     for path in tmp_path.glob("*.png"):
