@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from sana_bench.core.errors import BenchError, SampleError
+from sana_bench.core.errors import BenchError, SampleError, UsageError
 from sana_bench.core.fingerprint import FileKey
 from sana_bench.core.stopping import workers
 from sana_models.files import open_plain, read_bytes
@@ -38,6 +38,9 @@ SOURCE_FORMAT = "source-format"
 
 class ImageError(BenchError):
     """An image file that is missing, truncated or damaged. Carries `path` and `reason`."""
+
+    # A run that finds one of its own gone makes it again when the same command is given.
+    exit_code = UsageError.exit_code
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")

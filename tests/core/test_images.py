@@ -102,4 +102,4 @@ def test_a_stored_image_says_that_it_was_a_jpeg(tmp_path):
 
 def test_the_error_crosses_processes(tmp_path):
     error = pickle.loads(pickle.dumps(ImageError(tmp_path / "a.png", "broken")))
-    assert (error.path, error.reason, error.exit_code) == (tmp_path / "a.png", "broken", 1)
+    assert (error.path, error.reason, error.exit_code) == (tmp_path / "a.png", "broken", 2)

@@ -12,6 +12,7 @@ import yaml
 
 from sana_bench.core import fingerprint, provenance
 from sana_bench.core.errors import UsageError
+from sana_bench.core.images import ImageError
 from sana_bench.core.progress import format_seconds
 from sana_bench.results.database import writer_lock
 from sana_bench.results.store import Store
@@ -350,3 +351,18 @@ def test_what_a_lost_writer_left_goes_with_the_end_of_the_run(world, monkeypatch
     monkeypatch.setattr(fakes.Redness, "score", score_beside_a_loss)
     assert world.run() == 0
     assert not list(world.output.rglob(".tmp-*"))
+
+
+def test_an_image_that_goes_while_it_is_scored_is_made_again(world, monkeypatch):
+    score = fakes.Redness.score
+
+    def score_what_goes(self, samples):
+        samples[0].image_path.unlink()
+        return score(self, samples)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fakes.Redness, "score", score_what_goes)
+        with pytest.raises(ImageError, match="no such image") as caught:
+            world.run()
+    assert caught.value.exit_code == 2
+    assert world.run() == 0
