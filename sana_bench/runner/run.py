@@ -17,7 +17,7 @@ from sana_bench.core.fingerprint import FileHashes
 from sana_bench.core.progress import Progress, listed, megabytes, say
 from sana_bench.core.provenance import command_line, now
 from sana_bench.core.registry import MEASURED
-from sana_bench.core.stopping import stoppable
+from sana_bench.core.stopping import caught, stoppable
 from sana_bench.core.tiers import TierRequest
 from sana_bench.metrics.base import CutsTexts, FeatureMetric, Metric, Summary, metric_key
 from sana_bench.profiling import ProfileOptions
@@ -256,6 +256,7 @@ class _Session:
                 reasons = self._score_all(self._profile_all())
             state = "incomplete" if reasons else "done"
         except KeyboardInterrupt:
+            caught()
             state = "interrupted"
             say(self._how_to_resume())
             return Outcome(self._run_id, IncompleteError.exit_code, interrupted=True)

@@ -55,7 +55,7 @@ class ValidationSettings:
         return cls(
             every=values.integer("every"),
             share=values.number("share", 0.0, low=0, high=0.5),
-            paths=tuple(Path(path) for path in values.texts("paths")),
+            paths=values.paths("paths"),
             images=values.integer("images", 256),
             prompts=values.texts("prompts"),
             steps=values.integer("steps", 20),
