@@ -1,11 +1,12 @@
 """The command line: how a command is started, and how an error or a signal ends it.
 
-What is imported here is light: from the first line of `main` on a signal ends in one line, also while the commands are imported.
+What is imported here is light: the commands are imported when a signal already ends in one line.
 """
 
 import errno
 import gc
 import os
+import resource
 import sys
 from threading import Event
 from typing import Any
@@ -19,8 +20,6 @@ __all__ = ["execute", "main"]
 
 # What typer makes of an interrupt.
 _INTERRUPTED = 130
-
-
 # How the loader of shared libraries, threads and torch say that there is no memory.
 _NO_MEMORY = ("failed to map segment", "can't start new thread", "DefaultCPUAllocator: ")
 
@@ -53,7 +52,7 @@ def execute(arguments: list[str], stopped: Event | None = None) -> int:
         from sana_bench.cli.app import app
 
         result = app(args=arguments, prog_name="sana-bench", standalone_mode=False)
-    except BaseException as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         caught()
         is_late = stopped is not None and stopped.is_set() and not isinstance(error, IncompleteError)
         if not is_late and not isinstance(error, KeyboardInterrupt):
@@ -78,9 +77,9 @@ def _told(error: BaseException, debug: bool) -> int:
     if isinstance(error, OSError):
         return _fail_of_the_system(error, debug)
     # An exit that code of somebody else asks for is none of ours: what was asked for is not done.
-    if debug or not isinstance(error, Exception | SystemExit) or _is_of_the_shell(error):
+    if debug or _is_of_the_shell(error):
         raise error
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+    if _is_of_little_memory(error):
         return _fail_of_the_system(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), debug)
     kind = type(error).__name__
     first = str(error).strip().partition("\n")[0]
@@ -95,6 +94,12 @@ def _fail_of_the_system(error: OSError, debug: bool) -> int:
     if debug:
         told.__cause__ = error
     return _fail(told, told.exit_code, debug)
+
+
+def _is_of_little_memory(error: BaseException) -> bool:
+    if isinstance(error, SystemError):  # a C extension got no memory and said nothing
+        return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def _is_of_the_shell(error: BaseException) -> bool:
