@@ -52,7 +52,7 @@ def execute(arguments: list[str], stopped: Event | None = None) -> int:
         from sana_bench.cli.app import app
 
         result = app(args=arguments, prog_name="sana-bench", standalone_mode=False)
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
         caught()
         is_late = stopped is not None and stopped.is_set() and not isinstance(error, IncompleteError)
         if not is_late and not isinstance(error, KeyboardInterrupt):

@@ -96,7 +96,7 @@ def test_a_path_that_is_too_long_is_told_with_its_key(key, length, tmp_path, mon
     path = TOO_LONG[length]
     (config[section] if section else config)[last] = [path] if last == "paths" else path
     Path("dots.yaml").write_text(yaml.safe_dump(config))
-    for more in ([], ["--check"], ["--encode"]):
+    for more in ([], ["--check"], ["--encode"]) if length == "a name" else (["--check"],):
         assert execute(["train", "dots.yaml", *more]) == 2
         error = capsys.readouterr().err
         name = f"{section}.{last}" if section else last
