@@ -107,5 +107,5 @@ def _write_shard(
 ) -> None:
     latents, captions = encoded_samples(autoencoder, source, seed, first, _SHARD)
     ids, mask = tokenize(captions)
-    arrays = {"latents": latents, "ids": ids.short().numpy(), "mask": mask.to(torch.uint8).numpy()}
-    write_whole(path, lambda stream: np.savez(stream, **arrays))
+    words, used = ids.short().numpy(), mask.to(torch.uint8).numpy()
+    write_whole(path, lambda stream: np.savez(stream, latents=latents, ids=words, mask=used))
