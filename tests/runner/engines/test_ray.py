@@ -22,7 +22,7 @@ from sana_bench.core.registry import REGISTRIES
 from sana_bench.generators.best_of_n.files import total_cost
 from sana_bench.results.store import Store
 from sana_bench.runner import scoring
-from sana_bench.runner.engines.ray import RayEngine
+from sana_bench.runner.engines.seats import Seats
 from sana_bench.runner.run import RunOptions, execute_suite
 from sana_bench.suites.stop import StopRequest
 from tests import ROOT
@@ -226,14 +226,14 @@ def test_workers_that_cannot_write_or_see_the_files_hand_them_over(
     found = outcome(suite, tmp_path / "results", address=cluster.address, workers=2)
     assert (found.code, found.numbers) == (0, local.numbers)
 
-    start = RayEngine._start
+    start = Seats._start
 
-    def apart(self: RayEngine) -> None:
+    def apart(self: Seats) -> None:
         start(self)
         # Gone before a process has started: as on a machine with other disks.
         self._bench.probe.unlink(missing_ok=True)
 
-    monkeypatch.setattr(RayEngine, "_start", apart)
+    monkeypatch.setattr(Seats, "_start", apart)
     found = outcome(suite, tmp_path / "apart", address=cluster.address, workers=2)
     assert (found.code, found.numbers) == (0, local.numbers)
 
@@ -320,16 +320,16 @@ def test_small_judges_share_a_device_once_all_images_are_made(
     """With GPUs that are only pretended: their shares are counted, and nothing is computed on them."""
     node = cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=100 * 2**20)
     cluster.wait_for_nodes()
-    init, shares = RayEngine.__init__, []
+    init, shares = Seats.__init__, []
 
-    def on_gpus(self: RayEngine, *given: Any) -> None:
+    def on_gpus(self: Seats, *given: Any) -> None:
         init(self, *given)
-        self._on_gpus = True
+        self.on_gpus = True
 
-    seat = RayEngine._seat_worker
-    monkeypatch.setattr(RayEngine, "__init__", on_gpus)
+    replace = Seats.replace
+    monkeypatch.setattr(Seats, "__init__", on_gpus)
     monkeypatch.setattr(
-        RayEngine, "_seat_worker", lambda self, one: (shares.append(self._share), seat(self, one))[1]
+        Seats, "replace", lambda self, one: (shares.append(self.share), replace(self, one))[1]
     )
     monkeypatch.setattr(scoring, "_gpu_share", lambda metric: 0.5)
     try:
