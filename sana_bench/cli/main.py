@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import resource
 import sys
 from importlib import import_module
 from typing import Annotated, Any
@@ -86,7 +87,7 @@ def execute(arguments: list[str]) -> int:
     except (Exception, SystemExit) as error:
         if debug or _is_of_the_shell(error):
             raise
-        if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        if _is_of_little_memory(error):
             return _fail_of_the_system(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), debug)
         kind = type(error).__name__
         first = str(error).strip().partition("\n")[0]
@@ -105,6 +106,12 @@ def _fail_of_the_system(error: OSError, debug: bool) -> int:
     if debug:
         told.__cause__ = error
     return _fail(told, told.exit_code, debug)
+
+
+def _is_of_little_memory(error: BaseException) -> bool:
+    if isinstance(error, SystemError):  # a C extension got no memory and said nothing
+        return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def _is_of_the_shell(error: BaseException) -> bool:
