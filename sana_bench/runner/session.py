@@ -265,6 +265,7 @@ class Session:
         self, plan: CellPlan, scorer: "Scorer", profiler: "Profiler"
     ) -> tuple[list[SummaryRecord], dict[str, str]]:
         """The numbers of a cell, and by metric the reason why there is none."""
+        plan = replace(plan, done=tuple(plan.done))  # every metric looks at them several times
         cell, rows, told = plan.cell, list[SummaryRecord](), dict[str, str]()
         if not plan.missing or self._options.allow_incomplete:
             looking = (name for name in cell.benchmark.metrics if name not in MEASURED)
@@ -315,7 +316,9 @@ class Session:
     def _tell_left(self, reasons: list[str]) -> None:
         """Say what a run that stopped early leaves."""
         cells = [cell for question in self._questions for cell in question.cells]
-        if reasons or all(len(asked_rows(cell, self._store)) == cell.benchmark.n_samples for cell in cells):
+        if reasons or all(
+            sum(1 for _ in asked_rows(cell, self._store)) == cell.benchmark.n_samples for cell in cells
+        ):
             return
         seen = {question.metric.name for question in self._questions}
         others = [name for name in cells[0].benchmark.metrics if name not in seen]

@@ -199,8 +199,8 @@ class RayEngine:
 
 
 def _failed(batch: ImageBatch, reason: str, device: str) -> Generator[ImageRow]:
-    for sample in batch.samples:
-        if sample.place in batch.missing:
+    for sample, lacks in zip(batch.samples, batch.lacks, strict=True):
+        if lacks:
             yield ImageRow(
                 sample.prompt.id, sample.index, sample.prompt.sha256, "failed",
                 path=None, sha256=None, length=None, seconds=None, batch_size=len(batch.samples), device=device,
