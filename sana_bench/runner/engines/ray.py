@@ -126,9 +126,10 @@ class RayEngine:
                 yield from self._finished(seat, ref, queue)
 
     def _replace_hanging(self, queue: WorkQueue) -> Generator[tuple[Any, Any, str]]:
+        self._seats.replace_hanging()
         limit = self._timeout_s
         for seat in self._seats:
-            if limit and seat.flying and time.monotonic() - seat.since > limit:
+            if limit and seat.flying and seat.since is not None and time.monotonic() - seat.since > limit:
                 yield from self._lost(seat, f"did not finish a batch in {limit:g} s", queue)
 
     def _hand_out(self, queue: WorkQueue) -> None:

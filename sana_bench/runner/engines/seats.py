@@ -27,7 +27,7 @@ __all__ = ["ATTEMPTS", "IN_FLIGHT", "Seat", "Seats", "reason_of"]
 IN_FLIGHT = 2
 #: How often something is tried that may kill a worker.
 ATTEMPTS = 3
-# How long a run without any worker waits for the first.
+# How long a run without any worker waits for the first, and a worker may take to start.
 _PATIENCE_S = 600.0
 # Units are small: this holds many, and fits the small /dev/shm of containers.
 _OBJECT_STORE_BYTES = 512 * 2**20
@@ -37,17 +37,22 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM
 
 @dataclass
 class Seat:
-    """A worker's place, whoever sits on it: the units that its worker has, the oldest first, and since when that is at work."""
+    """A worker's place, whoever sits on it: the units that its worker has, the oldest first.
+
+    `since` is when what its worker is at began: its start, or the oldest unit. None while it has no process yet: it may wait
+    for a device that others have.
+    """
 
     number: int
     actor: Any = None
+    process: Any = None
     hello: Any = None
     check: Any = None
     told: Hello | None = None
     key: str = ""
     cell: str | None = None
     flying: dict[Any, ImageBatch | ScoreChunk] = field(default_factory=dict)
-    since: float = 0.0
+    since: float | None = None
     failed_starts: int = 0
     closed: str = ""
 
@@ -122,17 +127,18 @@ class Seats:
             raise UsageError(f"--workers {count}: the cluster has {gpus} GPUs")
         self.share = share
         self._seats = [Seat(number) for number in range(int(count / share))]
-        self._alone_since = time.monotonic()
         for seat in self._seats:
             self.replace(seat)
 
     def waited(self) -> dict[Any, Seat]:
         """Whatever tells how the start of a worker goes."""
-        return {ref: seat for seat in self._seats for ref in (seat.hello, seat.check) if ref}
+        return {ref: seat for seat in self._seats for ref in (seat.process, seat.hello, seat.check) if ref}
 
     def hear(self, seat: Seat, ref: Any) -> bool:
         """Deal with what `waited` gave and is there now; False for anything else."""
-        if ref == seat.hello:
+        if ref == seat.process:
+            seat.process, seat.since = None, time.monotonic()
+        elif ref == seat.hello:
             self._welcome(seat)
         elif ref == seat.check:
             self._keep_check(seat)
@@ -169,8 +175,10 @@ class Seats:
         )
         if seat.actor is not None:
             ray.kill(seat.actor)  # one that is out of reach would keep its device
-        seat.told = seat.check = seat.cell = None
+        self._alone_since = time.monotonic()
+        seat.told = seat.check = seat.cell = seat.since = None
         seat.actor = kind(Worker).remote(self._bench_ref)
+        seat.process = seat.actor.__ray_ready__.remote()
         seat.hello = seat.actor.hello.remote()
 
     def _welcome(self, seat: Seat) -> None:
@@ -183,24 +191,22 @@ class Seats:
         except ray.exceptions.RayTaskError as error:
             raise error.as_instanceof_cause() from None
         except ray.exceptions.RayError as error:
-            seat.failed_starts += 1
-            if seat.failed_starts < ATTEMPTS:
-                self.replace(seat)
-            else:
-                self._close_seat(seat, f"did not start {ATTEMPTS} times: {reason_of(error)}")
+            self._start_again(seat, reason_of(error))
             return
         found = [told.problem] if told.problem else differences(self._identity, told.identity)
         if found:
             seat.told = told
             self._close_seat(seat, f"is refused: {'; '.join(found)}")
             return
-        seat.told, seat.failed_starts = told, 0
+        seat.told, seat.since = told, time.monotonic()
         seat.key = short(fingerprint(dict(told.machine)))
         self._note_worker(seat.key, told.machine)
         kind = str(told.machine["device_name"])
         if kind not in self._checked:
             self._checked[kind] = {}
             seat.check = seat.actor.check.remote()
+        else:
+            seat.failed_starts = 0
 
     def _keep_check(self, seat: Seat) -> None:
         import ray
@@ -211,18 +217,39 @@ class Seats:
             self._checked[kind] = ray.get(ref)
         except ray.exceptions.RayTaskError as error:
             raise error.as_instanceof_cause() from None
-        except ray.exceptions.RayError:
-            del self._checked[kind]
-            self.replace(seat)
+        except ray.exceptions.RayError as error:
+            self._start_again(seat, reason_of(error))
             return
+        seat.failed_starts = 0
         tell_failed(self._checked[kind], f"{kind}: ")
+
+    def replace_hanging(self) -> None:
+        """Replace workers that take too long to start, `--worker-timeout` or ten minutes, whichever is longer."""
+        limit = max(_PATIENCE_S, self._request.timeout_s or 0)
+        for seat in self._seats:
+            is_starting = not seat.closed and not seat.is_ready
+            if is_starting and seat.since is not None and time.monotonic() - seat.since > limit:
+                self._start_again(seat, f"was not ready in {limit:g} s")
+
+    def _start_again(self, seat: Seat, reason: str) -> None:
+        """Put another worker on the seat of one that did not become ready; on the third time close it."""
+        # Whichever worker of this kind is ready next is checked.
+        if seat.told is not None:
+            self._checked.pop(str(seat.told.machine["device_name"]), None)
+        seat.failed_starts += 1
+        if seat.failed_starts >= ATTEMPTS:
+            self._close_seat(seat, f"did not start {ATTEMPTS} times: {reason}")
+            return
+        say(f"{seat.name} {reason}; a new one is started")
+        self._note_event("worker_lost", {"worker": seat.name, "reason": reason})
+        self.replace(seat)
 
     def refuse_to_wait_for_ever(self) -> None:
         """Raise `AssetError` where no worker is left, or none comes."""
         closed = [seat.closed for seat in self._seats if seat.closed]
         if len(closed) == len(self._seats):
             raise AssetError(f"no worker is left: {closed[0]}")
-        if any(seat.told is not None for seat in self._seats):
+        if any(seat.since is not None for seat in self._seats):
             self._alone_since = time.monotonic()
         elif time.monotonic() - self._alone_since > _PATIENCE_S:
             raise AssetError(
@@ -236,7 +263,7 @@ class Seats:
         say(seat.closed)
         self._note_event("worker_refused", {"worker": seat.name, "reason": why})
         ray.kill(seat.actor)
-        seat.told = None
+        seat.told = seat.process = seat.hello = seat.check = seat.since = None
 
     def _start(self) -> None:
         if self._bench_ref is not None:
