@@ -160,7 +160,7 @@ def test_a_renamed_run_folder(suite, output, expected, capsys) -> None:
 def test_a_clock_that_goes_back(suite, tmp_path, monkeypatch, expected) -> None:
     """A session that ends before it began, and files of the future, change no number and are not made again."""
     times = iter(f"20{99 - count:02}-01-01T00:00:00+00:00" for count in range(90))
-    for module in ("sana_bench.runner.run", "sana_bench.runner.provenance", "sana_bench.core.provenance"):
+    for module in ("sana_bench.runner.session", "sana_bench.runner.provenance", "sana_bench.core.provenance"):
         if hasattr(sys.modules.get(module), "now"):
             monkeypatch.setattr(f"{module}.now", lambda: next(times))
     assert provenance.now() != provenance.now()
