@@ -28,6 +28,7 @@ from sana_models.training.parts import (
 )
 from sana_models.training.records import BadRecords
 from sana_models.training.settings import AutoencoderSettings, TextToImageSettings
+from sana_models.training.sharding import whole
 from sana_models.training.state import StateFolder
 from sana_models.training.text_to_image import CaptionedLatents, TextToImageTask
 from sana_models.training.validation import HeldOut, Validation, forget_validation
@@ -95,11 +96,12 @@ def run_encoding(
 
 def _check_batches(settings: TextToImageSettings) -> None:
     """Raise ValueError, before anything is loaded, for a batch of any stage that the processes cannot share evenly."""
-    local_rows(settings.loop.batch_size)
+    parts = settings.loop.gradient_accumulation
+    local_rows(settings.loop.batch_size, parts)
     stages = settings.data.stages if isinstance(settings.data, ImageDataSettings) else ()
     for number, stage in enumerate(stages):
         try:
-            local_rows(stage.batch_size or settings.loop.batch_size)
+            local_rows(stage.batch_size or settings.loop.batch_size, parts)
         except ValueError as error:
             raise ValueError(f"data.stages[{number}]: {error}") from None
 
@@ -176,8 +178,8 @@ def _train_text_to_image(
     )
     watch = _validation(settings, networks, task, held_out, out)
     result = train(task, settings.loop, out, identity=config, watch=watch, observer=observer)
+    _export(settings, networks, out / "pipeline")
     if is_main():
-        _export(settings, networks, out / "pipeline")
         plot_curve(out / "curve.csv", out / "curve.png", columns=_plotted(watch), title=settings.name)
         # A cache of this run's own; one that the configuration names is kept.
         shutil.rmtree(out / "cache", ignore_errors=True)
@@ -212,10 +214,13 @@ def _plotted(watch: Validation | None) -> tuple[str, ...]:
 
 
 def _export(settings: TextToImageSettings, networks: Networks, folder: Path) -> None:
-    save_pretrained(
-        folder,
-        transformer=networks.transformer,
-        autoencoder=networks.autoencoder,
-        text_encoder=TextEncoder(networks.tokenizer, networks.text_model),
-        flow_shift=settings.shift,
-    )
+    """Write the pipeline, by the first process, of what all of them hold."""
+    transformer, text_model = whole(networks.transformer), whole(networks.text_model)
+    if is_main():
+        save_pretrained(
+            folder,
+            transformer=transformer,
+            autoencoder=networks.autoencoder,
+            text_encoder=TextEncoder(networks.tokenizer, text_model),
+            flow_shift=settings.shift,
+        )
