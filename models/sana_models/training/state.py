@@ -3,9 +3,7 @@
 A state knows the configuration it belongs to, so that a changed one is told and not continued.
 """
 
-import os
 import pickle
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sana_models.files import plain, write_whole
+from sana_models.files import link_or_copy, plain, write_whole
 from sana_models.training.progress import tell
 
 __all__ = ["KEPT_STATES", "StateFolder", "identity_of"]
@@ -107,7 +105,7 @@ class StateFolder:
         if second.exists():
             second.replace(third)
         if newest.exists():
-            _link(newest, second)
+            link_or_copy(newest, second)
         content = {**state, "identity": dict(self.identity)}
         write_whole(newest, lambda stream: torch.save(content, stream))
 
@@ -130,15 +128,6 @@ class StateFolder:
             raise ValueError(
                 f"{path}: belongs to another configuration: {shown}; give --fresh to start anew, or another folder"
             )
-
-
-def _link(old: Path, new: Path) -> None:
-    """Give a file a second name; a copy where the file system has no links."""
-    new.unlink(missing_ok=True)
-    try:
-        os.link(old, new)
-    except OSError:
-        shutil.copy2(old, new)
 
 
 def _first_not_finite(state: Mapping[str, Any]) -> str | None:
