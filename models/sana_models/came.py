@@ -201,9 +201,7 @@ class RowShare:
 
         shape = torch.Size((self.rows, *rows.shape[1:]))
         stride = torch.empty(shape, device="meta").stride()
-        return DTensor.from_local(
-            rows, self.mesh, (Shard(0),), run_check=False, shape=shape, stride=stride
-        )
+        return DTensor.from_local(rows, self.mesh, (Shard(0),), run_check=False, shape=shape, stride=stride)
 
     def sum(self, values: Tensor) -> Tensor:
         """Add up values over the processes, in place."""

@@ -4,6 +4,7 @@ Rounding differs from the network run operation by operation, so images differ i
 """
 
 import shutil
+from types import FunctionType, MethodType
 from typing import Any, Literal, get_args
 
 import torch
@@ -40,7 +41,7 @@ class CompiledTransformer(nn.Module):
         self.network = network
         self.cuda_graphs = cuda_graphs
         options: dict[str, Any] = _OPTIONS[compile, cuda_graphs]
-        self._run = torch.compile(network.forward, dynamic=False, **options)
+        self._run = torch.compile(_of_its_own(network.forward), dynamic=False, **options)
 
     def forward(self, *arguments: Any, **options: Any) -> Tensor:
         """As `SanaTransformer.forward`; raises RuntimeError where torch cannot compile it."""
@@ -58,6 +59,17 @@ class CompiledTransformer(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             return getattr(super().__getattr__("network"), name)
+
+
+def _of_its_own(method: Any) -> Any:
+    """The same method with a copy of its code: torch counts shapes by code, and other networks of a run have theirs."""
+    function = method.__func__
+    copy = FunctionType(
+        function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__,
+        function.__closure__,
+    )  # fmt: skip
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return MethodType(copy, method.__self__)
 
 
 def compile_transformer(

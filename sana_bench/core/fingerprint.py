@@ -20,11 +20,13 @@ __all__ = [
     "FileHashes",
     "FileKey",
     "HashCache",
+    "ManyHashes",
     "canonical_json",
     "directory_sha256",
     "file_sha256",
     "fingerprint",
     "image_key",
+    "keep_hash",
     "pipeline_sha256",
     "sealed",
     "sha256_bytes",
@@ -136,6 +138,36 @@ class FileHashes:
     def put(self, key: FileKey, sha256: str) -> None:
         self._known[key] = sha256
         self.learnt[key] = sha256
+
+
+class ManyHashes:
+    """In-memory `HashCache` of very many files, at about 200 bytes for each."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, bytes] = {}
+
+    def get(self, key: FileKey) -> str | None:
+        known = self._known.get(_digest(key))
+        return None if known is None else known.hex()
+
+    def put(self, key: FileKey, sha256: str) -> None:
+        self._known[_digest(key)] = bytes.fromhex(sha256)
+
+
+def _digest(key: FileKey) -> bytes:
+    return hashlib.sha256(repr(tuple(key)).encode()).digest()[:16]
+
+
+def keep_hash(before: FileKey, path: Path, cache: HashCache) -> None:
+    """Let a file keep its hash that was given another name, which changes the time of its last change.
+
+    A copy, and a file that was written a moment ago, are left to be read again.
+    """
+    known, key = cache.get(before), FileKey.of(path)
+    is_same = (key.size, key.mtime_ns, key.inode) == (before.size, before.mtime_ns, before.inode)
+    # Whoever changes it now gives it another time of modification.
+    if known is not None and is_same and key.mtime_ns + _SETTLED_NS <= _now_ns():
+        cache.put(key, known)
 
 
 def file_sha256(path: Path, cache: HashCache | None = None) -> str:

@@ -12,7 +12,7 @@ __all__ = ["OVERALL", "FoundImages", "Prompt", "Sample", "prompts_sha256"]
 OVERALL = "overall"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """One line of a prompt set. `id` is stable across runs, `tag` is the task it counts for."""
 
@@ -37,7 +37,7 @@ def prompts_sha256(prompts: Iterable[Prompt]) -> str:
     return fingerprint([[prompt.id, prompt.text, prompt.tag, prompt.metadata] for prompt in prompts])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image that a suite asks for, and everything needed to judge it: what metrics are given.
 

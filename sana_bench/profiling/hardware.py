@@ -165,13 +165,14 @@ class Monitor:
 
     def _watch(self) -> None:
         assert self._probe is not None
-        while not self._stop.is_set():
+        while True:  # at least once: work may be done before this thread's first turn
             try:
                 self.readings.append(self._probe())
             except (OSError, ValueError) as error:
                 self._error = error
                 return
-            self._stop.wait(self._interval)
+            if self._stop.wait(self._interval):
+                return
 
 
 def _spread(values: Sequence[float | None]) -> list[float] | None:

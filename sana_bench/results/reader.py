@@ -52,7 +52,7 @@ class Wanted(Protocol):
     def metrics(self) -> tuple[str, ...]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SampleResult:
     """A sample with its image as the store knows it, and its scores by metric: what every analysis works on.
 

@@ -8,7 +8,7 @@ __all__ = ["SCHEMA_VERSION", "Chunk", "FeatureRow", "ImageRow", "Look", "ScoreRe
 SCHEMA_VERSION = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRow:
     """One image as the store holds it, finished or failed; `path` is relative to the output folder, `seconds` are per image.
 
@@ -34,7 +34,7 @@ class ImageRow:
     created: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScoreRecord:
     """One score as the store holds it: by the content of the image and of the prompt, whatever run asked for them.
 

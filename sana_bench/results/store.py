@@ -7,7 +7,7 @@ writes is one transaction and durable when it returns.
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, fields, replace
+from dataclasses import astuple, fields
 from typing import Any
 
 from sana_bench.core.errors import BenchError
@@ -17,6 +17,12 @@ from sana_bench.results.schema import Chunk, FeatureRow, ImageRow, Look, ScoreRe
 from sana_models.files import parse_json
 
 __all__ = ["STORE_NAME", "Store", "disk_errors", "writer_lock"]
+
+
+_IMAGES = (
+    "SELECT prompt_id, sample_index, prompt_sha256, status, path, sha256, length, seconds, batch_size, device, "
+    "error, search, worker, run_id, created FROM images"
+)
 
 
 class Store(Database):
@@ -102,13 +108,16 @@ class Store(Database):
 
     def images(self, image_key: str) -> dict[tuple[str, int], ImageRow]:
         """Return every recorded image of `image_key` by (prompt id, sample index)."""
-        rows = self._connection.execute(
-            "SELECT prompt_id, sample_index, prompt_sha256, status, path, sha256, length, seconds, "
-            "batch_size, device, error, search, run_id, created, worker "
-            "FROM images WHERE image_key = ?",
-            (image_key,),
-        )
+        rows = self._connection.execute(f"{_IMAGES} WHERE image_key = ?", (image_key,))
         return {(row[0], row[1]): _image_row(row) for row in rows}
+
+    def image(self, image_key: str, prompt_id: str, index: int) -> ImageRow | None:
+        """Return one recorded image of `image_key`; None where there is none."""
+        row = self._connection.execute(
+            f"{_IMAGES} WHERE image_key = ? AND prompt_id = ? AND sample_index = ?",
+            (image_key, prompt_id, index),
+        ).fetchone()
+        return None if row is None else _image_row(row)
 
     def put_images(
         self, image_key: str, run_id: str, rows: Sequence[ImageRow], created: str, session_id: int
@@ -321,6 +330,4 @@ def _image_values(row: ImageRow) -> tuple[Any, ...]:
 
 def _image_row(values: Sequence[Any]) -> ImageRow:
     search = parse_json(values[11]) if values[11] else None
-    return replace(
-        ImageRow(*values[:11]), search=search, made_by=values[12], created=values[13], worker=values[14]
-    )
+    return ImageRow(*(*values[:11], search, *values[12:]))

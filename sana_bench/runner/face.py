@@ -16,8 +16,9 @@ from sana_bench.core.fields import whole_number
 from sana_bench.core.tiers import TierRequest
 from sana_bench.results import reader
 from sana_bench.results.run_folder import DEFAULT_OUTPUT
-from sana_bench.runner.run import Outcome, RunOptions, execute_suite
+from sana_bench.runner.run import RunOptions, execute_suite
 from sana_bench.runner.score import ScoreOptions, score_folders
+from sana_bench.runner.session import Outcome
 from sana_bench.suites.stop import StopRequest
 
 __all__ = ["run", "score", "scored"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sana_bench.core import atomic
 from sana_bench.core.cut_texts import CUT_TEXTS, CutTexts
-from sana_bench.core.fingerprint import FileHashes
+from sana_bench.core.fingerprint import FileKey, ManyHashes, keep_hash
 from sana_bench.core.progress import Progress, say
 from sana_bench.core.provenance import now
 from sana_bench.core.samples import Sample
@@ -33,7 +33,7 @@ class ImageMaker:
         self._engine = engine
         self._batch_size = batch_size
         # Each image is read once for all plans of this session, unless its file changes.
-        self._hashes = FileHashes()
+        self._hashes = ManyHashes()
 
     def plan(
         self, cell: Cell, *, limit: int | None = None, samples: Sequence[Sample] | None = None
@@ -58,11 +58,11 @@ class ImageMaker:
             place = self._directory / sample.image_path
             if place.is_dir() and not place.is_symlink():
                 raise atomic.in_the_way(place, place.lstat().st_mode)
-        found = {one.sample.place: one.sample.image_path for one in plan.done}
-        for sample in plan.cell.samples:
-            path, target = found.get(sample.place), self._directory / sample.image_path
-            if path is not None and path != target:
-                atomic.link_or_copy(path, target)
+        for one in plan.elsewhere:
+            path, target = one.sample.image_path, self._directory / plan.cell.image_path(*one.sample.place)
+            before = FileKey.of(path)
+            atomic.link_or_copy(path, target)
+            keep_hash(before, target, self._hashes)
 
     def make(self, plans: Sequence[CellPlan], *, progress: Progress | None = None, models: int = 1) -> None:
         """Make what plans lack, keeping so many `models` loaded. Told to `progress`, or as stages of their own."""

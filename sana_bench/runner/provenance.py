@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sana_bench.analysis.model_size import model_size
@@ -12,7 +12,6 @@ from sana_bench.core.provenance import code_revision, describe_machine, now, pac
 from sana_bench.core.registry import used_plugins
 from sana_bench.profiling.image_flops import known_flops
 from sana_bench.results.run_folder import RunFiles
-from sana_bench.results.schema import ImageRow
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import ResolvedSuite
 from sana_bench.suites.plan import asked_rows
@@ -44,7 +43,12 @@ def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
     protocols = {metric: known[key][1] for metric, key in judged.items()}
     for row in store.summaries(resolved.run_id):
         judged[row.metric], protocols[row.metric] = row.metric_key, row.protocol
-    images = [row for cell in resolved.cells() for row in asked_rows(cell, store).values()]
+    # Counted as they are read: of many thousand images the rows are not kept.
+    images, sha256s = Counter[tuple[str, str | None, str | None]](), set[str]()
+    for cell in resolved.cells():
+        for image in asked_rows(cell, store):
+            images[image.status, image.device, image.worker] += 1
+            sha256s.update([image.sha256] if image.sha256 else ())
     return {
         "run": resolved.run_id,
         "fingerprint": resolved.fingerprint,
@@ -56,9 +60,9 @@ def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
         "code": code_revision(),
         "packages": package_versions(),
         **describe_machine(tier.device),
-        "workers": _workers(store, images),
-        "devices_of_images": sorted({row.device for row in images if row.device}),
-        "n_images": sum(row.status == "ok" for row in images),
+        "workers": _workers(store, images, sha256s),
+        "devices_of_images": sorted({device for _, device, _ in images if device}),
+        "n_images": sum(count for (status, _, _), count in images.items() if status == "ok"),
         "n_expected": sum(cell.benchmark.n_samples for cell in resolved.cells()),
         "weights": {
             variant.name: {
@@ -95,10 +99,14 @@ def _describe(store: Store, resolved: ResolvedSuite) -> dict[str, Any]:
     }
 
 
-def _workers(store: Store, images: Sequence[ImageRow]) -> dict[str, dict[str, Any]]:
+def _workers(
+    store: Store, images: Mapping[tuple[str, str | None, str | None], int], sha256s: Iterable[str]
+) -> dict[str, dict[str, Any]]:
     """Who made images, and scores of them: by key, with how many of each. Those of earlier versions do not say who made them."""
-    n_images = Counter(row.worker for row in images if row.worker)
-    n_scores = store.scores_by_worker(row.sha256 for row in images if row.sha256)
+    n_images = Counter[str | None]()
+    for (_, _, worker), count in images.items():
+        n_images[worker] += count
+    n_scores = store.scores_by_worker(sha256s)
     return {
         key: {**described, "n_images": n_images[key], "n_scores": n_scores[key]}
         for key, described in store.workers().items()

@@ -18,7 +18,8 @@ from sana_bench.core.samples import FoundImages, Prompt
 from sana_bench.core.tiers import Tier, TierRequest
 from sana_bench.generators.image_folder import MANIFEST, is_geneval_layout
 from sana_bench.generators.image_match import Match, image_files, match_images, number_images
-from sana_bench.runner.run import Outcome, RunOptions, execute_suite
+from sana_bench.runner.run import RunOptions, execute_suite
+from sana_bench.runner.session import Outcome
 from sana_bench.suites.config_files import parse_override
 from sana_bench.suites.schema import (
     FUNCTION_PATTERN,

@@ -48,17 +48,17 @@ Scored = Union[list[ScoreRow], "NDArray[np.float32]"]
 Work = Literal["score", "features", "score_features"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageBatch:
-    """A fixed stretch of a cell's order of work; images of the places in `missing` are written, the others only computed.
+    """A fixed stretch of a cell's order of work; images of the samples that `lacks` says are written, the others only computed.
 
     `asks` are facts of the cell that nobody recorded yet: `cuts` and `flops`. `models` is how many loaded models are kept for
     the batches that follow. `searches` are those whose winners other batches have too.
     """
 
     cell: str
-    samples: tuple[Sample, ...]
-    missing: frozenset[tuple[str, int]]
+    samples: Sequence[Sample]
+    lacks: tuple[bool, ...]
     asks: frozenset[str] = frozenset()
     models: int = 1
     searches: frozenset[tuple[str, int]] = frozenset()
@@ -140,15 +140,19 @@ def image_batches(
     plan: CellPlan, batch_size: int, *, asks: frozenset[str] = frozenset(), models: int = 1
 ) -> Iterator[ImageBatch]:
     """The batches of a plan that miss something, in the order of work; the first of them carries `asks`."""
-    missing = {sample.place for sample in plan.missing}
+    missing = iter(plan.missing)  # in the same order
+    following = next(missing, None)
     search = plan.cell.variant.variant.best_of_n
     keep = search.keep if search is not None else 1
     for start in range(0, len(plan.wanted), batch_size):
         samples = plan.wanted[start : start + batch_size]
-        lacking = frozenset(sample.place for sample in samples) & missing
-        if lacking:
+        lacks = []
+        for sample in samples:
+            lacks.append(following is not None and sample.place == following.place)
+            following = next(missing, None) if lacks[-1] else following
+        if any(lacks):
             searches = {(sample.prompt.id, sample.index // keep) for sample in samples} if keep > 1 else ()
-            yield ImageBatch(plan.cell.label, samples, lacking, asks, models, frozenset(searches))
+            yield ImageBatch(plan.cell.label, samples, tuple(lacks), asks, models, frozenset(searches))
             asks = frozenset()
 
 
@@ -183,7 +187,7 @@ class Workshop:
         position = 0
         while position < len(batch.samples):
             samples = batch.samples[position : position + (loaded.largest or len(batch.samples))]
-            lacking = [sample.place in batch.missing for sample in samples]
+            lacking = batch.lacks[position : position + len(samples)]
             if any(lacking):
                 try:
                     made = make_batch(cell, samples, loaded.generator)

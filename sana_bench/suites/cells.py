@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sana_bench.core.fingerprint import fingerprint, image_key, short
+from sana_bench.core.on_demand import OnDemand
 from sana_bench.core.registry import BENCHMARKS, GENERATORS, METRICS
 from sana_bench.core.samples import FoundImages, Prompt, Sample, prompts_sha256
 from sana_bench.results.run_folder import image_path
@@ -258,10 +259,10 @@ class Cell:
         """How messages call the cell."""
         return f"{self.benchmark.name} / {self.variant.name}"
 
-    @cached_property
-    def samples(self) -> tuple[Sample, ...]:
+    @property
+    def samples(self) -> Sequence[Sample]:
         """All samples in the order of work, each with the path of its image relative to the run directory."""
-        return tuple(self._sample(prompt, index) for prompt, index in self.benchmark.places)
+        return OnDemand(self._sample, range(self.benchmark.n_samples))
 
     def given_text(self, prompt: Prompt) -> str:
         """The text that the model is given for a prompt: the prompt's own, or what a rewriter made of it."""
@@ -269,10 +270,15 @@ class Cell:
         found = rewrites.text(self.benchmark.name, prompt.id) if rewrites is not None else None
         return prompt.text if found is None else found
 
-    def _sample(self, prompt: Prompt, index: int) -> Sample:
-        name, benchmark = self.variant.name, self.benchmark.name
-        path = image_path(name, self.variant.fingerprint, benchmark, prompt.id, index)
-        return Sample(name, benchmark, prompt, index, path)
+    def _sample(self, number: int) -> Sample:
+        prompt, index = self.benchmark.places[number]
+        return Sample(
+            self.variant.name, self.benchmark.name, prompt, index, self.image_path(prompt.id, index)
+        )
+
+    def image_path(self, prompt_id: str, index: int) -> Path:
+        """Path of a sample's image relative to the run directory."""
+        return image_path(self.variant.name, self.variant.fingerprint, self.benchmark.name, prompt_id, index)
 
     def noise_seed(self, sample: Sample) -> int:
         """Seed of the sample's initial noise; the winners of one search share that of the first."""

@@ -1,14 +1,17 @@
 """What a run still has to do: samples without a verified image."""
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import HashCache, file_sha256
+from sana_bench.core.on_demand import OnDemand
 from sana_bench.core.samples import Sample
 from sana_bench.core.stopping import workers
-from sana_bench.results.reader import SampleResult, asked_images
+from sana_bench.results.reader import SampleResult
 from sana_bench.results.schema import ImageRow
 from sana_bench.results.store import Store
 from sana_bench.suites.cells import Cell
@@ -17,21 +20,25 @@ from sana_bench.suites.schema import Variant
 __all__ = ["CellPlan", "asked_rows", "image_is_intact", "plan_cell", "work_left", "work_of"]
 
 _READERS = 8
+# Images that are looked for at once.
+_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class CellPlan:
     """The state of one cell: images that verify, and samples to generate.
 
-    `done` has the path where each image was found, `wanted` are the samples inside the limit in the order of work, and
-    `missing` those of them to generate, both with the path relative to the run directory. `errors` say why samples failed before;
-    `damaged` counts recorded images whose file is gone or changed.
+    `done` has the path where each image was found and is read from the store as it is looked at; `elsewhere` are those of them
+    that lie outside the run directory. `wanted` are the samples inside the limit in the order of work, and `missing` those of
+    them to generate, both with the path relative to the run directory.
+    `errors` say why samples failed before; `damaged` counts recorded images whose file is gone or changed.
     """
 
     cell: Cell
-    done: tuple[SampleResult, ...]
-    wanted: tuple[Sample, ...]
-    missing: tuple[Sample, ...]
+    done: Sequence[SampleResult]
+    elsewhere: Sequence[SampleResult]
+    wanted: Sequence[Sample]
+    missing: Sequence[Sample]
     damaged: int
     errors: Mapping[tuple[str, int], str]
 
@@ -76,35 +83,67 @@ def plan_cell(
     is to be generated, to the first samples in the order of work (`ResolvedBenchmark.at_most`), and never hides what is there
     already.
     """
-    rows = asked_rows(cell, store)
     asked = cell.samples if samples is None else samples
-    recorded = [
-        SampleResult(sample, row)
-        for sample in asked
-        if (row := rows.get(sample.place)) is not None and row.status == "ok"
-    ]
+    n_wanted = cell.benchmark.at_most(limit)
 
-    def locate(one: SampleResult) -> SampleResult | None:
-        candidates = [run_directory / one.sample.image_path, output / str(one.image.path)]
-        if verify:
-            candidates = [path for path in candidates if image_is_intact(path, one.image, hashes)]
-        return replace(one, sample=replace(one.sample, image_path=candidates[0])) if candidates else None
+    def places(sample: Sample, row: ImageRow) -> tuple[Path, Path]:
+        return run_directory / sample.image_path, output / str(row.path)
 
+    def find(sample: Sample, row: ImageRow | None) -> int | None:
+        """Which of the places where an image may lie has it."""
+        if row is None or row.status != "ok":
+            return None
+        found = (not verify or image_is_intact(path, row, hashes) for path in places(sample, row))
+        return next((number for number, is_there in enumerate(found) if is_there), None)
+
+    def located(number: int) -> SampleResult:
+        sample = asked[number]
+        row = _asked_row(cell, store, sample)
+        if row is None:
+            raise BenchError(f"{cell.label} {sample.id}: its record left the store while it was used")
+        path = places(sample, row)[number in elsewhere]
+        return SampleResult(replace(sample, image_path=path), row)
+
+    # Numbers alone are kept: a row and a path of each of many thousand images would be kilobytes.
+    done, elsewhere, missing, damaged = array("L"), set[int](), array("L"), 0
+    errors: dict[tuple[str, int], str] = {}
     with workers(_READERS) as pool:
-        done = tuple(one for one in pool.map(locate, recorded) if one is not None)
-    there = {one.sample.place for one in done}
-    wanted = tuple(asked[: cell.benchmark.at_most(limit)])
-    missing = tuple(sample for sample in wanted if sample.place not in there)
-    errors = {place: row.error or "no image" for place, row in rows.items() if row.status != "ok"}
-    return CellPlan(cell, done, wanted, missing, len(recorded) - len(done), errors)
+        for start in range(0, len(asked), _AT_ONCE):
+            part = list(asked[start : start + _AT_ONCE])
+            rows = [_asked_row(cell, store, sample) for sample in part]
+            for number, (sample, row, place) in enumerate(zip(part, rows, pool.map(find, part, rows)), start):
+                if place is not None:
+                    done.append(number)
+                elif number < n_wanted:
+                    missing.append(number)
+                if place:
+                    elsewhere.add(number)
+                if row is not None and place is None:
+                    damaged += row.status == "ok"
+                    if row.status != "ok":
+                        errors[sample.place] = row.error or "no image"
+    wanted = asked[:n_wanted]
+    return CellPlan(
+        cell,
+        OnDemand(located, done),
+        OnDemand(located, sorted(elsewhere)),
+        wanted,
+        OnDemand(wanted.__getitem__, missing),
+        damaged,
+        errors,
+    )
 
 
-def asked_rows(cell: Cell, store: Store | None) -> dict[tuple[str, int], ImageRow]:
-    """What a store has of a cell's samples, finished or failed, by prompt and index."""
-    if store is None:
-        return {}
-    prompts = {prompt.id: prompt for prompt in cell.benchmark.prompts}
-    return asked_images(store, cell.image_key, prompts, cell.benchmark.images_per_prompt)
+def asked_rows(cell: Cell, store: Store | None) -> Iterator[ImageRow]:
+    """What a store has of a cell's samples, finished or failed."""
+    rows = (_asked_row(cell, store, sample) for sample in cell.samples)
+    return (row for row in rows if row is not None)
+
+
+def _asked_row(cell: Cell, store: Store | None, sample: Sample) -> ImageRow | None:
+    """What a store has of a sample, if it is of the same prompt."""
+    row = store.image(cell.image_key, *sample.place) if store is not None else None
+    return row if row is not None and row.prompt_sha256 == sample.prompt.sha256 else None
 
 
 def image_is_intact(path: Path, row: ImageRow, hashes: HashCache | None = None) -> bool:

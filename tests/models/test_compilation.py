@@ -32,6 +32,17 @@ def test_compiled_calls_are_as_exact_as_plain_ones(monkeypatch):
             compiled(*tiny_inputs(4))
 
 
+def test_other_networks_of_a_run_take_no_shapes_away(monkeypatch):
+    monkeypatch.setattr(compilation, "_MOST_SHAPES", 1)
+    inputs = tiny_inputs(2)
+    for layers in (1, 1, 2):
+        network = tiny_transformer(layers)
+        with torch.no_grad():
+            compiled = compile_transformer(network, "default")
+            exact = in_float64(lambda network=network: network(*inputs))
+            assert_as_exact(compiled(*inputs), network(*inputs), exact)
+
+
 def fake_compile(monkeypatch, make=lambda function: function):
     """What torch.compile is asked for, with `make` in its place."""
     asked = []

@@ -316,7 +316,12 @@ class _Run:
     def save(self, step: int) -> None:
         """Write the state after `step` steps, by the first process, or what each holds. Raises FloatingPointError."""
         if self.sharded or is_main():
-            counts = {"step": step, "seconds": self.seconds, "skipped": self.skipped, "meter": self.meter.totals}
+            counts = {
+                "step": step,
+                "seconds": self.seconds,
+                "skipped": self.skipped,
+                "meter": self.meter.totals,
+            }
             self.states.save(counts | self._tensors(), sharded=self.sharded)
         barrier()
 

@@ -27,7 +27,16 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from sana_models.files import parse_json, read_text
 from sana_models.training.distributed import barrier, is_main, world_size
 
-__all__ = ["clip_gradient", "is_sharded", "like", "read_note", "read_shards", "shard", "whole", "write_shards"]
+__all__ = [
+    "clip_gradient",
+    "is_sharded",
+    "like",
+    "read_note",
+    "read_shards",
+    "shard",
+    "whole",
+    "write_shards",
+]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -101,7 +110,8 @@ def write_shards(folder: Path, tensors: Mapping[str, Tensor], note: Mapping[str,
     folder.mkdir(parents=True, exist_ok=True)
     with _first_failure():
         checkpoint.save(
-            dict(tensors), storage_writer=checkpoint.HuggingFaceStorageWriter(str(folder), save_distributed=True)
+            dict(tensors),
+            storage_writer=checkpoint.HuggingFaceStorageWriter(str(folder), save_distributed=True),
         )
     if is_main():
         (folder / _NOTE).write_text(json.dumps(note), encoding="utf-8")

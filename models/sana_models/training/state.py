@@ -1,9 +1,9 @@
 """The state of a training on disk: written whole, never with a value that is not finite, the last two before it kept.
 
-It is a file, or a folder of the files of several processes, which any number of processes can read. A state knows the configuration it belongs to, so that a changed one is told and not continued.
+It is a file, or a folder of files of several processes, which any number of processes can read. A state knows the
+configuration it belongs to, so that a changed one is told and not continued.
 """
 
-import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sana_models.came import local_part
-from sana_models.files import plain, write_whole
+from sana_models.files import link_or_copy, plain, write_whole
 from sana_models.training.distributed import barrier, gathered, is_main
 from sana_models.training.progress import tell
 from sana_models.training.sharding import read_note, read_shards, write_shards
@@ -154,7 +154,7 @@ class StateFolder:
             _remove(third)
             second.replace(third)
         if newest.is_file() and keep_name:
-            _link(newest, second)
+            link_or_copy(newest, second)
         elif newest.exists():
             newest.replace(second)
 
@@ -188,15 +188,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _link(old: Path, new: Path) -> None:
-    """Give a file a second name; a copy where the file system has no links."""
-    new.unlink(missing_ok=True)
-    try:
-        os.link(old, new)
-    except OSError:
-        shutil.copy2(old, new)
 
 
 def _first_not_finite(state: Mapping[str, Any]) -> str | None:

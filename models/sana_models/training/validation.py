@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from sana_models.files import parse_json, read_text, write_whole
+from sana_models.files import TEMPORARY_PREFIX, parse_json, read_text, write_whole
 from sana_models.pipeline import SanaPipeline
 from sana_models.training.distributed import barrier, is_main, most_of, share_of, sum_over_processes
 from sana_models.training.flow import flow_matching_pair, shift_noise_levels
@@ -55,7 +55,7 @@ class ValidationSettings:
         return cls(
             every=values.integer("every"),
             share=values.number("share", 0.0, low=0, high=0.5),
-            paths=tuple(Path(path) for path in values.texts("paths")),
+            paths=values.paths("paths"),
             images=values.integer("images", 256),
             prompts=values.texts("prompts"),
             steps=values.integer("steps", 20),
@@ -123,7 +123,9 @@ class Validation:
         for index in share_of(range(len(self._held_out.latents))):
             groups[tuple(self._held_out.latents[index].shape)].append(index)
         batches = [
-            group[first : first + _BATCH] for group in groups.values() for first in range(0, len(group), _BATCH)
+            group[first : first + _BATCH]
+            for group in groups.values()
+            for first in range(0, len(group), _BATCH)
         ]
         device = transformer.proj_out.weight.device
         for number in range(most_of(len(batches), device)):
@@ -190,7 +192,7 @@ class Validation:
         if loss is not None and (best is None or loss < best["validation_loss"] or best["step"] >= step):
             best = {"step": step, "validation_loss": loss}
             write_whole(note, lambda stream: stream.write(json.dumps(best).encode()))
-            temporary = folder / ".best"
+            temporary = folder / f"{TEMPORARY_PREFIX}best"
             temporary.unlink(missing_ok=True)
             os.symlink(f"step-{step:06d}", temporary)
             os.replace(temporary, folder / "best")

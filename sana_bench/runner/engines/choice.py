@@ -134,7 +134,7 @@ def plan_lines(plans: Iterable[CellPlan], workers: int, batch_size: int) -> list
     lines = []
     for worker, own in enumerate(done):
         parts = [
-            f"{sum(len(batch.missing) for batch in own if batch.cell == cell)} of {cell}"
+            f"{sum(sum(batch.lacks) for batch in own if batch.cell == cell)} of {cell}"
             for cell in dict.fromkeys(batch.cell for batch in own)
         ]
         count = f"{len(own)} batch{'' if len(own) == 1 else 'es'}"

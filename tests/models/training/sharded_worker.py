@@ -59,7 +59,9 @@ def optimizers(mesh: DeviceMesh) -> dict[str, Any]:
             for one, other in zip(whole, sharded, strict=True):
                 other.data.copy_(split(one.detach(), mesh))
                 state = pair[1].state[other]
-                pair[1].state[other] = {key: like(state[key], value.clone()) for key, value in pair[0].state[one].items()}
+                pair[1].state[other] = {
+                    key: like(state[key], value.clone()) for key, value in pair[0].state[one].items()
+                }
         found[name] = errors | {"bytes": [optimizer_state_bytes(optimizer) for optimizer in pair]}
     return found
 

@@ -14,11 +14,14 @@ import numpy as np
 
 from sana_bench.core import atomic
 from sana_bench.generators.base import OutOfMemoryError, Request
+from sana_bench.metrics.selfcheck import session
 from sana_bench.suites.cells import GeneratorSpec
 from tests import ROOT, suite_files
 from tests.runner import fakes
 
 FAULTS = ".faults"
+#: The variable with the folder of faults at the start of a worker.
+STARTS = "CROWD_STARTS"
 SIZE = fakes.SIZE
 #: Images a batch, prompts of a suite, images a prompt.
 BATCH, N_PROMPTS, PER_PROMPT = 4, 12, 2
@@ -60,6 +63,18 @@ class Painter:
         return True
 
 
+def _takes_start(fault: str) -> bool:
+    """Whether this process is the one that a fault at its start is meant for: not the one that asks for it."""
+    folder = Path(os.environ[STARTS])
+    try:
+        if (folder / fault).read_text() == str(os.getpid()):
+            return False
+        (folder / fault).rename(folder / f"{fault}-taken")
+    except OSError:
+        return False
+    return True
+
+
 def _image(seed: int, salt: int) -> np.ndarray:
     noise = np.random.Generator(np.random.Philox(key=[seed, salt]))
     return noise.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
@@ -70,6 +85,11 @@ def _full_disk(path: Path, content: bytes) -> None:
 
 
 def build_redness(*_: object) -> fakes.Redness:
+    """What every worker does before it says that it is there."""
+    if _takes_start("hang-before-hello"):
+        time.sleep(600)
+    if _takes_start("hang-in-check"):
+        session.check_run = lambda *_: time.sleep(600)
     return fakes.Redness()
 
 
@@ -137,3 +157,10 @@ def ask_for(suite: Path, *faults: str, of: int = 0) -> None:
     """Let the next process that makes an image of a variant have these faults."""
     for fault in faults:
         (suite.parent / "variants" / f"weights-{of}" / FAULTS / fault).touch()
+
+
+def ask_for_start(fault: str) -> Path:
+    """Let the next process that starts have a fault, and return the file that is there once one has it."""
+    folder = Path(os.environ[STARTS])
+    (folder / fault).write_text(str(os.getpid()))
+    return folder / f"{fault}-taken"

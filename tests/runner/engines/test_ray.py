@@ -22,7 +22,8 @@ from sana_bench.core.registry import REGISTRIES
 from sana_bench.generators.best_of_n.files import total_cost
 from sana_bench.results.store import Store
 from sana_bench.runner import scoring
-from sana_bench.runner.engines.ray import RayEngine
+from sana_bench.runner.engines import seats
+from sana_bench.runner.engines.seats import Seats
 from sana_bench.runner.run import RunOptions, execute_suite
 from sana_bench.suites.stop import StopRequest
 from tests import ROOT
@@ -44,6 +45,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         patch.setenv("PYTHONPATH", crowd.search_path(folder))
+        patch.setenv(crowd.STARTS, str(folder))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         for registry in REGISTRIES.values():
@@ -187,6 +189,35 @@ def test_a_worker_that_hangs_and_one_without_memory(cluster, local, suite, tmp_p
     assert halved == ["painter-0"], "the batch is halved there alone"
 
 
+@pytest.mark.parametrize("fault", ["hang-before-hello", "hang-in-check"])
+def test_a_worker_that_hangs_while_it_starts(
+    cluster, local, suite, tmp_path, monkeypatch, capsys, fault
+) -> None:
+    """The driver's clock leaps as soon as the worker hangs; whoever comes after it has all the time of that clock."""
+    taken, leap, hear = crowd.ask_for_start(fault), [0.0], Seats.hear
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + leap[0])
+    monkeypatch.setattr(seats, "time", clock)
+
+    def hear_and_leap(self: Seats, seat: seats.Seat, ref: Any) -> bool:
+        awaited = seat.process if fault == "hang-before-hello" else seat.hello
+        heard = hear(self, seat, ref)
+        if ref == awaited and not leap[0]:
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while not taken.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            leap[0] = 1000.0
+        return heard
+
+    monkeypatch.setattr(Seats, "hear", hear_and_leap)
+    found = outcome(suite, tmp_path / "results", address=cluster.address, workers=1)
+    assert taken.exists()
+    assert (found.code, found.numbers) == (0, local.numbers)
+    (lost,) = [event for event in found.events if event["kind"] == "worker_lost"]
+    assert lost["reason"] == "was not ready in 600 s"
+    assert found.provenance["selfcheck"]["summary"] == local.provenance["selfcheck"]["summary"]
+    assert "was not ready in 600 s; a new one is started" in capsys.readouterr().out
+
+
 def test_a_node_that_leaves_and_one_that_is_foreign(
     cluster, local, suite, installed, tmp_path, capsys
 ) -> None:
@@ -226,14 +257,14 @@ def test_workers_that_cannot_write_or_see_the_files_hand_them_over(
     found = outcome(suite, tmp_path / "results", address=cluster.address, workers=2)
     assert (found.code, found.numbers) == (0, local.numbers)
 
-    start = RayEngine._start
+    start = Seats._start
 
-    def apart(self: RayEngine) -> None:
+    def apart(self: Seats) -> None:
         start(self)
         # Gone before a process has started: as on a machine with other disks.
         self._bench.probe.unlink(missing_ok=True)
 
-    monkeypatch.setattr(RayEngine, "_start", apart)
+    monkeypatch.setattr(Seats, "_start", apart)
     found = outcome(suite, tmp_path / "apart", address=cluster.address, workers=2)
     assert (found.code, found.numbers) == (0, local.numbers)
 
@@ -320,16 +351,16 @@ def test_small_judges_share_a_device_once_all_images_are_made(
     """With GPUs that are only pretended: their shares are counted, and nothing is computed on them."""
     node = cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=100 * 2**20)
     cluster.wait_for_nodes()
-    init, shares = RayEngine.__init__, []
+    init, shares = Seats.__init__, []
 
-    def on_gpus(self: RayEngine, *given: Any) -> None:
+    def on_gpus(self: Seats, *given: Any) -> None:
         init(self, *given)
-        self._on_gpus = True
+        self.on_gpus = True
 
-    seat = RayEngine._seat_worker
-    monkeypatch.setattr(RayEngine, "__init__", on_gpus)
+    replace = Seats.replace
+    monkeypatch.setattr(Seats, "__init__", on_gpus)
     monkeypatch.setattr(
-        RayEngine, "_seat_worker", lambda self, one: (shares.append(self._share), seat(self, one))[1]
+        Seats, "replace", lambda self, one: (shares.append(self.share), replace(self, one))[1]
     )
     monkeypatch.setattr(scoring, "_gpu_share", lambda metric: 0.5)
     try:
