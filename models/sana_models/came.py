@@ -131,13 +131,16 @@ class CAME8bit(CAME):
     minimum and scale. The step itself uses the unrounded first moment; only what is kept for the next one is rounded.
     """
 
+    MIN_SIZE = 16384
+    BLOCK_SIZE = 2048
+
     def __init__(
         self,
         params: Iterable[Any],
         lr: float = 1e-4,
         *,
-        min_8bit_size: int = 16384,
-        block_size: int = 2048,
+        min_8bit_size: int = MIN_SIZE,
+        block_size: int = BLOCK_SIZE,
         **kw: Any,
     ) -> None:
         if min_8bit_size < 0 or block_size < 1:

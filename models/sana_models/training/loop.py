@@ -248,7 +248,7 @@ class _Run:
         return loss, True
 
     def _gradient(self, step: int) -> tuple[Tensor, list[Extra]]:
-        """Leave the gradient of this process's rows in the parameters, a part after the other; return loss and further numbers."""
+        """Leave the gradient of this process's rows in the parameters, part by part; return loss and further numbers."""
         config, parts = self.config, self.config.gradient_accumulation
         losses, extras = [], []
         for part in range(parts):

@@ -21,8 +21,8 @@ class LoopConfig:
     """Optimisation settings; learning rate warms up linearly, then follows a cosine to `final_lr_fraction` of it.
 
     `final_lr_fraction` 1 is a constant rate after warm-up, `ema_decay` 0 no moving average. `batch_size` is that of all processes
-    together, and of all `gradient_accumulation` parts that a process computes one after another. `distributed` is `ddp`, the whole
-    model in every process, or `fsdp`, a share of it; of one process started without `torchrun` neither does anything.
+    together, and of all `gradient_accumulation` parts that each computes one after another. `distributed` is `ddp`, the whole
+    model in every process, or `fsdp`, a share of it in each; without `torchrun` neither does anything.
     `scale_learning_rate` multiplies the rate by sqrt(batch_size / 256), as the published code silently does.
     So many steps in a row without a finite gradient as `stop_after_skipped` says end the training.
     """

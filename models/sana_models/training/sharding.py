@@ -131,7 +131,7 @@ def read_shards(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """
     reader = checkpoint.HuggingFaceStorageReader(str(folder))
     with _first_failure():
-        found = reader.read_metadata().state_dict_metadata
+        found: Mapping[str, Any] = reader.read_metadata().state_dict_metadata
     if different := sorted(found.keys() ^ tensors.keys()):
         raise ValueError(f"{different[0]} is in one of state and model alone")
     for name, tensor in tensors.items():

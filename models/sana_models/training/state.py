@@ -120,8 +120,8 @@ class StateFolder:
     def save(self, state: Mapping[str, Any], *, sharded: bool = False) -> None:
         """Write a state; the one before it and the one before that keep older names.
 
-        With `sharded` all processes call it, and each writes what it holds. Raises FloatingPointError, with all files as they were,
-        when a value is not finite.
+        With `sharded` all processes call it, and each writes what it holds. Raises FloatingPointError, with all files as they
+        were, when a value is not finite.
         """
         bad = _first_anywhere(state) if sharded else _first_not_finite(state)
         if bad is not None:

@@ -1,4 +1,4 @@
-"""One of the processes that test_sharding.py starts with `torchrun`: `sharded_worker.py PLAN.json`; the plan says what each makes."""
+"""One of the processes that test_sharding.py starts with `torchrun`: `sharded_worker.py PLAN.json`, which says what is made."""
 
 import json
 import shutil
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch import distributed as dist
+from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
