@@ -51,9 +51,18 @@ class LoopConfig:
         self._read({entry.name: getattr(self, entry.name) for entry in fields(self)})
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build from the section `training` of a configuration; raises ValueError, one line, for what cannot be."""
-        return cls(**cls._read(data))
+    def from_dict(cls, data: Mapping[str, Any], *, large: bool = False) -> Self:
+        """Build from the section `training` of a configuration; raises ValueError, one line, for what cannot be.
+
+        Only a `large` training, whose task is a `loop.LargeTask`, can share its model and compute its batches in parts.
+        """
+        found = cls(**cls._read(data))
+        for name, plain in (("distributed", "ddp"), ("gradient_accumulation", 1)):
+            if not large and getattr(found, name) != plain:
+                raise ValueError(
+                    f"training.{name} is {getattr(found, name)!r}; only kind 'sana' is trained so"
+                )
+        return found
 
     @staticmethod
     def _read(data: Mapping[str, Any]) -> dict[str, Any]:

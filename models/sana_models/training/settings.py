@@ -112,7 +112,7 @@ class TextToImageSettings:
         if start is None and "autoencoder" not in data:
             raise ValueError("'autoencoder' is missing")
         flow = Section(data.get("flow", {}), "flow", _FLOW_KEYS)
-        source, loop = _section(data, "data"), LoopConfig.from_dict(_section(data, "training"))
+        source, loop = _section(data, "data"), LoopConfig.from_dict(_section(data, "training"), large=True)
         settings = (
             ImageDataSettings.from_dict(source, loop.steps)
             if source.get("source") == "images"

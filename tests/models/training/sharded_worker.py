@@ -145,6 +145,8 @@ def main() -> None:
         for name, config, start in plan:
             if start is not None and dist.get_rank() == 0:
                 shutil.copytree(out / start, out / name, symlinks=True)
+                # What a kill while a state was written leaves.
+                shutil.copytree(out / "refused" / "state.pt", out / name / ".state.tmp")
             dist.barrier()
             found[name] = train(config, out / name)
         (out / f"found{dist.get_rank()}.json").write_text(json.dumps(found))

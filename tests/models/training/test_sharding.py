@@ -17,6 +17,7 @@ import torch
 from sana_models import load_pipeline
 from sana_models.checkpoints import save_autoencoder
 from sana_models.training.memory import memory_per_process
+from sana_models.training.run import run_training
 from sana_models.training.state import KEPT_STATES
 from tests import ROOT
 from tests.models.training.datasets import write_folder, write_shards
@@ -28,6 +29,7 @@ from tests.models.training.test_training_processes import (
     train_here,
     weights,
 )
+from tests.models.training.worker import WORDS, no_source
 from tests.small_parts import tiny_dc_ae
 
 WORKER = Path(__file__).with_name("sharded_worker.py")
@@ -126,7 +128,8 @@ def test_a_sharded_training_goes_on_with_the_bits_of_one_that_was_not_stopped(ou
 def test_one_process_goes_on_with_a_state_of_two(inputs: Path, out: Path, tmp_path: Path):
     shutil.copytree(out / "fsdp, 4 steps", tmp_path / "out", symlinks=True)
     assert (tmp_path / "out" / "state.pt").is_dir()
-    train_here(looked_at(inputs), tmp_path / "out")
+    # Without `torchrun` there is nobody to share with.
+    train_here(looked_at(inputs, distributed="fsdp"), tmp_path / "out")
     assert (tmp_path / "out" / "state.pt").is_file()
     assert (tmp_path / "out" / "state.1.pt").is_file()
     assert (tmp_path / "out" / "state.2.pt").is_dir()
@@ -140,18 +143,22 @@ def test_a_sharded_training_keeps_three_states_and_goes_back_to_a_whole_one(
 ):
     states = [json.loads((out / "fsdp" / name / "state.json").read_text()) for name in KEPT_STATES]
     assert [state["step"] for state in states] == [8, 6, 4]
-    for damage in ("cut", "missing"):
+    for damage in ("cut", "missing", "moved"):
         folder = tmp_path / damage
         shutil.copytree(out / "fsdp", folder, symlinks=True)
         second = sorted((folder / "state.pt").glob("shard-00002*"))[0]
         if damage == "cut":
             second.write_bytes(second.read_bytes()[:-100])
-        else:
+        elif damage == "missing":
             second.unlink()
+        else:
+            # A kill between two renamings.
+            (folder / "state.pt").rename(folder / ".state.tmp")
         train_here(looked_at(inputs), folder)
         told = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
-        assert len(told) == 1
-        assert told[0].endswith("continuing from state.1.pt, step 6")
+        assert len(told) == (damage != "moved")
+        assert all(line.endswith("continuing from state.1.pt, step 6") for line in told)
+        assert (folder / "state.pt").is_file()
         # Two steps of one process after six of two.
         for key, value in weights(folder).items():
             torch.testing.assert_close(value, weights(out / "one")[key], **ROUNDING)
@@ -163,6 +170,14 @@ def test_a_sharded_state_of_another_configuration_is_refused(inputs: Path, out: 
         train_here(looked_at(inputs, eps=None, optimizer="came"), out / "fsdp")
     assert "\n" not in str(refused.value)
     assert sorted(path.name for path in (out / "fsdp").iterdir()) == before
+
+
+def test_starting_anew_removes_the_states_of_several_processes(inputs: Path, out: Path, tmp_path: Path):
+    shutil.copytree(out / "fsdp", tmp_path / "out", symlinks=True)
+    settings = looked_at(inputs, eps=None, optimizer="came", steps=1)
+    run_training(settings, tmp_path / "out", source=no_source, vocabulary=WORDS, fresh=True)
+    assert [path.name for path in (tmp_path / "out").glob("*state*")] == ["state.pt"]
+    assert torch.load(tmp_path / "out" / "state.pt", weights_only=True)["step"] == 1
 
 
 def test_a_value_that_is_not_finite_in_one_process_is_saved_by_none(out: Path):
