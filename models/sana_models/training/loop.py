@@ -314,13 +314,9 @@ class _Run:
 
     def save(self, step: int) -> None:
         """Write the state after `step` steps, by the first process, or what each holds. Raises FloatingPointError."""
+        counts: dict[str, Any] = {"step": step, "seconds": self.seconds, "skipped": self.skipped}
+        counts["meter"] = self.meter.all_totals(self.device)
         if self.sharded or is_main():
-            counts = {
-                "step": step,
-                "seconds": self.seconds,
-                "skipped": self.skipped,
-                "meter": self.meter.totals,
-            }
             self.states.save(counts | self._tensors(), sharded=self.sharded)
         barrier()
 
@@ -352,7 +348,7 @@ class _Run:
             self._take(like(self._template(), state) if self.sharded else state)
         self.seconds = float(state["seconds"])
         self.skipped = int(state.get("skipped", 0))
-        self.meter.totals = dict(state.get("meter", {}))
+        self.meter.resume(state.get("meter", {}))
         return int(state["step"])
 
     def _take(self, state: Mapping[str, Any]) -> None:
