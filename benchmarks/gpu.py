@@ -3,7 +3,7 @@
     python benchmarks/gpu.py [--sizes sana-1.6b-1024,...] [--parts pipeline,transformer,decoder,kernels] [--batches 2,8,32]
                              [--minutes 8] [--repetitions 20] [--dtype bf16] [--kernels auto|triton|torch] [--to reports/gpu]
     python benchmarks/gpu.py --sizes tiny --device cpu --dtype fp32     # tries the script where there is no GPU
-    python scripts/collect_wheels.py WHEELS                             # what a machine with torch and transformers alone lacks
+    python scripts/collect_wheels.py WHEELS     # what is missing where there are torch and transformers but no network
 
 Random weights, shared by both sides: speed does not depend on their values. All parts are checked before any is timed; one
 disagreement ends the script. Contestants of a row run in turn, on CUDA between events. The roofline share is the least time
@@ -27,6 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+# From its folder alone, where nothing of the project is installed; what is installed comes first.
+sys.path.extend(str(Path(__file__).resolve().parents[1] / folder) for folder in (".", "models", "kernels"))
+
 from gpu_cases import (
     DISAGREEMENT,
     KERNELS,

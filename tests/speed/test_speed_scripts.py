@@ -162,3 +162,11 @@ def test_contestants_take_turns(scripts):
     assert "".join(calls) == "abc" + "abc" + "cba"
     assert all(len(timing.seconds) == 2 for timing in times.values())
     assert side_by_side.Timing((3.0, 1.0, 2.0)).median == 2.0
+
+
+def test_the_environment_names_what_is_not_installed(scripts, monkeypatch):
+    _, _, side_by_side = scripts
+    monkeypatch.setattr(side_by_side, "PACKAGES", ("torch", "no-such-package"))
+    found = side_by_side.environment()
+    assert found["torch"] == torch.__version__.partition("+")[0]
+    assert found["no-such-package"] == "not installed"
