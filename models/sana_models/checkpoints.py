@@ -7,6 +7,7 @@ tensors assigned.
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 from sana_kernels import Backend, Kernels, resolve_backend
 from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, SANA_PIPELINES, DCAEConfig, SanaConfig
 from sana_models.dc_ae import DCAE
-from sana_models.files import first_line
+from sana_models.files import first_line, link_or_copy, write_whole
 from sana_models.hub import locate
 from sana_models.key_maps import autoencoder_pieces, transformer_pieces
 from sana_models.libraries import without_torchao
@@ -234,18 +235,30 @@ def save_pretrained(
     text_encoder: TextEncoder,
     flow_shift: float | None,
     dtype: torch.dtype = torch.float32,
+    written: Mapping[str, Path] = MappingProxyType({}),
 ) -> None:
     """Write a complete pipeline folder in the diffusers layout; `flow_shift` is None for SANA-Sprint.
+
+    Parts that are `written` already, folders by name (`vae`, `text_encoder`, `tokenizer`), get a further name for each file.
 
     An autoencoder with per-channel latent statistics, which diffusers would silently ignore, is recorded as
     this package's own class, so that diffusers refuses the folder.
     """
     root.mkdir(parents=True, exist_ok=True)
     save_transformer(transformer, root / "transformer", dtype=dtype)
-    save_autoencoder(autoencoder, root / "vae", dtype=dtype)
     gemma = text_encoder.model.config.to_dict() | {"architectures": ["Gemma2Model"]}
-    _write_module(text_encoder.model, gemma, root / "text_encoder", "model.safetensors", dtype)
-    text_encoder.tokenizer.save_pretrained(root / "tokenizer")
+    parts: dict[str, Callable[[Path], object]] = {
+        "vae": lambda folder: save_autoencoder(autoencoder, folder, dtype=dtype),
+        "text_encoder": lambda folder: _write_module(
+            text_encoder.model, gemma, folder, "model.safetensors", dtype
+        ),
+        "tokenizer": text_encoder.tokenizer.save_pretrained,
+    }
+    for name, write in parts.items():
+        if name in written:
+            _link_files(written[name], root / name)
+        else:
+            write(root / name)
     scheduler: dict[str, Any] = {
         "_class_name": "DPMSolverMultistepScheduler",
         "algorithm_type": "dpmsolver++",
@@ -331,16 +344,17 @@ def _write_module(
 ) -> None:
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: value.detach().cpu().to(dtype).contiguous() for key, value in model.state_dict().items()}
-    temporary = folder / f".{name}.tmp"
-    save_file(tensors, temporary, metadata={"format": "pt"})
-    temporary.replace(folder / name)
+    write_whole(folder / name, lambda file: save_file(tensors, file.name, metadata={"format": "pt"}))
     _write_json(folder / "config.json", config)
 
 
+def _link_files(source: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        link_or_copy(path, folder / path.name)
+
+
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    text = json.dumps(data, indent=2, sort_keys=True) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))

@@ -8,9 +8,10 @@ import errno
 import json
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,12 +21,14 @@ __all__ = [
     "first_line",
     "is_there",
     "kind_of",
+    "link_or_copy",
     "open_plain",
     "parse_json",
     "path_of",
     "plain",
     "read_bytes",
     "read_text",
+    "whole_folder",
     "write_whole",
 ]
 
@@ -147,6 +150,36 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
             # Writing names no file, and opening one that nobody knows.
             error.filename, error.filename2 = str(path), None
         raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder that takes the place of `path` at the end of the block, and is gone where the block fails.
+
+    A kill leaves the old folder, the new one or none, and at worst a `.tmp-*` beside it, which the next call for `path` removes.
+    """
+    new, old = (path.parent / f"{TEMPORARY_PREFIX}{what}-{path.name}" for what in ("new", "old"))
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        if path.exists():
+            os.replace(path, old)
+        os.replace(new, path)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def link_or_copy(old: Path, new: Path) -> None:
+    """Give a file a second name in place of whatever has it; a copy where the file system has no links."""
+    new.unlink(missing_ok=True)
+    try:
+        os.link(old, new)
+    except OSError:
+        shutil.copy2(old, new)
 
 
 def _refuse_others(mode: int, path: Path) -> None:

@@ -1,51 +1,25 @@
-"""The application: its root options, the commands, and how an error ends it."""
+"""The command line: how a command is started, and how an error or a signal ends it.
+
+What is imported here is light: the commands are imported when a signal already ends in one line.
+"""
 
 import errno
 import gc
 import os
 import resource
 import sys
-from importlib import import_module
-from typing import Annotated, Any
+from threading import Event
+from typing import Any
 
-import typer
-
-from sana_bench import __version__
 from sana_bench.core.allocator import keep_freed_memory
-from sana_bench.core.errors import BenchError, UsageError
+from sana_bench.core.errors import BenchError, IncompleteError, UsageError
 from sana_bench.core.progress import say
-from sana_bench.core.stopping import leave, stoppable
+from sana_bench.core.stopping import caught, leave, stoppable
 
 __all__ = ["execute", "main"]
 
-#: The files of the commands, in the order in which `--help` shows them.
-_COMMANDS = (
-    *("run", "score", "plan", "validate", "list", "report", "doctor", "train", "generate"),
-    *("compare", "agreement", "baseline", "gate", "leaderboard", "history", "export", "import_"),
-    *("fetch", "rescore", "reshape", "profile", "selfcheck", "store"),
-)
-
-_EXIT_CODES = (
-    "Exit codes: 0 done, 1 crash, 2 usage or bad input, 3 incomplete, 4 regression, 5 not comparable."
-)
-
-# The base of typer's usage errors; typer exports none of its ancestors, and where they live changed between
-# versions.
-_ClickException: type[Exception] = typer.BadParameter.__mro__[2]
-
 # What typer makes of an interrupt.
 _INTERRUPTED = 130
-
-app = typer.Typer(
-    name="sana-bench",
-    help="Generate, score and compare text-to-image variants: one suite file in, one report out.",
-    epilog=_EXIT_CODES,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
-
 # How the loader of shared libraries, threads and torch say that there is no memory.
 _NO_MEMORY = ("failed to map segment", "can't start new thread", "DefaultCPUAllocator: ")
 
@@ -61,42 +35,56 @@ def main() -> None:
         say("sana-bench: the working directory is gone; change to one that is there", error=True)
         sys.exit(UsageError.exit_code)
     with stoppable(second_ends=True) as stopped:
-        code = execute(sys.argv[1:])
+        code = execute(sys.argv[1:], stopped)
     if stopped.is_set():
         leave(code)
     sys.exit(code)
 
 
-def execute(arguments: list[str]) -> int:
+def execute(arguments: list[str], stopped: Event | None = None) -> int:
     """Run one command and return its exit code; errors become one line on standard error.
 
-    `--debug` may stand anywhere before a `--`; with it the traceback of an error is shown too, and a crash is raised.
+    `--debug` may stand anywhere before a `--`; with it the traceback of an error is shown too, and a crash is raised. An error
+    after `stopped` is the interrupt's, which came in the middle of something that a library then missed.
     """
     arguments, debug = _without_debug(arguments)
     try:
+        from sana_bench.cli.app import app
+
         result = app(args=arguments, prog_name="sana-bench", standalone_mode=False)
-    except BenchError as error:
-        return _fail(error, error.exit_code, debug)
-    except _ClickException as error:
-        return _fail(UsageError(_usage_message(error)), UsageError.exit_code, debug)
-    except KeyboardInterrupt:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+        caught()
+        is_late = stopped is not None and stopped.is_set() and not isinstance(error, IncompleteError)
+        if not is_late and not isinstance(error, KeyboardInterrupt):
+            return _told(error, debug)
+        if debug:
+            _show(error)
         result = _INTERRUPTED
-    except OSError as error:
-        return _fail_of_the_system(error, debug)
-    # An exit that code of somebody else asks for is none of ours: what was asked for is not done.
-    except (Exception, SystemExit) as error:
-        if debug or _is_of_the_shell(error):
-            raise
-        if _is_of_little_memory(error):
-            return _fail_of_the_system(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), debug)
-        kind = type(error).__name__
-        first = str(error).strip().partition("\n")[0]
-        say(f"sana-bench: crashed with {kind}: {first} (--debug shows where)", error=True)
-        return 1
+    caught()
     if result == _INTERRUPTED:
         say("sana-bench: interrupted", error=True)
-        return 3
+        return IncompleteError.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _told(error: BaseException, debug: bool) -> int:
+    """Tell how a command failed and return its exit code; raises what a crash is to show."""
+    if isinstance(error, BenchError):
+        return _fail(error, error.exit_code, debug)
+    # The base of typer's usage errors; typer exports none of its ancestors, and where they live changed between versions.
+    if hasattr(error, "format_message"):
+        return _fail(UsageError(_usage_message(error)), UsageError.exit_code, debug)
+    if isinstance(error, OSError):
+        return _fail_of_the_system(error, debug)
+    # An exit that code of somebody else asks for is none of ours: what was asked for is not done.
+    if debug or _is_of_the_shell(error):
+        raise error
+    if _is_of_little_memory(error):
+        return _fail_of_the_system(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), debug)
+    kind = type(error).__name__
+    first = str(error).strip().partition("\n")[0]
+    say(f"sana-bench: crashed with {kind}: {first} (--debug shows where)", error=True)
+    return 1
 
 
 def _fail_of_the_system(error: OSError, debug: bool) -> int:
@@ -131,12 +119,16 @@ def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
 
 def _fail(error: Exception, code: int, debug: bool) -> int:
     if debug:
-        import traceback
-
-        traceback.print_exception(error)
+        _show(error)
     message = " ".join(str(error).split())
     say(f"sana-bench: {message}", error=True)
     return code
+
+
+def _show(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(error)
 
 
 def _usage_message(error: Any) -> str:
@@ -144,33 +136,6 @@ def _usage_message(error: Any) -> str:
     command = getattr(getattr(error, "ctx", None), "command_path", "sana-bench")
     return f"{message[:1].lower()}{message[1:]} (see {command} --help)"
 
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        say(f"sana-bench {__version__}")
-        raise typer.Exit
-
-
-@app.callback(invoke_without_command=True)
-def _root(
-    context: typer.Context,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
-    ] = False,
-    debug: Annotated[
-        bool,
-        typer.Option("--debug", help="Show the traceback of an error; may also stand after the command."),
-    ] = False,  # for the help alone: `execute` takes it out before
-) -> int | None:
-    if context.invoked_subcommand is None:
-        say(context.get_help())
-        return UsageError.exit_code
-    return None
-
-
-for _name in _COMMANDS:
-    import_module(f"sana_bench.cli.{_name}").register(app)
 
 if __name__ == "__main__":
     main()

@@ -8,6 +8,7 @@ import typer
 from sana_bench.cli.options import CpuDeviceOption
 from sana_bench.core.errors import BenchError, SuiteError, UsageError, nearest
 from sana_bench.core.progress import say
+from sana_bench.core.stopping import caught
 
 if TYPE_CHECKING:
     from sana_models.training.curve import Observer
@@ -97,6 +98,7 @@ def train(
     except FloatingPointError as error:
         raise BenchError(f"{config}: {error}") from error
     except KeyboardInterrupt:
+        caught()
         say(f"interrupted: run the same command again to continue from the last checkpoint in {folder}")
         return 3
     return 0
@@ -136,12 +138,13 @@ def _check(config: Path, kind: str, data: dict[str, Any], folder: Path) -> None:
 def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration with the folders of `micro://NAME` in place of these."""
     from sana_bench.assets.locate import MICRO_SCHEME, resolve_folder
+    from sana_models.training.reading import read_path
 
     sources = {key: config.get(key) for key in ("start", "autoencoder")}
     return config | {
         key: str(resolve_folder(source, Path()))
         for key, source in sources.items()
-        if isinstance(source, str) and source.startswith(MICRO_SCHEME)
+        if isinstance(source, str) and source.startswith(MICRO_SCHEME) and read_path(key, source)
     }
 
 

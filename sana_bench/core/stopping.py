@@ -8,16 +8,21 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
-__all__ = ["leave", "stoppable", "workers"]
+__all__ = ["caught", "leave", "stoppable", "workers"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # How long work that has ended early waits for what its threads have begun, such as a file that is half written.
 _PATIENCE_S = 5.0
+# How often it is looked whether an interrupt was lost, in processor time: what goes on without it uses some.
+_AGAIN_S = 0.1
 
 
 @contextmanager
 def stoppable(*, second_ends: bool = False) -> Iterator[threading.Event]:
     """Let Ctrl-C and a termination request raise `KeyboardInterrupt`; a second one does what it did before the block.
+
+    One that a library loses, as imports, finalizers and bare `except`s do, is raised again until the block ends or somebody has
+    `caught` it.
 
     With `second_ends` it ends the process at once, by its signal: right for a command, which is all that its process does, and
     wrong for a notebook, whose kernel a second Ctrl-C must not end.
@@ -35,6 +40,9 @@ def stoppable(*, second_ends: bool = False) -> Iterator[threading.Event]:
         for number in heard:
             signal.signal(number, signal.SIG_DFL if second_ends else previous[number])
         stopped.set()
+        if signal.getsignal(signal.SIGVTALRM) is signal.SIG_DFL:
+            signal.signal(signal.SIGVTALRM, _raise_again)
+            signal.setitimer(signal.ITIMER_VIRTUAL, _AGAIN_S, _AGAIN_S)
         raise KeyboardInterrupt
 
     # One that was told to be ignored, as Ctrl-C is in a shell's background, stays so.
@@ -45,8 +53,28 @@ def stoppable(*, second_ends: bool = False) -> Iterator[threading.Event]:
     try:
         yield stopped
     finally:
+        caught()
         for number in heard:
             signal.signal(number, previous[number])
+
+
+def caught() -> None:
+    """Tell that the interrupt has reached who ends the work in good order: it is not raised again."""
+    if threading.current_thread() is threading.main_thread() and (
+        signal.getsignal(signal.SIGVTALRM) is _raise_again
+    ):
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+
+
+def _raise_again(*_: object) -> None:
+    """Raise an interrupt that is neither on its way nor being dealt with, where the main thread is now."""
+    error = sys.exc_info()[1]
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return
+        error = error.__context__
+    raise KeyboardInterrupt
 
 
 @contextmanager

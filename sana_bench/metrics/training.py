@@ -22,6 +22,7 @@ from sana_models.files import read_bytes
 from sana_models.training.curve import plot_curve
 from sana_models.training.loop import TrainingResult
 from sana_models.training.loop_config import LoopConfig
+from sana_models.training.reading import read_path
 
 __all__ = [
     "EVALUATION_SEED",
@@ -97,15 +98,10 @@ def read_sections(
     training = found["training"]
     loop = LoopConfig.from_dict({**(defaults or {}), **training})
     start = config.get("start")
-    if start is not None and not isinstance(start, str):
-        raise ValueError(f"start is {start!r}, not a folder's name")
-    return Sections(str(config.get("name")), found["data"], found["model"], loop, _folder(start))
-
-
-def _folder(start: str | None) -> Path | None:
-    if start is not None and start.startswith(MICRO_SCHEME):
-        return resolve_folder(start, Path())
-    return None if start is None else Path(start)
+    start = None if config.get("start") is None else read_path("start", config["start"])
+    if start is not None and config["start"].startswith(MICRO_SCHEME):
+        start = resolve_folder(config["start"], Path())
+    return Sections(str(config.get("name")), found["data"], found["model"], loop, start)
 
 
 def only_keys(prefix: str, section: Mapping[str, Any], allowed: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from sana_bench.core.fingerprint import FileHashes
 from sana_bench.core.progress import Progress, listed, megabytes, say
 from sana_bench.core.provenance import now
 from sana_bench.core.registry import MEASURED
+from sana_bench.core.stopping import caught
 from sana_bench.metrics.base import CutsTexts, FeatureMetric, Metric, Summary, metric_key
 from sana_bench.results.reader import incomplete_reasons
 from sana_bench.results.run_folder import RunFiles
@@ -116,6 +117,7 @@ class Session:
                 reasons = self._score_all(self._profile_all())
             state = "incomplete" if reasons else "done"
         except KeyboardInterrupt:
+            caught()
             state = "interrupted"
             say(self._how_to_resume())
             return Outcome(self._run_id, IncompleteError.exit_code, interrupted=True)

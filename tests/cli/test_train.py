@@ -72,6 +72,50 @@ def test_check_tells_what_a_folder_of_images_will_give(tmp_path, monkeypatch, ca
     assert "1 of 12 training records are bad, more than the allowed share 0.05" in capsys.readouterr().err
 
 
+TOO_LONG = {
+    "a name": "n" * 300,
+    "a name below a new folder": "new/" + "n" * 300,
+    "a whole path": "deep/" * 1000 + "n",
+    # The folder could be there, what the training writes or reads below it could not.
+    "a path without room for what is below it": "/tmp/" + "deep/" * 802,
+}
+
+
+@pytest.mark.parametrize("length", TOO_LONG)
+@pytest.mark.parametrize(
+    "key", ["start", "autoencoder", "data.paths", "data.cache", "validation.paths", "rendered.cache"]
+)
+def test_a_path_that_is_too_long_is_told_with_its_key(key, length, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    section, _, last = key.rpartition(".")
+    data = {"source": "images", "paths": [str(write_folder(tmp_path / "images", 4))], "image_size": 64}
+    config = {"kind": "sana", "name": "dots", "start": "start", "data": data}
+    if section == "rendered":
+        config["data"], section = {"source": "micro"}, "data"
+    config |= {"training": {"steps": 1, "batch_size": 4, "learning_rate": 1e-4}, "validation": {"every": 1}}
+    path = TOO_LONG[length]
+    (config[section] if section else config)[last] = [path] if last == "paths" else path
+    Path("dots.yaml").write_text(yaml.safe_dump(config))
+    for more in ([], ["--check"], ["--encode"]) if length == "a name" else (["--check"],):
+        assert execute(["train", "dots.yaml", *more]) == 2
+        error = capsys.readouterr().err
+        name = f"{section}.{last}" if section else last
+        assert f"dots.yaml: {name} is '{path[:60]}" in error
+        assert error.endswith(": file name too long\n")
+        assert len(error) < 300
+
+
+@pytest.mark.parametrize("kind", ["clip", "vqa", "reward"])
+def test_a_judge_has_no_start_that_is_too_long(kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for start in ("n" * 300, "micro://" + "n" * 300):
+        config = yaml.safe_load((CONFIGS / f"{kind}_micro.yaml").read_text()) | {"start": start}
+        Path("judge.yaml").write_text(yaml.safe_dump(config))
+        assert execute(["train", "judge.yaml"]) == 2
+        assert "judge.yaml: start is " in (error := capsys.readouterr().err)
+        assert error.endswith(": file name too long\n")
+
+
 def test_a_sprint_checkpoint_is_refused_before_its_weights_are_read(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     start = write_tiny_pipeline(tmp_path / "start", sprint=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sana_models.dc_ae import DCAE
-from sana_models.files import plain, read_text
+from sana_models.files import plain, read_text, write_whole
 from sana_models.training.autoencoder import Source, images_to_tensor
 from sana_models.training.progress import training_progress
 
@@ -107,6 +107,5 @@ def _write_shard(
 ) -> None:
     latents, captions = encoded_samples(autoencoder, source, seed, first, _SHARD)
     ids, mask = tokenize(captions)
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, latents=latents, ids=ids.short().numpy(), mask=mask.to(torch.uint8).numpy())
-    temporary.replace(path)
+    words, used = ids.short().numpy(), mask.to(torch.uint8).numpy()
+    write_whole(path, lambda stream: np.savez(stream, latents=latents, ids=words, mask=used))

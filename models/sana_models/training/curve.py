@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sana_models.files import read_text
+from sana_models.files import read_text, write_whole
 from sana_models.training.distributed import is_main
 
 __all__ = ["Curve", "Observer", "plot_curve"]
@@ -29,7 +29,7 @@ def plot_curve(csv_path: Path, png_path: Path, *, columns: tuple[str, ...], titl
         axes.plot([step for step, _ in drawn], [value for _, value in drawn], linewidth=0.8)
         axes.set(xlabel="step", ylabel=column, title=title if index == 0 else "")
         axes.grid(alpha=0.3)
-    figure.savefig(png_path, dpi=110)
+    write_whole(png_path, lambda stream: figure.savefig(stream, dpi=110, format="png"))
 
 
 class Curve:
@@ -56,9 +56,8 @@ class Curve:
         if not self.rows or not is_main():
             return
         names = dict.fromkeys(name for row in self.rows for name in row)
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(names))
-            writer.writeheader()
-            writer.writerows(self.rows)
-        temporary.replace(self.path)
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, fieldnames=list(names))
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_whole(self.path, lambda stream: stream.write(table.getvalue().encode()))

@@ -32,7 +32,7 @@ class RenderedDataSettings:
         return cls(
             cached_samples=values.integer("cached_samples", 65536),
             max_length=values.optional_integer("max_length"),
-            cache=_path(data.get("cache")),
+            cache=values.path("cache"),
         )
 
 
@@ -72,7 +72,7 @@ class ImageDataSettings:
         if not data.get("paths"):
             raise ValueError("data.paths is missing: a list of folders")
         return cls(
-            paths=tuple(Path(path) for path in values.texts("paths")),
+            paths=values.paths("paths"),
             stages=_stages(data, values, steps),
             rule=CaptionRule(
                 rule=values.text("caption_rule", "softmax"),
@@ -80,7 +80,7 @@ class ImageDataSettings:
                 threshold=values.number("caption_threshold", 25.0),
                 weights=_weights(data),
             ),
-            caption_suffixes=values.texts("caption_suffixes"),
+            caption_suffixes=_suffixes(values),
             caption_keys=values.texts("caption_keys"),
             image_key=None if data.get("image_key") is None else values.text("image_key"),
             minimum_score=values.number("minimum_score", 0.0),
@@ -88,9 +88,18 @@ class ImageDataSettings:
             max_bad_share=values.number("max_bad_share", 0.01, low=0, high=1),
             max_length=values.optional_integer("max_length"),
             instruction=values.text("instruction", "none", choices=("none", "sana")),
-            cache=_path(data.get("cache")),
+            cache=values.path("cache"),
             workers=None if data.get("workers") is None else values.integer("workers", low=0),
         )
+
+
+def _suffixes(values: Section) -> tuple[str, ...]:
+    suffixes = values.texts("caption_suffixes")
+    for suffix in suffixes:
+        # It stands between a name and its ending.
+        if "/" in suffix or "\0" in suffix or len(suffix.encode()) > 100:
+            raise ValueError(f"data.caption_suffixes: {suffix!r:.80} is no part of a file's name")
+    return suffixes
 
 
 def _stages(data: Mapping[str, Any], values: Section, steps: int) -> tuple[Stage, ...]:
@@ -128,7 +137,3 @@ def _weights(data: Mapping[str, Any]) -> dict[str, float]:
     listed = data.get("caption_weights") or {}
     values = Section(listed, "data.caption_weights", {str(kind) for kind in listed})
     return {str(kind): values.number(kind, low=0) for kind in listed}
-
-
-def _path(value: Any) -> Path | None:
-    return None if value is None else Path(str(value))

@@ -1,13 +1,24 @@
 """Sections of a training configuration, read value by value: known keys, right types, inside their bounds."""
 
+import errno
 import math
+import os
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Section", "check_keys"]
+from sana_models.files import first_line
+
+__all__ = ["Section", "check_keys", "read_path"]
 
 _MISSING = object()
+#: Bytes of a name, on every usual file system.
+_LONGEST_NAME = 255
+#: As long as the longest name below a folder: that of a cached latent that is being written.
+_INSIDE = "x" * 100
+#: Letters of a value that a message shows.
+_MOST_SHOWN = 80
 
 
 def check_keys(data: Mapping[str, Any], allowed: Collection[str], prefix: str = "") -> None:
@@ -17,6 +28,30 @@ def check_keys(data: Mapping[str, Any], allowed: Collection[str], prefix: str = 
         close = get_close_matches(unknown[0], list(allowed), n=1, cutoff=0.5)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise ValueError(f"unknown key '{prefix}{unknown[0]}'{hint}; allowed: {', '.join(sorted(allowed))}")
+
+
+def read_path(key: str, value: Any) -> Path:
+    """Return the path that the value of a key names, whether there is something or not.
+
+    Raises ValueError, one line with the key, for what is no text, and for a path that the system refuses, such as one that is too
+    long, or that leaves no room for the names below it.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{key} is {_shown(value)}; expected a path")
+    try:
+        # Below a folder that is not there yet the system says nothing of the names.
+        if any(len(os.fsencode(part)) > _LONGEST_NAME for part in Path(value).parts):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        os.stat(Path(value, _INSIDE))
+    except (OSError, ValueError) as error:
+        if not isinstance(error, OSError) or error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise ValueError(f"{key} is {_shown(value)}: {first_line(error).lower()}") from None
+    return Path(value)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}... ({len(text):,} letters)"
 
 
 class Section:
@@ -94,7 +129,7 @@ class Section:
         value = self._value(name, default)
         if not isinstance(value, str) or (choices and value not in choices):
             allowed = f"allowed: {', '.join(map(repr, choices))}" if choices else "expected a text"
-            raise ValueError(f"{self._prefix}{name} is {value!r}; {allowed}")
+            raise ValueError(f"{self._prefix}{name} is {_shown(value)}; {allowed}")
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
@@ -104,6 +139,21 @@ class Section:
             raise self._error(name, value, "a list of texts")
         return tuple(value)
 
+    def path(self, name: str) -> Path | None:
+        """Return a path, or None where it is missing or null; raises as `read_path`."""
+        value = self._data.get(name)
+        return None if value is None else read_path(f"{self._prefix}{name}", value)
+
+    def paths(self, name: str) -> tuple[Path, ...]:
+        """Return a list of paths, empty where it is missing; raises as `read_path`."""
+        return tuple(read_path(f"{self._prefix}{name}", value) for value in self.texts(name))
+
+    def source(self, name: str, default: Any = _MISSING) -> str:
+        """Return a path or a hub id as it is given; raises as `read_path`."""
+        value = self._value(name, default)
+        read_path(f"{self._prefix}{name}", value)
+        return str(value)
+
     def _value(self, name: str, default: Any) -> Any:
         value = self._data.get(name, default)
         if value is _MISSING:
@@ -111,4 +161,4 @@ class Section:
         return value
 
     def _error(self, name: str, value: object, expected: str) -> ValueError:
-        return ValueError(f"{self._prefix}{name} is {value!r}; expected {expected}")
+        return ValueError(f"{self._prefix}{name} is {_shown(value)}; expected {expected}")

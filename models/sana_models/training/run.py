@@ -10,6 +10,7 @@ import torch
 
 from sana_models.checkpoints import save_autoencoder, save_pretrained
 from sana_models.dc_ae import DCAE
+from sana_models.files import whole_folder
 from sana_models.pipeline import SanaPipeline
 from sana_models.text import TextEncoder, complex_human_instruction
 from sana_models.training.autoencoder import AutoencoderTask, Source, latent_statistics
@@ -28,6 +29,7 @@ from sana_models.training.parts import (
 )
 from sana_models.training.records import BadRecords
 from sana_models.training.settings import AutoencoderSettings, TextToImageSettings
+from sana_models.training.sharding import whole
 from sana_models.training.state import StateFolder
 from sana_models.training.text_to_image import CaptionedLatents, TextToImageTask
 from sana_models.training.validation import HeldOut, Validation, forget_validation
@@ -95,11 +97,12 @@ def run_encoding(
 
 def _check_batches(settings: TextToImageSettings) -> None:
     """Raise ValueError, before anything is loaded, for a batch of any stage that the processes cannot share evenly."""
-    local_rows(settings.loop.batch_size)
+    parts = settings.loop.gradient_accumulation
+    local_rows(settings.loop.batch_size, parts)
     stages = settings.data.stages if isinstance(settings.data, ImageDataSettings) else ()
     for number, stage in enumerate(stages):
         try:
-            local_rows(stage.batch_size or settings.loop.batch_size)
+            local_rows(stage.batch_size or settings.loop.batch_size, parts)
         except ValueError as error:
             raise ValueError(f"data.stages[{number}]: {error}") from None
 
@@ -174,10 +177,11 @@ def _train_text_to_image(
         text_learning_rate_factor=settings.text_learning_rate_factor,
         null_text=null_text,
     )
-    watch = _validation(settings, networks, task, held_out, out)
+    exports = _Exports(settings, networks)
+    watch = _validation(settings, networks, task, held_out, out, exports)
     result = train(task, settings.loop, out, identity=config, watch=watch, observer=observer)
+    exports.write(out / "pipeline")
     if is_main():
-        _export(settings, networks, out / "pipeline")
         plot_curve(out / "curve.csv", out / "curve.png", columns=_plotted(watch), title=settings.name)
         # A cache of this run's own; one that the configuration names is kept.
         shutil.rmtree(out / "cache", ignore_errors=True)
@@ -186,7 +190,12 @@ def _train_text_to_image(
 
 
 def _validation(
-    settings: TextToImageSettings, networks: Networks, task: TextToImageTask, held_out: HeldOut, out: Path
+    settings: TextToImageSettings,
+    networks: Networks,
+    task: TextToImageTask,
+    held_out: HeldOut,
+    out: Path,
+    exports: "_Exports",
 ) -> Validation | None:
     if settings.validation is None:
         return None
@@ -200,22 +209,35 @@ def _validation(
         max_length=networks.max_length,
         instruction=complex_human_instruction() if with_instruction else None,
     )
-
-    def export(folder: Path) -> None:
-        _export(settings, networks, folder)
-
-    return Validation(settings.validation, held_out, pipeline, task.embed, export, out)
+    return Validation(settings.validation, held_out, pipeline, task.embed, exports.write, out)
 
 
 def _plotted(watch: Validation | None) -> tuple[str, ...]:
     return ("loss", "validation_loss") if watch is not None and watch.has_loss else ("loss",)
 
 
-def _export(settings: TextToImageSettings, networks: Networks, folder: Path) -> None:
-    save_pretrained(
-        folder,
-        transformer=networks.transformer,
-        autoencoder=networks.autoencoder,
-        text_encoder=TextEncoder(networks.tokenizer, networks.text_model),
-        flow_shift=settings.shift,
-    )
+class _Exports:
+    """Writes whole pipeline folders; what is not trained is written once, and its files have further names in later ones."""
+
+    def __init__(self, settings: TextToImageSettings, networks: Networks) -> None:
+        self._settings, self._networks = settings, networks
+        self._frozen = {"vae", "tokenizer"} | ({"text_encoder"} if not settings.train_text_encoder else set())
+        self._last: Path | None = None
+
+    def write(self, folder: Path) -> None:
+        """Create or replace a folder, as it is or not at all: the first process does, of what all of them hold."""
+        last = {name: self._last / name for name in self._frozen} if self._last is not None else {}
+        networks = self._networks
+        transformer, text_model = whole(networks.transformer), whole(networks.text_model)
+        if not is_main():
+            return
+        with whole_folder(folder) as new:
+            save_pretrained(
+                new,
+                transformer=transformer,
+                autoencoder=networks.autoencoder,
+                text_encoder=TextEncoder(networks.tokenizer, text_model),
+                flow_shift=self._settings.shift,
+                written={name: path for name, path in last.items() if path.is_dir()},
+            )
+        self._last = folder

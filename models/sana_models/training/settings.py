@@ -106,7 +106,7 @@ class TextToImageSettings:
         keys = {"start", "autoencoder", "flow", "train_text_encoder", "compile", "gradient_checkpointing"}
         keys |= {"weights_variant", "validation", "kernels"}
         top = Section(data, "", _TOP | keys | shapes)
-        start = None if data.get("start") is None else top.text("start")
+        start = None if data.get("start") is None else top.source("start")
         if start is not None and (given := sorted(shapes & data.keys())):
             raise ValueError(f"section {given[0]!r} cannot be given with 'start', whose networks are used")
         if start is None and "autoencoder" not in data:
@@ -122,7 +122,7 @@ class TextToImageSettings:
             name=top.text("name"),
             start=start,
             weights_variant=None if data.get("weights_variant") is None else top.text("weights_variant"),
-            autoencoder=top.text("autoencoder", start),
+            autoencoder=top.source("autoencoder", start),
             text_encoder={} if start is not None else _encoder(data),
             model=None if start is not None else SanaConfig.from_dict(_section(data, "model")),
             data=settings,

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sana_models.checkpoints import load_transformer
+from sana_models.pipeline import load_pipeline
 from sana_models.training import progress
 from sana_models.training.flow import flow_matching_pair
 from sana_models.training.meter import Meter
@@ -83,6 +84,57 @@ def test_losses_samples_and_exports_are_there_at_every_interval(whole: Path):
     last = load_transformer(whole / "exports/step-000006").state_dict()
     final = load_transformer(whole / "pipeline").state_dict()
     assert all(torch.equal(last[key], final[key]) for key in final)
+
+
+def inodes(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_an_export_costs_what_has_changed(inputs: Path, trained: bool):
+    """What is frozen is on the disk once, under the same name in every export, each of which is whole."""
+    settings = watched(inputs, steps=4) | {"train_text_encoder": trained}
+    settings["validation"] |= {"exports": 9, "prompts": []}
+    out = inputs / f"exports-{trained}"
+    go(settings, out)
+    first, second, final = (out / name for name in ("exports/step-000002", "exports/step-000004", "pipeline"))
+    assert not [path for path in out.rglob("*") if path.name.startswith(".tmp-")]
+    for one, other in ((first, second), (second, final)):
+        shared = {name for name, inode in inodes(one).items() if inode == inodes(other)[name]}
+        parts = {name.partition("/")[0] for name in shared}
+        assert parts == {"vae", "tokenizer"} | ({"text_encoder"} if not trained else set())
+        # All files of a part, or none.
+        assert shared == {name for name in inodes(one) if name.partition("/")[0] in parts}
+    for folder in (first, second, final):
+        images = load_pipeline(folder)(["a red dot"], seeds=[1], steps=2)
+        assert images.shape[-1] == 3
+    # An export that is written again, as by a resumed training, is a new one: the names of others keep what they had.
+    before = load_transformer(first).state_dict()
+    encoder = (first / "text_encoder/model.safetensors").read_bytes()
+    go(settings | {"training": settings["training"] | {"steps": 5}}, out)
+    after = load_transformer(out / "pipeline").state_dict()
+    assert any(not torch.equal(before[key], after[key]) for key in after)
+    assert (first / "text_encoder/model.safetensors").read_bytes() == encoder
+
+
+def test_an_export_that_cannot_be_finished_leaves_the_one_before(inputs: Path, monkeypatch):
+    from sana_models.training import run
+
+    out = inputs / "unfinished"
+    settings = watched(inputs, steps=2)
+    settings["validation"] |= {"prompts": []}
+    go(settings, out)
+    before = inodes(out / "pipeline")
+
+    def full(folder, **_):
+        (folder / "transformer").mkdir()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run, "save_pretrained", full)
+    with pytest.raises(OSError, match="No space left"):
+        go(settings, out)
+    assert inodes(out / "pipeline") == before
+    assert not [path for path in out.rglob("*") if path.name.startswith(".tmp-")]
 
 
 def test_every_row_has_its_numbers_and_an_observer_hears_them(whole: Path, told: list):
