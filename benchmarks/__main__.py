@@ -1,6 +1,6 @@
 """The speed scripts, one after the other, and their times in a result store that `sana-bench history` reads.
 
-    python -m benchmarks [harness judges_speed metrics_speed cpu_speed] [--output results/benchmarks] [--to reports/benchmarks]
+    python -m benchmarks [NAME ...] [--output results/benchmarks] [--to reports/benchmarks]
     sana-bench history results/benchmarks
 
 Run from the root of the repository; without names, all of them (an hour on two cores). Each sitting is a run of its own, whose
@@ -32,7 +32,7 @@ from sana_bench.results.store import Store  # noqa: E402
 
 PROTOCOL = "seconds@1"
 # Each writes NAME.json into the folder that `--to` names.
-SCRIPTS = ("harness", "judges_speed", "metrics_speed", "cpu_speed")
+SCRIPTS = ("harness", "judges_speed", "metrics_speed", "scoring_speed", "cpu_speed")
 # What tells machines apart; a new version of a package is a step in a history, and no other history.
 _MACHINE = ("processor", "cores", "threads")
 

@@ -1,6 +1,6 @@
 """What `gpu.py` checks and times: kernels, transformer step, decoder, whole pipeline; ours and diffusers on the same weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +17,13 @@ from sana_models.transformer import SanaTransformer
 
 __all__ = [
     "DISAGREEMENT",
+    "KERNELS",
     "Case",
+    "Run",
     "Scene",
     "config_of",
     "decoder_case",
-    "kernel_cases",
+    "kernel_case",
     "pipeline_case",
     "transformer_case",
 ]
@@ -51,6 +53,16 @@ TINY_DC_AE = DCAEConfig(
     decoder_layers_per_block=(1, 1),
     encoder_qkv_multiscales=((), (5,)),
     decoder_qkv_multiscales=((), (5,)),
+)
+
+#: What is measured by itself: operations of the kernels, of one of them two forms.
+KERNELS = (
+    "linear_attention",
+    "linear_attention with norm",
+    "gated_depthwise",
+    "layer_norm_modulate",
+    "gated_residual",
+    "rms_norm",
 )
 
 Run = Callable[[], Any]
@@ -96,35 +108,36 @@ def config_of(name: str) -> tuple[SanaConfig, DCAEConfig]:
     return (TINY, TINY_DC_AE) if name == "tiny" else (SANA_CONFIGS[name], DC_AE_F32C32)
 
 
-def kernel_cases(scene: Scene, name: str) -> Iterator[Case]:
-    """Every kernel at the shapes of a guided step of one image: Triton against plain PyTorch and its compiled form."""
+def kernel_case(scene: Scene, name: str, label: str) -> Case:
+    """One of `KERNELS` at the shapes of a guided step of one image: Triton against plain PyTorch and its compiled form."""
     config, _ = config_of(name)
     width, side, hidden = config.width, config.sample_size, int(config.mlp_ratio * config.width)
-    tokens = [scene.draw(2, side * side, width) for _ in range(3)]
+    tokens = lambda: scene.draw(2, side * side, width)  # noqa: E731
     row, weight = scene.draw(2, 1, width), scene.draw(width)
-    image = scene.draw(2, side, side, 2 * hidden)
-    inputs: dict[str, tuple[Any, ...]] = {
-        "linear_attention": tuple(tokens),
-        "linear_attention with norm": (*tokens, weight, weight),
-        "gated_depthwise": (image, scene.draw(2 * hidden, 1, 3, 3), scene.draw(2 * hidden)),
-        "layer_norm_modulate": (tokens[0], row, row),
-        "gated_residual": (tokens[0], row, tokens[1]),
-        "rms_norm": (tokens[0], weight),
-    }
-    for label, arguments in inputs.items():
-        operation = label.partition(" ")[0]
-        plain = getattr(operations("torch"), operation)
-        contestants: dict[str, Run] = {"torch": _bind(plain, arguments)}
-        if scene.kernels == "triton":
-            contestants["triton"] = _bind(getattr(operations("triton"), operation), arguments)
-        output = plain(*arguments)
-        yield Case(
-            f"{label}, {name}",
-            "torch",
-            contestants,
-            _compiled({"torch compiled": (plain, arguments)}) if scene.device.type == "cuda" else {},
-            bytes=sum(t.nbytes for t in {id(t): t for t in arguments}.values()) + output.nbytes,
-        )
+    # By name: only what one kernel needs is drawn.
+    inputs: dict[str, Callable[[], tuple[Any, ...]]] = {
+        "linear_attention": lambda: (tokens(), tokens(), tokens()),
+        "linear_attention with norm": lambda: (tokens(), tokens(), tokens(), weight, weight),
+        "gated_depthwise": lambda: (
+            scene.draw(2, side, side, 2 * hidden), scene.draw(2 * hidden, 1, 3, 3), scene.draw(2 * hidden)
+        ),
+        "layer_norm_modulate": lambda: (tokens(), row, row),
+        "gated_residual": lambda: (tokens(), row, tokens()),
+        "rms_norm": lambda: (tokens(), weight),
+    }  # fmt: skip
+    arguments = inputs[label]()
+    operation = label.partition(" ")[0]
+    plain = getattr(operations("torch"), operation)
+    contestants: dict[str, Run] = {"torch": _bind(plain, arguments)}
+    if scene.kernels == "triton":
+        contestants["triton"] = _bind(getattr(operations("triton"), operation), arguments)
+    return Case(
+        f"{label}, {name}",
+        "torch",
+        contestants,
+        _compiled({"torch compiled": (plain, arguments)}) if scene.device.type == "cuda" else {},
+        bytes=sum(t.nbytes for t in {id(t): t for t in arguments}.values()) + plain(*arguments).nbytes,
+    )
 
 
 def transformer_case(scene: Scene, name: str, batch: int) -> Case:

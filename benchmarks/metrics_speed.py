@@ -1,13 +1,9 @@
-"""Feature extraction, Fréchet distance and GenEval's detections, each beside its peers.
+"""Feature extraction and Fréchet distance, each beside its peers; scores of images are in `scoring_speed.py`.
 
-    python benchmarks/metrics_speed.py [--parts extraction,distance,reading,geneval] [--images 24] [--repetitions 3]
+    python benchmarks/metrics_speed.py [--parts extraction,distance] [--images 24] [--repetitions 3]
 
 - extraction: a folder of 1024x1024 PNG files, against clean-fid and torch-fidelity (aim 1.3 times each);
-- distance: 2048 dimensions with a cached reference, against scipy's sqrtm and torch-fidelity (aim 5 times each);
-- reading: what the networks of five metrics are given of a set of files, decoded once for all of a run, against each metric
-  reading image by image for itself (aim 1.5 times);
-- geneval: detections and colours of a set of images, against a loop over single images with the same networks. Without a GPU the
-  detector itself takes one image at a time on both sides, and only what is cut out for the colours is batched.
+- distance: 2048 dimensions with a cached reference, against scipy's sqrtm and torch-fidelity (aim 5 times each).
 
 All sides run in one process on the same images, the same random weights and the same number of threads, in turns, and
 a time is reported only after the numbers of all sides agreed in this very run. Peers decode in the worker processes
@@ -20,7 +16,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +33,7 @@ from tests.metrics.fid.inception_cases import random_state, torchscript_file
 
 REPORTS = Path(__file__).resolve().parents[1] / "reports" / "benchmarks"
 OURS = "sana-bench"
-_SIDE = 1024
-# Random class scores lie close together; this makes them as decided as a trained detector's, so that there is something to
-# cut out and to name the colour of.
-_DECIDED = 60.0
+SIDE = 1024
 Timed = dict[str, Callable[[], Any]]
 
 
@@ -80,8 +73,8 @@ def write_images(folder: Path, n: int) -> list[Path]:
     for place in range(n):
         rng = np.random.default_rng(place)
         coarse = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
-        smooth = np.asarray(coarse.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)).astype(np.int16)
-        noisy = smooth + rng.integers(-6, 7, (_SIDE, _SIDE, 3))
+        smooth = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).astype(np.int16)
+        noisy = smooth + rng.integers(-6, 7, (SIDE, SIDE, 3))
         paths.append(folder / f"{place:04d}.png")
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(paths[-1])
     return paths
@@ -138,7 +131,7 @@ def extraction(n: int, repetitions: int) -> dict[str, Any]:
         )
         sides: Timed = {OURS: ours, "clean-fid": clean, "torch-fidelity": fidelity}
         return timed(
-            f"features of {n} PNG files of {_SIDE}x{_SIDE}", sides, repetitions, 1.3, "; ".join(checks)
+            f"features of {n} PNG files of {SIDE}x{SIDE}", sides, repetitions, 1.3, "; ".join(checks)
         )
 
 
@@ -185,101 +178,14 @@ def distance(repetitions: int, d: int = 2048) -> dict[str, Any]:
     return timed(title, sides, repetitions, 5.0, "; ".join(checks))
 
 
-def reading(n: int, repetitions: int) -> dict[str, Any]:
-    """What the networks of five metrics are given of `n` files: decoded once for all of a run, or by each metric for itself."""
-    from sana_bench.core.images import SharedImages, load_image
-    from sana_bench.core.preprocess import clip_pixels
-    from sana_bench.metrics.fid.features import CHAINS
-    from sana_bench.metrics.geneval.mask2former_images import prepare
-
-    chain = CHAINS["fid/clean@1"]
-    readers: dict[str, Callable[[Path], np.ndarray]] = {
-        "GenEval": lambda path: prepare(load_image(path)).pixels.numpy(),
-        "CLIP score": lambda path: clip_pixels(load_image(path), 224),
-        "FID": lambda path: chain.read(path, chain.parameters),
-        "ImageReward": lambda path: clip_pixels(load_image(path), 224),
-        "DPG-Bench": lambda path: np.asarray(
-            Image.fromarray(load_image(path)).resize((504, 504), Image.Resampling.BICUBIC)
-        ),
-    }
-
-    def alone() -> list[np.ndarray]:
-        return [read(path) for read in readers.values() for path in paths]
-
-    def ours() -> list[np.ndarray]:
-        with SharedImages(n * 3 * _SIDE * _SIDE).over(paths):
-            return alone()
-
-    with tempfile.TemporaryDirectory() as name:
-        paths = write_images(Path(name), n)
-        if not all(np.array_equal(*pair) for pair in zip(ours(), alone(), strict=True)):
-            sys.exit("reading: pixels differ; no time is reported")
-        agreed = f"all {len(readers) * n} inputs equal to the last bit"
-        print(f"check: {agreed}", flush=True)
-        title = f"inputs of {', '.join(readers)} from {n} PNG files of {_SIDE}x{_SIDE}"
-        return timed(title, {OURS: ours, "image by image": alone}, repetitions, 1.5, agreed)
-
-
-def geneval(n: int, repetitions: int) -> dict[str, Any]:
-    """Full-size Mask2Former and ViT-L/14 with random weights on `n` images, colours of two classes asked for."""
-    from sana_bench.metrics.geneval.classes import CLASSES
-    from sana_bench.metrics.geneval.detector import FullDetector
-
-    rng = np.random.default_rng(0)
-    asked = [frozenset(rng.choice(CLASSES, 2, replace=False)) for _ in range(n)]
-    with tempfile.TemporaryDirectory() as name:
-        images = [np.asarray(Image.open(path)) for path in write_images(Path(name), n)]
-    detector = FullDetector(Path("random"), _random_colors())
-    detector.__dict__["_network"] = _random_detector()
-
-    def loop() -> list[Any]:
-        pairs = zip(images, asked, strict=True)
-        return [detector.detect_many([image], [classes])[0] for image, classes in pairs]
-
-    ours = lambda: detector.detect_many(images, asked)  # noqa: E731
-    together, alone = ours(), loop()
-    if together != alone:
-        sys.exit("geneval: detections or colours differ; no time is reported")
-    n_found = sum(map(len, together))
-    agreed = f"all {n_found} detections equal, scores and colours included"
-    print(f"check: {agreed}", flush=True)
-    title = f"GenEval's detections and colours of {n} images of {_SIDE}x{_SIDE}"
-    return timed(title, {OURS: ours, "image by image": loop}, repetitions, None, agreed)
-
-
-def _random_detector() -> torch.nn.Module:
-    from transformers import Mask2FormerForUniversalSegmentation
-
-    from sana_bench.metrics.geneval.mask2former import official_config
-
-    torch.manual_seed(0)
-    network = Mask2FormerForUniversalSegmentation(official_config()).eval()
-    with torch.no_grad():
-        network.class_predictor.weight *= _DECIDED
-    return network
-
-
-def _random_colors() -> Any:
-    import open_clip
-
-    from sana_bench.metrics.clip.features import MODEL
-    from sana_bench.metrics.geneval.colors import ColorClassifier
-
-    torch.manual_seed(1)
-    model, _, preprocess = open_clip.create_model_and_transforms(MODEL, pretrained=None, load_weights=False)
-    colors = ColorClassifier(Path("random"))
-    colors.__dict__["_network"] = model.eval(), preprocess, open_clip.get_tokenizer(MODEL)
-    return colors
-
-
-def write_report(path: Path, measured: dict[str, Any]) -> None:
+def write_report(path: Path, title: str, measured: dict[str, Any]) -> None:
     """Put new measurements beside those that `path` has, and a page for readers."""
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     parts = {**kept, **measured}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
     lines = [
-        "# Speed of the metrics",
+        f"# {title}",
         "",
         "Medians with range, in turns.",
         "",
@@ -301,39 +207,46 @@ def write_report(path: Path, measured: dict[str, Any]) -> None:
     path.with_suffix(".md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
-def main() -> int:
+Parts = Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]]
+
+
+def run_parts(name: str, title: str, description: str | None, parts: Parts) -> int:
+    """The command line of a script: measure the parts that are asked for, write `NAME.{json,md}`, say which aims were missed."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--parts", default="extraction,distance,reading,geneval")
+    parser.add_argument("--parts", default=",".join(parts))
     parser.add_argument("--to", type=Path, default=REPORTS)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
-    parts = {
-        "extraction": lambda: extraction(options.images, options.repetitions),
-        "distance": lambda: distance(options.repetitions),
-        "reading": lambda: reading(min(16, options.images), options.repetitions),
-        "geneval": lambda: geneval(max(2, options.images // 4), options.repetitions),
-    }
+    torch.set_num_threads(options.threads)
     wanted = options.parts.split(",")
     if unknown := set(wanted) - set(parts):
         parser.error(f"unknown part {sorted(unknown)[0]!r}; one of {', '.join(parts)}")
-    sizes = f"--images {options.images} --repetitions {options.repetitions}"
+    sizes = f"--images {options.images} --repetitions {options.repetitions} --threads {options.threads}"
     measured = {
-        name: {"command": f"python benchmarks/metrics_speed.py --parts {name} {sizes}", **parts[name]()}
-        for name in wanted
+        part: {"command": f"python benchmarks/{name}.py --parts {part} {sizes}", **parts[part](options)}
+        for part in wanted
     }
-    write_report(options.to / "metrics_speed.json", measured)
+    write_report(options.to / f"{name}.json", title, measured)
     missed = [
-        f"{part['what']}: {name} {ratio:.2f}, aim {part['aim']}"
+        f"{part['what']}: {peer} {ratio:.2f}, aim {part['aim']}"
         for part in measured.values()
-        for name, ratio in part["ratios"].items()
+        for peer, ratio in part["ratios"].items()
         if part["aim"] is not None and ratio < part["aim"]
     ]
     print("\n".join(["aims missed:", *missed]) if missed else "all aims met")
     return 1 if missed else 0
+
+
+def main() -> int:
+    parts: Parts = {
+        "extraction": lambda options: extraction(options.images, options.repetitions),
+        "distance": lambda options: distance(options.repetitions),
+    }
+    return run_parts("metrics_speed", "Speed of the metrics", __doc__, parts)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
 """How much work one driver can hand out, and what that means for many GPUs.
 
-    python benchmarks/scale.py [--images 3000,30000] [--workers 0,1,2,4,8] [--batch-size 8] [--milliseconds 1]
+    python benchmarks/scale.py [--images 3000,30000] [--workers 0,1,2,4,8] [--batch-size 8] [--milliseconds 1] [--to FOLDER]
 
 A synthetic generator takes so many milliseconds an image, and all else is as in a run: Ray's workers, PNG files, the store. With
-0 workers it is the local engine. Each row is a process of its own: rate, the driver's processor time an image, its memory, and
-the time of planning. Then a simulation takes the driver's time as measured, and asks how long MJHQ-30K and
-best-of-2048 take with 8, 64 and 512 GPUs, and where the driver is the limit. Needs the extra `distributed`.
+0 workers it is the local engine. Each row is a process of its own: rate, the driver's processor time an image and the rate that
+this alone would allow, its memory, and the time of planning. Then a simulation takes the driver's time as measured, and asks how
+long MJHQ-30K and best-of-2048 take with 8, 64 and 512 GPUs, and where the driver is the limit. Needs the extra `distributed`, and
+about ten minutes on two cores. Writes `scale.{json,md}`.
 """
 
 import argparse
 import heapq
 import json
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,9 +22,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from side_by_side import environment
+from side_by_side import table as markdown
+
 from sana_bench.core.engines import EngineRequest
 from sana_bench.core.fingerprint import FileHashes
-from sana_bench.core.provenance import cpu_model
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 16
@@ -66,6 +69,10 @@ class Row:
     peak_mb: float
     plan_s: tuple[float, float, float]
 
+    @property
+    def who(self) -> str:
+        return str(self.workers or "local")
+
 
 @dataclass(frozen=True)
 class Work:
@@ -92,6 +99,7 @@ def main() -> int:
     parser.add_argument("--workers", default="0,1,2,4,8")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--milliseconds", type=float, default=1.0)
+    parser.add_argument("--to", type=Path, default=ROOT / "reports" / "benchmarks")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     counts, workers = numbers(options.images), numbers(options.workers)
@@ -100,15 +108,55 @@ def main() -> int:
             json.dumps(asdict(measure(counts[0], workers[0], options.batch_size, options.milliseconds / 1e3)))
         )
         return 0
-    print(f"{cpu_model()}, {os.cpu_count()} processors, {options.milliseconds:g} ms an image")
-    rows = [in_process(count, number, options) for count in counts for number in workers]
-    for line in table(rows):
-        print(line)
-    costs = [row.driver_ms_an_image / 1e3 * row.batch_size for row in rows if row.workers]
-    if costs:
-        for line in simulation(max(costs)):
-            print(line)
+    rows = []
+    for count in counts:
+        for number in workers:
+            rows.append(in_process(count, number, options))
+            print(rows[-1], flush=True)
+    write(rows, options)
     return 0
+
+
+def write(rows: list[Row], options: argparse.Namespace) -> None:
+    """Write the report as JSON and Markdown, and print it."""
+    where = environment()
+    command = (
+        f"python benchmarks/scale.py --images {options.images} --workers {options.workers} "
+        f"--batch-size {options.batch_size} --milliseconds {options.milliseconds:g}"
+    )
+    costs = [row.driver_ms_an_image / 1e3 * row.batch_size for row in rows if row.workers]
+    document = {
+        "command": command,
+        "environment": where,
+        "rows": [asdict(row) for row in rows],
+        "growth_bytes_an_image": growth(rows),
+        "driver_s_a_unit": max(costs, default=None),
+    }
+    parts = [
+        "# How much work one driver can hand out",
+        f"`{command}`. {', '.join(f'{key} {value}' for key, value in where.items())}.",
+        table(rows),
+        *(f"Memory grows by {bytes_:,.0f} bytes an image ({who})." for who, bytes_ in growth(rows).items()),
+        *(simulation(max(costs)) if costs else ()),
+    ]
+    text = "\n\n".join(parts) + "\n"
+    options.to.mkdir(parents=True, exist_ok=True)
+    (options.to / "scale.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (options.to / "scale.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def growth(rows: list[Row]) -> dict[str, float]:
+    """By engine, the bytes of peak memory for each image more, from the fewest images to the most."""
+    found = {}
+    for who in dict.fromkeys(row.who for row in rows):
+        own = sorted((row for row in rows if row.who == who), key=lambda row: row.images)
+        if own[-1].images > own[0].images:
+            more = (own[-1].peak_mb - own[0].peak_mb) * 1e6
+            found[f"{who} worker{'s' if own[0].workers > 1 else ''}" if own[0].workers else who] = more / (
+                own[-1].images - own[0].images
+            )
+    return found
 
 
 def numbers(text: str) -> list[int]:
@@ -183,7 +231,8 @@ def measure(count: int, workers: int, batch_size: int, seconds: float) -> Row:
             if len(done.done) != count:
                 raise SystemExit(f"{len(done.done)} of {count} images are there")
         made = len(plan.missing)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        # Of this process alone; what getrusage says starts at the parent's.
+        peak = 1024 / 1e6 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
         return Row(count, workers, batch_size, made / took, used / made * 1e3, peak, (first, second, third))
 
 
@@ -210,35 +259,39 @@ def write_suite(folder: Path, count: int, seconds: float) -> Path:
     return path
 
 
-def table(rows: Iterable[Row]) -> list[str]:
-    lines = [
-        "| images | workers | images/s | driver, ms an image | driver, peak MB | planning: empty, read, known (s) |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        plans = ", ".join(f"{seconds:.2f}" for seconds in row.plan_s)
-        lines.append(
-            f"| {row.images:,} | {row.workers or 'local'} | {row.images_per_s:,.0f} | {row.driver_ms_an_image:.2f} | "
-            f"{row.peak_mb:,.0f} | {plans} |"
-        )
-    return lines
+def table(rows: Iterable[Row]) -> str:
+    heads = (
+        "images", "workers", "images/s", "driver, ms an image", "driver alone, images/s", "driver, peak MB",
+        "planning: empty, read, known (s)",
+    )  # fmt: skip
+    return markdown(
+        heads,
+        [
+            (
+                f"{row.images:,}", row.who, f"{row.images_per_s:,.0f}", f"{row.driver_ms_an_image:.2f}",
+                f"{1e3 / row.driver_ms_an_image:,.0f}", f"{row.peak_mb:,.0f}",
+                ", ".join(f"{seconds:.2f}" for seconds in row.plan_s),
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
 
 
 def simulation(driver_s: float) -> list[str]:
-    """Lines on how long work takes if the driver needs `driver_s` for each unit, whatever its size."""
-    lines = [
-        f"driver: {driver_s * 1e3:.1f} ms a unit, so at most {1 / driver_s:,.0f} units/s",
-        "| work | " + " | ".join(f"{gpus} GPUs" for gpus in GPUS) + " | the driver is the limit from |",
-        "|---|" + "---|" * (len(GPUS) + 1),
-    ]
+    """Paragraphs on how long work takes if the driver needs `driver_s` for each unit, whatever its size."""
+    rows = []
     for work in WORKS:
         unit_s = work.images_a_unit * work.seconds_an_image
-        cells = []
-        for gpus in GPUS:
-            took = simulate(work.units, unit_s, gpus, driver_s)
-            cells.append(f"{took / 3600:,.2f} h ({work.units * unit_s / gpus / took:.0%} busy)")
-        lines.append(f"| {work.name} | {' | '.join(cells)} | {unit_s / driver_s:,.0f} GPUs |")
-    return lines
+        took = {gpus: simulate(work.units, unit_s, gpus, driver_s) for gpus in GPUS}
+        shown = [f"{s / 3600:,.2f} h ({work.units * unit_s / gpus / s:.0%} busy)" for gpus, s in took.items()]
+        limit = unit_s / driver_s
+        never = f"never: there are {work.units} units"
+        rows.append((work.name, *shown, f"{limit:,.0f} GPUs" if limit <= work.units else never))
+    heads = ("work", *(f"{gpus} GPUs" for gpus in GPUS), "the driver is the limit from")
+    return [
+        f"Simulated with a driver of {driver_s * 1e3:.1f} ms a unit, the most above, so at most {1 / driver_s:,.0f} units/s:",
+        markdown(heads, rows),
+    ]
 
 
 def simulate(units: int, unit_s: float, gpus: int, driver_s: float) -> float:

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 __all__ = ["Timing", "cuda_seconds", "environment", "interleave", "table", "wall_seconds"]
@@ -84,8 +84,15 @@ def environment() -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "native bf16": "yes" if "avx512_bf16" in flags or "amx_bf16" in flags else "no",
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # the project runs from its folder too
+        return "not installed"
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

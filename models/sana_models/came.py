@@ -7,11 +7,14 @@ into blocks of 2048 *values*, and so does this module.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch import distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
 
 __all__ = ["CAME", "CAME8bit", "dequantise_blocks", "optimizer_state_bytes", "quantise_blocks"]
 
@@ -80,41 +83,45 @@ class CAME(torch.optim.Optimizer):
     def _step_one(self, parameter: Tensor, group: dict[str, Any]) -> None:
         if parameter.grad is None or parameter.grad.is_sparse:
             raise RuntimeError("CAME takes dense gradients only")
-        gradient = parameter.grad.float()
-        state = self.state[parameter]
+        share = RowShare.of(parameter)
+        weights, gradient = local_part(parameter), local_part(parameter.grad).float()
         beta1, beta2, beta3 = group["betas"]
         if _is_factored(parameter):
             gradient = gradient.flatten(1)
-        if not state:
-            self._start(state, parameter, gradient)
-        update = _scaled_gradient(gradient, state, beta2, group["eps"][0])
-        update /= (_root_mean_square(update) / group["clip_threshold"]).clamp_(min=1.0)
-        mean = self._read_mean(state, gradient.shape).lerp_(update, 1 - beta1)
-        self._write_mean(state, mean)
+        if not self.state[parameter]:
+            self._start(self.state[parameter], parameter, gradient, share)
+        state = {name: local_part(value) for name, value in self.state[parameter].items()}
+        update = _scaled_gradient(gradient, state, beta2, group["eps"][0], share)
+        root_mean_square = _mean(update.square(), share).sqrt_()
+        update /= (root_mean_square / group["clip_threshold"]).clamp_(min=1.0)
+        mean = self._read_mean(state, gradient.shape, share).lerp_(update, 1 - beta1)
+        self._write_mean(state, mean, share)
         if _is_factored(parameter):
             residual = (update - mean).square_().add_(group["eps"][1])
-            state["residual_row"].lerp_(residual.mean(1), 1 - beta3)
-            state["residual_col"].lerp_(residual.mean(0), 1 - beta3)
-            mean = mean * _inverse_root(state["residual_row"], state["residual_col"])
+            mean = mean * _follow(state, "residual_row", "residual_col", residual, 1 - beta3, share)
         if group["weight_decay"]:
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(mean.reshape(parameter.shape).to(parameter.dtype), alpha=-group["lr"])
+            weights.mul_(1 - group["lr"] * group["weight_decay"])
+        weights.add_(mean.reshape(weights.shape).to(weights.dtype), alpha=-group["lr"])
 
-    def _start(self, state: dict[str, Tensor], parameter: Tensor, gradient: Tensor) -> None:
-        state["mean"] = torch.zeros_like(gradient)
+    def _start(
+        self, state: dict[str, Tensor], parameter: Tensor, gradient: Tensor, share: "RowShare | None"
+    ) -> None:
+        whole = (lambda rows: rows) if share is None else share.whole
+        state["mean"] = whole(torch.zeros_like(gradient))
         if _is_factored(parameter):
             rows, columns = gradient.shape
-            for name, size in (("row", rows), ("col", columns)):
-                state[name] = gradient.new_zeros(size)
-                state[f"residual_{name}"] = gradient.new_zeros(size)
+            for name in ("row", "residual_row"):
+                state[name] = whole(gradient.new_zeros(rows))
+            for name in ("col", "residual_col"):
+                state[name] = gradient.new_zeros(columns)
         else:
-            state["square"] = torch.zeros_like(gradient)
+            state["square"] = whole(torch.zeros_like(gradient))
 
-    def _read_mean(self, state: dict[str, Tensor], shape: torch.Size) -> Tensor:
+    def _read_mean(self, state: dict[str, Tensor], shape: torch.Size, share: "RowShare | None") -> Tensor:
         return state["mean"]
 
-    def _write_mean(self, state: dict[str, Tensor], mean: Tensor) -> None:
-        state["mean"] = mean
+    def _write_mean(self, state: dict[str, Tensor], mean: Tensor, share: "RowShare | None") -> None:
+        """Keep the first moment, in place; what `_read_mean` returned may be `mean` itself."""
 
 
 class CAME8bit(CAME):
@@ -124,13 +131,16 @@ class CAME8bit(CAME):
     minimum and scale. The step itself uses the unrounded first moment; only what is kept for the next one is rounded.
     """
 
+    MIN_SIZE = 16384
+    BLOCK_SIZE = 2048
+
     def __init__(
         self,
         params: Iterable[Any],
         lr: float = 1e-4,
         *,
-        min_8bit_size: int = 16384,
-        block_size: int = 2048,
+        min_8bit_size: int = MIN_SIZE,
+        block_size: int = BLOCK_SIZE,
         **kw: Any,
     ) -> None:
         if min_8bit_size < 0 or block_size < 1:
@@ -139,80 +149,164 @@ class CAME8bit(CAME):
         self.block_size = block_size
         super().__init__(params, lr, **kw)
 
-    def _start(self, state: dict[str, Tensor], parameter: Tensor, gradient: Tensor) -> None:
-        super()._start(state, parameter, gradient)
+    def _start(
+        self, state: dict[str, Tensor], parameter: Tensor, gradient: Tensor, share: "RowShare | None"
+    ) -> None:
+        super()._start(state, parameter, gradient, share)
         if _is_factored(parameter) and parameter.numel() > self.min_8bit_size:
-            mean = state.pop("mean")
-            state["mean_code"], state["mean_scale"], state["mean_min"] = quantise_blocks(
-                mean, self.block_size
-            )
+            del state["mean"]
+            codes = torch.zeros_like(gradient, dtype=torch.uint8)
+            state["mean_code"] = codes if share is None else share.whole(codes)
+            blocks = -(-parameter.numel() // self.block_size)
+            # Of all blocks in every process: they are a thousandth of the codes, and one may lie in two processes.
+            state["mean_scale"], state["mean_min"] = gradient.new_zeros(2, blocks).unbind()
 
-    def _read_mean(self, state: dict[str, Tensor], shape: torch.Size) -> Tensor:
+    def _read_mean(self, state: dict[str, Tensor], shape: torch.Size, share: "RowShare | None") -> Tensor:
         if "mean_code" not in state:
-            return super()._read_mean(state, shape)
+            return super()._read_mean(state, shape, share)
+        start = 0 if share is None else share.first * shape[1]
         values = dequantise_blocks(
-            state["mean_code"], state["mean_scale"], state["mean_min"], self.block_size
+            state["mean_code"], state["mean_scale"], state["mean_min"], self.block_size, start=start
         )
         return values.reshape(shape)
 
-    def _write_mean(self, state: dict[str, Tensor], mean: Tensor) -> None:
+    def _write_mean(self, state: dict[str, Tensor], mean: Tensor, share: "RowShare | None") -> None:
         if "mean_code" in state:
-            state["mean_code"], state["mean_scale"], state["mean_min"] = quantise_blocks(
-                mean, self.block_size
-            )
-        else:
-            super()._write_mean(state, mean)
+            codes, scale, low = quantise_blocks(mean, self.block_size, share)
+            state["mean_code"].view(-1).copy_(codes)
+            state["mean_scale"].copy_(scale)
+            state["mean_min"].copy_(low)
 
 
-def quantise_blocks(values: Tensor, block_size: int) -> tuple[Tensor, Tensor, Tensor]:
+@dataclass(frozen=True, slots=True)
+class RowShare:
+    """Which rows of a tensor a process holds when FSDP2 shards it, and how the processes add up what they know."""
+
+    rows: int
+    first: int
+    mesh: DeviceMesh
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "RowShare | None":
+        """Return the share of a sharded tensor, None of a whole one. Raises RuntimeError for any but rows of one mesh axis."""
+        from torch.distributed.tensor import DTensor, Shard
+
+        if not isinstance(tensor, DTensor):
+            return None
+        mesh, rows = tensor.device_mesh, tensor.shape[0]
+        if tensor.placements != (Shard(0),):
+            raise RuntimeError(f"CAME takes parameters sharded by rows, not by {tensor.placements}")
+        return cls(rows, min(rows, mesh.get_local_rank() * -(-rows // mesh.size())), mesh)
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """Return the sharded tensor of which `rows` are this process's."""
+        from torch.distributed.tensor import DTensor, Shard
+
+        shape = torch.Size((self.rows, *rows.shape[1:]))
+        stride = torch.empty(shape, device="meta").stride()
+        return DTensor.from_local(rows, self.mesh, (Shard(0),), run_check=False, shape=shape, stride=stride)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Add up values over the processes, in place."""
+        dist.all_reduce(values, group=self.mesh.get_group())
+        return values
+
+    def bounds(self, low: Tensor, high: Tensor, block: int, blocks: int) -> tuple[Tensor, Tensor]:
+        """Return minimum and maximum of all `blocks`, given those of this process's values from number `block` on."""
+        found = low.new_full((2, blocks), torch.inf)
+        found[:, block : block + len(low)] = torch.stack((low, -high))
+        dist.all_reduce(found, op=dist.ReduceOp.MIN, group=self.mesh.get_group())
+        return found[0], -found[1]
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """Return the rows that this process holds: of a whole tensor, itself. Shares memory."""
+    from torch.distributed.tensor import DTensor
+
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def quantise_blocks(
+    values: Tensor, block_size: int, share: RowShare | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Round to 256 evenly spaced levels between the minimum and maximum of each block of consecutive values.
 
     Returns uint8 codes (numel,) and the fp32 scale and minimum of every block; the last block may be shorter. A block of equal
-    values has scale 0 and is kept exactly.
+    values has scale 0 and is kept exactly. `values` may be the rows of a `share`: blocks are then those of the whole matrix.
     """
-    flat = values.float().flatten()
-    missing = -flat.numel() % block_size
-    # Padding by the last value changes neither minimum nor maximum of the last block.
-    padded = torch.cat([flat, flat[-1:].expand(missing)]) if missing else flat
-    blocks = padded.view(-1, block_size)
+    start = 0 if share is None else share.first * values.shape[1]
+    blocks = _in_blocks(values.float().flatten(), block_size, start)
     low, high = blocks.aminmax(dim=1)
+    first = start // block_size
+    if share is not None:
+        count = -(-share.rows * values.shape[1] // block_size)
+        low, high = share.bounds(low, high, first, count)
     scale = (high - low) / _LEVELS
     divisor = torch.where(scale > 0, scale, torch.ones_like(scale))
-    codes = ((blocks - low[:, None]) / divisor[:, None]).round_().clamp_(0, _LEVELS).to(torch.uint8)
-    return codes.flatten()[: flat.numel()].clone(), scale, low
+    own = slice(first, first + len(blocks))
+    codes = ((blocks - low[own, None]) / divisor[own, None]).round_().clamp_(0, _LEVELS).to(torch.uint8)
+    before = start % block_size
+    return codes.flatten()[before : before + values.numel()].clone(), scale, low
 
 
-def dequantise_blocks(codes: Tensor, scale: Tensor, low: Tensor, block_size: int) -> Tensor:
-    """Return the fp32 values (numel,) of `quantise_blocks`, at most half a scale off."""
-    missing = -codes.numel() % block_size
-    padded = torch.nn.functional.pad(codes, (0, missing)).view(-1, block_size)
-    return torch.addcmul(low[:, None], padded.float(), scale[:, None]).flatten()[: codes.numel()]
+def dequantise_blocks(
+    codes: Tensor, scale: Tensor, low: Tensor, block_size: int, *, start: int = 0
+) -> Tensor:
+    """Return the fp32 values (numel,) of `quantise_blocks`, at most half a scale off; `start` is the place of the first of them
+    in the whole matrix.
+    """
+    padded = _in_blocks(codes.flatten(), block_size, start)
+    own = slice(start // block_size, start // block_size + len(padded))
+    values = torch.addcmul(low[own, None], padded.float(), scale[own, None]).flatten()
+    return values[start % block_size :][: codes.numel()]
+
+
+def _in_blocks(values: Tensor, block_size: int, start: int) -> Tensor:
+    """Cut values, the first of which has the place `start`, into blocks (n, block_size) that begin at multiples of the size."""
+    before = start % block_size if len(values) else 0
+    after = -(before + len(values)) % block_size
+    if before or after:
+        # Padding by the first and the last value changes neither minimum nor maximum of their blocks.
+        values = torch.cat([values[:1].expand(before), values, values[-1:].expand(after)])
+    return values.view(-1, block_size)
 
 
 def optimizer_state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Return the bytes of all tensors that an optimizer keeps between steps."""
+    """Return the bytes of all tensors that an optimizer keeps between steps in this process."""
     tensors = (value for state in optimizer.state.values() for value in state.values())
-    return sum(value.numel() * value.element_size() for value in tensors if isinstance(value, Tensor))
+    return sum(local_part(value).nbytes for value in tensors if isinstance(value, Tensor))
 
 
 def _is_factored(parameter: Tensor) -> bool:
     return parameter.ndim == 2 or (parameter.ndim == 4 and parameter.shape[2:] == (1, 1))
 
 
-def _scaled_gradient(gradient: Tensor, state: dict[str, Tensor], beta2: float, eps: float) -> Tensor:
+def _scaled_gradient(
+    gradient: Tensor, state: dict[str, Tensor], beta2: float, eps: float, share: RowShare | None
+) -> Tensor:
     """Update the second moment; return the gradient divided by its root."""
     square = gradient.square().add_(eps)
     if "square" in state:
         return gradient * state["square"].lerp_(square, 1 - beta2).rsqrt()
-    state["row"].lerp_(square.mean(1), 1 - beta2)
-    state["col"].lerp_(square.mean(0), 1 - beta2)
-    return gradient * _inverse_root(state["row"], state["col"])
+    return gradient * _follow(state, "row", "col", square, 1 - beta2, share)
 
 
-def _inverse_root(row: Tensor, col: Tensor) -> Tensor:
-    """Inverse root of the rank-one estimate row x col / mean(row)."""
-    return (row / row.mean()).rsqrt_()[:, None] * col.rsqrt()[None, :]
+def _follow(
+    state: dict[str, Tensor], row: str, col: str, values: Tensor, weight: float, share: RowShare | None
+) -> Tensor:
+    """Move the means of rows and columns towards those of `values`; return the inverse root of row x col / mean(row)."""
+    rows = state[row].lerp_(values.mean(1), weight)
+    if share is None:
+        columns, mean = values.mean(0), rows.mean()
+    else:
+        # One message for both.
+        sums = share.sum(torch.cat([values.sum(0), rows.sum(0, keepdim=True)])).div_(share.rows)
+        columns, mean = sums[:-1], sums[-1]
+    state[col].lerp_(columns, weight)
+    return (rows / mean).rsqrt_()[:, None] * state[col].rsqrt()[None, :]
 
 
-def _root_mean_square(values: Tensor) -> Tensor:
-    return values.square().mean().sqrt_()
+def _mean(values: Tensor, share: RowShare | None) -> Tensor:
+    if share is None:
+        return values.mean()
+    return share.sum(values.sum()).div_(share.rows * values.shape[1:].numel())

@@ -3,6 +3,8 @@
 Shape suffixes: B batch, N tokens, C channels, H heads, D channels a head, h and w latent height and width.
 """
 
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,7 +13,18 @@ from torch.utils.flop_counter import register_flop_formula
 from sana_kernels import operations
 from sana_kernels.linear_attention import relu_linear_attention
 
-__all__ = ["TORCH_OPERATIONS", "GatedConvFeedForward", "Linear", "RMSNorm", "linear", "relu_linear_attention"]
+__all__ = [
+    "TORCH_OPERATIONS",
+    "GatedConvFeedForward",
+    "Linear",
+    "RMSNorm",
+    "SelfAttention",
+    "linear",
+    "relu_linear_attention",
+    "with_our_products",
+]
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 #: What layers run on until told otherwise.
 TORCH_OPERATIONS = operations("torch")
@@ -58,6 +71,38 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight, self.bias)
+
+
+class SelfAttention(nn.MultiheadAttention):
+    """`nn.MultiheadAttention` by `linear`, where a sequence attends to itself and nobody asks for the weights."""
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        mask = options.get("attn_mask")
+        # Masks of bools have the other sense, and those of three axes are by head.
+        simple = mask is None or (mask.is_floating_point() and mask.dim() == 2)
+        known = not rest and options.keys() <= {"need_weights", "attn_mask"}
+        asked = options.get("need_weights", True) or not (known and simple)
+        own = query is key and key is value and query.dim() == 3 and self.batch_first
+        plain = self.in_proj_weight is not None and self.bias_k is None and not self.add_zero_attn
+        if asked or not (own and plain) or self.training or not _by_onednn(query, self.in_proj_weight):
+            return super().forward(query, key, value, *rest, **options)
+        q, k, v = (
+            part.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            for part in linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=2)
+        )
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        return linear(mixed, self.out_proj.weight, self.out_proj.bias), None
+
+
+def with_our_products(network: _Network) -> _Network:
+    """The network itself, of whatever library; its `nn.Linear` and `nn.MultiheadAttention` compute by `linear` from now on."""
+    ours = {nn.Linear: Linear, nn.MultiheadAttention: SelfAttention}
+    for module in network.modules():
+        # Classes derived from these may compute something else.
+        module.__class__ = ours.get(type(module), type(module))
+    return network
 
 
 class RMSNorm(nn.Module):

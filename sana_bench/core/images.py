@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -197,14 +198,18 @@ class SharedImages:
                 self.read(path)
 
     def _make_room(self, added: int) -> None:
+        gone = []
         with self._lock:
             self._held += added
-            for key, image in list(self._images.items())[:-1]:
+            # Of many small images only those are looked at that go, and never the one asked for last.
+            for key, image in islice(self._images.items(), max(0, len(self._images) - 1)):
                 if self._held <= self._limit:
                     break
                 if image.done():
                     self._held -= image.result().pixels.nbytes
-                    del self._images[key]
+                    gone.append(key)
+            for key in gone:
+                del self._images[key]
 
 
 def _key(path: Path) -> FileKey | None:

@@ -133,10 +133,12 @@ class VisionLanguageModel:
         with without_torchao():
             from transformers import AutoModelForImageTextToText
 
+        from sana_models.layers import with_our_products
+
         dtype = torch_dtype(self._precision)
         network, info = self._read(AutoModelForImageTextToText, dtype=dtype, output_loading_info=True)
         check_fit(self._folder, f"the judge's {type(network).__name__}", info)
-        return network.eval().to(self._device)
+        return with_our_products(network.eval()).to(self._device)
 
     def turn(self, text: str) -> str:
         """The user's turn of one image and `text`, in the model's chat template where it has one."""

@@ -143,7 +143,7 @@ def image_batches(
     missing = iter(plan.missing)  # in the same order
     following = next(missing, None)
     search = plan.cell.variant.variant.best_of_n
-    keep = search.keep if search is not None else 1
+    keep, label = search.keep if search is not None else 1, plan.cell.label
     for start in range(0, len(plan.wanted), batch_size):
         samples = plan.wanted[start : start + batch_size]
         lacks = []
@@ -152,7 +152,7 @@ def image_batches(
             following = next(missing, None) if lacks[-1] else following
         if any(lacks):
             searches = {(sample.prompt.id, sample.index // keep) for sample in samples} if keep > 1 else ()
-            yield ImageBatch(plan.cell.label, samples, tuple(lacks), asks, models, frozenset(searches))
+            yield ImageBatch(label, samples, tuple(lacks), asks, models, frozenset(searches))
             asks = frozenset()
 
 

@@ -240,6 +240,7 @@ def test_the_whole_transformer(norm: bool) -> None:
         in_channels=8,
         out_channels=8,
         sample_size=4,
+        mlp_ratio=1.0,
         qk_norm="rms_norm_across_heads" if norm else None,
     )
     with torch.random.fork_rng(devices=[]):

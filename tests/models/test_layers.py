@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from sana_models import layers
 from sana_models.guidance import TextCondition
-from sana_models.layers import GatedConvFeedForward, Linear, RMSNorm, linear
+from sana_models.layers import GatedConvFeedForward, Linear, RMSNorm, SelfAttention, linear, with_our_products
 from tests.float64 import assert_as_exact, in_float64
 
 
@@ -43,6 +44,62 @@ def test_torchs_counter_knows_the_products():
     with torch.inference_mode(), counter:
         layer(torch.randn(2, 3, 12))
     assert counter.get_total_flops() == 2 * 6 * 12 * 7
+
+
+def _attention(**options) -> nn.MultiheadAttention:
+    torch.manual_seed(0)
+    return nn.MultiheadAttention(12, 3, batch_first=True, **options).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_self_attention_of_another_librarys_network_is_as_exact_as_torchs(masked):
+    theirs = _attention()
+    ours = with_our_products(_attention())
+    assert type(ours) is SelfAttention
+    x = torch.randn(2, 5, 12)
+    mask = torch.full((5, 5), float("-inf")).triu(1) if masked else None
+    ask = {"need_weights": False, "attn_mask": mask}
+    with torch.inference_mode():
+        expected, found = (layer(x, x, x, **ask) for layer in (theirs, ours))
+    wide = {"need_weights": False, "attn_mask": mask.double() if masked else None}
+    exact = theirs.double()(*[x.double()] * 3, **wide)[0]
+    assert_as_exact(found[0], expected[0], exact.numpy())
+    assert found[1] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "ask"),
+    [
+        ({}, {}),
+        ({}, {"need_weights": False, "attn_mask": torch.ones(5, 5, dtype=torch.bool).triu(1)}),
+        ({}, {"need_weights": False, "key_padding_mask": torch.tensor([[False] * 4 + [True]] * 2)}),
+        ({"add_bias_kv": True}, {"need_weights": False}),
+        ({"kdim": 12, "vdim": 8}, {"need_weights": False}),
+    ],
+)
+def test_what_else_an_attention_can_do_is_left_to_torch(options, ask):
+    x = torch.randn(2, 5, 12)
+    inputs = (x, x, x[..., : options.get("vdim", 12)])
+    with torch.inference_mode():
+        expected, found = (
+            layer(*inputs, **ask)
+            for layer in (_attention(**options), with_our_products(_attention(**options)))
+        )
+    assert torch.equal(found[0], expected[0])
+    assert (found[1] is None) == (expected[1] is None)
+
+
+def test_only_torchs_own_layers_compute_by_ours():
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    network = nn.ModuleDict({"plain": nn.Linear(4, 4), "derived": Doubled(4, 4)})
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert with_our_products(network) is network
+    assert type(network["plain"]) is Linear
+    assert type(network["derived"]) is Doubled
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
 def test_images_in_groups_give_what_they_give_together(monkeypatch):

@@ -54,6 +54,20 @@ def test_torchao_is_hidden_inside_and_importable_afterwards(monkeypatch):
     assert "torchao" not in sys.modules
 
 
+def test_timm_is_hidden_from_open_clip_and_not_from_judges(monkeypatch):
+    from transformers.utils import is_timm_available
+
+    there = is_timm_available()
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    is_timm_available.cache_clear()
+    with without_torchao():
+        with pytest.raises(ImportError):
+            import timm  # noqa: F401
+        assert not is_timm_available()
+    assert "timm" not in sys.modules
+    assert is_timm_available() == there
+
+
 def test_it_is_importable_after_an_import_that_failed(monkeypatch):
     monkeypatch.delitem(sys.modules, "torchao", raising=False)
     with pytest.raises(ModuleNotFoundError), without_torchao():

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from sana_bench.cli.doctor import changed_files
 from sana_bench.core import fingerprint as fingerprints
-from sana_bench.core.fingerprint import FileHashes, canonical_json, directory_sha256, file_sha256, fingerprint
+from sana_bench.core.fingerprint import (
+    FileHashes,
+    ManyHashes,
+    canonical_json,
+    directory_sha256,
+    file_sha256,
+    fingerprint,
+)
 from sana_bench.generators.noise import sample_noise
 from sana_bench.results.schema import ImageRow, SummaryRecord
 from sana_bench.results.store import Store
@@ -119,6 +126,37 @@ def test_a_hash_is_remembered_once_the_file_can_no_longer_change_unseen(tmp_path
     monkeypatch.setattr(fingerprints, "_now_ns", lambda: path.stat().st_ctime_ns + 2 * 10**9)
     assert file_sha256(path, cache) == hashlib.sha256(b"one").hexdigest()
     assert list(cache.learnt) == [fingerprints.FileKey.of(path)]
+
+
+@pytest.mark.parametrize("change", ["nothing", "copied", "written again", "made now"])
+def test_a_file_keeps_its_hash_under_a_second_name(tmp_path: Path, monkeypatch, change) -> None:
+    first, second, hashes = tmp_path / "first", tmp_path / "second", ManyHashes()
+    first.write_bytes(b"one")
+    later = first.stat().st_ctime_ns + 10 * 10**9
+    monkeypatch.setattr(fingerprints, "_now_ns", lambda: later)
+    digest = file_sha256(first, hashes)
+    before = fingerprints.FileKey.of(first)
+    if change == "copied":
+        second.write_bytes(b"one")
+    else:
+        os.link(first, second)
+    if change == "written again":
+        second.write_bytes(b"two")
+        os.utime(second, ns=(later, later))
+    if change == "made now":
+        monkeypatch.setattr(fingerprints, "_now_ns", lambda: before.mtime_ns + 10**9)
+    fingerprints.keep_hash(before, second, hashes)
+    kept = digest if change == "nothing" else None
+    assert hashes.get(fingerprints.FileKey.of(second)) == kept
+
+
+def test_hashes_of_very_many_files_are_those_that_were_put(tmp_path: Path) -> None:
+    hashes = ManyHashes()
+    key = fingerprints.FileKey("images/\udc80.png", 1, 2, 3, 4)
+    assert hashes.get(key) is None
+    hashes.put(key, "ab" * 32)
+    assert hashes.get(key) == "ab" * 32
+    assert hashes.get(key._replace(ctime_ns=4)) is None
 
 
 def test_changed_weights_are_told_from_shipped_ones(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from sana_bench.results.store import Store
 from sana_models.text import TextEncoder
 from tests import ROOT
 from tests.runner import numbers_of_runs as numbers
+from tests.suite_files import FEW_STEPS, write_suite, write_variant
 
 LIMIT = 12
 N_IMAGES = 4 * len(GenEval().prompts("micro"))
@@ -176,6 +177,26 @@ def test_each_prompt_is_encoded_once_for_all_variants(whole: Whole, sana_bench, 
     sana_bench("uncached", "--limit", str(LIMIT), "--no-text-cache")
     assert not (tmp_path / "uncached/cache/text").exists()
     assert numbers.image_bytes(whole.output) == numbers.image_bytes(tmp_path / "uncached")
+
+
+def test_each_prompt_is_encoded_once_for_all_its_images(sana_bench, tmp_path, monkeypatch) -> None:
+    """Whichever batch an image is in: here the second of a prompt's images comes after those of the other prompts."""
+    folder = tmp_path / "suites"
+    write_variant(folder, "mine", FEW_STEPS, tier="micro", weights="micro://sana-micro")
+    (folder / "p.txt").write_text("a red circle\na blue square\na green circle\n")
+    benchmark = "{name: mine, prompts: ./p.txt, images_per_prompt: 3, metrics: [clip_score]}"
+    encoded, encode = [], TextEncoder.encode
+    monkeypatch.setattr(
+        TextEncoder,
+        "encode",
+        lambda self, prompts, **given: encoded.extend(prompts) or encode(self, prompts, **given),
+    )
+    suite = write_suite(folder, benchmark, ["mine"], tier="micro")
+    assert (
+        execute(["run", str(suite), "--tier", "micro", "--batch-size", "2", "-o", str(tmp_path / "results")])
+        == 0
+    )
+    assert sorted(encoded) == ["", "a blue square", "a green circle", "a red circle"]
 
 
 @pytest.mark.parametrize("setting", ["quantization=int8", "model.tiling={tile: 64, stride: 32}"])

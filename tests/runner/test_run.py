@@ -62,14 +62,20 @@ def test_the_same_command_again_does_nothing_new(world) -> None:
     assert (second["images_generated"], second["scores_computed"]) == (0, 0)
 
 
-def test_planning_reads_an_image_once_a_session(world, monkeypatch) -> None:
+@pytest.mark.parametrize("metrics", ["redness, spread", "redness"])
+def test_planning_reads_an_image_once_a_session(world, monkeypatch, metrics) -> None:
+    """Also one that another run left, and that gets a second name in this one's directory."""
     world.run()
-    read, opened = Counter[Path](), fingerprint.open_plain
-    monkeypatch.setattr(fingerprint, "open_plain", lambda path: (read.update([path]), opened(path))[1])
+    made = world.images()
+    read, opened = Counter[int](), fingerprint.open_plain
+    monkeypatch.setattr(
+        fingerprint, "open_plain", lambda path: (read.update([path.stat().st_ino]), opened(path))[1]
+    )
     # Files of the last two seconds could change again without another time of change.
     monkeypatch.setattr(fingerprint, "_now_ns", lambda: time.time_ns() + 10 * 10**9)
-    assert world.run() == 0
-    assert {read[path] for path in world.images()} == {1}
+    assert world.run(overrides=(f"benchmarks.0.metrics=[{metrics}]",)) == 0
+    assert len(world.images()) == (4 * N if metrics == "redness" else 2 * N)
+    assert {read[path.stat().st_ino] for path in made} == {1}
 
 
 def test_numbers_do_not_depend_on_the_batch_size(world, tmp_path_factory) -> None:

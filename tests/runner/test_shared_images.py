@@ -1,10 +1,11 @@
 """A run with several metrics: each image is read and decoded once, and scores are those of metrics that read for themselves."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sana_bench.core import images
 from sana_bench.core.images import ImageError, SharedImages, load_image
@@ -122,3 +123,27 @@ def test_a_file_that_was_replaced_is_read_again(tmp_path):
         load_image(paths[0])
         paths[1].replace(paths[0])
         assert np.array_equal(load_image(paths[0]), pictures[1])
+
+
+def test_many_small_images_are_not_all_looked_at_for_each(tmp_path):
+    """Until there are too many none is, and then those that go: the work grows with the images, not with their square."""
+
+    class Counting(OrderedDict):
+        looked_at = 0
+
+        def items(self):
+            for item in super().items():
+                Counting.looked_at += 1
+                yield item
+
+    n, kept = 60, 20
+    paths = [tmp_path / f"{number}.png" for number in range(n)]
+    for path in paths:
+        Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(path)
+    shared = SharedImages(kept * 12)
+    shared._images = Counting()
+    for path in paths:
+        shared.read(path)
+    assert len(shared._images) == kept
+    # One that goes and the one after it, of each that comes.
+    assert Counting.looked_at <= 2 * n

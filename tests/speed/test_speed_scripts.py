@@ -62,9 +62,95 @@ def test_what_differs_is_not_timed(scripts):
         {"peer": lambda: right},
         late={"good": lambda: lambda: right, "bad": lambda: lambda: wrong},
     )
-    row = gpu.timed(case, scene, type("", (), {"repetitions": 3}))
+    row = gpu.timed(case, scene, type("", (), {"repetitions": 3}), gpu.Clock(None))
     assert row["seconds"].keys() == {"peer", "good"}
     assert row["left_out"] == {"bad": "off by 0.017 of the spread"}
+
+
+class _Day:
+    """Time that passes only where work says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def work(self, seconds: float):
+        def run() -> torch.Tensor:
+            self.now += seconds
+            return torch.linspace(-1, 1, 10)
+
+        return run
+
+
+@pytest.fixture
+def in_minutes(scripts, tmp_path):
+    """Measure cases by name, of one contestant of so many seconds and some made late; what was written, and what the day took."""
+    gpu, gpu_cases, _ = scripts
+
+    def measure(minutes: float, work: dict[str, tuple[float, dict[str, float]]], repetitions: int = 20):
+        day = _Day()
+
+        def make(what: str):
+            seconds, late = work[what]
+            made = {
+                name: lambda seconds=seconds: (day.work(seconds)(), day.work(1.0))[1]
+                for name, seconds in late.items()
+            }
+            return gpu_cases.Case(what, "peer", {"peer": day.work(seconds)}, late=made)
+
+        planned = [(what, lambda what=what: make(what)) for what in work]
+        scene = gpu_cases.Scene(torch.device("cpu"), torch.float32, "torch")
+        options = type("", (), {"repetitions": repetitions, "to": tmp_path})
+        gpu.measure_all(planned, scene, options, gpu.Clock(minutes, lambda: day.now))
+        return json.loads((tmp_path / "gpu.json").read_text()), day.now
+
+    return measure
+
+
+def test_what_does_not_fit_into_the_minutes_is_dropped_by_name_the_last_first(in_minutes):
+    work = {name: (6.0, {}) for name in ("pipeline", "transformer", "decoder", "kernels")}
+    found, took = in_minutes(8, work)
+    assert [row["what"] for row in found["rows"]] == ["pipeline", "transformer", "decoder"]
+    assert found["dropped"] == ["kernels"]
+    assert took <= 8 * 60
+    # The first as often as asked for, what follows less often, never below three times.
+    repetitions = [len(row["seconds"]["peer"]) for row in found["rows"]]
+    assert repetitions[0] == 20
+    assert sorted(repetitions, reverse=True) == repetitions
+    assert repetitions[-1] >= 3
+
+
+def test_what_must_be_compiled_is_left_out_before_a_case_is(in_minutes):
+    late = {"compiled": 100.0, "compiled, CUDA graph": 100.0}
+    found, took = in_minutes(8, {"pipeline": (1.0, late), "decoder": (1.0, late), "kernels": (1.0, {})})
+    first, second, third = found["rows"]
+    assert first["seconds"].keys() == {"peer", *late}
+    assert second["seconds"].keys() == {"peer", "compiled"}
+    assert second["left_out"] == {"compiled, CUDA graph": "no time left"}
+    assert len(third["seconds"]["peer"]) >= 3
+    assert not found["dropped"]
+    assert took <= 8 * 60
+
+
+def test_without_minutes_everything_is_timed_and_without_time_nothing(in_minutes):
+    work = {"pipeline": (1e5, {"compiled": 1e6}), "kernels": (1.0, {})}
+    found, _ = in_minutes(None, work)
+    assert [len(row["seconds"]) for row in found["rows"]] == [2, 1]
+    assert not found["dropped"]
+    found, took = in_minutes(0, work)
+    assert found["rows"] == []
+    assert found["dropped"] == ["pipeline", "kernels"]
+    assert took == 0
+
+
+def test_outputs_that_differ_end_the_script_before_anything_is_timed(scripts, tmp_path):
+    gpu, gpu_cases, _ = scripts
+    right = torch.linspace(-1, 1, 10)
+    contestants = {"peer": lambda: right, "ours": lambda: right + 1}
+    planned = [("sum", lambda: gpu_cases.Case("sum", "peer", contestants))]
+    scene = gpu_cases.Scene(torch.device("cpu"), torch.float32, "torch")
+    with pytest.raises(SystemExit, match="nothing was timed\nsum: ours is off by"):
+        gpu.measure_all(planned, scene, type("", (), {"repetitions": 3, "to": tmp_path}), gpu.Clock(8))
+    assert not list(tmp_path.iterdir())
 
 
 def test_contestants_take_turns(scripts):
@@ -76,3 +162,11 @@ def test_contestants_take_turns(scripts):
     assert "".join(calls) == "abc" + "abc" + "cba"
     assert all(len(timing.seconds) == 2 for timing in times.values())
     assert side_by_side.Timing((3.0, 1.0, 2.0)).median == 2.0
+
+
+def test_the_environment_names_what_is_not_installed(scripts, monkeypatch):
+    _, _, side_by_side = scripts
+    monkeypatch.setattr(side_by_side, "PACKAGES", ("torch", "no-such-package"))
+    found = side_by_side.environment()
+    assert found["torch"] == torch.__version__.partition("+")[0]
+    assert found["no-such-package"] == "not installed"

@@ -2,37 +2,44 @@
 
 Every random draw of step `s` comes from a generator seeded by (seed, s), so a checkpoint needs no random state: weights,
 optimizer, moving average and the step number make a resumed run equal to one that was never stopped. Started by `torchrun`, the
-processes share each batch; only the first one writes. A step whose loss or gradient is not finite changes nothing: it is
+processes share each batch, and with `distributed: fsdp` the model; only the first one writes, but for the states of a shared
+model. A step whose loss or gradient is not finite changes nothing: it is
 skipped, counted, and its records are named.
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from sana_models.came import local_part
 from sana_models.training.curve import Curve, Observer
 from sana_models.training.distributed import (
     all_true,
     barrier,
     gathered,
+    in_group,
     is_main,
     local_rows,
     mean_over_processes,
     world_size,
 )
-from sana_models.training.loop_config import LoopConfig, autocast_of
+from sana_models.training.loop_config import COMPUTE, LoopConfig, autocast_of
 from sana_models.training.meter import Extra, Meter
 from sana_models.training.optimizers import make_optimizer
 from sana_models.training.progress import tell, training_progress
+from sana_models.training.sharding import clip_gradient, is_sharded, like, shard
 from sana_models.training.state import StateFolder, identity_of
 
 __all__ = [
+    "LargeTask",
     "NamesRecords",
     "Seen",
     "Task",
@@ -88,6 +95,20 @@ class NamesRecords(Protocol):
         ...
 
 
+class LargeTask(Task, Protocol):
+    """A task whose networks can be sharded, and whose loss is a mean over the batch's rows and so can be computed in parts."""
+
+    def units(self) -> Iterable[nn.Module]:
+        """What is gathered together when the networks are sharded, inner modules first."""
+        ...
+
+    def loss(
+        self, step: int, batch_size: int, generator: torch.Generator, part: int = 0, parts: int = 1
+    ) -> tuple[Tensor, Extra]:
+        """As `Task.loss`, of one of `parts` equal parts of this process's rows, asked for in their order."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
     """Outcome of a finished run; `seconds` adds up over resumed parts, `bad_records` were left out of the data.
@@ -126,10 +147,10 @@ def train(
     join the curve, of whose rows `observer` hears. `identity` is the whole configuration, which a state must belong to,
     `config` aside. Raises FloatingPointError when `stop_after_skipped` steps in a row have no finite gradient or a weight is not
     finite, and ValueError for a state of another configuration or past the last step, and for a batch that the processes cannot
-    share evenly.
+    share evenly. `distributed: fsdp` and `gradient_accumulation` need a `LargeTask`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    local_rows(config.batch_size)
+    local_rows(config.batch_size, config.gradient_accumulation)
     states = StateFolder(out, identity_of({**(identity or {}), "training": asdict(config)}))
     if fresh and is_main():
         states.clear()
@@ -177,6 +198,7 @@ class _Run:
 
     def __init__(self, task: Task, config: LoopConfig, states: StateFolder) -> None:
         self.task, self.config, self.states = task, config, states
+        self.compute = _parallel(task, config)
         self.optimizer = make_optimizer(
             config.optimizer,
             task.parameter_groups(config.peak_rate),
@@ -195,7 +217,7 @@ class _Run:
         self.norm = math.nan
         self.seconds = 0.0
         self.skipped = self.in_row = 0
-        self.compute = _loss_function(task)
+        self.sharded = any(map(is_sharded, task.modules.values()))
 
     @property
     def device(self) -> torch.device:
@@ -207,23 +229,43 @@ class _Run:
         config = self.config
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * config.rate(step)
-        with autocast_of(config.precision, self.device):
-            loss, extra = self.compute(step, config.batch_size, config.seed)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip)
-        if not all_true(torch.isfinite(norm) & torch.isfinite(loss.detach())):
-            self._skip(step, float(loss.detach()), float(norm))
-            return loss.detach(), False
+        loss, extras = self._gradient(step)
+        norm = clip_gradient(self.parameters, config.gradient_clip)
+        if not all_true(torch.isfinite(norm) & torch.isfinite(loss)):
+            self._skip(step, float(loss), float(norm))
+            return loss, False
         self.in_row = 0
         self.optimizer.step()
         if self.average:
             # A short memory early on keeps the average from remembering the random start.
             decay = min(config.ema_decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
-        self.meter.add(extra, config.batch_size)
+            torch._foreach_lerp_(*self._pairs(), 1 - decay)
+        for extra in extras:
+            self.meter.add(extra, config.batch_size // len(extras))
         self.norm = float(norm)
-        return loss.detach(), True
+        return loss, True
+
+    def _gradient(self, step: int) -> tuple[Tensor, list[Extra]]:
+        """Leave the gradient of this process's rows in the parameters, part by part; return loss and further numbers."""
+        config, parts = self.config, self.config.gradient_accumulation
+        losses, extras = [], []
+        for part in range(parts):
+            last = part + 1 == parts
+            # Gradients of whole copies are averaged once; sharded ones each time, for a sum would need room for all of them.
+            once = isinstance(self.compute, DistributedDataParallel) and not last
+            with cast(Any, self.compute).no_sync() if once else nullcontext():
+                with autocast_of(config.precision, self.device):
+                    loss, extra = self.compute(step, config.batch_size, config.seed, part, parts)
+                (loss / parts).backward()
+            losses.append(loss.detach())
+            extras.append(extra)
+        return torch.stack(losses).mean(), extras
+
+    def _pairs(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Average and weights, of each the part that this process holds."""
+        weights = [local_part(p.detach()) for p in self.parameters]
+        return [local_part(value) for value in self.average], weights
 
     def row(self) -> dict[str, float | None]:
         """Return the numbers of the steps since the last row, beside the loss."""
@@ -243,10 +285,13 @@ class _Run:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for parameter, value in zip(self.parameters, self.average, strict=False):
+        for value, parameter in zip(*self._pairs(), strict=False):
             kept = parameter.clone()
             parameter.copy_(value)
             value.copy_(kept)
+        if self.sharded and self.device.type == "cuda":
+            # A look need not begin with an outermost unit, which alone waits for what was done to the weights.
+            torch.cuda.synchronize(self.device)
 
     def _skip(self, step: int, loss: float, norm: float) -> None:
         self.skipped += 1
@@ -268,22 +313,30 @@ class _Run:
             )
 
     def save(self, step: int) -> None:
-        """Write the state after `step` steps, by the first process; the others wait. Raises FloatingPointError."""
-        if is_main():
-            modules = {name: module.state_dict() for name, module in self.task.modules.items()}
-            counts = {"step": step, "seconds": self.seconds, "skipped": self.skipped}
-            parts = {
-                "meter": self.meter.totals,
-                "modules": modules,
-                "optimizer": self.optimizer.state_dict(),
-                "average": self.average,
-            }
-            self.states.save(counts | parts)
+        """Write the state after `step` steps, by the first process, or what each holds. Raises FloatingPointError."""
+        counts: dict[str, Any] = {"step": step, "seconds": self.seconds, "skipped": self.skipped}
+        counts["meter"] = self.meter.all_totals(self.device)
+        if self.sharded or is_main():
+            self.states.save(counts | self._tensors(), sharded=self.sharded)
         barrier()
+
+    def _tensors(self) -> dict[str, Any]:
+        modules = {name: module.state_dict() for name, module in self.task.modules.items()}
+        return {"modules": modules, "optimizer": self.optimizer.state_dict(), "average": self.average}
+
+    def _template(self) -> dict[str, Any]:
+        """Tensors of a state to be read into: those in use, and what the optimizer would keep after a step that moves nothing."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0
+        for parameter in self.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return self._tensors()
 
     def restore(self) -> int:
         """Continue from the newest state; return the number of steps made. Raises ValueError for one that does not fit."""
-        state = self.states.load()
+        state = self.states.load(self._template)
         if state is None:
             return 0
         if state["step"] > self.config.steps:
@@ -291,6 +344,14 @@ class _Run:
                 f"{self.states.folder}: its state is at step {state['step']}, past the {self.config.steps} of the "
                 "configuration; give --fresh to start anew, or another folder"
             )
+        if "modules" in state:
+            self._take(like(self._template(), state) if self.sharded else state)
+        self.seconds = float(state["seconds"])
+        self.skipped = int(state.get("skipped", 0))
+        self.meter.resume(state.get("meter", {}))
+        return int(state["step"])
+
+    def _take(self, state: Mapping[str, Any]) -> None:
         try:
             if state["modules"].keys() != self.task.modules.keys():
                 raise ValueError(f"of {', '.join(state['modules'])}, not of {', '.join(self.task.modules)}")
@@ -306,16 +367,12 @@ class _Run:
                 f"{self.states.folder}: its state is of another model ({first}); give --fresh to start anew, "
                 "or another folder"
             ) from error
-        self.seconds = float(state["seconds"])
-        self.skipped = int(state.get("skipped", 0))
-        self.meter.totals = dict(state.get("meter", {}))
-        return int(state["step"])
 
     @torch.no_grad()
     def take_average(self) -> None:
         """Give the modules their moving-average weights, where there are any."""
         if self.average:
-            for parameter, value in zip(self.parameters, self.average, strict=True):
+            for value, parameter in zip(*self._pairs(), strict=True):
                 parameter.copy_(value)
 
 
@@ -327,11 +384,19 @@ class _LossModule(nn.Module):
         self.networks = nn.ModuleDict(task.modules)
         self._task = task
 
-    def forward(self, step: int, batch_size: int, seed: int) -> tuple[Tensor, Extra]:
-        return self._task.loss(step, batch_size, step_generator(seed, step))
+    def forward(self, step: int, batch_size: int, seed: int, part: int, parts: int) -> tuple[Tensor, Extra]:
+        generator = step_generator(seed, step)
+        if parts == 1:
+            return self._task.loss(step, batch_size, generator)
+        return cast(LargeTask, self._task).loss(step, batch_size, generator, part, parts)
 
 
-def _loss_function(task: Task) -> Callable[[int, int, int], tuple[Tensor, Extra]]:
-    """Return (step, batch_size, seed) -> loss and further numbers, synchronised over processes when there are several."""
+def _parallel(task: Task, config: LoopConfig) -> nn.Module:
+    """Return (step, batch_size, seed, part, parts) -> loss and further numbers, with gradients averaged over the processes."""
+    if config.distributed == "fsdp" and in_group():
+        device = next(next(iter(task.modules.values())).parameters()).device
+        shard(cast(LargeTask, task).units(), device, COMPUTE[config.precision])
+        return _LossModule(task)
     module = _LossModule(task)
-    return nn.parallel.DistributedDataParallel(module) if world_size() > 1 else module
+    # Gradients are where they are averaged, and not there as well.
+    return DistributedDataParallel(module, gradient_as_bucket_view=True) if world_size() > 1 else module

@@ -10,9 +10,10 @@ import torch
 from sana_models.training.optimizers import OPTIMIZERS, check_optimizer
 from sana_models.training.reading import LARGEST_BATCH, Section
 
-__all__ = ["LoopConfig", "autocast_of"]
+__all__ = ["COMPUTE", "LoopConfig", "autocast_of"]
 
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16}
+#: What networks compute in by `precision`; None is what they are stored in.
+COMPUTE = {"fp32": None, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,9 @@ class LoopConfig:
     """Optimisation settings; learning rate warms up linearly, then follows a cosine to `final_lr_fraction` of it.
 
     `final_lr_fraction` 1 is a constant rate after warm-up, `ema_decay` 0 no moving average. `batch_size` is that of all processes
-    together. `scale_learning_rate` multiplies the rate by sqrt(batch_size / 256), as the published code silently does.
+    together, and of all `gradient_accumulation` parts that each computes one after another. `distributed` is `ddp`, the whole
+    model in every process, or `fsdp`, a share of it in each; without `torchrun` neither does anything.
+    `scale_learning_rate` multiplies the rate by sqrt(batch_size / 256), as the published code silently does.
     So many steps in a row without a finite gradient as `stop_after_skipped` says end the training.
     """
 
@@ -41,14 +44,25 @@ class LoopConfig:
     checkpoint_every: int = 100
     log_every: int = 10
     stop_after_skipped: int = 10
+    gradient_accumulation: int = 1
+    distributed: str = "ddp"
 
     def __post_init__(self) -> None:
         self._read({entry.name: getattr(self, entry.name) for entry in fields(self)})
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build from the section `training` of a configuration; raises ValueError, one line, for what cannot be."""
-        return cls(**cls._read(data))
+    def from_dict(cls, data: Mapping[str, Any], *, large: bool = False) -> Self:
+        """Build from the section `training` of a configuration; raises ValueError, one line, for what cannot be.
+
+        Only a `large` training, whose task is a `loop.LargeTask`, can share its model and compute its batches in parts.
+        """
+        found = cls(**cls._read(data))
+        for name, plain in (("distributed", "ddp"), ("gradient_accumulation", 1)):
+            if not large and getattr(found, name) != plain:
+                raise ValueError(
+                    f"training.{name} is {getattr(found, name)!r}; only kind 'sana' is trained so"
+                )
+        return found
 
     @staticmethod
     def _read(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,10 +89,12 @@ class LoopConfig:
             "scale_learning_rate": values.flag("scale_learning_rate", False),
             "gradient_clip": values.number("gradient_clip", 1.0, low=0, above=True),
             "ema_decay": decay,
-            "precision": values.text("precision", "bf16", choices=list(_AUTOCAST)),
+            "precision": values.text("precision", "bf16", choices=list(COMPUTE)),
             "checkpoint_every": values.integer("checkpoint_every", 100),
             "log_every": values.integer("log_every", 10),
             "stop_after_skipped": values.integer("stop_after_skipped", 10),
+            "gradient_accumulation": values.integer("gradient_accumulation", 1),
+            "distributed": values.text("distributed", "ddp", choices=("ddp", "fsdp")),
         }
 
     @property
@@ -98,5 +114,5 @@ class LoopConfig:
 
 def autocast_of(precision: str, device: torch.device) -> torch.autocast:
     """Return the context in which networks compute at a training's precision."""
-    dtype = _AUTOCAST[precision]
+    dtype = COMPUTE[precision]
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)

@@ -29,6 +29,7 @@ from sana_models.training.parts import (
 )
 from sana_models.training.records import BadRecords
 from sana_models.training.settings import AutoencoderSettings, TextToImageSettings
+from sana_models.training.sharding import whole
 from sana_models.training.state import StateFolder
 from sana_models.training.text_to_image import CaptionedLatents, TextToImageTask
 from sana_models.training.validation import HeldOut, Validation, forget_validation
@@ -96,11 +97,12 @@ def run_encoding(
 
 def _check_batches(settings: TextToImageSettings) -> None:
     """Raise ValueError, before anything is loaded, for a batch of any stage that the processes cannot share evenly."""
-    local_rows(settings.loop.batch_size)
+    parts = settings.loop.gradient_accumulation
+    local_rows(settings.loop.batch_size, parts)
     stages = settings.data.stages if isinstance(settings.data, ImageDataSettings) else ()
     for number, stage in enumerate(stages):
         try:
-            local_rows(stage.batch_size or settings.loop.batch_size)
+            local_rows(stage.batch_size or settings.loop.batch_size, parts)
         except ValueError as error:
             raise ValueError(f"data.stages[{number}]: {error}") from None
 
@@ -178,8 +180,8 @@ def _train_text_to_image(
     exports = _Exports(settings, networks)
     watch = _validation(settings, networks, task, held_out, out, exports)
     result = train(task, settings.loop, out, identity=config, watch=watch, observer=observer)
+    exports.write(out / "pipeline")
     if is_main():
-        exports.write(out / "pipeline")
         plot_curve(out / "curve.csv", out / "curve.png", columns=_plotted(watch), title=settings.name)
         # A cache of this run's own; one that the configuration names is kept.
         shutil.rmtree(out / "cache", ignore_errors=True)
@@ -223,15 +225,18 @@ class _Exports:
         self._last: Path | None = None
 
     def write(self, folder: Path) -> None:
-        """Create or replace a folder, as it is or not at all."""
+        """Create or replace a folder, as it is or not at all: the first process does, of what all of them hold."""
         last = {name: self._last / name for name in self._frozen} if self._last is not None else {}
         networks = self._networks
+        transformer, text_model = whole(networks.transformer), whole(networks.text_model)
+        if not is_main():
+            return
         with whole_folder(folder) as new:
             save_pretrained(
                 new,
-                transformer=networks.transformer,
+                transformer=transformer,
                 autoencoder=networks.autoencoder,
-                text_encoder=TextEncoder(networks.tokenizer, networks.text_model),
+                text_encoder=TextEncoder(networks.tokenizer, text_model),
                 flow_shift=self._settings.shift,
                 written={name: path for name, path in last.items() if path.is_dir()},
             )

@@ -116,7 +116,7 @@ class TextToImageSettings:
         if start is not None and is_there(Path(start), Path.is_file):
             raise ValueError(f"start is {start!r}, a file; give the folder or hub id of a pipeline")
         flow = Section(data.get("flow", {}), "flow", _FLOW_KEYS)
-        source, loop = _section(data, "data"), LoopConfig.from_dict(_section(data, "training"))
+        source, loop = _section(data, "data"), LoopConfig.from_dict(_section(data, "training"), large=True)
         settings = (
             ImageDataSettings.from_dict(source, loop.steps)
             if source.get("source") == "images"

@@ -1,7 +1,7 @@
 """Flow-matching training of the SANA transformer, with its text encoder or with a frozen one."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from sana_models.training.distributed import local_rows
 from sana_models.training.flow import flow_matching_pair, sample_noise_levels
 from sana_models.training.image_text import ImageTextData
 from sana_models.training.meter import Extra
-from sana_models.transformer import SanaTransformer
+from sana_models.transformer import SanaBlock, SanaTransformer
 
 __all__ = ["LEVELS", "CaptionedLatents", "TextInput", "TextToImageTask", "TrainingData", "level_sums"]
 
@@ -90,7 +90,9 @@ class TextToImageTask:
         self.caption_dropout = caption_dropout
         self.text_factor = text_learning_rate_factor
         self.null_text, self.null_mask = null_text
-        self._last: tuple[Tensor, Tensor] | None = None
+        #: What a step computes with, in this process: noisy latents, their target, noise levels, text and mask.
+        self._drawn: tuple[Tensor, ...] = ()
+        self._last: list[tuple[Tensor, Tensor]] = []
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         groups = []
@@ -103,7 +105,37 @@ class TextToImageTask:
             groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
         return groups
 
-    def loss(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Extra]:
+    def units(self) -> Iterator[nn.Module]:
+        """Yield what is gathered together when the networks are sharded, inner ones first.
+
+        A block's cross-attention is one of its own, for text is projected before the blocks run.
+        """
+        for block in self.transformer.transformer_blocks:
+            yield from (cast(SanaBlock, block).attn2, block)
+        yield from (self.transformer.caption_projection, self.transformer.caption_norm, self.transformer)
+        if self.trains_text:
+            encoder = cast(Any, self.text_encoder)
+            yield from (*encoder.layers, encoder.get_input_embeddings(), encoder)
+
+    def loss(
+        self, step: int, batch_size: int, generator: torch.Generator, part: int = 0, parts: int = 1
+    ) -> tuple[Tensor, Extra]:
+        """Loss of one of `parts` equal parts of this process's rows; the first part draws for all."""
+        if part == 0:
+            self._drawn, self._last = self._draw(step, batch_size, generator), []
+        device = self.transformer.proj_out.weight.device
+        noisy, target, sigma, text, mask = (rows.chunk(parts)[part] for rows in self._drawn)
+        text, mask, times = text.to(device), mask.to(device), (1000 * sigma).floor().to(device)
+        velocity = self.transformer(noisy.to(device), times, self.embed(text, mask), mask)
+        self._last.append((velocity.detach(), target))
+        target = target.to(device)
+        sums = level_sums(velocity.detach(), target, sigma).tolist()
+        extra = {
+            f"loss_{name}": (total, int(count)) for name, (total, count) in zip(LEVELS, sums, strict=True)
+        }
+        return F.mse_loss(velocity.float(), target), extra
+
+    def _draw(self, step: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         size = self.data.batch_size(step, batch_size)
         # Every process draws for the whole batch and keeps its rows, so that their number changes nothing.
         rows = local_rows(size)
@@ -112,26 +144,15 @@ class TextToImageTask:
         sigma = sample_noise_levels(size, shift=self.shift, generator=generator)[rows]
         noise = torch.randn((size, *latents.shape[1:]), generator=generator)[rows]
         noisy, target = flow_matching_pair(latents, sigma, noise)
-        device = self.transformer.proj_out.weight.device
-        text = torch.where(dropped.view(-1, *[1] * (text.ndim - 1)), self.null_text.to(text), text).to(device)
-        mask = torch.where(dropped[:, None], self.null_mask.to(mask), mask).to(device)
-        times = (1000 * sigma).floor().to(device)
-        velocity = self.transformer(noisy.to(device), times, self.embed(text, mask), mask)
-        self._last = (velocity.detach(), target)
-        target = target.to(device)
-        sums = level_sums(velocity.detach(), target, sigma).tolist()
-        extra = {
-            f"loss_{name}": (total, int(count)) for name, (total, count) in zip(LEVELS, sums, strict=True)
-        }
-        return F.mse_loss(velocity.float(), target), extra
+        text = torch.where(dropped.view(-1, *[1] * (text.ndim - 1)), self.null_text.to(text), text)
+        return noisy, target, sigma, text, torch.where(dropped[:, None], self.null_mask.to(mask), mask)
 
     def suspects(self) -> list[str]:
         """Name the records in this process's rows of the last batch whose own error is not finite."""
-        if self._last is None:
-            return []
-        velocity, target = self._last
-        errors = (velocity.float() - target.to(velocity.device)).square().flatten(1).mean(1)
-        finite = torch.isfinite(errors).tolist()
+        finite: list[bool] = []
+        for velocity, target in self._last:
+            errors = (velocity.float() - target.to(velocity.device)).square().flatten(1).mean(1)
+            finite += torch.isfinite(errors).tolist()
         return [name for name, good in zip(self.data.last_names(), finite, strict=True) if not good]
 
     def batch_names(self) -> list[str]:

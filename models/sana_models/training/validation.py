@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sana_models.files import TEMPORARY_PREFIX, parse_json, read_text, write_whole
 from sana_models.pipeline import SanaPipeline
-from sana_models.training.distributed import barrier, is_main, share_of, sum_over_processes
+from sana_models.training.distributed import barrier, is_main, most_of, share_of, sum_over_processes
 from sana_models.training.flow import flow_matching_pair, shift_noise_levels
 from sana_models.training.loop import Seen
 from sana_models.training.pictures import write_sheet
@@ -89,7 +89,7 @@ class Validation:
         export: Callable[[Path], None],
         out: Path,
     ) -> None:
-        """`embed` makes embeddings of a text encoder's input, `export` writes a pipeline folder."""
+        """`embed` makes embeddings of a text encoder's input, `export` writes a pipeline folder, called in all processes."""
         self.every = settings.every
         self._settings, self._held_out, self._pipeline = settings, held_out, pipeline
         self._embed, self._export, self._out = embed, export, out
@@ -100,14 +100,19 @@ class Validation:
         return bool(self._held_out.latents)
 
     def look(self, step: int) -> Seen:
-        """Return validation losses and the grid's file; all processes share the losses, the first one does the rest."""
+        """Return validation losses and the grid's file; all processes share the losses, the first one writes the rest.
+
+        Every process makes as many passes through the networks as the others: of a sharded one, each holds a share.
+        """
         values = self._losses() if self.has_loss else {}
         pictures = {}
-        if is_main():
-            if self._settings.prompts:
-                pictures["samples"] = self._draw(step)
-            if self._settings.exports:
-                self._keep(step, values.get("validation_loss"))
+        if self._settings.prompts:
+            pictures["samples"] = self._draw(step)
+        if self._settings.exports:
+            folder = self._out / "exports"
+            self._export(folder / f"step-{step:06d}")
+            if is_main():
+                self._keep(folder, step, values.get("validation_loss"))
         barrier()
         return Seen(values, pictures)
 
@@ -117,10 +122,17 @@ class Validation:
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for index in share_of(range(len(self._held_out.latents))):
             groups[tuple(self._held_out.latents[index].shape)].append(index)
-        for group in groups.values():
-            for first in range(0, len(group), _BATCH):
-                sums += self._sums(transformer, group[first : first + _BATCH])
-        sums = sum_over_processes(sums, transformer.proj_out.weight.device)
+        batches = [
+            group[first : first + _BATCH]
+            for group in groups.values()
+            for first in range(0, len(group), _BATCH)
+        ]
+        device = transformer.proj_out.weight.device
+        for number in range(most_of(len(batches), device)):
+            found = self._sums(transformer, batches[number] if number < len(batches) else [0])
+            if number < len(batches):
+                sums += found
+        sums = sum_over_processes(sums, device)
         total, count = sums.sum(0).tolist()
         values = {"validation_loss": total / count}
         for name, (part, number) in zip(LEVELS, sums.tolist(), strict=True):
@@ -168,13 +180,12 @@ class Validation:
                 guidance_scale=settings.guidance,
             )
             shown += list(zip(images.numpy(), batch, strict=True))
-        write_sheet(path, shown)
+        if is_main():
+            write_sheet(path, shown)
         return path
 
-    def _keep(self, step: int, loss: float | None) -> None:
-        """Export, mark the best by validation loss, and remove what is neither that nor among the newest."""
-        folder = self._out / "exports"
-        self._export(folder / f"step-{step:06d}")
+    def _keep(self, folder: Path, step: int, loss: float | None) -> None:
+        """Mark the best by validation loss, and remove what is neither that nor among the newest."""
         note = folder / "best.json"
         best = parse_json(read_text(note)) if note.is_file() else None
         # A resumed training makes some steps again.

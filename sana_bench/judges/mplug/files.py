@@ -29,6 +29,7 @@ from sana_bench.judges.mplug.config import (
 )
 from sana_bench.judges.mplug.network import END, PAD, START, MPlugVQA
 from sana_models.files import first_line, plain
+from sana_models.layers import with_our_products
 
 __all__ = ["load_network", "read_vocabulary", "save_network"]
 
@@ -62,7 +63,7 @@ def load_network(folder: Path) -> MPlugVQA:
         raise AssetError(
             f"{path}: does not hold this network ({' '.join(str(error).split())[:300]})"
         ) from None
-    return network.float().eval().requires_grad_(False)
+    return with_our_products(network.float().eval().requires_grad_(False))
 
 
 def read_vocabulary(folder: Path, config: MPlugConfig) -> list[str]:

@@ -108,6 +108,12 @@ class MPlugJudge:
         import torch
 
         pixels = image_to_pixels(image, self.network.config.image_res).to(self._device)
+        with torch.inference_mode():
+            tokens = self.network.encode_images(pixels[None])
+        return tokens, *self.question_ids(questions)
+
+    def question_ids(self, questions: Sequence[str]) -> "tuple[Tensor, Tensor]":
+        """Ids and mask (questions, `MAX_QUESTION_TOKENS`) as the network reads them."""
         asked = self.tokenizer(
             [question.lower() for question in questions],
             padding="max_length",
@@ -115,9 +121,7 @@ class MPlugJudge:
             max_length=MAX_QUESTION_TOKENS,
             return_tensors="pt",
         ).to(self._device)
-        with torch.inference_mode():
-            tokens = self.network.encode_images(pixels[None])
-        return tokens, asked["input_ids"], asked["attention_mask"]
+        return asked["input_ids"], asked["attention_mask"]
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(

@@ -13,6 +13,7 @@ from sana_bench.core.errors import AssetError
 from sana_bench.judges.nvila.config import LANGUAGE, PROJECTOR, VISION, NVILAConfig
 from sana_bench.judges.nvila.network import NVILA, Projector
 from sana_models.files import first_line, plain
+from sana_models.layers import with_our_products
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -44,7 +45,7 @@ def load_network(folder: Path, config: NVILAConfig, dtype: torch.dtype) -> NVILA
     _check_keys(path, projector.state_dict(), state)
     projector.load_state_dict(state, strict=True, assign=True)
     network = NVILA(llm, tower, projector, select_layer=config.select_layer)
-    return network.eval().requires_grad_(False)
+    return with_our_products(network.eval().requires_grad_(False))
 
 
 def load_tokenizer(folder: Path, config: NVILAConfig) -> Any:

@@ -123,6 +123,8 @@ def load_open_clip(weights: Path, model: str = MODEL, *, quick_gelu: bool = True
         import open_clip
         from open_clip.transformer import QuickGELU
 
+    from sana_models.layers import with_our_products
+
     # open_clip's own create_model warns, whatever it is told, that this network is initialised at random.
     network: nn.Module = open_clip.CLIP(**open_clip.get_model_config(model))
     try:
@@ -134,7 +136,7 @@ def load_open_clip(weights: Path, model: str = MODEL, *, quick_gelu: bool = True
     if any(isinstance(module, QuickGELU) for module in network.modules()) != quick_gelu:
         built = "without QuickGELU, which OpenAI's weights need" if quick_gelu else "with QuickGELU"
         raise AssetError(f"{model}: this open_clip builds it {built}")
-    return network.eval()
+    return with_our_products(network.eval())
 
 
 def _read(weights: Path) -> "Mapping[str, Tensor]":

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sana_bench.assets.checks import DAMAGED, check_fit
 from sana_bench.core.errors import AssetError
 from sana_bench.metrics.clip.features import load_open_clip
+from sana_models.layers import with_our_products
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -67,4 +68,4 @@ def load_dinov2(weights: Path) -> Dinov2Tower:
         reason = str(error).strip().partition("\n")[0]
         raise AssetError(f"{weights}: not the weights and configuration of DINOv2 ({reason})") from None
     check_fit(weights, "DINOv2", info)
-    return Dinov2Tower(network.eval())
+    return Dinov2Tower(with_our_products(network.eval()))

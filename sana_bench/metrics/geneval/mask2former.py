@@ -21,6 +21,7 @@ from sana_bench.assets.checks import DAMAGED
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
 from sana_models.files import parse_json, plain
+from sana_models.layers import with_our_products
 from sana_models.libraries import without_torchao
 
 if TYPE_CHECKING:
@@ -222,6 +223,8 @@ def _network(
     with without_torchao():
         from transformers import Mask2FormerForUniversalSegmentation
 
+    from sana_bench.metrics.geneval.deformable import with_our_sampling
+
     try:
         with torch.device("meta"):
             model = Mask2FormerForUniversalSegmentation(config)
@@ -237,7 +240,7 @@ def _network(
         # Computed by the constructor, which a module on the meta device cannot have done.
         model = Mask2FormerForUniversalSegmentation(config)
     model.load_state_dict({**unused, **state}, strict=True, assign=not missing_buffers)
-    return model.eval().requires_grad_(False)
+    return with_our_sampling(with_our_products(model.eval().requires_grad_(False)))
 
 
 def _renamed(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:

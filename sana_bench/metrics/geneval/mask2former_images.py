@@ -144,7 +144,8 @@ def _masks(logits: Tensor, prepared: Prepared) -> Iterator[_Mask]:
         full = functional.interpolate(cut, prepared.original, mode="bilinear", align_corners=False)[:, 0]
         positive = full > 0
         areas = positive.flatten(1).sum(1).float()
-        certainty = (full.sigmoid() * positive).flatten(1).sum(1) / (areas + 1e-6)
+        # In place: at image size each pass over fresh memory costs as much as the sigmoid.
+        certainty = full.sigmoid_().mul_(positive).flatten(1).sum(1) / (areas + 1e-6)
         for value, mask in zip(certainty.tolist(), positive.cpu().numpy(), strict=True):
             yield value, _box(mask), mask
 

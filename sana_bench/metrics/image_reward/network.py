@@ -21,6 +21,7 @@ from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import lines, read_text
 from sana_models.files import first_line, parse_json, plain
+from sana_models.layers import with_our_products
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -154,7 +155,7 @@ def load_reward_network(weights: Path, med_config: Path, vision: VisionSize | No
             f"{med_config}: not the configuration of ImageReward's text tower ({error!r})"
         ) from None
     _assign(network, _read(weights), weights)
-    return network.eval()
+    return with_our_products(network.eval())
 
 
 def read_vision_size(path: Path) -> VisionSize:

@@ -28,6 +28,7 @@ from sana_bench.core.preprocess import CLIP_MEAN, CLIP_STD, batches, prefetch
 from sana_bench.core.samples import Sample
 from sana_bench.metrics.oneig.picture import CODEC, picture
 from sana_models.files import first_line, parse_json, plain, read_text
+from sana_models.layers import with_our_products
 
 __all__ = ["DreamSim", "Files", "find_dreamsim", "load_dreamsim", "square_pixels"]
 
@@ -256,7 +257,7 @@ def load_dreamsim(files: Files) -> Ensemble:
         _tower(files.open_clip, CLIP_MEAN, CLIP_STD, clip=True, quick=False),
     )
     _adapt(network, files.adapter)
-    return network.eval().requires_grad_(False)
+    return with_our_products(network.eval().requires_grad_(False))
 
 
 def _tower(

@@ -24,6 +24,7 @@ from sana_bench.core.images import IMAGE_SUFFIXES, load_image
 from sana_bench.core.precision import torch_dtype
 from sana_bench.core.preprocess import batches, clip_pixels
 from sana_models.files import first_line, plain
+from sana_models.layers import with_our_products
 from sana_models.libraries import without_torchao
 
 __all__ = ["CSDEncoder", "OneIGEncoder", "StyleEncoder", "read_references", "references_of"]
@@ -98,7 +99,7 @@ class CSDEncoder(StyleEncoder):
             network.load_state_dict(state)
         except DAMAGED as error:
             raise AssetError(f"{self._checkpoint}: not a checkpoint of CSD ({first_line(error)})") from None
-        return network.eval().requires_grad_(False).to(self._device)
+        return with_our_products(network.eval().requires_grad_(False)).to(self._device)
 
     def _encode(self, pixels: Tensor) -> Tensor:
         return self.network(pixels.to(self._device))
@@ -140,7 +141,7 @@ class OneIGEncoder(StyleEncoder):
             raise AssetError(f"{self._folder}: not a CLIP vision model ({first_line(error)})") from None
         # A published file of the whole of CLIP has the texts' half too.
         check_fit(self._folder, "OneIG's encoder of style", info | {"unexpected_keys": ()})
-        return network.eval().to(self._device)
+        return with_our_products(network.eval()).to(self._device)
 
     def _encode(self, pixels: Tensor) -> Tensor:
         network = self.network

@@ -15,6 +15,7 @@ from sana_bench.assets.checks import DAMAGED, check_fit
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
 from sana_models.files import parse_json, plain
+from sana_models.layers import with_our_products
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -81,7 +82,7 @@ def load_preference_network(weights: Path, config: Path, dtype: torch.dtype) -> 
         reason = str(error).strip().partition("\n")[0]
         raise AssetError(f"{weights}: not HPSv3's weights for {config.name} ({reason})") from None
     check_fit(weights, "HPSv3", info)
-    return PreferenceNetwork(network, head).eval()
+    return with_our_products(PreferenceNetwork(network, head).eval())
 
 
 def _head(width: int) -> nn.Sequential:

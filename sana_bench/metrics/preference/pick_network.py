@@ -11,6 +11,7 @@ from sana_bench.assets.checks import DAMAGED
 from sana_bench.core.errors import AssetError
 from sana_bench.core.text import read_text
 from sana_models.files import parse_json, plain
+from sana_models.layers import with_our_products
 from sana_models.libraries import without_torchao
 
 with without_torchao():
@@ -86,4 +87,4 @@ def load_pick_network(weights: Path, config: Path) -> PickNetwork:
     except DAMAGED as error:
         reason = str(error).strip().partition("\n")[0]
         raise AssetError(f"{weights}: not the CLIP that {config.name} describes ({reason})") from None
-    return PickNetwork(network.float().eval())
+    return PickNetwork(with_our_products(network.float().eval()))

@@ -92,10 +92,12 @@ def open_engine(
         by_key = {metric_key(metric): metric for metric in metrics.values()}
         return LocalEngine(Workshop(place, resolved.cells(), by_key), place, protocols, note_worker)
     from sana_bench.runner.engines.ray import RayEngine
+    from sana_bench.runner.engines.seats import Seats
 
     bench = Bench.of(resolved, place, protocols, hashes)
     identity = identity_of(resolved, metrics, package_versions())
-    return RayEngine(bench, identity, note_event, note_worker, replace(request, workers=choice.workers))
+    asked = replace(request, workers=choice.workers)
+    return RayEngine(Seats(bench, identity, note_event, note_worker, asked), bench.place, request.timeout_s)
 
 
 def _unasked(gpus: int, measured: Sequence[str]) -> Choice:

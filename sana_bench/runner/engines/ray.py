@@ -5,19 +5,17 @@ engine. Ray restarts nothing by itself: a worker that was lost is replaced here,
 """
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from typing import Any
 
 from sana_bench.core import atomic
-from sana_bench.core.engines import EngineRequest
 from sana_bench.core.errors import BenchError, IncompleteError
 from sana_bench.core.progress import say
 from sana_bench.results.schema import ImageRow
 from sana_bench.runner.engines.queue import BatchQueue, ChunkQueue, WorkQueue
 from sana_bench.runner.engines.seats import ATTEMPTS, IN_FLIGHT, Seat, Seats, reason_of
-from sana_bench.runner.engines.worker import Bench
-from sana_bench.runner.workshop import ImageBatch, ScoreChunk, Scored, WrittenBatch
+from sana_bench.runner.workshop import ImageBatch, ScoreChunk, Scored, Workplace, WrittenBatch
 from sana_models.files import read_bytes
 
 __all__ = ["RayEngine"]
@@ -31,20 +29,9 @@ class RayEngine:
 
     at_once = True
 
-    def __init__(
-        self,
-        bench: Bench,
-        identity: Mapping[str, str],
-        note_event: Callable[[str, dict[str, Any]], None],
-        note_worker: Callable[[str, Mapping[str, Any]], None],
-        request: EngineRequest,
-    ) -> None:
-        """Without `request.workers` every device of a cluster is taken.
-
-        `note_event` is told what a reader should know, and `note_worker` the key and the description of each worker.
-        """
-        self._place, self._timeout_s, self._note_event = bench.place, request.timeout_s, note_event
-        self._seats = Seats(bench, identity, note_event, note_worker, request)
+    def __init__(self, seats: Seats, place: Workplace, timeout_s: float | None) -> None:
+        """`place` is the driver's; a worker that takes longer than `timeout_s` for a unit is replaced, if given."""
+        self._seats, self._place, self._timeout_s = seats, place, timeout_s
         self._attempts: dict[int, int] = {}
         self._released = False
 
@@ -183,7 +170,7 @@ class RayEngine:
     def _lost(self, seat: Seat, reason: str, queue: WorkQueue) -> Generator[tuple[Any, Any, str]]:
         """Give a dead worker's units to others, or up; and put another worker on its seat."""
         say(f"{seat.name} is lost ({reason}); others do its work, and a new one is started")
-        self._note_event("worker_lost", {"worker": seat.name, "reason": reason})
+        self._seats.note_event("worker_lost", {"worker": seat.name, "reason": reason})
         units, seat.flying = list(seat.flying.values()), {}
         self._seats.replace(seat)
         for unit in reversed(units):

@@ -79,9 +79,12 @@ class Seats:
         note_worker: Callable[[str, Mapping[str, Any]], None],
         request: EngineRequest,
     ) -> None:
-        """As `RayEngine` is made."""
+        """Without `request.workers` every device of a cluster is taken.
+
+        `note_event` is told what a reader should know, and `note_worker` the key and the description of each worker.
+        """
         self._bench, self._identity, self._request = bench, identity, request
-        self._note_event, self._note_worker = note_event, note_worker
+        self.note_event, self._note_worker = note_event, note_worker
         self._seats: list[Seat] = []
         #: Whether workers take GPUs, and which part of one each takes.
         self.on_gpus = bench.place.device.startswith("cuda")
@@ -241,7 +244,7 @@ class Seats:
             self._close_seat(seat, f"did not start {ATTEMPTS} times: {reason}")
             return
         say(f"{seat.name} {reason}; a new one is started")
-        self._note_event("worker_lost", {"worker": seat.name, "reason": reason})
+        self.note_event("worker_lost", {"worker": seat.name, "reason": reason})
         self.replace(seat)
 
     def refuse_to_wait_for_ever(self) -> None:
@@ -261,7 +264,7 @@ class Seats:
 
         seat.closed = f"{seat.name} {why}"
         say(seat.closed)
-        self._note_event("worker_refused", {"worker": seat.name, "reason": why})
+        self.note_event("worker_refused", {"worker": seat.name, "reason": why})
         ray.kill(seat.actor)
         seat.told = seat.process = seat.hello = seat.check = seat.since = None
 

@@ -14,6 +14,7 @@ from sana_bench.metrics.clip.features import MODEL, OpenClipFeatures, load_open_
 from sana_bench.metrics.clip.metric import ClipScore
 from sana_bench.metrics.geneval.colors import ColorClassifier, ObjectCrop
 from sana_bench.metrics.geneval.decision import PALETTE
+from sana_models.layers import with_our_products
 
 TINY = {
     "embed_dim": 16,
@@ -129,7 +130,7 @@ def test_loading_says_nothing_of_random_weights(model, weights, caplog, capfd):
 
 
 def test_a_network_is_open_clips_own(model, weights):
-    theirs = open_clip.create_model(model, pretrained=None)
+    theirs = with_our_products(open_clip.create_model(model, pretrained=None))
     ours = load_open_clip(weights, model)
     assert type(ours) is type(theirs)
     assert str(ours) == str(theirs)

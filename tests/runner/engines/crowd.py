@@ -1,7 +1,7 @@
 """What workers of a test find installed: a generator that draws noise, two metrics, and faults that the test asks for.
 
 A fault is a file of the folder `.faults` in the weights of the variant, which is no part of the weights' identity. The process
-that takes the file does what its name says; `kill-on-ID-INDEX` stays, for every process that makes that image.
+that takes the file does what its name says; `kill-on-ID-INDEX`, `slow` and `hold`, until it is gone, are for every process.
 """
 
 import errno
@@ -50,6 +50,9 @@ class Painter:
             atomic.write_bytes = _full_disk
         if len(requests) > self._largest:
             raise OutOfMemoryError(f"{len(requests)} images do not fit")
+        until = time.monotonic() + 300
+        while (self._faults / "hold").exists() and time.monotonic() < until:
+            time.sleep(0.02)
         if (self._faults / "slow").exists():
             time.sleep(0.3)
         return np.stack([_image(request.noise_seed, self._salt) for request in requests])

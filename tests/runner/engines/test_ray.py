@@ -3,6 +3,7 @@
 The cluster, with all its processes, is started once.
 """
 
+import re
 import signal
 import sqlite3
 import subprocess
@@ -18,15 +19,17 @@ import pytest
 
 from sana_bench.core.engines import EngineRequest
 from sana_bench.core.errors import UsageError
+from sana_bench.core.fingerprint import directory_sha256
 from sana_bench.core.registry import REGISTRIES
 from sana_bench.generators.best_of_n.files import total_cost
 from sana_bench.results.store import Store
 from sana_bench.runner import scoring
+from sana_bench.runner.engines import ray as ray_engine
 from sana_bench.runner.engines import seats
 from sana_bench.runner.engines.seats import Seats
 from sana_bench.runner.run import RunOptions, execute_suite
 from sana_bench.suites.stop import StopRequest
-from tests import ROOT
+from tests import ROOT, suite_files
 from tests.runner import numbers_of_runs as numbers
 from tests.runner.engines import crowd
 
@@ -178,13 +181,29 @@ def test_a_batch_that_kills_every_worker_fails_by_name(cluster, local, suite, tm
     assert outcome(suite, output).numbers == local.numbers, "without the fault the same command ends"
 
 
-def test_a_worker_that_hangs_and_one_without_memory(cluster, local, suite, tmp_path, capsys) -> None:
+def test_a_worker_that_hangs_and_has_little_memory(cluster, local, suite, tmp_path, monkeypatch) -> None:
+    """The driver's clock runs ahead from when the worker hangs to when it is replaced: nothing depends on how fast it is here."""
     crowd.ask_for(suite, "memory", of=0)
     crowd.ask_for(suite, "hang", of=1)
-    found = outcome(suite, tmp_path / "results", address=cluster.address, workers=2, timeout_s=5.0)
+    faults, ahead, replace, workers = (
+        suite.parent / "variants" / "weights-1" / crowd.FAULTS,
+        [0.0],
+        Seats.replace,
+        [],
+    )
+
+    def monotonic() -> float:
+        if len(workers) == 1 and list(faults.glob("hang-taken-by-*")):
+            ahead[0] += 600.0
+        return time.monotonic() + ahead[0]
+
+    for module in (seats, ray_engine):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=monotonic))
+    monkeypatch.setattr(Seats, "replace", lambda self, seat: (workers.append(seat), replace(self, seat)))
+    found = outcome(suite, tmp_path / "results", address=cluster.address, workers=1, timeout_s=1000.0)
     assert (found.code, found.numbers) == (0, local.numbers)
     (lost,) = [event for event in found.events if event["kind"] == "worker_lost"]
-    assert lost["reason"] == "did not finish a batch in 5 s"
+    assert lost["reason"] == "did not finish a batch in 1000 s"
     halved = [event["variant"] for event in found.events if event["kind"] == "batch_halved"]
     assert halved == ["painter-0"], "the batch is halved there alone"
 
@@ -218,36 +237,70 @@ def test_a_worker_that_hangs_while_it_starts(
     assert "was not ready in 600 s; a new one is started" in capsys.readouterr().out
 
 
-def test_a_node_that_leaves_and_one_that_is_foreign(
-    cluster, local, suite, installed, tmp_path, capsys
-) -> None:
-    foreign = tmp_path / "foreign"
-    info = foreign / "pillow-0.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pillow\nVersion: 0.0\n")
-    other = cluster.add_node(
-        num_cpus=1,
-        env_vars={"PYTHONPATH": crowd.search_path(foreign, installed)},
-        object_store_memory=100 * 2**20,
-    )
+def test_a_node_that_leaves(cluster, local, suite, tmp_path) -> None:
     leaving = cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
     cluster.wait_for_nodes()
     crowd.ask_for(suite, "slow", of=0)
     crowd.ask_for(suite, "slow", of=1)
     output = tmp_path / "results"
-    try:
-        # As many workers as all nodes have processors: each node has some.
-        watcher = watching(
-            lambda: n_images(output) > 0, lambda: cluster.remove_node(leaving, allow_graceful=False)
-        )
-        found = outcome(suite, output, address=cluster.address, workers=7)
-        watcher.join()
-    finally:
-        cluster.remove_node(other, allow_graceful=False)
+    # As many workers as all nodes have processors: each node has some.
+    watcher = watching(
+        lambda: n_images(output) > 0, lambda: cluster.remove_node(leaving, allow_graceful=False)
+    )
+    found = outcome(suite, output, address=cluster.address, workers=6)
+    watcher.join()
     assert (found.code, found.numbers) == (0, local.numbers)
-    refused = [event["reason"] for event in found.events if event["kind"] == "worker_refused"]
-    assert refused
-    assert all(reason.startswith("is refused: package pillow is 0.0 there and ") for reason in refused)
+
+
+def test_nodes_with_other_packages_and_other_weights(
+    cluster, local, suite, installed, tmp_path, monkeypatch
+) -> None:
+    info = tmp_path / "foreign" / "pillow-0.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pillow\nVersion: 0.0\n")
+    for place, last in (("here", 1), ("there", 2)):
+        for number, content in enumerate((0, last)):
+            weights = tmp_path / place / "models" / "crowd" / f"painter-{number}"
+            weights.mkdir(parents=True)
+            (weights / "model.bin").write_bytes(bytes([content]))
+    for name in ("painter-0", "painter-1"):
+        model = {"tier": "micro", "weights": f"crowd/{name}", "height": crowd.SIZE, "width": crowd.SIZE}
+        suite_files.write_variant(suite.parent, name, "generator: painter", **model)
+    monkeypatch.setenv("SANA_BENCH_DATA", str(tmp_path / "here"))
+    hold = tmp_path / "here" / "models" / "crowd" / "painter-0" / crowd.FAULTS / "hold"
+    hold.parent.mkdir()
+    hold.touch()
+    # The run does not end before both are refused, whoever starts first.
+    close, refused = Seats._close_seat, dict[str, str]()
+
+    def close_and_go(self: Seats, seat: seats.Seat, why: str) -> None:
+        close(self, seat, why)
+        refused[seat.name] = why
+        if len(refused) == 2:
+            hold.unlink()
+
+    monkeypatch.setattr(Seats, "_close_seat", close_and_go)
+    others = [
+        cluster.add_node(num_cpus=1, env_vars=variables, object_store_memory=100 * 2**20)
+        for variables in (
+            {"PYTHONPATH": crowd.search_path(tmp_path / "foreign", installed)},
+            {"SANA_BENCH_DATA": str(tmp_path / "there")},
+        )
+    ]
+    try:
+        cluster.wait_for_nodes()
+        found = outcome(suite, tmp_path / "results", address=cluster.address, workers=7)
+    finally:
+        hold.unlink(missing_ok=True)
+        for node in others:
+            cluster.remove_node(node, allow_graceful=False)
+    assert (found.code, found.numbers) == (0, local.numbers)
+    packages, weights = sorted(refused.values())
+    assert re.fullmatch(r"is refused: package pillow is 0\.0 there and \S+ here", packages)
+    folders = (tmp_path / place / "models" / "crowd" / "painter-1" for place in ("there", "here"))
+    there, here = (directory_sha256(folder)[:12] for folder in folders)
+    assert weights.startswith(f"is refused: weights of painter-1 is {there} there and {here} here; ")
+    assert sorted(e["reason"] for e in found.events if e["kind"] == "worker_refused") == [packages, weights]
 
 
 def test_workers_that_cannot_write_or_see_the_files_hand_them_over(
