@@ -36,15 +36,14 @@ class _Settings:
     """What PEFT's configuration says of the strength; `patterns` has the alpha of modules whose names end so."""
 
     alpha: float | None = None
-    patterns: Mapping[str, float] = field(default_factory=dict)
+    patterns: Mapping[re.Pattern[str], float] = field(default_factory=dict)
     root_of_rank: bool = False
 
     def scaling(self, module: str, rank: int, alpha: float | None) -> float:
         """What B A is multiplied with; `alpha` is the module's own in the file."""
         if alpha is None:
-            matching = (key for key in self.patterns if re.match(rf"(.*\.)?({key})$", module))
-            key = next(matching, None)
-            alpha = self.alpha if key is None else self.patterns[key]
+            matching = (value for key, value in self.patterns.items() if key.fullmatch(module))
+            alpha = next(matching, self.alpha)
         return (rank if alpha is None else alpha) / (math.sqrt(rank) if self.root_of_rank else rank)
 
 
@@ -69,10 +68,9 @@ def merge_lora(transformer: SanaTransformer, source: str | Path, scale: float = 
     path = locate_lora(source)
     changes = [_Change(transformer, name, pair, path) for name, pair in _read(path).items()]
     settings = _settings(path)
-    for change in changes:
+    strengths = [scale * change.strength(settings, path) for change in changes]
+    for change, strength in zip(changes, strengths, strict=True):
         a, b = (one.read().to(change.weight.device, torch.float32).flatten(1) for one in (change.a, change.b))
-        alpha = None if change.alpha is None else float(change.alpha.read())
-        strength = scale * settings.scaling(change.name, a.shape[0], alpha)
         change.weight.copy_(change.weight.float() + strength * (b @ a).view_as(change.weight))
 
 
@@ -104,6 +102,19 @@ class _Change:
             raise CheckpointError(
                 f"{path}: the matrices of {name} have ranks {self.a.shape[0]} and {self.b.shape[1]}"
             )
+        if not self.a.shape[0] or (self.alpha is not None and math.prod(self.alpha.shape) != 1):
+            raise CheckpointError(
+                f"{path}: {name} has matrices of rank 0, or an alpha that is not one number"
+            )
+
+    def strength(self, settings: _Settings, path: Path) -> float:
+        """What the product of the matrices is added with; raises CheckpointError unless all that is read is finite numbers."""
+        a, b = self.a.read(), self.b.read()
+        alpha = None if self.alpha is None else float(self.alpha.read())
+        finite = all(one.is_floating_point() and bool(one.float().isfinite().all()) for one in (a, b))
+        if not finite or not math.isfinite(alpha or 0):
+            raise CheckpointError(f"{path}: {self.name} holds values that are not finite numbers")
+        return settings.scaling(self.name, a.shape[0], alpha)
 
 
 def _read(path: Path) -> dict[str, dict[str, StoredTensor]]:
@@ -137,6 +148,12 @@ def _settings(path: Path) -> _Settings:
     if data.get("use_dora"):
         raise CheckpointError(f"{path}: a DoRA, which is no plain LoRA")
     alpha, patterns = data.get("lora_alpha"), data.get("alpha_pattern") or {}
-    if not all(isinstance(one, int | float) for one in (*patterns.values(), alpha or 0)):
-        raise CheckpointError(f"{path}: lora_alpha and alpha_pattern of its configuration are not numbers")
-    return _Settings(alpha, patterns, bool(data.get("use_rslora")))
+    try:
+        if not all(math.isfinite(one) for one in (*patterns.values(), alpha or 0)):
+            raise ValueError
+        compiled = {re.compile(rf"(.*\.)?({key})"): value for key, value in patterns.items()}
+    except (AttributeError, TypeError, ValueError, re.error):
+        raise CheckpointError(
+            f"{path}: lora_alpha and alpha_pattern of its configuration are not numbers by pattern"
+        ) from None
+    return _Settings(alpha, compiled, bool(data.get("use_rslora")))

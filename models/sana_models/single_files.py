@@ -53,7 +53,11 @@ def open_single_file(path: Path, *, part: str = "transformer", ema: bool = False
         logging.getLogger(__name__).warning(
             "%s: holds %s; taking %s (ema=%s)", path, " and ".join(choices), name, ema
         )
-    return {_plain(key): _in_memory(value) for key, value in choices[name]().items()}
+    weights = choices[name]()
+    odd = [key for key, value in weights.items() if value.layout != torch.strided or value.is_meta]
+    if odd:
+        raise CheckpointError(f"{path}: {odd[0]} is sparse or has no values, expected plain weights")
+    return {_plain(key): _in_memory(value) for key, value in weights.items()}
 
 
 def read_archive(path: Path) -> Any:
@@ -98,7 +102,7 @@ def _choices(data: Any, part: str, path: Path) -> dict[str, Callable[[], Mapping
     """Return the sets of weights in a file by the name of their entry."""
     if not isinstance(data, dict):
         return {}
-    if "modules" in data and "average" in data:
+    if isinstance(data.get("average"), list) and _is_state(data.get("modules")):
         return _of_training_state(data, part, path)
     found = {name: data[name] for name in (*_RAW, *_EMA) if _is_weights(data.get(name))}
     if not found and _is_weights(data):
@@ -129,9 +133,20 @@ def _of_training_state(
     return {"state_dict": lambda: modules[part], "state_dict_ema": averaged}
 
 
+def _is_state(modules: Any) -> bool:
+    """Whether it is networks by name, as a training state has them."""
+    return (
+        isinstance(modules, dict)
+        and all(isinstance(name, str) for name in modules)
+        and all(map(_is_weights, modules.values()))
+    )
+
+
 def _is_weights(value: Any) -> bool:
     return (
-        isinstance(value, dict) and bool(value) and all(isinstance(item, Tensor) for item in value.values())
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items())
     )
 
 

@@ -146,3 +146,24 @@ def test_code_beside_numpy_is_still_not_run(tmp_path, official):
     with pytest.raises(CheckpointError, match="unsafe archive"):
         load_transformer(tmp_path / "x.pth", config=SMALL)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda weights, key: {**weights, key: weights[key].to_sparse()}, "is sparse or has no values"),
+        (lambda weights, key: {**weights, key: weights[key].to("meta")}, "is sparse or has no values"),
+        (lambda weights, key: {**weights, 1: weights[key]}, "expected a dictionary of tensors"),
+        (lambda weights, key: {"modules": 5, "average": []}, "expected a dictionary of tensors"),
+        (lambda weights, key: {"modules": [1], "average": []}, "expected a dictionary of tensors"),
+        (lambda weights, key: {"modules": {1: weights}, "average": []}, "expected a dictionary of tensors"),
+        (lambda weights, key: {"modules": {"transformer": 5}, "average": []}, "expected a dictionary"),
+        (lambda weights, key: {"modules": {"transformer": weights}, "average": 5}, "expected a dictionary"),
+    ],
+)
+def test_what_is_no_plain_weights_is_one_line(tmp_path, official, spoil, message):
+    content = spoil(official, next(iter(official)))
+    torch.save(content if "modules" in content else {"state_dict": content}, tmp_path / "odd.pth")
+    with pytest.raises(CheckpointError, match=message) as told:
+        load_transformer(tmp_path / "odd.pth", config=SMALL)
+    assert len(str(told.value).splitlines()) == 1
