@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 
 from sana_models.training.optimizers import OPTIMIZERS, check_optimizer
-from sana_models.training.reading import Section
+from sana_models.training.reading import LARGEST_BATCH, Section
 
 __all__ = ["COMPUTE", "LoopConfig", "autocast_of"]
 
@@ -77,7 +77,7 @@ class LoopConfig:
             raise ValueError(f"training.ema_decay is {decay:g}; allowed: 0 (off) to below 1")
         return {
             "steps": values.integer("steps"),
-            "batch_size": values.integer("batch_size"),
+            "batch_size": values.integer("batch_size", high=LARGEST_BATCH),
             "learning_rate": values.number("learning_rate", low=0, above=True),
             "seed": values.integer("seed", 0, low=0),
             "warmup_steps": values.integer("warmup_steps", 100, low=0),
