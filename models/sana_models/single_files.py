@@ -58,6 +58,10 @@ def open_single_file(path: Path, *, part: str = "transformer", ema: bool = False
 
 def read_archive(path: Path) -> Any:
     """What a file of `torch.save` holds, tensors memory-mapped, without running code of it; raises CheckpointError."""
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path}: a folder; of a training that shares its model take the pipeline or an export"
+        )
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):

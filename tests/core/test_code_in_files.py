@@ -66,6 +66,17 @@ def training_state(path: Path) -> object:
     return StateFolder(newest.parent, {}).load()
 
 
+def sharded_state(path: Path) -> object:
+    from sana_models.training.state import KEPT_STATES, StateFolder
+
+    folder = path.parent / "states" / KEPT_STATES[0]
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text('{"step": 1}')
+    for name in (".metadata", "shard-00001-model-00001-of-00001.safetensors"):
+        (folder / name).write_bytes(path.read_bytes())
+    return StateFolder(folder.parent, {}).load(lambda: {"modules": {"w": torch.zeros(2)}})
+
+
 READERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a single file": (open_single_file, "x.pth"),
     "inception, pth": (load_inception, "x.pth"),
@@ -73,6 +84,7 @@ READERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "image reward": (reward, "x.pt"),
     "mplug": (mplug, "x.bin"),
     "a training state": (training_state, "x.pt"),
+    "a state of several processes": (sharded_state, "x.pt"),
 }
 
 

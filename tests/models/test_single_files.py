@@ -118,6 +118,12 @@ def test_a_training_state_of_this_project(tmp_path, expected):
         load_autoencoder(tmp_path / "state.pt", config=small_dc_ae())
 
 
+def test_a_state_of_several_processes_is_told_apart(tmp_path):
+    (tmp_path / "state.pt").mkdir()
+    with pytest.raises(CheckpointError, match=r"state\.pt: a folder; .+ take the pipeline or an export"):
+        load_transformer(tmp_path / "state.pt", config=SMALL)
+
+
 def test_an_autoencoder_too(tmp_path):
     weights = DCAE(small_dc_ae()).state_dict()
     torch.save({"state_dict": {f"module.{key}": value for key, value in weights.items()}}, tmp_path / "ae.pt")

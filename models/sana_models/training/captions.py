@@ -1,5 +1,6 @@
 """Captions of a training image: from its own text and JSON files, a line or row of a table, and further files of captions."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,9 +83,10 @@ class CaptionReader:
             for key, texts in _optional(stem.with_name(f"{stem.name}{suffix}.json")).items():
                 captions.setdefault(key, {}).update(texts)
             for key, numbers in _optional(stem.with_name(f"{stem.name}{suffix}_clip_score.json")).items():
-                scores.setdefault(key, {}).update(
-                    {str(kind): float(number) for kind, number in numbers.items()}
-                )
+                told = {str(kind): float(number) for kind, number in numbers.items()}
+                # A caption whose score is not finite has none.
+                known = {kind: number for kind, number in told.items() if math.isfinite(number)}
+                scores.setdefault(key, {}).update(known)
         return captions, scores
 
 

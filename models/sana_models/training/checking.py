@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from sana_models.text import make_word_tokenizer
 from sana_models.training.data_folders import read_index
 from sana_models.training.data_settings import ImageDataSettings
 from sana_models.training.image_text import ImageTextData
-from sana_models.training.latents import DAMAGE
+from sana_models.training.latents import DAMAGE, stored_latent
 from sana_models.training.loop import step_generator
 from sana_models.training.parts import source_of
 from sana_models.training.pictures import write_sheet
@@ -74,7 +75,7 @@ def check_images(
     )
     yield from _sizes(images, settings)
     yield from _texts(images.records, parts.tokenizer, settings.max_length)
-    yield _decoded(images.records, bad)
+    yield _decoded(images.records, parts.autoencoder.latent_channels, bad)
     size = images.batch_size(0, settings.loop.batch_size)
     shown = images.pictures(0, size, step_generator(settings.loop.seed, 0))
     if shown:
@@ -148,24 +149,25 @@ def _texts(records: Sequence[Record], tokenizer: Any, max_length: int) -> Iterat
             yield f"{lost:,} captions have words that the tokenizer does not know"
 
 
-def _decoded(records: Sequence[Record], bad: BadRecords) -> str:
+def _decoded(records: Sequence[Record], channels: int, bad: BadRecords) -> str:
     every = -(-len(records) // _MOST_DECODED)
     tried = records[::every]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for record, problem in zip(tried, pool.map(_problem, tried), strict=True):
+        for record, problem in zip(tried, pool.map(partial(_problem, channels=channels), tried), strict=True):
             if problem is not None:
                 bad.add(record.key, problem)
     return f"decoded: {len(tried):,} of {len(records):,} images"
 
 
-def _problem(record: Record) -> Exception | None:
+def _problem(record: Record, channels: int) -> Exception | None:
     from PIL import Image
 
     try:
-        content = record.read()
-        if record.suffix != ".npy":
-            with Image.open(io.BytesIO(content)) as image:
-                as_rgb(image)
+        if record.suffix == ".npy":
+            stored_latent(record, channels)
+            return None
+        with Image.open(io.BytesIO(record.read())) as image:
+            as_rgb(image)
     except DAMAGE as error:
         return error
     return None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sana_models.files import parse_json, read_text
+from sana_models.files import is_there, parse_json, read_text
 from sana_models.training.captions import CaptionReader
 from sana_models.training.records import BadRecords, Record, is_inside, make_record
 from sana_models.training.tables import FILE_LISTS, ImageTable, image_table, read_file_list
@@ -43,12 +43,12 @@ def read_index(
     bad.total = len({record.key for record in records} | bad.reasons.keys())
     bad.check()
     if not records:
-        raise ValueError(f"no usable training record in {', '.join(map(str, paths))}")
+        raise ValueError(f"no usable training record in {', '.join(map(str, paths))}{bad.first()}")
     return records
 
 
 def _read(path: Path, captions: CaptionReader, bad: BadRecords, image_key: str | None) -> Iterator[Record]:
-    if (path / "meta_data.json").is_file():
+    if is_there(path / "meta_data.json", Path.is_file):
         return _read_listed(path, captions, bad)
     if (path / "wids-meta.json").is_file():
         return _read_listed_shards(path, captions, bad)
@@ -98,7 +98,7 @@ class _Contents:
             self.lists.append(path)
         elif ending == ".parquet":
             self.tables.append(path)
-        elif ending == ".tar":
+        elif ending in (".tar", ".tgz") or path.name.lower().endswith((".tar.gz", ".tar.xz", ".tar.zst")):
             self.shards.append(path)
         elif ending in IMAGE_SUFFIXES:
             self.images.append(path)
@@ -110,6 +110,8 @@ def _contents(path: Path) -> _Contents:
     found = _Contents()
     if not path.is_dir():
         found.add(path, named=True)
+        if found.images:
+            raise ValueError(f"{path}: is one image; name its folder")
         return found
 
     def refuse(error: OSError) -> None:
@@ -170,7 +172,9 @@ def _read_listed_shards(folder: Path, captions: CaptionReader, bad: BadRecords) 
         if not isinstance(url, str) or not is_inside(url):
             raise ValueError(f"{folder / 'wids-meta.json'}: shard {url!r} is not a file in this folder")
         promised = entry.get("nsamples")
-        yield from read_shard(folder / url, captions, bad, None if promised is None else int(promised))
+        if promised is not None and (isinstance(promised, bool) or not isinstance(promised, int)):
+            raise ValueError(f"{folder / 'wids-meta.json'}: nsamples of {url} is {promised!r}, not a number")
+        yield from read_shard(folder / url, captions, bad, promised)
 
 
 def _index(path: Path, kind: str) -> dict[str, Any]:

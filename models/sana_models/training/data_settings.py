@@ -1,13 +1,14 @@
 """The `data` section of a text-to-image training configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from sana_models.files import path_of
 from sana_models.training.caption_choice import CaptionRule
 from sana_models.training.image_text import Stage
-from sana_models.training.reading import Section
+from sana_models.training.reading import LARGEST_BATCH, LARGEST_SIDE, Section
 
 __all__ = ["ImageDataSettings", "RenderedDataSettings"]
 
@@ -71,8 +72,10 @@ class ImageDataSettings:
         values = Section(data, "data", keys)
         if not data.get("paths"):
             raise ValueError("data.paths is missing: a list of folders")
+        paths = values.paths("paths")
+        _refuse_twice(paths)
         return cls(
-            paths=values.paths("paths"),
+            paths=paths,
             stages=_stages(data, values, steps),
             rule=CaptionRule(
                 rule=values.text("caption_rule", "softmax"),
@@ -93,6 +96,17 @@ class ImageDataSettings:
         )
 
 
+def _refuse_twice(paths: Sequence[Path]) -> None:
+    """Raise ValueError where the images of one path are those of another as well, and so would be seen twice as often."""
+    real = [path_of(path) for path in paths]
+    for number, path in enumerate(real):
+        for other in range(len(real)):
+            if other != number and path.is_relative_to(real[other]):
+                raise ValueError(
+                    f"data.paths: what is in {paths[number]} is named twice, by {paths[other]} too"
+                )
+
+
 def _suffixes(values: Section) -> tuple[str, ...]:
     suffixes = values.texts("caption_suffixes")
     for suffix in suffixes:
@@ -107,7 +121,7 @@ def _stages(data: Mapping[str, Any], values: Section, steps: int) -> tuple[Stage
     if listed is None:
         if "image_size" not in data:
             raise ValueError("data.image_size or data.stages is missing")
-        return (Stage(until=steps, image_size=values.integer("image_size")),)
+        return (Stage(until=steps, image_size=values.integer("image_size", high=LARGEST_SIDE)),)
     if "image_size" in data:
         raise ValueError("data.image_size and data.stages cannot both be given")
     if not isinstance(listed, list) or not listed or not all(isinstance(entry, Mapping) for entry in listed):
@@ -126,8 +140,8 @@ def _stages(data: Mapping[str, Any], values: Section, steps: int) -> tuple[Stage
         stages.append(
             Stage(
                 until=until,
-                image_size=stage.integer("image_size"),
-                batch_size=stage.optional_integer("batch_size"),
+                image_size=stage.integer("image_size", high=LARGEST_SIDE),
+                batch_size=stage.optional_integer("batch_size", high=LARGEST_BATCH),
             )
         )
     return tuple(stages)

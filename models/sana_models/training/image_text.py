@@ -91,7 +91,7 @@ class ImageTextData:
         scored = [record for record in records if _best_score(record) >= minimum_score]
         self.records = [record for record in scored if self._measure(record)]
         if not self.records:
-            raise ValueError(f"none of {len(records)} training records can be used")
+            raise ValueError(f"none of {len(records)} training records can be used{bad.first()}")
 
     def batch_size(self, step: int, default: int) -> int:
         """Return the size of a step's batch, over all processes."""
@@ -255,7 +255,8 @@ class ImageTextData:
                 return record, load(record, bucket)
             except DAMAGE as error:
                 self.bad.add(record.key, error)
-        raise ValueError(f"all {len(group)} training records of bucket {bucket[1]}x{bucket[0]} are bad")
+        which = f"all {len(group)} training records of bucket {bucket[1]}x{bucket[0]} are bad"
+        raise ValueError(f"{which}{self.bad.first()}")
 
     def _latent(self, record: Record, bucket: Bucket) -> Tensor:
         return self.store.latent(record, bucket)
@@ -296,7 +297,7 @@ def _stored_size(record: Record) -> tuple[int, int]:
     with record.stream() as stream:
         if record.suffix == ".npy":
             shape = _array_shape(stream)
-            if len(shape) != 3:
+            if len(shape) != 3 or 0 in shape:
                 raise ValueError(f"latent has shape {shape}, expected (C, h, w)")
             return shape[1], shape[2]
         with Image.open(stream) as image:

@@ -18,7 +18,7 @@ from sana_models.text_cache import working_precision
 from sana_models.training.buckets import Bucket
 from sana_models.training.records import Record
 
-__all__ = ["DAMAGE", "LatentStore", "Prepared", "load_image", "prefetched"]
+__all__ = ["DAMAGE", "LatentStore", "Prepared", "load_image", "prefetched", "stored_latent"]
 
 # Sizes that the published code scales to with Lanczos; bicubic elsewhere.
 _LANCZOS_FROM = 2048
@@ -61,7 +61,7 @@ class LatentStore:
     def prepare(self, record: Record, bucket: Bucket, precision: str) -> Tensor:
         """Read a stored latent, or decode an image; raises one of `DAMAGE`. Needs no device, and so runs in any process."""
         if record.suffix == ".npy":
-            return _stored_latent(record, self.autoencoder.config.latent_channels)
+            return stored_latent(record, self.autoencoder.config.latent_channels)
         path = self._path(record, bucket, precision)
         if path is not None and path.is_file():
             return torch.from_numpy(np.load(plain(path), allow_pickle=False))
@@ -192,7 +192,8 @@ def _pixels(content: bytes, height: int, width: int) -> Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 
-def _stored_latent(record: Record, channels: int) -> Tensor:
+def stored_latent(record: Record, channels: int) -> Tensor:
+    """Return the fp32 latent (C, h, w) of a record; raises one of `DAMAGE` for another shape and values that are not finite."""
     array = np.load(io.BytesIO(record.read()), allow_pickle=False)
     if array.ndim != 3 or array.shape[0] != channels:
         raise ValueError(f"latent has shape {array.shape}, expected ({channels}, h, w)")

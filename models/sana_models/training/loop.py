@@ -95,9 +95,8 @@ class NamesRecords(Protocol):
         ...
 
 
-@runtime_checkable
-class LargeTask(Protocol):
-    """A task whose networks can be sharded, and whose batches are sums over their rows and so can be computed in parts."""
+class LargeTask(Task, Protocol):
+    """A task whose networks can be sharded, and whose loss is a mean over the batch's rows and so can be computed in parts."""
 
     def units(self) -> Iterable[nn.Module]:
         """What is gathered together when the networks are sharded, inner modules first."""
@@ -147,8 +146,8 @@ def train(
     `checkpoint_every` steps, keeps the two before it, and writes `out/curve.csv`. `watch` looks every so often and its numbers
     join the curve, of whose rows `observer` hears. `identity` is the whole configuration, which a state must belong to,
     `config` aside. Raises FloatingPointError when `stop_after_skipped` steps in a row have no finite gradient or a weight is not
-    finite, and ValueError for a state of another configuration or past the last step, for a batch that the processes cannot
-    share evenly, and for a task that is no `LargeTask` where the configuration asks for one.
+    finite, and ValueError for a state of another configuration or past the last step, and for a batch that the processes cannot
+    share evenly. `distributed: fsdp` and `gradient_accumulation` need a `LargeTask`.
     """
     out.mkdir(parents=True, exist_ok=True)
     local_rows(config.batch_size, config.gradient_accumulation)
@@ -315,13 +314,9 @@ class _Run:
 
     def save(self, step: int) -> None:
         """Write the state after `step` steps, by the first process, or what each holds. Raises FloatingPointError."""
+        counts: dict[str, Any] = {"step": step, "seconds": self.seconds, "skipped": self.skipped}
+        counts["meter"] = self.meter.all_totals(self.device)
         if self.sharded or is_main():
-            counts = {
-                "step": step,
-                "seconds": self.seconds,
-                "skipped": self.skipped,
-                "meter": self.meter.totals,
-            }
             self.states.save(counts | self._tensors(), sharded=self.sharded)
         barrier()
 
@@ -353,7 +348,7 @@ class _Run:
             self._take(like(self._template(), state) if self.sharded else state)
         self.seconds = float(state["seconds"])
         self.skipped = int(state.get("skipped", 0))
-        self.meter.totals = dict(state.get("meter", {}))
+        self.meter.resume(state.get("meter", {}))
         return int(state["step"])
 
     def _take(self, state: Mapping[str, Any]) -> None:
@@ -398,10 +393,6 @@ class _LossModule(nn.Module):
 
 def _parallel(task: Task, config: LoopConfig) -> nn.Module:
     """Return (step, batch_size, seed, part, parts) -> loss and further numbers, with gradients averaged over the processes."""
-    for name in ("distributed", "gradient_accumulation"):
-        value = getattr(config, name)
-        if value not in ("ddp", 1) and not isinstance(task, LargeTask):
-            raise ValueError(f"training.{name} is {value!r}; only kind 'sana' is trained so")
     if config.distributed == "fsdp" and in_group():
         device = next(next(iter(task.modules.values())).parameters()).device
         shard(cast(LargeTask, task).units(), device, COMPUTE[config.precision])

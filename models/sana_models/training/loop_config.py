@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 
 from sana_models.training.optimizers import OPTIMIZERS, check_optimizer
-from sana_models.training.reading import Section
+from sana_models.training.reading import LARGEST_BATCH, Section
 
 __all__ = ["COMPUTE", "LoopConfig", "autocast_of"]
 
@@ -51,9 +51,18 @@ class LoopConfig:
         self._read({entry.name: getattr(self, entry.name) for entry in fields(self)})
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build from the section `training` of a configuration; raises ValueError, one line, for what cannot be."""
-        return cls(**cls._read(data))
+    def from_dict(cls, data: Mapping[str, Any], *, large: bool = False) -> Self:
+        """Build from the section `training` of a configuration; raises ValueError, one line, for what cannot be.
+
+        Only a `large` training, whose task is a `loop.LargeTask`, can share its model and compute its batches in parts.
+        """
+        found = cls(**cls._read(data))
+        for name, plain in (("distributed", "ddp"), ("gradient_accumulation", 1)):
+            if not large and getattr(found, name) != plain:
+                raise ValueError(
+                    f"training.{name} is {getattr(found, name)!r}; only kind 'sana' is trained so"
+                )
+        return found
 
     @staticmethod
     def _read(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +77,7 @@ class LoopConfig:
             raise ValueError(f"training.ema_decay is {decay:g}; allowed: 0 (off) to below 1")
         return {
             "steps": values.integer("steps"),
-            "batch_size": values.integer("batch_size"),
+            "batch_size": values.integer("batch_size", high=LARGEST_BATCH),
             "learning_rate": values.number("learning_rate", low=0, above=True),
             "seed": values.integer("seed", 0, low=0),
             "warmup_steps": values.integer("warmup_steps", 100, low=0),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from sana_models.training.distributed import sum_over_processes
+from sana_models.training.distributed import is_main, sum_over_processes
 
 __all__ = ["Extra", "Meter"]
 
@@ -18,7 +18,7 @@ class Meter:
     """Adds up a task's further numbers, images and time, until a row is taken."""
 
     def __init__(self) -> None:
-        #: Sum and count by name; a part of the state, so that a resumed run has the rows of one that was not stopped.
+        #: Sum and count by name, of this process.
         self.totals: dict[str, list[float]] = {}
         self._images, self._mark = 0, time.monotonic()
 
@@ -35,18 +35,25 @@ class Meter:
         """Leave what happened since the last step out of the images a second."""
         self._images, self._mark = 0, time.monotonic()
 
-    def row(self, device: torch.device) -> dict[str, float | None]:
-        """Return the means since the last row over all processes, None of nothing; images a second; the most memory in GB."""
+    def all_totals(self, device: torch.device) -> dict[str, list[float]]:
+        """Return the totals over all processes: a part of the state, so that a resumed run has the rows of one not stopped."""
         names = list(self.totals)
         sums = torch.tensor([self.totals[name] for name in names], dtype=torch.float64).reshape(-1, 2)
-        sums = sum_over_processes(sums, device)
+        return dict(zip(names, sum_over_processes(sums, device).tolist(), strict=True))
+
+    def resume(self, totals: Mapping[str, list[float]]) -> None:
+        """Go on from totals over all processes, which the first one takes."""
+        self.totals = {name: list(entry) if is_main() else [0.0, 0.0] for name, entry in totals.items()}
+
+    def row(self, device: torch.device) -> dict[str, float | None]:
+        """Return the means since the last row over all processes, None of nothing; images a second; the most memory in GB."""
         row: dict[str, float | None] = {
             name: round(total / count, 6) if count else None
-            for name, (total, count) in zip(names, sums.tolist(), strict=True)
+            for name, (total, count) in self.all_totals(device).items()
         }
         seconds = max(time.monotonic() - self._mark, 1e-9)
         row |= {"images_per_s": round(self._images / seconds, 3), "memory_gb": round(_memory_gb(device), 3)}
-        self.totals = {name: [0.0, 0.0] for name in names}
+        self.totals = {name: [0.0, 0.0] for name in self.totals}
         self.skip_time()
         return row
 

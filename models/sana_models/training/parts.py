@@ -231,6 +231,12 @@ def _records(
     if (validation.share or validation.paths) and not held:
         raise ValueError(f"validation.share {validation.share:g} of {len(records)} images is none")
     trained = [record for record in records if _place(record) >= validation.share]
+    if validation.paths:
+        # A folder of the training images may be held out.
+        apart = {_origin(record) for record in held}
+        trained = [record for record in trained if _origin(record) not in apart]
+    if not trained:
+        raise ValueError("validation.paths holds out every training image")
     return trained, sorted(held, key=_place)[: validation.images]
 
 
@@ -278,6 +284,10 @@ def _park(images: ImageTextData, texts: CaptionTexts, held_out: Sequence[str], b
         images.store.park()
     if all(texts.stored(text) for text in ["", *_texts(images, held_out)]):
         texts.park()
+
+
+def _origin(record: Record) -> tuple[Any, ...]:
+    return record.path.resolve(), record.key.rpartition("/")[2], record.span, record.cell
 
 
 def _place(record: Record) -> float:

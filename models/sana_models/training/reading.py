@@ -10,7 +10,12 @@ from typing import Any
 
 from sana_models.files import first_line
 
-__all__ = ["Section", "check_keys", "read_path"]
+__all__ = ["LARGEST_BATCH", "LARGEST_SIDE", "Section", "check_keys", "read_path"]
+
+#: Images of a batch over all processes, and pixels of a side: more is a slip of the hand, told before it takes the memory.
+LARGEST_BATCH, LARGEST_SIDE = 1 << 16, 1 << 14
+#: More than any count, which numbers of 64 bits hold.
+_LARGEST = 1 << 62
 
 _MISSING = object()
 #: Bytes of a name, on every usual file system.
@@ -68,16 +73,17 @@ class Section:
         """Return the section called `name` of a configuration."""
         return cls(data.get(name), name, allowed)
 
-    def integer(self, name: str, default: Any = _MISSING, *, low: int = 1) -> int:
-        """Return a whole number of at least `low`."""
+    def integer(self, name: str, default: Any = _MISSING, *, low: int = 1, high: int = _LARGEST) -> int:
+        """Return a whole number from `low` to `high`."""
         value = self._value(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise self._error(name, value, f"a whole number, at least {low}")
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            most = f", at most {high}" if high < _LARGEST or (isinstance(value, int) and value > high) else ""
+            raise self._error(name, value, f"a whole number, at least {low}{most}")
         return value
 
-    def optional_integer(self, name: str) -> int | None:
-        """Return a whole number of at least 1, or None where it is missing or null."""
-        return None if self._data.get(name) is None else self.integer(name)
+    def optional_integer(self, name: str, *, high: int = _LARGEST) -> int | None:
+        """Return a whole number from 1 to `high`, or None where it is missing or null."""
+        return None if self._data.get(name) is None else self.integer(name, high=high)
 
     def number(
         self,

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from sana_models.files import open_plain, plain, read_text
+from sana_models.files import first_line, open_plain, plain, read_text
 from sana_models.training.captions import Captions
 
 __all__ = ["BadRecords", "Record", "is_inside", "make_record"]
@@ -153,7 +153,7 @@ class BadRecords:
     def add(self, key: str, reason: object) -> None:
         """Count a record; raises ValueError, one line, when more than the allowed share of all is bad."""
         if key not in self.reasons:
-            self.reasons[key] = (str(reason).splitlines() or [type(reason).__name__])[0]
+            self.reasons[key] = first_line(reason) if isinstance(reason, BaseException) else str(reason)
             if self.path is not None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 with self.path.open("a", newline="", encoding="utf-8") as stream:
@@ -162,12 +162,19 @@ class BadRecords:
         if self.total:
             self.check()
 
+    def first(self) -> str:
+        """How many there are, and what is wrong with the first of them; nothing where there are none."""
+        if not self.reasons:
+            return ""
+        key, reason = next(iter(self.reasons.items()))
+        return f"; {len(self.reasons)} are bad, the first: {key}: {reason}"
+
     def attempt(self, key: str, make: Callable[[], Record]) -> Iterator[Record]:
         """Yield what `make` returns; what it raises for unfit content counts as a bad record of that key."""
         try:
             record = make()
         except _UNFIT as error:
-            self.add(key, f"lacks {error}" if isinstance(error, KeyError) else error)
+            self.add(key, error)
             return
         yield record
 

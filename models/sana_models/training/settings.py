@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self, cast, get_args
 
 from sana_kernels import Kernels
 from sana_models.config import DCAEConfig, SanaConfig
+from sana_models.files import is_there
 from sana_models.libraries import without_torchao
 from sana_models.training.data_settings import ImageDataSettings, RenderedDataSettings
 from sana_models.training.loop_config import LoopConfig
@@ -111,8 +113,10 @@ class TextToImageSettings:
             raise ValueError(f"section {given[0]!r} cannot be given with 'start', whose networks are used")
         if start is None and "autoencoder" not in data:
             raise ValueError("'autoencoder' is missing")
+        if start is not None and is_there(Path(start), Path.is_file):
+            raise ValueError(f"start is {start!r}, a file; give the folder or hub id of a pipeline")
         flow = Section(data.get("flow", {}), "flow", _FLOW_KEYS)
-        source, loop = _section(data, "data"), LoopConfig.from_dict(_section(data, "training"))
+        source, loop = _section(data, "data"), LoopConfig.from_dict(_section(data, "training"), large=True)
         settings = (
             ImageDataSettings.from_dict(source, loop.steps)
             if source.get("source") == "images"

@@ -24,7 +24,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from sana_models.files import parse_json, read_text
+from sana_models.files import parse_json, read_text, write_whole
 from sana_models.training.distributed import barrier, is_main, world_size
 
 __all__ = [
@@ -114,7 +114,7 @@ def write_shards(folder: Path, tensors: Mapping[str, Tensor], note: Mapping[str,
             storage_writer=checkpoint.HuggingFaceStorageWriter(str(folder), save_distributed=True),
         )
     if is_main():
-        (folder / _NOTE).write_text(json.dumps(note), encoding="utf-8")
+        write_whole(folder / _NOTE, lambda stream: stream.write(json.dumps(note).encode()))
     barrier()
 
 

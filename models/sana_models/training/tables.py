@@ -151,7 +151,10 @@ def _rows(path: Path) -> Iterator[Any]:
         except ArrowException as error:
             raise ValueError(f"{path}: damaged Parquet file ({error})") from error
     elif ending == ".csv":
-        yield from csv.DictReader(io.StringIO(read_text(path), newline=""))
+        try:
+            yield from csv.DictReader(io.StringIO(read_text(path), newline=""))
+        except csv.Error as error:
+            raise ValueError(f"{path}: damaged CSV file ({error})") from error
     else:
         yield from (line for line in read_text(path).splitlines() if line.strip())
 

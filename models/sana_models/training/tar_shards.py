@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sana_models.files import parse_json, plain
+from sana_models.files import open_plain, parse_json, plain
 from sana_models.training.captions import MOST_TEXT_BYTES, CaptionReader, Captions
 from sana_models.training.records import BadRecords, Record, make_record
 
@@ -20,6 +20,12 @@ __all__ = ["CAPTION_SUFFIXES", "IMAGE_SUFFIXES", "read_shard", "told_size"]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
 #: Files that are an image's caption as they are.
 CAPTION_SUFFIXES = (".txt", ".caption")
+
+
+#: An index that promises more of a shard is believed so far.
+_MOST_PROMISED = 100_000
+#: How files that are compressed as a whole begin.
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 
 
 @dataclass(slots=True)
@@ -37,12 +43,14 @@ def read_shard(
     found: dict[str, _Files] = {}
     try:
         external = captions.of_shard(path.with_suffix(""))
+        _refuse_compressed(path)
         with tarfile.open(plain(path), "r:") as archive:
             for member in archive:
                 _take(archive, member, found)
     except (OSError, tarfile.TarError, ValueError) as error:
         # A shard cut short is bad from the cut on: all that the index promises beyond is lost.
-        for number in range(len(found), max(promised or 0, len(found) + (promised is None))):
+        lost = len(found) + 1 if promised is None else min(promised, _MOST_PROMISED)
+        for number in range(len(found), lost):
             bad.add(f"{path}#{number}", error)
         if not found:
             return
@@ -54,6 +62,12 @@ def read_shard(
                 label, path, files, captions, Captions(external[0].get(key, {}), external[1].get(key, {}))
             ),
         )
+
+
+def _refuse_compressed(path: Path) -> None:
+    with open_plain(path) as stream:
+        if stream.read(6).startswith(_COMPRESSED):
+            raise ValueError("is compressed, and records are read by their place: unpack it to a plain .tar")
 
 
 def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, found: dict[str, _Files]) -> None:
@@ -89,6 +103,10 @@ def _record(label: str, path: Path, files: _Files, reader: CaptionReader, extern
 
 
 def told_size(facts: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(height, width) where a record tells both."""
-    height, width = facts.get("height"), facts.get("width")
-    return None if height is None or width is None else (int(height), int(width))
+    """(height, width) where a record tells both; else the image is asked."""
+    try:
+        told = [facts[key] for key in ("height", "width")]
+        height, width = (0 if isinstance(side, bool) else int(float(side)) for side in told)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return (height, width) if height > 0 and width > 0 else None

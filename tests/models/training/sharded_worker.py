@@ -17,7 +17,7 @@ from sana_models.training import loop
 from sana_models.training.distributed import process_group
 from sana_models.training.run import run_training
 from sana_models.training.sharding import clip_gradient, like
-from sana_models.training.state import StateFolder
+from sana_models.training.state import KEPT_STATES, StateFolder
 from tests.models.training.worker import WORDS, no_source
 
 # Rows that two processes share unevenly or not at all, every kind of parameter, and matrices large enough for 8 bits whose
@@ -134,21 +134,29 @@ def train(config: dict[str, Any], out: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    plan = json.loads(Path(sys.argv[1]).read_text())
-    out = Path(sys.argv[1]).parent
-    found: dict[str, Any] = {}
-    with process_group("cpu"):
-        mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-        found["optimizers"], found["clipped"] = optimizers(mesh), clipped(mesh)
-        found["refused"] = refused_state(out / "refused", mesh)
-        for name, config, start in plan:
-            if start is not None and dist.get_rank() == 0:
-                shutil.copytree(out / start, out / name, symlinks=True)
-            dist.barrier()
-            found[name] = train(config, out / name)
-        (out / f"found{dist.get_rank()}.json").write_text(json.dumps(found))
+def stopped(source: Path, target: Path) -> None:
+    """Copy a training as it was before its last two states: one that a kill stopped after four of eight steps."""
+    shutil.copytree(source, target, symlinks=True)
+    for name in KEPT_STATES[:2]:
+        state = target / name
+        shutil.rmtree(state) if state.is_dir() else state.unlink()
+
+
+def work(path: Path) -> None:
+    """Make what a plan says, beside it, and write what was found."""
+    out, mesh = path.parent, init_device_mesh("cpu", (dist.get_world_size(),))
+    found: dict[str, Any] = {"optimizers": optimizers(mesh), "clipped": clipped(mesh)}
+    found["refused"] = refused_state(out / "refused", mesh)
+    for name, config, start in json.loads(path.read_text()):
+        if start is not None and dist.get_rank() == 0:
+            stopped(out / start, out / name)
+            # What a kill while a state was written leaves.
+            shutil.copytree(out / "refused" / "state.pt", out / name / ".state.tmp")
+        dist.barrier()
+        found[name] = train(config, out / name)
+    (out / f"found{dist.get_rank()}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main()
+    with process_group("cpu"):
+        work(Path(sys.argv[1]))

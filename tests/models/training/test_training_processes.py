@@ -390,6 +390,18 @@ def test_bad_records_are_told(inputs: Path, tmp_path: Path):
             r"unknown key 'training\.log_evry' \(did you mean 'log_every'\?\)",
         ),
         (
+            {"training": {"steps": 1, "batch_size": 1, "learning_rate": 1, "distributed": "fsdp2"}},
+            r"training\.distributed is 'fsdp2'; allowed: 'ddp', 'fsdp'",
+        ),
+        (
+            {"training": {"steps": 1, "batch_size": 1, "learning_rate": 1, "gradient_accumulate": 2}},
+            r"unknown key 'training\.gradient_accumulate' \(did you mean 'gradient_accumulation'\?\)",
+        ),
+        (
+            {"training": {"steps": 1, "batch_size": 6, "learning_rate": 1, "gradient_accumulation": 4}},
+            r"batch size 6 cannot be shared by 1 processes in 4 parts each",
+        ),
+        (
             {"flow": {"shift": 3.0, "caption_dropuot": 0.1}},
             r"unknown key 'flow\.caption_dropuot' \(did you mean 'caption_dropout'\?\)",
         ),
@@ -438,6 +450,14 @@ def test_batches_of_every_stage_must_fit_the_processes_before_anything_is_loaded
     monkeypatch.setattr(distributed.dist, "get_rank", lambda: 0)
     with pytest.raises(ValueError, match=r"data\.stages\[1\]: batch size 5 cannot be shared by 2 processes"):
         train_here(settings, tmp_path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("distributed", "fsdp"), ("gradient_accumulation", 2)])
+def test_only_a_text_to_image_training_is_sharded_or_made_in_parts(key, value):
+    data = yaml.safe_load((ROOT / "configs" / "train" / "dc_ae_micro.yaml").read_text())
+    data["training"][key] = value
+    with pytest.raises(ValueError, match=rf"training\.{key} is {value!r}; only kind 'sana' is trained so"):
+        AutoencoderSettings.from_dict(data)
 
 
 def test_sizes_without_buckets_must_fit_the_autoencoder(inputs: Path, tmp_path: Path):
