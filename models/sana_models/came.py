@@ -28,7 +28,8 @@ class CAME(torch.optim.Optimizer):
     have no confidence term. There is no bias correction. `betas` are the decays of the first moment, the second
     moment and the residual; `eps` is added to the squared gradient and to the squared residual; `clip_threshold` bounds
     the root mean square of a tensor's update; `weight_decay` is decoupled.
-    State is fp32 whatever the parameter's dtype. Raises ValueError for settings out of range.
+    State is fp32 whatever the parameter's dtype. Parameters that FSDP2 sharded by rows take the steps of whole ones up to
+    rounding: their state is sharded alike, but for the means of columns. Raises ValueError for settings out of range.
     """
 
     def __init__(

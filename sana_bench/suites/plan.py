@@ -86,23 +86,10 @@ def plan_cell(
     asked = cell.samples if samples is None else samples
     n_wanted = cell.benchmark.at_most(limit)
 
-    def places(sample: Sample, row: ImageRow) -> tuple[Path, Path]:
-        return run_directory / sample.image_path, output / str(row.path)
-
-    def find(sample: Sample, row: ImageRow | None) -> int | None:
-        """Which of the places where an image may lie has it."""
-        if row is None or row.status != "ok":
-            return None
-        found = (not verify or image_is_intact(path, row, hashes) for path in places(sample, row))
-        return next((number for number, is_there in enumerate(found) if is_there), None)
+    finder = _Finder(cell, store, output, run_directory, hashes, verify)
 
     def located(number: int) -> SampleResult:
-        sample = asked[number]
-        row = _asked_row(cell, store, sample)
-        if row is None:
-            raise BenchError(f"{cell.label} {sample.id}: its record left the store while it was used")
-        path = places(sample, row)[number in elsewhere]
-        return SampleResult(replace(sample, image_path=path), row)
+        return finder.located(asked[number], number in elsewhere)
 
     # Numbers alone are kept: a row and a path of each of many thousand images would be kilobytes.
     done, elsewhere, missing, damaged = array("L"), set[int](), array("L"), 0
@@ -111,7 +98,9 @@ def plan_cell(
         for start in range(0, len(asked), _AT_ONCE):
             part = list(asked[start : start + _AT_ONCE])
             rows = [_asked_row(cell, store, sample) for sample in part]
-            for number, (sample, row, place) in enumerate(zip(part, rows, pool.map(find, part, rows)), start):
+            for number, (sample, row, place) in enumerate(
+                zip(part, rows, pool.map(finder.find, part, rows)), start
+            ):
                 if place is not None:
                     done.append(number)
                 elif number < n_wanted:
@@ -132,6 +121,37 @@ def plan_cell(
         damaged,
         errors,
     )
+
+
+@dataclass(frozen=True)
+class _Finder:
+    """Looks for the recorded images of a cell, in the run's directory and where an earlier run left them."""
+
+    cell: Cell
+    store: Store | None
+    output: Path
+    run_directory: Path
+    hashes: HashCache | None
+    verify: bool
+
+    def find(self, sample: Sample, row: ImageRow | None) -> int | None:
+        """Which of the two places has a sample's image, 0 or 1; None where neither has."""
+        if row is None or row.status != "ok":
+            return None
+        found = (
+            not self.verify or image_is_intact(path, row, self.hashes) for path in self._places(sample, row)
+        )
+        return next((place for place, is_there in enumerate(found) if is_there), None)
+
+    def located(self, sample: Sample, place: int) -> SampleResult:
+        """A sample whose image was found, with its record as the store has it now."""
+        row = _asked_row(self.cell, self.store, sample)
+        if row is None:
+            raise BenchError(f"{self.cell.label} {sample.id}: its record left the store while it was used")
+        return SampleResult(replace(sample, image_path=self._places(sample, row)[place]), row)
+
+    def _places(self, sample: Sample, row: ImageRow) -> tuple[Path, Path]:
+        return self.run_directory / sample.image_path, self.output / str(row.path)
 
 
 def asked_rows(cell: Cell, store: Store | None) -> Iterator[ImageRow]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sana_bench.core.errors import BenchError
 from sana_bench.core.fingerprint import FileHashes
 from sana_bench.results.schema import ImageRow
 from sana_bench.results.store import Store
@@ -93,6 +94,12 @@ def test_a_plan_keeps_numbers(cell, tmp_path) -> None:
         assert (last.image.length, last.image.sha256) == (N - 1, f"{N - 1:064x}")
         assert last.sample.image_path == Path("run") / samples[-1].image_path
         assert (list(plan(5).wanted), list(plan(5).missing)) == (samples[:5], [samples[3]])
+        with store.transaction() as connection:
+            connection.execute("DELETE FROM images")
+        with pytest.raises(
+            BenchError, match="mine / mine 00000/00000: its record left the store while it was used"
+        ):
+            found.done[0]
 
 
 def test_batches_that_wait_keep_numbers(cell, tmp_path) -> None:

@@ -223,7 +223,6 @@ def test_a_sharded_came_steps_as_a_whole_one(out: Path, name: str):
     # Sums of up to 40,000 float32 values, and a step's own roundings against a weight, in another order; shares of the largest.
     for key in ("weights", "row", "col", "residual_row", "residual_col", "mean", "square"):
         assert errors[key] < 1e-5, key
-    assert errors["mean"] > 0
     if name == "came_8bit":
         # A value between two levels may fall to the other one; blocks are those of the whole matrix.
         assert errors["mean_code"] <= 1
