@@ -201,28 +201,3 @@ def test_a_signal_while_modules_are_imported(here, module, number, lost):
     assert (done.stdout + done.stderr).count("interrupted") == 1
     assert "Traceback" not in done.stderr
     assert leftovers(here) == []
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_workers_leave_a_signal_to_all_processes_to_their_parent(here, number):
-    """As a terminal's Ctrl-C and a scheduler's end of a job: still one line."""
-    config = yaml.safe_load(Path("long.yaml").read_text())
-    config["data"] |= {"workers": 2}
-    del config["data"]["cache"]
-    Path("long.yaml").write_text(yaml.safe_dump(config))
-    with subprocess.Popen(
-        [sys.executable, "-m", "sana_bench", "train", "long.yaml", "-o", "out"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        assert process.stdout is not None
-        # Its first step is made, with images from the workers.
-        assert any(line.startswith("step 1/") for line in process.stdout)
-        os.killpg(process.pid, number)
-        told = process.stdout.read()
-    assert process.returncode == 3, told
-    assert told.count("interrupted") == 1

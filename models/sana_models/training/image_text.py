@@ -7,7 +7,7 @@ the next one of its bucket.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -83,7 +83,7 @@ class ImageTextData:
         self._unit = unit
         self._use_buckets = use_buckets
         self.store = LatentStore(autoencoder, cache, cache_identity, workers)
-        self._prefetch: tuple[tuple[int, str], Generator[dict[str, Prepared], None, None]] | None = None
+        self._prefetch: tuple[tuple[int, str], Iterator[dict[str, Prepared]]] | None = None
         self._sizes: dict[str, tuple[int, int]] = {}
         self._told: set[str] = set()
         self._members: tuple[tuple[int, int], dict[Bucket, list[int]]] = ((-1, 0), {})
@@ -141,12 +141,6 @@ class ImageTextData:
         goes_on = self.stage(step + 1) == self.stage(step)
         self._prefetch = ((step + 1, self.store.precision()), batches) if goes_on else None
         return next(batches)
-
-    def close(self) -> None:
-        """End the worker processes; asked for another batch, there are new ones."""
-        if self._prefetch is not None:
-            self._prefetch[1].close()
-            self._prefetch = None
 
     def _job(self, step: int, size: int, rows: slice) -> tuple[Bucket, list[Record]]:
         bucket, wanted = self._plan(step, size)

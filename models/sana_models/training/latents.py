@@ -2,11 +2,8 @@
 
 import hashlib
 import io
-import signal
-import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -135,7 +132,7 @@ class _Jobs(IterableDataset):
             return str(error) or type(error).__name__
 
 
-def prefetched(store: LatentStore, jobs: Iterable[Job]) -> Generator[dict[str, Prepared], None, None]:
+def prefetched(store: LatentStore, jobs: Iterable[Job]) -> Iterator[dict[str, Prepared]]:
     """Yield what `prepare` gives of each job's records, by key, made ahead by the store's worker processes.
 
     `jobs` may be endless; every worker goes through it for itself, so it must be the same each time.
@@ -147,27 +144,12 @@ def prefetched(store: LatentStore, jobs: Iterable[Job]) -> Generator[dict[str, P
         prefetch_factor=_AHEAD if store.workers else None,
         # They touch no device, and share the records.
         multiprocessing_context="fork" if store.workers else None,
-        worker_init_fn=_left_to_the_parent,
     )
     for reasons, groups in loader:
         found: dict[str, Prepared] = dict(reasons)
         for keys, stacked in groups:
             found |= zip(keys, stacked, strict=True)
         yield found
-
-
-def _left_to_the_parent(_: int) -> None:
-    """Let signals that a terminal or a scheduler sends to all processes end the parent alone, which then ends the workers."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    told = sys.excepthook
-
-    def without_parent(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        # The thread that hands tensors over, when the parent stops in the middle of it.
-        if not isinstance(error, ConnectionError | EOFError):
-            told(kind, error, trace)
-
-    sys.excepthook = without_parent
 
 
 #: Reasons by key, and keys with their tensors as one, whatever their number: each tensor that crosses takes an open file.

@@ -179,11 +179,7 @@ def _train_text_to_image(
     )
     exports = _Exports(settings, networks)
     watch = _validation(settings, networks, task, held_out, out, exports)
-    try:
-        result = train(task, settings.loop, out, identity=config, watch=watch, observer=observer)
-    finally:
-        if isinstance(data, CaptionedLatents):
-            data.images.close()
+    result = train(task, settings.loop, out, identity=config, watch=watch, observer=observer)
     exports.write(out / "pipeline")
     if is_main():
         plot_curve(out / "curve.csv", out / "curve.png", columns=_plotted(watch), title=settings.name)
