@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from sana_bench.cli import main
 from sana_bench.cli.main import execute
 from sana_bench.core import provenance
 from sana_bench.results.database import writer_lock
@@ -81,7 +80,7 @@ def test_what_says_that_there_is_no_memory(monkeypatch, capsys, error) -> None:
     def starved(**_arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(main, "app", starved)
+    monkeypatch.setattr("sana_bench.cli.app.app", starved)
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (350 << 20, 350 << 20))
     assert execute(["list"]) == 3
     assert "Cannot allocate memory" in one_line(capsys.readouterr().err)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def start(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def here(tmp_path, start, monkeypatch) -> Path:
+def here(tmp_path, start, monkeypatch) -> Iterator[Path]:
     """A folder with a training that needs no second, and one that would go on for hours."""
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "images", 8)
@@ -56,7 +57,10 @@ def here(tmp_path, start, monkeypatch) -> Path:
     config["training"] |= {"steps": 1_000_000, "checkpoint_every": 1_000_000}
     del config["validation"]
     Path("long.yaml").write_text(yaml.safe_dump(config))
-    return tmp_path
+    # Tests that were started in a shell's background ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield tmp_path
+    signal.signal(signal.SIGINT, before)
 
 
 def stop(arguments: list[str], number: signal.Signals = signal.SIGTERM) -> int:
@@ -193,8 +197,6 @@ def test_a_signal_while_modules_are_imported(here, module, number, lost):
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
-        # A test run started in a shell's background ignores SIGINT, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert f"signal in {module}" in done.stdout
     assert done.returncode == 3, done.stderr
