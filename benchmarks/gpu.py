@@ -1,30 +1,31 @@
 """Everything that needs a GPU to be measured, in one call: agreement first, then time, against diffusers.
 
-    python benchmarks/gpu.py [--sizes sana-1.6b-1024,...] [--parts pipeline,transformer,decoder,kernels] [--batches 2,8,32]
-                             [--minutes 8] [--repetitions 20] [--dtype bf16] [--kernels auto|triton|torch] [--to reports/gpu]
+    python benchmarks/gpu.py [--minutes 8] [--sizes sana-1.6b-1024,...] [--parts pipeline,transformer,decoder,kernels]
+                             [--batches 1,8] [--repetitions 20] [--dtype bf16] [--kernels auto|triton|torch] [--to reports/gpu]
     python benchmarks/gpu.py --sizes tiny --device cpu --dtype fp32     # tries the script where there is no GPU
     python scripts/collect_wheels.py WHEELS     # what is missing where there are torch and transformers but no network
 
 Random weights, shared by both sides: speed does not depend on their values. All parts are checked before any is timed; one
-disagreement ends the script. Contestants of a row run in turn, on CUDA between events. The roofline share is the least time
-that the work can take, by the device's published peaks, over the median time. Rows are written as they are measured.
+disagreement ends the script. Contestants of a row run in turn, on CUDA between events; then each pipeline runs once more with
+marks around its stages. The roofline share is the least time that the work can take, by peaks of products and of copies measured
+at the start of the call, over the median time. Rows are written as they are measured.
 
 With `--minutes` the call ends in about that time. All cases are checked first, kernels before what is made of them; then they are
-timed in the order of `--parts`, and within a part of `--sizes` and `--batches`. What does not fit is dropped by name: repetitions
-of a case, down to 3; then contestants that must be compiled; then the case. So what is named last is dropped first. What was not
-checked is never timed.
+timed by `--batches`, for each batch by `--sizes`, and for each size in the order of `--parts`. What does not fit is dropped by
+name: repetitions of a case, down to 3; then contestants that must be compiled; then the case. So what is named last is dropped
+first. What was not checked is never timed, and what was not measured is named with the reason.
 """
 
 import argparse
 import gc
-import json
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -37,21 +38,27 @@ from gpu_cases import (
     Case,
     Run,
     Scene,
+    Staged,
     config_of,
     decoder_case,
     kernel_case,
     pipeline_case,
     transformer_case,
 )
-from side_by_side import Timing, cuda_seconds, environment, interleave, table, wall_seconds
+from gpu_report import Found, card, precision_of, write
+from side_by_side import Timing, cuda_seconds, interleave, wall_seconds
 
-from sana_bench.profiling.roofline import find_peaks
+from sana_bench.profiling.roofline import Peaks, measure_peaks
+from sana_bench.profiling.stages import StageClock
+from sana_bench.profiling.timers import timer_for
 from sana_kernels import resolve_backend
 from sana_models.config import SANA_CONFIGS
+from sana_models.quantization import Quantization
 
 ROOT = Path(__file__).resolve().parents[1]
 # The order in which parts are timed: where minutes are few, the last are dropped first.
 PARTS = ("pipeline", "transformer", "decoder", "kernels")
+SIZES = ("sana-1.6b-1024", "sana-0.6b-1024")
 # Fewer repetitions show no spread.
 LEAST_REPETITIONS = 3
 # Seconds that making a contestant late is expected to take until one was made: a compilation of the largest transformer.
@@ -59,6 +66,7 @@ LATE_SECONDS = 60.0
 # Of the time that is left, what the repetitions of one case may take.
 SHARE = 0.5
 NO_TIME = "no time left"
+OUT_OF_MEMORY = "out of memory"
 
 # A name, and what builds the case.
 Planned = tuple[str, Callable[[], Case]]
@@ -66,16 +74,25 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 class Clock:
-    """The time that a call of the script has left, and what making a contestant late took at most so far."""
+    """The time that a call of the script has left, and what making each late contestant took at most so far."""
 
     def __init__(self, minutes: float | None, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._end = math.inf if minutes is None else now() + 60 * minutes
-        self.late = LATE_SECONDS
+        self._late: dict[str, float] = {}
 
     def left(self) -> float:
         """Seconds, below zero when there are none."""
         return self._end - self._now()
+
+    def fits(self, late: str) -> bool:
+        """Whether there is time to make a contestant; one that was never made may take as long as any other."""
+        longest = max([LATE_SECONDS, *self._late.values()])
+        return self._late.get(late, longest) <= self.left()
+
+    def made(self, late: str, seconds: float) -> None:
+        """Note what making a contestant took."""
+        self._late[late] = max(self._late.get(late, 0.0), seconds)
 
     def seconds(self, run: Callable[[], Any]) -> tuple[Any, float]:
         """What a call returns, and what it took."""
@@ -93,43 +110,79 @@ def main() -> int:
         sys.exit("no CUDA device; --device cpu --sizes tiny --dtype fp32 tries the script without one")
     backend = resolve_backend(arguments.kernels, arguments.device)
     scene = Scene(torch.device(arguments.device), DTYPES[arguments.dtype], backend)
-    with torch.inference_mode():
-        measure_all(list(cases(arguments, scene)), scene, arguments, Clock(arguments.minutes))
+    clock = Clock(arguments.minutes)
+    # What a quantised transformer multiplies is integers.
+    peaks = measure_peaks(card(scene.device), arguments.device, (arguments.dtype, "int8"))
+    measure_all(list(cases(arguments, scene)), scene, arguments, clock, peaks)
     return 0
 
 
-def measure_all(cases: Sequence[Planned], scene: Scene, arguments: argparse.Namespace, clock: Clock) -> None:
+def measure_all(
+    cases: Sequence[Planned],
+    scene: Scene,
+    arguments: argparse.Namespace,
+    clock: Clock,
+    peaks: Peaks | None = None,
+) -> None:
     """Check all cases that there is time for, then time them; ends the script where outputs differ."""
+    found = Found(peaks, not_measured=absent(scene, peaks))
     failures, took = list[str](), dict[str, float]()
-    for what, make in reversed(cases):
+    for what, make in sorted(cases, key=lambda planned: not planned[0].startswith(KERNELS)):
         if clock.left() > 0:
-            found, took[what] = clock.seconds(lambda make=make: disagreements(make(), scene))
-            failures += found
+            lines, took[what] = clock.seconds(
+                lambda what=what, make=make: in_memory(what, found, lambda: disagreements(make(), scene))
+            )
+            failures += lines or []
+            release(scene)
     if failures:
         sys.exit("\n".join(["outputs differ; nothing was timed", *failures]))
     arguments.to.mkdir(parents=True, exist_ok=True)
-    rows, dropped = list[dict[str, Any]](), list[str]()
     for what, make in cases:
+        row = None
         # To build it again and run it once takes no longer than the check did.
-        fits = took.get(what, math.inf) < clock.left()
-        row = timed(make(), scene, arguments, clock) if fits else None
-        if row is None:
-            dropped.append(what)
-        else:
-            rows.append(row)
-            print(*cells(row), sep="  ", flush=True)
-        record(rows, dropped, scene, arguments)
+        if what not in found.not_measured and took.get(what, math.inf) < clock.left():
+            row = in_memory(what, found, lambda make=make: timed(make(), scene, arguments, clock))
+        if row is not None:
+            found.rows.append(row)
+            print(summary(row), flush=True)
+        elif what not in found.not_measured:
+            found.dropped.append(what)
+        write(found, scene, arguments.repetitions, arguments.to)
         release(scene)
-    if dropped:
-        print(f"no time left for: {', '.join(dropped)}")
+    if found.dropped:
+        print(f"no time left for: {', '.join(found.dropped)}")
+
+
+def absent(scene: Scene, peaks: Peaks | None) -> dict[str, str]:
+    """What this call cannot measure, and why."""
+    found = {"fp8": f"sana_models quantises to {', '.join(get_args(Quantization)[1:])}"}
+    if scene.device.type != "cuda":
+        found["compiled contestants and CUDA graphs"] = "made on a GPU alone"
+    if scene.kernels != "triton":
+        found["Triton kernels"] = f"ours runs on {scene.kernels}"
+    if peaks is not None:
+        for name in {precision_of(scene.dtype), "int8"} - peaks.flops.keys():
+            found[f"peak of {name}"] = "torch has no product of it on this device"
+    return found
+
+
+def in_memory(what: str, found: Found, run: Callable[[], Any]) -> Any:
+    """What a call returns; None where the device's memory does not hold it, which is noted."""
+    try:
+        return run()
+    except torch.OutOfMemoryError:
+        found.not_measured[what] = OUT_OF_MEMORY
+        return None
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--sizes", default=",".join(SANA_CONFIGS))
+    parser.add_argument("--sizes", default=",".join(SIZES), help=f"of tiny, {', '.join(SANA_CONFIGS)}")
     parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--batches", default="2,8,32", help="rows of a transformer step; 2 is a guided image")
+    parser.add_argument(
+        "--batches", default="1,8", help="images at a time; a guided step has two rows for each"
+    )
     parser.add_argument("--minutes", type=float, help="drop what does not fit; default: time everything")
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="bf16")
@@ -148,141 +201,135 @@ def parse() -> argparse.Namespace:
 
 
 def cases(arguments: argparse.Namespace, scene: Scene) -> Iterator[Planned]:
-    """What is to be measured, in the order of `--parts`; of the decoder only what differs in resolution."""
-    by_side = {config_of(name)[0].sample_size: name for name in arguments.sizes}
-    for part in arguments.parts:
-        for name in by_side.values() if part == "decoder" else arguments.sizes:
-            if part == "kernels":
-                for label in KERNELS:
-                    yield f"{label}, {name}", partial(kernel_case, scene, name, label)
-            elif part == "transformer":
-                for batch in arguments.batches:
-                    yield f"transformer, {name}, {batch} rows", partial(transformer_case, scene, name, batch)
-            else:
-                make = pipeline_case if part == "pipeline" else decoder_case
-                yield f"{part}, {name}", partial(make, scene, name)
+    """What is to be measured, in order; of the decoder only what differs in resolution, and kernels at one image."""
+    # The first size of each resolution.
+    by_side = {config_of(name)[0].sample_size: name for name in reversed(arguments.sizes)}
+    makers = {"pipeline": pipeline_case, "transformer": transformer_case, "decoder": decoder_case}
+    for batch, name, part in product(arguments.batches, arguments.sizes, arguments.parts):
+        if part == "kernels":
+            for label in KERNELS if batch == arguments.batches[0] else ():
+                yield f"{label}, {name}", partial(kernel_case, scene, name, label)
+        elif part != "decoder" or name in by_side.values():
+            yield f"{part}, {name}, batch {batch}", partial(makers[part], scene, name, batch)
+
+
+@torch.inference_mode()
+def difference(case: Case, name: str, run: Run, expected: torch.Tensor, scene: Scene) -> str:
+    """How far a contestant is off, where that is too far; else nothing."""
+    off = as_numbers(run()) - expected
+    largest = off.square().mean().sqrt() if name in case.bounds else off.abs().max()
+    error = float(largest / expected.std())
+    return (
+        ""
+        if error <= case.bounds.get(name, DISAGREEMENT[scene.dtype])
+        else f"off by {error:.2g} of the spread"
+    )
+
+
+def as_numbers(output: torch.Tensor) -> torch.Tensor:
+    """Levels of pixels as shares of white, all else as it is, in fp32."""
+    return output.float() / 255 if output.dtype == torch.uint8 else output.float()
 
 
 def disagreements(case: Case, scene: Scene) -> list[str]:
     """Say which contestants differ from the peer by more than rounding explains."""
-    expected = case.contestants[case.peer]().float()
-    lines = []
-    for name, run in case.contestants.items():
-        error = float((run().float() - expected).abs().max() / expected.std())
-        if not error <= DISAGREEMENT[scene.dtype]:
-            lines.append(f"{case.what}: {name} is off by {error:.2g} of the spread of {case.peer}")
-    release(scene)
-    return lines
+    with torch.inference_mode():
+        expected = as_numbers(case.contestants[case.peer]())
+    off = {name: difference(case, name, run, expected, scene) for name, run in case.contestants.items()}
+    return [f"{case.what}: {name} is {told} of {case.peer}" for name, told in off.items() if told]
 
 
 def timed(case: Case, scene: Scene, arguments: argparse.Namespace, clock: Clock) -> dict[str, Any] | None:
     """Time a case; None where there is no time for it.
 
-    Contestants that are made late are checked first, and left out by name when they differ, do not fit, or would take too long.
+    Contestants that are made late are checked first, and left out by name when they differ, fail, or would take too long.
     """
     left_out: dict[str, str] = {}
     contestants = dict(case.contestants)
-    expected = case.contestants[case.peer]().float()
+    with torch.inference_mode():
+        expected = as_numbers(case.contestants[case.peer]())
     # Each has run before: what is compiled at the first call is compiled.
-    each = sum(clock.seconds(run)[1] for run in contestants.values())
-    if clock.repetitions(arguments.repetitions, each) < min(LEAST_REPETITIONS, arguments.repetitions):
+    if clock.repetitions(arguments.repetitions, once(contestants, scene, clock)) < min(
+        LEAST_REPETITIONS, arguments.repetitions
+    ):
         return None
     for name, make in case.late.items():
-        if clock.left() < clock.late:
+        if not clock.fits(name):
             left_out[name] = NO_TIME
             continue
-        (run, reason), seconds = clock.seconds(lambda make=make: made_late(make, expected, scene))
-        clock.late = max(clock.late, seconds)
+        (run, reason), seconds = clock.seconds(
+            lambda name=name, make=make: made_late(case, name, make, expected, scene)
+        )
+        clock.made(name, seconds)
         if run is None:
             left_out[name] = reason
         else:
             contestants[name] = run
-    measure = cuda_seconds if scene.device.type == "cuda" else wall_seconds
-    each = sum(clock.seconds(run)[1] for run in contestants.values())
-    repetitions = max(LEAST_REPETITIONS, clock.repetitions(arguments.repetitions, each))
-    times = interleave(
-        contestants,
-        min(arguments.repetitions, repetitions),
-        warm_up=min(3, repetitions // 2),
-        measure=measure,
-    )
+    fit = max(LEAST_REPETITIONS, clock.repetitions(arguments.repetitions, once(contestants, scene, clock)))
+    with torch.inference_mode():
+        times = interleave(
+            contestants,
+            min(arguments.repetitions, fit),
+            warm_up=min(3, fit // 2),
+            measure=cuda_seconds if scene.device.type == "cuda" else wall_seconds,
+        )
     return {
         "what": case.what,
         "peer": case.peer,
         "seconds": {name: list(timing.seconds) for name, timing in times.items()},
+        "stages": {
+            name: stages_of(run, scene) for name, run in contestants.items() if isinstance(run, Staged)
+        },
         "left_out": left_out,
-        "flops": case.flops,
-        "bytes": case.bytes,
-        "floor": floor(case, scene),
+        "flops": case.work.flops,
+        "bytes": case.work.bytes,
+        "precision": precision_of(torch.float32 if case.work.itemsize == 4 else scene.dtype),
+        "eight_bits": list(case.eight_bits),
     }
 
 
-def made_late(make: Callable[[], Run], expected: torch.Tensor, scene: Scene) -> tuple[Run | None, str]:
+@torch.inference_mode()
+def once(contestants: dict[str, Run], scene: Scene, clock: Clock) -> float:
+    """Seconds that a call of each takes together, until the device is done."""
+
+    def run_all() -> None:
+        for run in contestants.values():
+            run()
+        timer_for(scene.device.type).finish()
+
+    return clock.seconds(run_all)[1]
+
+
+@torch.inference_mode()
+def stages_of(run: Staged, scene: Scene) -> dict[str, float]:
+    """Seconds of one call by stage."""
+    timer = timer_for(scene.device.type)
+    clock = StageClock(run.stages, timer)
+    with clock.watching():
+        run()
+    timer.finish()
+    return {stage: sum(each) / 1000 for stage, each in clock.milliseconds().items()}
+
+
+def made_late(
+    case: Case, name: str, make: Callable[[], Run], expected: torch.Tensor, scene: Scene
+) -> tuple[Run | None, str]:
     """A contestant that agrees with what is expected, or why there is none."""
     try:
         run = make()
-        error = float((run().float() - expected).abs().max() / expected.std())
-    except torch.cuda.OutOfMemoryError:
-        return None, "out of memory"
-    if not error <= DISAGREEMENT[scene.dtype]:
-        return None, f"off by {error:.2g} of the spread"
-    return run, ""
+        off = difference(case, name, run, expected, scene)
+    except torch.OutOfMemoryError:
+        return None, OUT_OF_MEMORY
+    except Exception as error:  # noqa: BLE001 - whatever a compiler raises: the others are still to be timed
+        return None, next(iter(str(error).splitlines()), type(error).__name__)
+    return (None, off) if off else (run, "")
 
 
-def floor(case: Case, scene: Scene) -> float | None:
-    """Return the least seconds by the device's peaks; None for a device without known ones."""
-    if scene.device.type != "cuda":
-        return None
-    peaks = find_peaks(torch.cuda.get_device_name())
-    precision = next(name for name, dtype in DTYPES.items() if dtype == scene.dtype)
-    return max(case.flops / peaks.flops[precision], case.bytes / peaks.bytes_per_s) if peaks else None
-
-
-def cells(row: dict[str, Any]) -> tuple[str, ...]:
-    times = {name: Timing(tuple(seconds)) for name, seconds in row["seconds"].items()}
-    peer = times[row["peer"]].median
-    best = min(
-        (timing.median for name, timing in times.items() if name.startswith(("ours", "triton"))), default=peer
-    )
-    each = "; ".join(f"{name} {timing} ({peer / timing.median:.2f}x)" for name, timing in times.items())
-    left_out = "; ".join(f"{name}: {reason}" for name, reason in row["left_out"].items())
-    share = f"{row['floor'] / best:.0%}" if row["floor"] else ""
-    return row["what"], each, share, left_out
-
-
-def record(
-    rows: list[dict[str, Any]], dropped: Sequence[str], scene: Scene, arguments: argparse.Namespace
-) -> None:
-    """Write what was measured so far, and what was dropped."""
-    facts = environment() | {"dtype": str(scene.dtype).removeprefix("torch."), "kernels": scene.kernels}
-    if scene.device.type == "cuda":
-        facts |= {"device": torch.cuda.get_device_name(), "CUDA": str(torch.version.cuda), "driver": driver()}
-    (arguments.to / "gpu.json").write_text(
-        json.dumps({"environment": facts, "rows": rows, "dropped": list(dropped)}, indent=2) + "\n",
-        encoding="utf-8",
-    )
-    header = (
-        "what",
-        "median [fastest, slowest] (times the peer's speed)",
-        "roofline share of our best",
-        "left out",
-    )
-    listed = ", ".join(f"{name} {value}" for name, value in facts.items())
-    text = (
-        f"# Speed on {facts.get('device', 'a processor, to try the script')}\n\n`python benchmarks/gpu.py`, "
-        f"at most {arguments.repetitions} interleaved repetitions. Random weights: speed does not depend on them.\n"
-        f"Every row's contestants agreed in the same run. {listed}.\n\n{table(header, [cells(row) for row in rows])}\n"
-    )
-    if dropped:
-        text += f"\nDropped, as the minutes were used up: {'; '.join(dropped)}.\n"
-    (arguments.to / "gpu.md").write_text(text, encoding="utf-8")
-
-
-def driver() -> str:
-    import pynvml
-
-    pynvml.nvmlInit()
-    return str(pynvml.nvmlSystemGetDriverVersion())
+def summary(row: dict[str, Any]) -> str:
+    """A row's medians in a line."""
+    medians = "; ".join(f"{name} {Timing(tuple(seconds))}" for name, seconds in row["seconds"].items())
+    left_out = "".join(f"; {name}: not measured: {reason}" for name, reason in row["left_out"].items())
+    return f"{row['what']}: {medians}{left_out}"
 
 
 def release(scene: Scene) -> None:

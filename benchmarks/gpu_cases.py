@@ -2,25 +2,38 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from sana_bench.generators.base import Stage
+from sana_bench.profiling.flops import (
+    Work,
+    decoder_work,
+    gemma_work,
+    text_projection_work,
+    transformer_work,
+)
 from sana_kernels import Backend, operations
+from sana_models.compilation import Compile, compile_transformer
 from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, DCAEConfig, SanaConfig
 from sana_models.dc_ae import DCAE
-from sana_models.guidance import Guidance, TextCondition, guided_velocity
-from sana_models.solvers import flow_dpm_solver, flow_sigmas
+from sana_models.libraries import without_torchao
+from sana_models.pipeline import SanaPipeline
+from sana_models.quantization import Quantization, quantize
+from sana_models.text import TextEncoder, complex_human_instruction, make_word_tokenizer
 from sana_models.transformer import SanaTransformer
 
 __all__ = [
     "DISAGREEMENT",
     "KERNELS",
+    "STEPS",
     "Case",
     "Run",
     "Scene",
+    "Staged",
     "config_of",
     "decoder_case",
     "kernel_case",
@@ -30,9 +43,15 @@ __all__ = [
 
 #: Of the outputs' spread. bf16 keeps 8 bits, and some 10^3 of its roundings add as a random walk; fp32 sums run in another order.
 DISAGREEMENT = {torch.bfloat16: 0.1, torch.float16: 0.02, torch.float32: 1e-3}
+# Root mean square, of the spread: images after 20 guided steps, whose parts were held to the bounds above. Each step adds its
+# rounding, multiplied by the guidance; fp32 has the rounding to 256 levels. Images that have nothing in common are off by 1.4.
+_IMAGES = {torch.bfloat16: 0.3, torch.float16: 0.1, torch.float32: 0.02}
+# A step with eight bits: 0.6 % a product, twice, which some hundred products add as a random walk.
+_EIGHT_BITS = 0.2
 
 STEPS, SHIFT, GUIDANCE = 20, 3.0, 4.5
 TEXT_TOKENS = 300
+_ITEMSIZE = {torch.bfloat16: 2, torch.float16: 2, torch.float32: 4}
 
 #: For trying the script where there is no GPU.
 TINY = SanaConfig(
@@ -54,6 +73,15 @@ TINY_DC_AE = DCAEConfig(
     encoder_qkv_multiscales=((), (5,)),
     decoder_qkv_multiscales=((), (5,)),
 )
+TINY_GEMMA = {
+    "vocab_size": 1000,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+}
 
 #: What is measured by itself: operations of the kernels, of one of them two forms.
 KERNELS = (
@@ -65,7 +93,25 @@ KERNELS = (
     "rms_norm",
 )
 
+#: Ours beside its eager form: what a variant's `compile` and `cuda_graphs` make of the transformer's steps.
+_MADE_LATE: dict[str, tuple[Compile, bool]] = {
+    "ours, CUDA graphs": ("none", True),
+    "ours compiled": ("default", False),
+    "ours compiled, CUDA graphs": ("default", True),
+}
+
 Run = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A contestant whose time can be split."""
+
+    run: Run
+    stages: tuple[Stage, ...]
+
+    def __call__(self) -> Any:
+        return self.run()
 
 
 @dataclass(frozen=True)
@@ -76,31 +122,38 @@ class Scene:
     dtype: torch.dtype
     kernels: Backend
 
+    @property
+    def wide(self) -> torch.dtype:
+        """Of text encoder and autoencoder, which overflow in fp16."""
+        return torch.float32 if self.dtype == torch.float16 else self.dtype
+
     def draw(self, *shape: int) -> Tensor:
         """Standard normal values."""
         return torch.randn(shape, device=self.device, dtype=torch.float32).to(self.dtype)
 
-    def make(self, build: Callable[[], nn.Module]) -> Any:
+    def make(self, build: Callable[[], nn.Module], dtype: torch.dtype | None = None) -> Any:
         """Build a frozen module here, its weights drawn on the device."""
         torch.manual_seed(0)
         with torch.device(self.device):
-            return build().to(self.dtype).eval().requires_grad_(False)
+            return build().to(dtype or self.dtype).eval().requires_grad_(False)
 
 
 @dataclass
 class Case:
     """Contestants that must agree with `peer` before any of them is timed.
 
-    `late` are made after the check, because making them takes long (compilation); they must agree as well. `flops` and
-    `bytes` are the least that the work takes.
+    `late` are made after the check, because making them takes long (compilation) or may fail; they must agree as well. The
+    root mean square of a difference must be within `bounds`; for a contestant that has none there, the largest difference
+    within `DISAGREEMENT`. `work` is the least that a call takes; those of `eight_bits` do its products with integers.
     """
 
     what: str
     peer: str
     contestants: dict[str, Run]
     late: dict[str, Callable[[], Run]] = field(default_factory=dict)
-    flops: float = 0.0
-    bytes: float = 0.0
+    bounds: dict[str, float] = field(default_factory=dict)
+    work: Work = field(default_factory=Work)
+    eight_bits: tuple[str, ...] = ()
 
 
 def config_of(name: str) -> tuple[SanaConfig, DCAEConfig]:
@@ -128,198 +181,224 @@ def kernel_case(scene: Scene, name: str, label: str) -> Case:
     arguments = inputs[label]()
     operation = label.partition(" ")[0]
     plain = getattr(operations("torch"), operation)
-    contestants: dict[str, Run] = {"torch": _bind(plain, arguments)}
+    contestants: dict[str, Run] = {"torch": partial(plain, *arguments)}
     if scene.kernels == "triton":
-        contestants["triton"] = _bind(getattr(operations("triton"), operation), arguments)
-    return Case(
-        f"{label}, {name}",
-        "torch",
-        contestants,
-        _compiled({"torch compiled": (plain, arguments)}) if scene.device.type == "cuda" else {},
-        bytes=sum(t.nbytes for t in {id(t): t for t in arguments}.values()) + plain(*arguments).nbytes,
-    )
+        contestants["triton"] = partial(getattr(operations("triton"), operation), *arguments)
+    case = Case(f"{label}, {name}", "torch", contestants)
+    if scene.device.type == "cuda":
+        case.late = {"torch compiled": lambda: partial(torch.compile(plain), *arguments)}
+    values = sum(t.numel() for t in {id(t): t for t in arguments}.values()) + plain(*arguments).numel()
+    case.work = Work(activations=values, itemsize=_ITEMSIZE[scene.dtype])
+    return case
 
 
 def transformer_case(scene: Scene, name: str, batch: int) -> Case:
-    """One network call on `batch` rows; a guided step of one image has two."""
-    from diffusers import SanaTransformer2DModel
+    """One network call of a guided step of `batch` images, which has two rows for each."""
+    with without_torchao():
+        from diffusers import SanaTransformer2DModel
 
     config, _ = config_of(name)
+    rows, side = 2 * batch, config.sample_size
     theirs = scene.make(lambda: SanaTransformer2DModel.from_config(config.to_dict()))
-    ours = _ours(config, theirs, scene)
-    latents = scene.draw(batch, config.in_channels, config.sample_size, config.sample_size)
+    latents = scene.draw(rows, config.in_channels, side, side)
     text, mask = (
-        scene.draw(batch, TEXT_TOKENS, config.caption_channels),
-        torch.ones(batch, TEXT_TOKENS, device=scene.device),
+        scene.draw(rows, TEXT_TOKENS, config.caption_channels),
+        torch.ones(rows, TEXT_TOKENS, device=scene.device),
     )
-    times = torch.full((batch,), 500.0, device=scene.device)
-    context = ours.text_context(text, mask)
+    times = torch.full((rows,), 500.0, device=scene.device)
 
     def run_theirs(network: Any = theirs) -> Tensor:
         out = network(latents, text, times, encoder_attention_mask=mask.to(scene.dtype), return_dict=False)[0]
         return torch.as_tensor(out)
 
-    def run_ours() -> Tensor:
-        return torch.as_tensor(ours(latents, times[:1], context))
+    def ours(
+        compile: Compile = "none",
+        cuda_graphs: bool = False,
+        kernels: Backend = scene.kernels,
+        quantization: Quantization = "none",
+    ) -> Run:
+        network = quantize(_ours(config, theirs, kernels), quantization)
+        context = network.text_context(text, mask)
+        return partial(
+            compile_transformer(network, compile, cuda_graphs=cuda_graphs), latents, times[:1], context
+        )
 
     case = Case(
-        f"transformer, {name}, {batch} rows", "diffusers", {"ours": run_ours, "diffusers": run_theirs}
-    )
+        f"transformer, {name}, batch {batch}", "diffusers", {"ours": ours(), "diffusers": run_theirs},
+        eight_bits=("ours W8A8", "ours W8A8 compiled"),
+    )  # fmt: skip
+    case.late["ours W8A8"] = partial(ours, quantization="w8a8")
     if scene.device.type == "cuda":
         case.late = {
-            "ours, CUDA graph": lambda: graphed(run_ours),
-            "diffusers compiled": lambda: _partial(run_theirs, torch.compile(theirs)),
-            "diffusers compiled, CUDA graph": lambda: _partial(
+            "diffusers compiled": lambda: partial(run_theirs, torch.compile(theirs)),
+            **{made: partial(ours, *how) for made, how in _MADE_LATE.items()},
+            "ours W8A8 compiled": partial(ours, "default", quantization="w8a8"),
+            **case.late,
+            "diffusers compiled, CUDA graphs": lambda: partial(
                 run_theirs, torch.compile(theirs, mode="reduce-overhead")
             ),
         }
-    case.flops, case.bytes = _work(run_ours, ours)
-    return case
-
-
-def decoder_case(scene: Scene, name: str) -> Case:
-    """Latents of one image to pixels."""
-    from diffusers import AutoencoderDC
-
-    config, shapes = config_of(name)
-    theirs = scene.make(lambda: AutoencoderDC.from_config(shapes.to_dict()))
-    with torch.device("meta"):
-        ours = DCAE(shapes)
-    ours.load_state_dict(theirs.state_dict(), assign=True)
-    latents = scene.draw(1, shapes.latent_channels, config.sample_size, config.sample_size)
-
-    def run_ours() -> Tensor:
-        return ours.decode(latents)
-
-    def run_theirs(network: Any = None) -> Tensor:
-        return torch.as_tensor((network or theirs.decode)(latents, return_dict=False)[0])
-
-    case = Case(f"DC-AE decoder, {name}", "diffusers", {"ours": run_ours, "diffusers": run_theirs})
-    if scene.device.type == "cuda":
-        case.late = {
-            "ours, CUDA graph": lambda: graphed(run_ours),
-            "diffusers compiled": lambda: _partial(run_theirs, torch.compile(theirs.decode)),
+    if scene.kernels == "triton":
+        case.late |= {
+            "ours, PyTorch kernels": partial(ours, kernels="torch"),
+            "ours compiled, PyTorch kernels": partial(ours, "default", kernels="torch"),
         }
-    case.flops, case.bytes = _work(run_ours, ours.decoder)
+    case.bounds = dict.fromkeys(case.eight_bits, _EIGHT_BITS)
+    case.work = transformer_work(config, height=side, width=side, text=TEXT_TOKENS, rows=rows).sized(
+        _ITEMSIZE[scene.dtype]
+    )
     return case
 
 
-def pipeline_case(scene: Scene, name: str) -> Case:
-    """One image from noise and text embeddings: 20 guided steps and the decoder, without the text encoder that both share."""
-    from diffusers import AutoencoderDC, SanaTransformer2DModel
+def decoder_case(scene: Scene, name: str, batch: int) -> Case:
+    """Latents of `batch` images to pixels."""
+    with without_torchao():
+        from diffusers import AutoencoderDC
 
     config, shapes = config_of(name)
-    network = scene.make(lambda: SanaTransformer2DModel.from_config(config.to_dict()))
-    autoencoder = scene.make(lambda: AutoencoderDC.from_config(shapes.to_dict()))
-    ours = _ours(config, network, scene)
-    with torch.device("meta"):
-        decoder = DCAE(shapes)
-    decoder.load_state_dict(autoencoder.state_dict(), assign=True)
-    theirs = _diffusers_pipeline(network, autoencoder)
-    noise = scene.draw(1, config.in_channels, config.sample_size, config.sample_size).float()
-    text, null = (scene.draw(1, TEXT_TOKENS, config.caption_channels) for _ in range(2))
-    mask = torch.ones(1, TEXT_TOKENS, device=scene.device)
-    sigmas = flow_sigmas(STEPS, SHIFT)
-    side = config.sample_size * shapes.spatial_compression
+    side = config.sample_size
+    theirs = scene.make(lambda: AutoencoderDC.from_config(shapes.to_dict()), scene.wide)
+    ours = _our_decoder(shapes, theirs)
+    latents = scene.draw(batch, shapes.latent_channels, side, side).to(scene.wide)
 
-    def run_ours() -> Tensor:
-        velocity = guided_velocity(
-            ours, TextCondition(text, mask), TextCondition(null, mask), Guidance(scale=GUIDANCE)
-        )
-        latents = flow_dpm_solver(velocity, noise, sigmas)
-        return decoder.decode(decoder.denormalise(latents).to(scene.dtype)).float().clamp(-1, 1)
+    def run_theirs(decode: Any = theirs.decode) -> Tensor:
+        return torch.as_tensor(decode(latents, return_dict=False)[0])
 
-    def run_theirs(pipeline: Any = theirs) -> Tensor:
-        images = pipeline(
-            prompt_embeds=text,
-            prompt_attention_mask=mask.to(scene.dtype),
-            negative_prompt=None,
-            negative_prompt_embeds=null,
-            negative_prompt_attention_mask=mask.to(scene.dtype),
-            latents=noise.clone(),
-            height=side,
-            width=side,
-            use_resolution_binning=False,
-            num_inference_steps=STEPS,
-            guidance_scale=GUIDANCE,
-            output_type="pt",
-        ).images
-        return torch.as_tensor(images).float() * 2 - 1
+    contestants: dict[str, Run] = {"ours": partial(ours.decode, latents), "diffusers": run_theirs}
+    case = Case(f"decoder, {name}, batch {batch}", "diffusers", contestants)
+    if scene.device.type == "cuda":
+        case.late = {"diffusers compiled": lambda: partial(run_theirs, torch.compile(theirs.decode))}
+    case.work = decoder_work(shapes, height=side, width=side, batch=batch).sized(_ITEMSIZE[scene.wide])
+    return case
 
-    def compiled() -> Run:
+
+def pipeline_case(scene: Scene, name: str, batch: int) -> Case:
+    """`batch` images from prompts and noise: Gemma-2 behind the published instruction, 20 guided steps, and the decoder."""
+    with without_torchao():
+        from diffusers import AutoencoderDC, SanaTransformer2DModel
+
+    config, shapes = config_of(name)
+    side = config.sample_size
+    theirs = scene.make(lambda: SanaTransformer2DModel.from_config(config.to_dict()))
+    autoencoder = scene.make(lambda: AutoencoderDC.from_config(shapes.to_dict()), scene.wide)
+    text = _text_encoder(scene, name == "tiny")
+    network, decoder = _ours(config, theirs, scene.kernels), _our_decoder(shapes, autoencoder)
+    prompts = [f"a photo of {number} red apples" for number in range(batch)]
+    noise = scene.draw(batch, config.in_channels, side, side).float()
+
+    def ours(compile: Compile = "none", cuda_graphs: bool = False) -> Staged:
+        runner = compile_transformer(network, compile, cuda_graphs=cuda_graphs)
+        pipeline = SanaPipeline(
+            runner, decoder, text, flow_shift=SHIFT, instruction=complex_human_instruction(),
+            whole_text=runner is not network,
+        )  # fmt: skip
+        stages = (
+            Stage("text encoder", text, "encode"), Stage("text projection", runner, "text_context"),
+            Stage("transformer step", runner, "forward"), Stage("decoder", pipeline, "decode"),
+        )  # fmt: skip
+        return Staged(partial(pipeline, prompts, noise=noise, steps=STEPS, guidance_scale=GUIDANCE), stages)
+
+    def diffusers_compiled() -> Staged:
         with torch.device("meta"):
             twin = AutoencoderDC.from_config(shapes.to_dict())
         twin.load_state_dict(autoencoder.state_dict(), assign=True)
-        twin.decode = torch.compile(twin.eval().decode)
-        return _partial(run_theirs, _diffusers_pipeline(torch.compile(network), twin))
+        twin.eval().requires_grad_(False).decode = torch.compile(twin.decode)
+        return _diffusers(torch.compile(theirs), twin, text, prompts, noise)
 
-    case = Case(f"pipeline, {name}, {STEPS} steps", "diffusers", {"ours": run_ours, "diffusers": run_theirs})
+    contestants: dict[str, Run] = {
+        "ours": ours(),
+        "diffusers": _diffusers(theirs, autoencoder, text, prompts, noise),
+    }
+    case = Case(f"pipeline, {name}, batch {batch}", "diffusers", contestants)
     if scene.device.type == "cuda":
-        case.late = {"ours, CUDA graph": lambda: graphed(run_ours), "diffusers compiled": compiled}
+        case.late = {
+            "diffusers compiled": diffusers_compiled,
+            **{made: partial(ours, *how) for made, how in _MADE_LATE.items()},
+        }
+    case.bounds = dict.fromkeys((*contestants, *case.late), _IMAGES[scene.dtype])
+    case.work = _pipeline_work(scene, name, batch, text)
     return case
 
 
-def graphed(run: Run) -> Run:
-    """Record the device work of a call once; the returned function replays it into the same output."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = run()
-
-    def replay() -> Any:
-        graph.replay()
-        return output
-
-    return replay
+def _pipeline_work(scene: Scene, name: str, batch: int, text: TextEncoder) -> Work:
+    """Every prompt and the empty one encoded once, and projected once for all steps, at the text's whole length."""
+    config, shapes = config_of(name)
+    side, gemma = config.sample_size, text.model.config
+    length = text.padded_length(max_length=TEXT_TOKENS, instruction=complex_human_instruction())
+    step = transformer_work(config, height=side, width=side, text=TEXT_TOKENS, rows=2 * batch)
+    parts = (
+        gemma_work(gemma, tokens=length, rows=batch),
+        gemma_work(gemma, tokens=TEXT_TOKENS),
+        text_projection_work(config, text=TEXT_TOKENS, rows=2 * batch),
+        step.times(STEPS),
+        decoder_work(shapes, height=side, width=side, batch=batch),
+    )
+    return sum(parts, Work()).sized(_ITEMSIZE[scene.dtype])
 
 
-def _ours(config: SanaConfig, theirs: nn.Module, scene: Scene) -> SanaTransformer:
+def _ours(config: SanaConfig, theirs: nn.Module, kernels: Backend) -> SanaTransformer:
     with torch.device("meta"):
         ours = SanaTransformer(config)
     ours.load_state_dict(theirs.state_dict(), assign=True)
-    ours.use_kernels(scene.kernels)
-    return ours.eval()
+    ours.use_kernels(kernels)
+    return ours.eval().requires_grad_(False)
 
 
-def _diffusers_pipeline(network: Any, autoencoder: Any) -> Any:
-    from diffusers import DPMSolverMultistepScheduler, SanaPipeline
+def _our_decoder(shapes: DCAEConfig, theirs: nn.Module) -> DCAE:
+    with torch.device("meta"):
+        ours = DCAE(shapes)
+    ours.load_state_dict(theirs.state_dict(), assign=True)
+    return ours.eval().requires_grad_(False)
 
-    scheduler = DPMSolverMultistepScheduler(
+
+@cache
+def _text_encoder(scene: Scene, tiny: bool) -> TextEncoder:
+    """Gemma-2 2B, with a tokenizer of the words in use; both sides and all cases share it."""
+    with without_torchao():
+        from transformers import Gemma2Config, Gemma2Model
+
+    words = f"{complex_human_instruction()} a photo of red apples".lower().split()
+    tokenizer = make_word_tokenizer([*words, *map(str, range(64))], model_max_length=2048)
+    gemma = Gemma2Config(
+        pad_token_id=tokenizer.pad_token_id, attn_implementation="eager", **(TINY_GEMMA if tiny else {})
+    )
+    return TextEncoder(tokenizer, scene.make(lambda: Gemma2Model(gemma), scene.wide))
+
+
+def _diffusers(
+    network: Any, autoencoder: Any, text: TextEncoder, prompts: list[str], noise: Tensor
+) -> Staged:
+    """Their pipeline, with its own defaults for what text and images become."""
+    with without_torchao():
+        import diffusers
+
+    scheduler = diffusers.DPMSolverMultistepScheduler(
         algorithm_type="dpmsolver++",
         solver_order=2,
         prediction_type="flow_prediction",
         use_flow_sigmas=True,
         flow_shift=SHIFT,
     )
-    pipeline = SanaPipeline(None, None, autoencoder, network, scheduler)
+    pipeline = diffusers.SanaPipeline(text.tokenizer, text.model, autoencoder, network, scheduler)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    side = noise.shape[-1] * autoencoder.spatial_compression_ratio
 
+    def run() -> Tensor:
+        images = pipeline(
+            prompts,
+            latents=noise.clone(),
+            height=side,
+            width=side,
+            use_resolution_binning=False,
+            num_inference_steps=STEPS,
+            guidance_scale=GUIDANCE,
+            output_type="np",
+        ).images
+        # Levels, as their own pictures are made and as ours come.
+        return torch.from_numpy((images * 255).round().astype("uint8"))
 
-def _bind(function: Callable[..., Tensor], arguments: tuple[Any, ...]) -> Run:
-    return lambda: function(*arguments)
-
-
-def _partial(function: Callable[..., Tensor], network: Any) -> Run:
-    return lambda: function(network)
-
-
-def _compiled(
-    named: dict[str, tuple[Callable[..., Tensor], tuple[Any, ...]]],
-) -> dict[str, Callable[[], Run]]:
-    return {
-        label: (lambda function=function, arguments=arguments: _bind(torch.compile(function), arguments))
-        for label, (function, arguments) in named.items()
-    }
-
-
-def _work(run: Run, module: nn.Module) -> tuple[float, float]:
-    """Floating-point operations of a call, counted by torch, and the bytes of weights, which are read at least once."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return float(counter.get_total_flops()), float(sum(p.nbytes for p in module.parameters()))
+    stages = (
+        Stage("text encoder", pipeline, "encode_prompt"), Stage("transformer step", network, "forward"),
+        Stage("decoder", autoencoder, "decode"),
+    )  # fmt: skip
+    return Staged(run, stages)

@@ -68,8 +68,8 @@ def interleave(
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
-def environment() -> dict[str, str]:
-    """Processor, threads and versions that a reader needs to judge the numbers."""
+def environment(*more: str) -> dict[str, str]:
+    """Processor, threads and versions, `more` packages among them, that a reader needs to judge the numbers."""
     import torch
 
     cpuinfo = Path("/proc/cpuinfo")
@@ -84,7 +84,7 @@ def environment() -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "native bf16": "yes" if "avx512_bf16" in flags or "amx_bf16" in flags else "no",
         "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: _version(name) for name in (*PACKAGES, *more)},
     }
 
 

@@ -4,12 +4,13 @@
 
 On that machine, in the folder of the project and with FOLDER beside it:
 
-    python3 -m pip install --no-index --find-links FOLDER diffusers open_clip_torch pydantic typer jinja2 nvidia-ml-py
+    python3 -m pip install --no-index --find-links FOLDER diffusers open_clip_torch pydantic typer jinja2 nvidia-ml-py torchao
     python3 benchmarks/gpu.py --minutes 8
 
-That is what `pyproject.toml` names and what it needs in turn, as installed here, at the versions of `requirements.lock`; without
-the packages that `--has` names and what is needed by them alone. Wheels of more than `--limit` MB (10^6 bytes) together are
-refused, and FOLDER is not made. Needs pip, in this Python or in the environment that `make setup` keeps for uv.
+That is what `pyproject.toml` names, with its extra `quantization`, and what it needs in turn, as installed here, at the versions
+of `requirements.lock`; without the packages that `--has` names and what is needed by them alone. Wheels of more than `--limit` MB
+(10^6 bytes) together are refused, and FOLDER is not made. Needs pip, in this Python or in the environment that `make setup` keeps
+for uv.
 """
 
 import argparse
@@ -67,7 +68,8 @@ def main() -> int:
 def lacking(has: Iterable[str], python: str) -> list[str]:
     """Names of what the project needs, directly or not, without going through a package in `has`; in order of the alphabet."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    rest = [Requirement(line) for line in project["dependencies"]]
+    extra = project["optional-dependencies"]["quantization"]
+    rest = [Requirement(line) for line in (*project["dependencies"], *extra)]
     there, found = {canonicalize_name(name) for name in has}, set[str]()
     while rest:
         name = canonicalize_name(rest.pop().name)

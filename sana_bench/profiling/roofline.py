@@ -6,13 +6,16 @@ that what the host does (tokenising, image encoding) takes as long. It is a proj
 """
 
 import re
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from sana_bench.profiling.flops import Work
+from sana_bench.profiling.timers import timer_for
 
-__all__ = ["ASSUMPTIONS", "PEAKS", "Peaks", "bound_ms", "find_peaks", "measure_cpu_peaks", "project_ms"]
+__all__ = ["ASSUMPTIONS", "PEAKS", "Peaks", "bound_ms", "find_peaks", "measure_peaks", "project_ms"]
 
 ASSUMPTIONS = (
     "each stage reaches the same share of its roofline on both devices, and host work takes as long; "
@@ -82,6 +85,9 @@ _DRIVER_NAMES = {
 }
 
 
+_TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
 def find_peaks(device_name: str) -> Peaks | None:
     """Peaks of a device by the name that its driver gives; None for one without an entry."""
     return next((PEAKS[key] for key, name in _DRIVER_NAMES.items() if name.search(device_name)), None)
@@ -109,24 +115,40 @@ def project_ms(
     return total
 
 
-def measure_cpu_peaks(name: str) -> Peaks:
-    """Peaks of this processor with torch's threads: the best of a few fp32 matrix products and copies.
+def measure_peaks(name: str, device: str = "cpu", formats: Sequence[str] = ("fp32",)) -> Peaks:
+    """Peaks of a torch device, on a processor with torch's threads: the best of a few copies, and of products in each format.
 
-    What is reachable and not what a data sheet says, so a stage may come out slightly above it.
+    What is reachable and not what a data sheet says, so a stage may come out slightly above it. A format of fp32, fp16, bf16 and
+    int8 that torch has no product for on the device is left out.
     """
     import torch
 
-    side, repeats = 768, 4
-    a, b = torch.ones(side, side), torch.ones(side, side)
-    source, target = torch.ones(1 << 24), torch.empty(1 << 24)
-    products, copies = [], []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        torch.mm(a, b)
-        middle = time.perf_counter()
-        target.copy_(source)
-        copies.append(time.perf_counter() - middle)
-        products.append(middle - begin)
-    rate = 2 * side**3 / min(products)
-    bandwidth = 2 * source.nbytes / min(copies)
-    return Peaks(name, {"fp32": rate}, bandwidth, "measured here: fp32 matrix product, copy of 64 MiB")
+    timer, repeats = timer_for(device), 4
+    side, values = (8192, 1 << 28) if device.startswith("cuda") else (768, 1 << 24)
+
+    def seconds(run: Callable[[], Any]) -> float:
+        took = []
+        for _ in range(repeats):
+            begin = timer.mark()
+            run()
+            end = timer.mark()
+            timer.finish()
+            took.append(timer.milliseconds(begin, end) / 1000)
+        return min(took)
+
+    source, target = torch.ones(values, device=device), torch.empty(values, device=device)
+    bandwidth = 2 * source.nbytes / seconds(lambda: target.copy_(source))
+    rates = {}
+    for precision in formats:
+        whole = precision == "int8"
+        dtype = torch.int8 if whole else getattr(torch, _TORCH_NAMES[precision])
+        # On a GPU, values of one kind draw less power, and so run at higher clocks, than those of a network.
+        a, b = (torch.randn(side, side, device=device).mul_(16 if whole else 1).to(dtype) for _ in range(2))
+        # A weight is stored by outputs: products of integers want it so.
+        product = partial(torch._int_mm if whole else torch.mm, a, b.t())
+        with suppress(RuntimeError):
+            rates[precision] = 2 * side**3 / seconds(product)
+    size = values * source.itemsize >> 20
+    return Peaks(
+        name, rates, bandwidth, f"measured here: {' and '.join(formats)} matrix product, copy of {size} MiB"
+    )

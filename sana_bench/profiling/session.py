@@ -19,7 +19,7 @@ from sana_bench.profiling.memory import CpuMemory, CudaMemory, MemoryMeter
 from sana_bench.profiling.nvml import Nvml, open_nvml
 from sana_bench.profiling.power import EnergyMeter
 from sana_bench.profiling.record import Profile, profile_path, stored_profiles, write_profile
-from sana_bench.profiling.roofline import find_peaks, measure_cpu_peaks
+from sana_bench.profiling.roofline import find_peaks, measure_peaks
 from sana_bench.profiling.subject import Subject
 from sana_bench.profiling.sweep import Sweep, SweepSettings, sweep
 from sana_bench.profiling.timers import timer_for
@@ -184,7 +184,7 @@ class Profiler:
         summary = monitor.summary()
         peaks = None
         if fresh and not self._device.startswith("cuda"):
-            peaks = asdict(measure_cpu_peaks(self.hardware.name))
+            peaks = asdict(measure_peaks(self.hardware.name))
         by_name = dict(zip([subject.name for subject in subjects], works, strict=True))
         for subject in fresh:
             found = sweeps.get(subject.name, Sweep())

@@ -21,14 +21,19 @@ class StageClock:
     def watching(self) -> Iterator[None]:
         """Put marks around the stages' methods, and take them away again."""
         self._marks.clear()
+        # What `torch.compile` makes of a network has its methods on the object.
+        before = [(stage, vars(stage.owner).get(stage.method)) for stage in self._stages]
         for stage in self._stages:
             # On the object and not its class: other pipelines in this process stay as they are.
             object.__setattr__(stage.owner, stage.method, self._marked(stage))
         try:
             yield
         finally:
-            for stage in self._stages:
-                object.__delattr__(stage.owner, stage.method)
+            for stage, own in before:
+                if own is None:
+                    object.__delattr__(stage.owner, stage.method)
+                else:
+                    object.__setattr__(stage.owner, stage.method, own)
 
     def milliseconds(self) -> dict[str, list[float]]:
         """The time of every call by stage, in order; call it after the timer's `finish`."""

@@ -1,5 +1,6 @@
 """The speed scripts on the processor: they run, refuse to time what differs, and write what they measured."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from sana_bench.profiling.roofline import Peaks
 from tests import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -22,23 +24,75 @@ def scripts(monkeypatch: pytest.MonkeyPatch):
     return gpu, gpu_cases, side_by_side
 
 
+@pytest.fixture
+def gpu_report(scripts):
+    import gpu_report
+
+    return gpu_report
+
+
+def _row(what: str, seconds: dict[str, float], **more):
+    given = {"what": what, "peer": "diffusers", "seconds": {name: [took] for name, took in seconds.items()}}
+    return given | {
+        "stages": {}, "left_out": {}, "flops": 4e12, "bytes": 1e9, "precision": "bf16", "eight_bits": ["ours W8A8"], **more
+    }  # fmt: skip
+
+
+def test_aims_are_held_against_what_was_measured(gpu_report):
+    peaks = Peaks("card", {"bf16": 1e14, "int8": 2e14}, 1e12, "measured")
+    steps = _row("transformer, sana-1.6b-1024, batch 1", {"ours": 0.1, "diffusers": 0.05, "ours W8A8": 0.02})
+    images = _row(
+        "pipeline, sana-1.6b-1024, batch 1",
+        {"ours": 1.0, "ours compiled": 0.5, "diffusers": 1.25},
+        left_out={"diffusers compiled": "no time left"},
+    )
+    found = gpu_report.Found(peaks, [images, steps])
+    eager, compiled, bound = gpu_report.aims(found)
+    assert eager.endswith("met: 2.50, ours compiled")
+    assert compiled.endswith("not measured: diffusers compiled: no time left")
+    # 4 TFLOP at 100 TFLOP/s are 0.04 s of 0.1; what has eight bits is another network, whose bound is half of that.
+    assert bound.endswith("missed: 0.40, ours")
+    assert gpu_report.shares(steps, peaks) == pytest.approx({"ours": 0.4, "diffusers": 0.8, "ours W8A8": 1.0})
+    assert gpu_report.aims(
+        gpu_report.Found(peaks, [], [images["what"]], {steps["what"]: "out of memory"})
+    ) == [
+        *(f"{line.partition(':')[0]}: not measured: the minutes were used up" for line in (eager, compiled)),
+        f"{bound.partition(':')[0]}: not measured: out of memory",
+    ]
+
+
 def test_the_gpu_script_on_the_processor(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--device", "cpu", "--sizes", "tiny"]
-    command += ["--dtype", "fp32", "--repetitions", "2", "--batches", "2,4", "--to", str(tmp_path)]
+    command += ["--dtype", "fp32", "--repetitions", "2", "--batches", "1,2", "--to", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     measured = json.loads((tmp_path / "gpu.json").read_text())
     rows = {row["what"]: row for row in measured["rows"]}
-    assert {"transformer, tiny, 2 rows", "transformer, tiny, 4 rows", "DC-AE decoder, tiny"} < rows.keys()
-    assert {"pipeline, tiny, 20 steps", "linear_attention, tiny", "gated_depthwise, tiny"} < rows.keys()
+    both = {f"{part}, tiny, batch {n}" for part in ("pipeline", "transformer", "decoder") for n in (1, 2)}
+    assert both | {"linear_attention, tiny", "gated_depthwise, tiny"} < rows.keys()
     for row in rows.values():
         assert not row["left_out"]
         assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in row["seconds"].values())
-    assert rows["transformer, tiny, 2 rows"]["seconds"].keys() == {"ours", "diffusers"}
+    assert rows["transformer, tiny, batch 1"]["seconds"].keys() == {"ours", "diffusers", "ours W8A8"}
     # Twice the rows are twice the work, but for the embedding of the time, which all rows share.
-    two, four = (rows[f"transformer, tiny, {n} rows"]["flops"] for n in (2, 4))
+    two, four = (rows[f"transformer, tiny, batch {n}"]["flops"] for n in (1, 2))
     assert 0.99 * 2 * two < four < 2 * two
-    assert "to try the script" in (tmp_path / "gpu.md").read_text()
+    ours, theirs = (rows["pipeline, tiny, batch 2"]["stages"][side] for side in ("ours", "diffusers"))
+    assert theirs.keys() == {"text encoder", "transformer step", "decoder"}
+    assert ours.keys() == theirs.keys() | {"text projection"}
+    assert min(*ours.values(), *theirs.values()) > 0
+    assert measured["peaks"]["flops"].keys() == {"fp32", "int8"}
+    assert min(*measured["peaks"]["flops"].values(), measured["peaks"]["bytes_per_s"]) > 0
+    # No silent gap: the aims are about another size, and the product has no fp8.
+    assert [line.endswith("not measured: it was not asked for") for line in measured["aims"]] == [True] * 3
+    assert measured["not_measured"].keys() == {
+        "fp8",
+        "Triton kernels",
+        "compiled contestants and CUDA graphs",
+    }
+    report = (tmp_path / "gpu.md").read_text()
+    assert "to try the script" in report
+    assert "- fp8: not measured: sana_models quantises to int8, w8a8\n" in report
 
 
 def test_without_a_gpu_it_says_so():
@@ -56,15 +110,44 @@ def test_what_differs_is_not_timed(scripts):
     wrong = right + 0.01
     case = gpu_cases.Case("sum", "peer", {"peer": lambda: right, "ours": lambda: wrong})
     assert gpu.disagreements(case, scene) == ["sum: ours is off by 0.017 of the spread of peer"]
+    # Such as a compiler that gives up, or a package that is not there.
     case = gpu_cases.Case(
         "sum",
         "peer",
         {"peer": lambda: right},
-        late={"good": lambda: lambda: right, "bad": lambda: lambda: wrong},
+        late={
+            "good": lambda: lambda: right,
+            "bad": lambda: lambda: wrong,
+            "broken": lambda: importlib.import_module("no_such_package"),
+            "coarse": lambda: lambda: wrong,
+        },
+        bounds={"coarse": 0.02},
     )
     row = gpu.timed(case, scene, type("", (), {"repetitions": 3}), gpu.Clock(None))
-    assert row["seconds"].keys() == {"peer", "good"}
-    assert row["left_out"] == {"bad": "off by 0.017 of the spread"}
+    assert row["seconds"].keys() == {"peer", "good", "coarse"}
+    assert row["left_out"] == {
+        "bad": "off by 0.017 of the spread",
+        "broken": "No module named 'no_such_package'",
+    }
+
+
+def test_what_the_memory_does_not_hold_is_named_and_the_rest_is_timed(scripts, tmp_path):
+    gpu, gpu_cases, _ = scripts
+
+    def too_much():
+        raise torch.OutOfMemoryError
+
+    small = torch.linspace(-1, 1, 10)
+    planned = [
+        (what, lambda what=what, run=run: gpu_cases.Case(what, "peer", {"peer": run}))
+        for what, run in {"batch 8": too_much, "batch 1": lambda: small}.items()
+    ]
+    scene = gpu_cases.Scene(torch.device("cpu"), torch.float32, "torch")
+    gpu.measure_all(planned, scene, type("", (), {"repetitions": 3, "to": tmp_path}), gpu.Clock(8))
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert [row["what"] for row in found["rows"]] == ["batch 1"]
+    assert found["not_measured"]["batch 8"] == "out of memory"
+    assert "- batch 8: not measured: out of memory" in (tmp_path / "gpu.md").read_text()
 
 
 class _Day:
