@@ -6,9 +6,9 @@
     python scripts/collect_wheels.py WHEELS     # what is missing where there are torch and transformers but no network
 
 Random weights, shared by both sides: speed does not depend on their values. All parts are checked before any is timed; one
-disagreement ends the script. Contestants of a row run in turn, on CUDA between events; then each pipeline runs once more with
-marks around its stages. The roofline share is the least time that the work can take, by peaks of products and of copies measured
-at the start of the call, over the median time. Rows are written as they are measured.
+disagreement ends the script. Contestants of a row run in turn, on CUDA between events, pipelines with marks around their stages.
+The roofline share is the least time that the work can take, by peaks of products and of copies measured at the start of the call,
+over the median time. Rows are written as they are measured.
 
 With `--minutes` the call ends in about that time. All cases are checked first, kernels before what is made of them; then they are
 timed by `--batches`, for each batch by `--sizes`, and for each size in the order of `--parts`. What does not fit is dropped by
@@ -45,8 +45,8 @@ from gpu_cases import (
     pipeline_case,
     transformer_case,
 )
-from gpu_report import Found, card, precision_of, write
-from side_by_side import Timing, cuda_seconds, interleave, wall_seconds
+from gpu_report import Found, card, in_ms, precision_of, write
+from side_by_side import cuda_seconds, interleave, wall_seconds
 
 from sana_bench.profiling.roofline import Peaks, measure_peaks
 from sana_bench.profiling.stages import StageClock
@@ -128,6 +128,9 @@ def measure_all(
     found = Found(peaks, not_measured=absent(scene, peaks))
     failures, took = list[str](), dict[str, float]()
     for what, make in sorted(cases, key=lambda planned: not planned[0].startswith(KERNELS)):
+        # What is made of kernels that are wrong is wrong as well, or does not run at all.
+        if failures and not what.startswith(KERNELS):
+            break
         if clock.left() > 0:
             lines, took[what] = clock.seconds(
                 lambda what=what, make=make: in_memory(what, found, lambda: disagreements(make(), scene))
@@ -235,8 +238,23 @@ def disagreements(case: Case, scene: Scene) -> list[str]:
     """Say which contestants differ from the peer by more than rounding explains."""
     with torch.inference_mode():
         expected = as_numbers(case.contestants[case.peer]())
-    off = {name: difference(case, name, run, expected, scene) for name, run in case.contestants.items()}
-    return [f"{case.what}: {name} is {told} of {case.peer}" for name, told in off.items() if told]
+    lines = []
+    for name, run in case.contestants.items():
+        try:
+            off = difference(case, name, run, expected, scene)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a kernel raises: the others are still to be checked
+            lines.append(f"{case.what}: {name} fails: {first_line(error)}")
+            continue
+        if off:
+            lines.append(f"{case.what}: {name} is {off} of {case.peer}")
+    return lines
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in short."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def timed(case: Case, scene: Scene, arguments: argparse.Namespace, clock: Clock) -> dict[str, Any] | None:
@@ -271,15 +289,13 @@ def timed(case: Case, scene: Scene, arguments: argparse.Namespace, clock: Clock)
             contestants,
             min(arguments.repetitions, fit),
             warm_up=min(3, fit // 2),
-            measure=cuda_seconds if scene.device.type == "cuda" else wall_seconds,
+            measure=partial(seconds_of, scene=scene),
         )
     return {
         "what": case.what,
         "peer": case.peer,
         "seconds": {name: list(timing.seconds) for name, timing in times.items()},
-        "stages": {
-            name: stages_of(run, scene) for name, run in contestants.items() if isinstance(run, Staged)
-        },
+        "stages": {name: run.medians() for name, run in contestants.items() if isinstance(run, Staged)},
         "left_out": left_out,
         "flops": case.work.flops,
         "bytes": case.work.bytes,
@@ -300,15 +316,16 @@ def once(contestants: dict[str, Run], scene: Scene, clock: Clock) -> float:
     return clock.seconds(run_all)[1]
 
 
-@torch.inference_mode()
-def stages_of(run: Staged, scene: Scene) -> dict[str, float]:
-    """Seconds of one call by stage."""
-    timer = timer_for(scene.device.type)
-    clock = StageClock(run.stages, timer)
+def seconds_of(run: Run, scene: Scene) -> float:
+    """Seconds of one call; a contestant whose time can be split keeps those of its stages."""
+    measure = cuda_seconds if scene.device.type == "cuda" else wall_seconds
+    if not isinstance(run, Staged):
+        return measure(run)
+    clock = StageClock(run.stages, timer_for(scene.device.type))
     with clock.watching():
-        run()
-    timer.finish()
-    return {stage: sum(each) / 1000 for stage, each in clock.milliseconds().items()}
+        seconds = measure(run)
+    run.taken.append({stage: sum(each) / 1000 for stage, each in clock.milliseconds().items()})
+    return seconds
 
 
 def made_late(
@@ -321,13 +338,13 @@ def made_late(
     except torch.OutOfMemoryError:
         return None, OUT_OF_MEMORY
     except Exception as error:  # noqa: BLE001 - whatever a compiler raises: the others are still to be timed
-        return None, next(iter(str(error).splitlines()), type(error).__name__)
+        return None, first_line(error)
     return (None, off) if off else (run, "")
 
 
 def summary(row: dict[str, Any]) -> str:
     """A row's medians in a line."""
-    medians = "; ".join(f"{name} {Timing(tuple(seconds))}" for name, seconds in row["seconds"].items())
+    medians = "; ".join(f"{name} {in_ms(seconds)}" for name, seconds in row["seconds"].items())
     left_out = "".join(f"; {name}: not measured: {reason}" for name, reason in row["left_out"].items())
     return f"{row['what']}: {medians}{left_out}"
 

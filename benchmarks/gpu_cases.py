@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -103,12 +104,17 @@ _MADE_LATE: dict[str, tuple[Compile, bool]] = {
 Run = Callable[[], Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Staged:
-    """A contestant whose time can be split."""
+    """A contestant whose time can be split; `taken` is the seconds of each stage, of every call that was timed."""
 
     run: Run
     stages: tuple[Stage, ...]
+    taken: list[dict[str, float]] = field(default_factory=list)
+
+    def medians(self) -> dict[str, float]:
+        """Of each stage over all calls."""
+        return {stage: median(one[stage] for one in self.taken) for stage in self.taken[0]}
 
     def __call__(self) -> Any:
         return self.run()

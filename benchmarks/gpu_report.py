@@ -2,19 +2,19 @@
 
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from gpu_cases import STEPS, Scene
-from side_by_side import Timing, environment, table
+from side_by_side import environment, table
 
 from sana_bench.profiling.flops import Work
 from sana_bench.profiling.roofline import Peaks, bound_ms
 
-__all__ = ["Found", "aims", "card", "precision_of", "shares", "write"]
+__all__ = ["Found", "aims", "card", "in_ms", "precision_of", "shares", "write"]
 
 Row = dict[str, Any]
 
@@ -70,9 +70,10 @@ def _text(found: Found, facts: dict[str, str], where: str, repetitions: int) -> 
         f"Every row's contestants agreed in the same run. {listed}.\n",
     ]
     if found.peaks is not None:
-        rates = ", ".join(f"{name} {rate / 1e12:.3g} TFLOP/s" for name, rate in found.peaks.flops.items())
+        rates = ", ".join(f"{name} {rate / 1e12:.3g}" for name, rate in found.peaks.flops.items())
         lines.append(
-            f"Peaks of the roofline, measured in the same run: {rates}; memory {found.peaks.bytes_per_s / 1e9:.4g} GB/s.\n"
+            f"Peaks of the roofline, measured in the same run: products {rates}, in 10^12 operations a second; memory "
+            f"{found.peaks.bytes_per_s / 1e9:.4g} GB/s.\n"
         )
     lines += ["Aims, on an H100 or H200:\n", *(f"- {line}" for line in aims(found)), ""]
     lines.append(table(header, [line for row in found.rows for line in _lines(row, found.peaks)]))
@@ -86,19 +87,24 @@ def _text(found: Found, facts: dict[str, str], where: str, repetitions: int) -> 
 
 
 def _lines(row: Row, peaks: Peaks | None) -> list[tuple[str, ...]]:
-    times = {name: Timing(tuple(seconds)) for name, seconds in row["seconds"].items()}
-    of_peak = shares(row, peaks)
+    times, of_peak = _times(row, row["peer"]), shares(row, peaks)
     return [
         (
             row["what"],
             name,
-            str(timing),
-            f"{times[row['peer']].median / timing.median:.2f}",
+            in_ms(seconds),
+            f"{times[name]:.2f}",
             f"{of_peak[name]:.0%}" if name in of_peak else "",
-            ", ".join(f"{stage} {took:.3f} s" for stage, took in row["stages"].get(name, {}).items()),
+            ", ".join(f"{stage} {1000 * took:.4g} ms" for stage, took in row["stages"].get(name, {}).items()),
         )
-        for name, timing in times.items()
+        for name, seconds in row["seconds"].items()
     ]
+
+
+def in_ms(seconds: Sequence[float]) -> str:
+    """Median, fastest and slowest; a kernel takes a fraction of a millisecond."""
+    middle, fastest, slowest = (1000 * pick(seconds) for pick in (statistics.median, min, max))
+    return f"{middle:.4g} ms [{fastest:.4g}, {slowest:.4g}]"
 
 
 def shares(row: Row, peaks: Peaks | None) -> dict[str, float]:
@@ -170,5 +176,8 @@ def _driver() -> str:
         import pynvml
     except ImportError:
         return "unknown (nvidia-ml-py is not installed)"
-    pynvml.nvmlInit()
-    return str(pynvml.nvmlSystemGetDriverVersion())
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError as error:
+        return f"unknown ({error})"

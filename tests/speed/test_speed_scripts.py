@@ -81,6 +81,9 @@ def test_the_gpu_script_on_the_processor(tmp_path):
     assert theirs.keys() == {"text encoder", "transformer step", "decoder"}
     assert ours.keys() == theirs.keys() | {"text projection"}
     assert min(*ours.values(), *theirs.values()) > 0
+    # Stages are parts of the calls that were timed and do not contain one another; of two, the median is the mean.
+    slowest = max(rows["pipeline, tiny, batch 2"]["seconds"]["ours"])
+    assert sum(ours.values()) < 1.001 * slowest
     assert measured["peaks"]["flops"].keys() == {"fp32", "int8"}
     assert min(*measured["peaks"]["flops"].values(), measured["peaks"]["bytes_per_s"]) > 0
     # No silent gap: the aims are about another size, and the product has no fp8.
@@ -234,6 +237,34 @@ def test_outputs_that_differ_end_the_script_before_anything_is_timed(scripts, tm
     with pytest.raises(SystemExit, match="nothing was timed\nsum: ours is off by"):
         gpu.measure_all(planned, scene, type("", (), {"repetitions": 3, "to": tmp_path}), gpu.Clock(8))
     assert not list(tmp_path.iterdir())
+
+
+def test_all_kernels_that_fail_are_named_and_nothing_is_made_of_them(scripts, tmp_path):
+    gpu, gpu_cases, _ = scripts
+    right = torch.linspace(-1, 1, 10)
+
+    def refused():
+        raise ValueError("no such instruction\nat line 3")
+
+    def made_of_them():
+        raise AssertionError("was checked")
+
+    kernels = {"linear_attention, tiny": refused, "rms_norm, tiny": lambda: -right}
+    planned = [("pipeline, tiny, batch 1", made_of_them)] + [
+        (
+            what,
+            lambda what=what, run=run: gpu_cases.Case(what, "torch", {"torch": lambda: right, "triton": run}),
+        )
+        for what, run in kernels.items()
+    ]
+    scene = gpu_cases.Scene(torch.device("cpu"), torch.float32, "torch")
+    with pytest.raises(SystemExit) as ended:
+        gpu.measure_all(planned, scene, type("", (), {"repetitions": 3, "to": tmp_path}), gpu.Clock(8))
+    assert str(ended.value).splitlines() == [
+        "outputs differ; nothing was timed",
+        "linear_attention, tiny: triton fails: no such instruction",
+        "rms_norm, tiny: triton is off by 3 of the spread of torch",
+    ]
 
 
 def test_contestants_take_turns(scripts):
