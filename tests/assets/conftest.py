@@ -1,8 +1,11 @@
 """A local HTTP server, and a stand-in for the hub with the few endpoints that its client asks."""
 
 import json
+import os
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest import mock
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -79,6 +82,13 @@ def serving(found):
     yield found
     found.shutdown()
     found.server_close()
+
+
+@pytest.fixture(autouse=True)
+def own_places() -> Iterator[None]:
+    """`--data-dir` is for the process and those it starts: here, for one test."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture

@@ -57,10 +57,13 @@ def here(tmp_path, start, monkeypatch) -> Iterator[Path]:
     config["training"] |= {"steps": 1_000_000, "checkpoint_every": 1_000_000}
     del config["validation"]
     Path("long.yaml").write_text(yaml.safe_dump(config))
-    # Tests that were started in a shell's background ignore Ctrl-C.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # As a command finds them: tests that were started in a shell's background ignore Ctrl-C, and libraries of other tests leave
+    # handlers behind.
+    found = (signal.default_int_handler, signal.SIG_DFL)
+    before = [signal.signal(*pair) for pair in zip(SIGNALS, found, strict=True)]
     yield tmp_path
-    signal.signal(signal.SIGINT, before)
+    for pair in zip(SIGNALS, before, strict=True):
+        signal.signal(*pair)
 
 
 def stop(arguments: list[str], number: signal.Signals = signal.SIGTERM) -> int:

@@ -274,11 +274,15 @@ def _csv_value_of(column: Column, value: Any) -> Any:
 
 
 def _decode_csv(table: Table, content: bytes) -> list[dict[str, Any]]:
-    csv.field_size_limit(1 << 30)  # a provenance document is longer than the module's default of 128 KiB
-    reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))
+    # A provenance document is longer than the module's default of 128 KiB, which other tables keep to.
+    limit = csv.field_size_limit(1 << 30)
+    try:
+        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8"), newline="")))
+    finally:
+        csv.field_size_limit(limit)
     return [
         {column.name: _csv_value(column, row[column.name]) for column in table.columns if column.name in row}
-        for row in reader
+        for row in rows
     ]
 
 

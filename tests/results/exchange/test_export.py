@@ -100,6 +100,16 @@ def test_a_row_of_csv_holds_whatever_a_prompt_holds(tmp_path) -> None:
     assert f'"{text}"' in (tmp_path / "out/prompts.csv").read_bytes().decode()
 
 
+def test_long_cells_are_read_and_the_limit_of_other_tables_stays(tmp_path) -> None:
+    tables, limit = awkward_tables(), csv.field_size_limit()
+    for row in tables["prompts"]:
+        row["text"] = "cat" * limit
+    write_export(tables, tmp_path / "out", "csv", created="now")
+    found, _ = read_export(tmp_path / "out")
+    assert {row["text"] for row in found["prompts"]} == {"cat" * limit}
+    assert csv.field_size_limit() == limit
+
+
 def test_a_damaged_run_is_left_out_of_all_runs_and_named(results, tmp_path, capsys) -> None:
     damaged, other = sorted((results / "runs").iterdir())
     (damaged / "prompts/shapes.jsonl").write_text("{")

@@ -63,9 +63,11 @@ def cluster(installed: Path) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 5, "include_dashboard": False, "object_store_memory": 200 * 2**20}
+    before = signal.getsignal(signal.SIGTERM)  # nodes take it
     found = Cluster(initialize_head=True, head_node_args=head)
     yield found
     found.shutdown()
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="module")
