@@ -22,7 +22,9 @@ def collect_wheels():
 def test_what_torch_and_transformers_bring_stays_away(collect_wheels):
     names = collect_wheels.lacking(collect_wheels.HAS, "3.12")
     # What the project imports and they do not, and what that needs in turn.
-    assert {"diffusers", "open-clip-torch", "pydantic", "pydantic-core", "nvidia-ml-py", "torchao"} <= set(names)
+    assert {"diffusers", "open-clip-torch", "pydantic", "pydantic-core", "nvidia-ml-py", "torchao"} <= set(
+        names
+    )
     assert not {
         "torch",
         "triton",
