@@ -16,37 +16,6 @@ if TYPE_CHECKING:
 #: Each takes about 1 GB, and no more files than this take long.
 MOST_WORKERS = 16
 
-#: Files that take longest, with few tests: they start first, so that the last workers end together. Seconds of processor time
-#: on an EPYC of 2026, from `--durations=0`; what is not named takes less than 10.
-LONGEST = (
-    "kernels/test_interpreted_kernels.py",  # 70
-    "runner/engines/test_ray.py",  # 50
-    "runner/test_rehearsal.py",
-    "runner/test_kill.py",
-    "wheel/test_wheel.py",
-    "models/training/test_training_processes.py",  # 40
-    "faults/test_campaign.py",
-    "wheel/test_notebook.py",
-    "scripts/test_ship_judges.py",
-    "models/training/test_encoding.py",  # 30
-    "docs/test_api.py",
-    "metrics/test_every_metric.py",
-    "reports/test_accessibility.py",
-    "speed/test_speed_scripts.py",  # 20
-    "runner/test_first_words.py",
-    "reports/test_browser.py",
-    "runner/loggers/test_loggers.py",
-    "results/test_places.py",
-    "core/test_plain_files.py",
-    "results/exchange/test_round_trip.py",
-    "runner/test_rounds.py",
-    "core/test_plugins.py",
-    "results/test_repair.py",
-    "reports/test_views.py",
-    "analysis/test_leaderboard.py",
-    "results/test_full_disk.py",
-)
-
 # As the command line does at its start.
 keep_freed_memory()
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -64,13 +33,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     folders = all(Path(argument).is_dir() for argument in config.args)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MOST_WORKERS) if folders and cores > 1 else 0
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files of `LONGEST` first; all else stays in its order."""
-    tests = Path(__file__).parent
-    first = {tests / name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: first.get(item.path, len(first)))
 
 
 @pytest.fixture(scope="session")
