@@ -25,6 +25,9 @@ def unit_stride(x: Tensor) -> Tensor:
 
 def on_device(x: Tensor) -> AbstractContextManager[object]:
     """Make the device of `x` the one that kernels are launched on; raises ValueError where Triton cannot run."""
+    if torch.compiler.is_compiling():
+        # torch's compiler sees to the device of what it launches.
+        return nullcontext()
     if x.is_cuda:
         return torch.cuda.device(x.device)
     if _interpreting():

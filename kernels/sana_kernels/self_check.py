@@ -18,10 +18,10 @@ def check_operations(device: torch.device, dtype: torch.dtype) -> None:
 
     Raises KernelError naming the first operation that differs or does not run, and what to choose instead.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
 
     def drawn(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator).to(device, dtype)
+        return torch.randn(shape, generator=generator, device="cpu").to(device, dtype)
 
     tokens = [drawn(2, 70, 96) for _ in range(3)]
     row, weight = drawn(2, 1, 96), drawn(96)

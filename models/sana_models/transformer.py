@@ -6,6 +6,7 @@ Parameter names are the public diffusers names. Sources: SANA (arXiv 2410.10629)
 """
 
 import math
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -40,18 +41,28 @@ def timestep_features(timestep_B: Tensor, *, width: int = 256, max_period: float
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def sincos_position_table(height: int, width: int, *, channels: int, base_size: int, scale: float) -> Tensor:
+def sincos_position_table(
+    height: int,
+    width: int,
+    *,
+    channels: int,
+    base_size: int,
+    scale: float,
+    device: torch.device | str | None = None,
+) -> Tensor:
     """Return the fp32 (height*width, channels) position table of the 2K and 4K models, column part first.
 
     `base_size` is the latent side the model was trained for and `scale` its interpolation scale.
     """
-    omega = 10000.0 ** (-torch.arange(channels // 4, dtype=torch.float64) / (channels // 4))
-    rows = torch.arange(height, dtype=torch.float64) * (base_size / height) / scale
-    columns = torch.arange(width, dtype=torch.float64) * (base_size / width) / scale
-    row_angles = (rows[:, None] * omega)[:, None].expand(height, width, -1)
-    column_angles = (columns[:, None] * omega)[None].expand(height, width, -1)
-    parts = [column_angles.sin(), column_angles.cos(), row_angles.sin(), row_angles.cos()]
-    return torch.cat(parts, dim=-1).reshape(height * width, channels).float()
+    numbers = partial(torch.arange, dtype=torch.float64, device=device)
+    omega = 10000.0 ** (-numbers(channels // 4) / (channels // 4))
+    row_angles = (numbers(height) * (base_size / height) / scale)[:, None] * omega
+    column_angles = (numbers(width) * (base_size / width) / scale)[:, None] * omega
+    # One row and one column of the image first: all others are copies of these.
+    of_rows = torch.cat([row_angles.sin(), row_angles.cos()], dim=-1).float()[:, None]
+    of_columns = torch.cat([column_angles.sin(), column_angles.cos()], dim=-1).float()[None]
+    parts = [of_columns.expand(height, width, -1), of_rows.expand(height, width, -1)]
+    return torch.cat(parts, dim=-1).reshape(height * width, channels)
 
 
 class PatchEmbed(nn.Module):
@@ -325,8 +336,10 @@ class SanaTransformer(nn.Module):
         if scale is None:
             return x_BNC
         base = self.config.sample_size // self.config.patch_size
-        table = sincos_position_table(*grid, channels=self.config.width, base_size=base, scale=scale)
-        return x_BNC + table.to(device=x_BNC.device, dtype=x_BNC.dtype)
+        table = sincos_position_table(
+            *grid, channels=self.config.width, base_size=base, scale=scale, device=x_BNC.device
+        )
+        return x_BNC + table.to(x_BNC.dtype)
 
     @torch.no_grad()
     def initialise(self, *, caption_norm: float = 0.01) -> None:

@@ -1,21 +1,23 @@
-"""Every Triton kernel against its PyTorch reference, on Triton's interpreter.
+"""Every Triton kernel against its PyTorch reference, on Triton's interpreter or on a GPU.
 
 `test_interpreted_kernels.py` runs this file in a process of its own: Triton reads TRITON_INTERPRET when kernels are defined, and
-other tests need them compiled. All output memory is filled with NaN first, so a place that no kernel writes shows.
+other tests need them compiled. `python -m pytest tests/kernels/interpreted_cases.py` runs it where there is a GPU. All output memory
+is filled with NaN first, so a place that no kernel writes shows.
 """
 
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-if os.environ.get("TRITON_INTERPRET") != "1":
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+if DEVICE == "cuda" and not torch.cuda.is_available():
     pytest.skip(
-        "runs under TRITON_INTERPRET=1, started by test_interpreted_kernels.py", allow_module_level=True
+        "needs a GPU, or TRITON_INTERPRET=1 as test_interpreted_kernels.py sets it", allow_module_level=True
     )
 
 from sana_kernels import KernelError, launch, operations, self_check
@@ -23,6 +25,12 @@ from sana_models import SanaConfig, SanaTransformer
 
 TORCH, TRITON = operations("torch"), operations("triton")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@pytest.fixture(autouse=True)
+def _on_the_device() -> Iterator[None]:
+    with torch.device(DEVICE):
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +42,8 @@ def _nan_filled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
+    generator = torch.Generator("cpu").manual_seed(seed + sum(shape))
+    return torch.randn(shape, generator=generator, device="cpu").to(DEVICE)
 
 
 def leaves(inputs: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
@@ -183,8 +192,12 @@ def test_nan_is_not_hidden_by_the_rectifier(place: int) -> None:
 def test_tensors_beyond_32_bit_addresses() -> None:
     """Three rows, 2^30 elements apart, in memory that is mostly never touched: the last lies 2^31 elements in."""
     apart, width = 2**30 + 8, 32
-    memory = mmap.mmap(-1, 2 * (2 * apart + width))
-    far = torch.frombuffer(memory, dtype=torch.float16).as_strided((1, 3, width), (apart, apart, 1))
+    values = 2 * apart + width
+    if DEVICE == "cpu":
+        memory = torch.frombuffer(mmap.mmap(-1, 2 * values), dtype=torch.float16)
+    else:
+        memory = torch.empty(values, dtype=torch.float16)
+    far = memory.as_strided((1, 3, width), (apart, apart, 1))
     near = drawn(1, 3, width).half()
     far.copy_(near)
     weight, row = torch.ones(width), torch.ones(1, 1, width)
@@ -274,7 +287,7 @@ def test_the_check_before_use_finds_a_wrong_kernel(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check = self_check.check_operations.__wrapped__
-    check(torch.device("cpu"), dtype)
+    check(torch.device(DEVICE), dtype)
 
     def with_wrong_residual(backend: str) -> object:
         right = operations(backend)
@@ -284,4 +297,4 @@ def test_the_check_before_use_finds_a_wrong_kernel(
 
     monkeypatch.setattr(self_check, "operations", with_wrong_residual)
     with pytest.raises(KernelError, match=r"gated_residual is off by .*choose kernels 'torch'"):
-        check(torch.device("cpu"), dtype)
+        check(torch.device(DEVICE), dtype)
