@@ -116,16 +116,16 @@ def builds() -> Iterator[Build]:
 
 def _attention_builds(dtype: str, size: int) -> Iterator[Build]:
     config = ATTENTION[size]
-    sizes = (("BLOCK_N", config.block), ("BLOCK_D", config.head_dim), ("TOKENS", config.tokens))
+    sizes = (("BLOCK_N", config.block), ("BLOCK_D", config.head_dim))
     for norm in (False, True):
         constants = (("PRECISION", config.precision), ("NORM", norm), *sizes)
-        for kernel in (
-            attention.context_kernel,
-            attention.attend_kernel,
-            attention.query_backward_kernel,
-            attention.key_backward_kernel,
+        for kernel, tokens in (
+            (attention.context_kernel, config.tokens),
+            (attention.attend_kernel, config.attended),
+            (attention.query_backward_kernel, config.tokens),
+            (attention.key_backward_kernel, config.tokens),
         ):
-            yield Build(kernel, dtype, constants, config.warps)
+            yield Build(kernel, dtype, (*constants, ("TOKENS", tokens)), config.warps)
 
 
 def compile_build(build: Build, capability: int) -> Usage:

@@ -31,13 +31,15 @@ class RowConfig:
 
 @dataclass(frozen=True)
 class AttentionConfig:
-    """One program walks `tokens` tokens of a head of up to `head_dim` channels, `block` at a time.
+    """One program walks `tokens` tokens of a head of up to `head_dim` channels, `block` at a time, where it sums over
+    them, and `attended` where it reads the sums.
 
     `precision` is how products of fp32 numbers run, in Triton's words."""
 
     head_dim: int
     block: int
     tokens: int
+    attended: int
     warps: int
     precision: str
 
@@ -59,8 +61,8 @@ ROW = (RowConfig(block=1024, warps=4), RowConfig(block=4096, warps=8))
 #: TF32 holds half-precision inputs without rounding. For fp32 three TF32 products in a row, which keep its precision,
 #: spill registers; plain fp32 multiplications do not.
 ATTENTION = {
-    2: AttentionConfig(head_dim=32, block=64, tokens=256, warps=4, precision="tf32"),
-    4: AttentionConfig(head_dim=32, block=16, tokens=256, warps=4, precision="ieee"),
+    2: AttentionConfig(head_dim=32, block=64, tokens=256, attended=128, warps=4, precision="tf32"),
+    4: AttentionConfig(head_dim=32, block=16, tokens=256, attended=256, warps=4, precision="ieee"),
 }
 
 #: Gated depthwise convolution: images up to 16 tokens wide, and wider ones.

@@ -37,12 +37,13 @@ def inverse_norm_kernel(
 
 
 @triton.jit
-def _rectified(x, inverse, weight, tokens_here, tokens, channels, inside, stride, NORM: tl.constexpr):
+def _rectified(x, inverse, weight, tokens_here, tokens, channels, known, stride, NORM: tl.constexpr):
     """Load (tokens, channels) of one head of q or k in fp32, normalised on request, with ReLU; zero outside."""
+    inside = (tokens_here < tokens)[:, None] & known[None, :]
     values = tl.load(x + tokens_here[:, None] * stride + channels[None, :], mask=inside, other=0.0)
     if NORM:
         factor = tl.load(inverse + tokens_here, mask=tokens_here < tokens, other=0.0)
-        scale = tl.load(weight + channels).to(tl.float32)
+        scale = tl.load(weight + channels, mask=known, other=0.0).to(tl.float32)
         # Rounded as the unfused norm rounds its result.
         values = (values.to(tl.float32) * scale[None, :] * factor[:, None]).to(x.dtype.element_ty)
     values = values.to(tl.float32)
@@ -74,7 +75,7 @@ def context_kernel(
     batch = index // heads
     first_channel = (index % heads) * head_dim
     columns = tl.arange(0, BLOCK_D)
-    channels = first_channel + tl.minimum(columns, head_dim - 1)
+    channels = first_channel + columns
     context = tl.zeros([BLOCK_D, BLOCK_D], dtype=tl.float32)
     normaliser = tl.zeros([BLOCK_D], dtype=tl.float32)
     first = tl.program_id(1).to(tl.int64) * TOKENS
@@ -88,7 +89,7 @@ def context_kernel(
             here,
             tokens,
             channels,
-            inside,
+            columns < head_dim,
             stride_kn,
             NORM,
         )
@@ -113,7 +114,7 @@ def attend_kernel(
     batch = index // heads
     first_channel = (index % heads) * head_dim
     columns = tl.arange(0, BLOCK_D)
-    channels = first_channel + tl.minimum(columns, head_dim - 1)
+    channels = first_channel + columns
     context, normaliser = _sum_splits(contexts, normalisers, index, splits, BLOCK_D)
     first = tl.program_id(1).to(tl.int64) * TOKENS
     for start in range(0, TOKENS, BLOCK_N):
@@ -126,7 +127,7 @@ def attend_kernel(
             here,
             tokens,
             channels,
-            inside,
+            columns < head_dim,
             stride_qn,
             NORM,
         )
@@ -147,7 +148,7 @@ def query_backward_kernel(
     batch = index // heads
     first_channel = (index % heads) * head_dim
     columns = tl.arange(0, BLOCK_D)
-    channels = first_channel + tl.minimum(columns, head_dim - 1)
+    channels = first_channel + columns
     context, normaliser = _sum_splits(contexts, normalisers, index, splits, BLOCK_D)
     grad_context = tl.zeros([BLOCK_D, BLOCK_D], dtype=tl.float32)
     grad_normaliser = tl.zeros([BLOCK_D], dtype=tl.float32)
@@ -162,7 +163,7 @@ def query_backward_kernel(
             here,
             tokens,
             channels,
-            inside,
+            columns < head_dim,
             stride_qn,
             NORM,
         )
@@ -200,7 +201,7 @@ def key_backward_kernel(
     batch = index // heads
     first_channel = (index % heads) * head_dim
     columns = tl.arange(0, BLOCK_D)
-    channels = first_channel + tl.minimum(columns, head_dim - 1)
+    channels = first_channel + columns
     grad_context, grad_normaliser = _sum_splits(grad_contexts, grad_normalisers, index, splits, BLOCK_D)
     first = tl.program_id(1).to(tl.int64) * TOKENS
     for start in range(0, TOKENS, BLOCK_N):
@@ -213,7 +214,7 @@ def key_backward_kernel(
             here,
             tokens,
             channels,
-            inside,
+            columns < head_dim,
             stride_kn,
             NORM,
         )

@@ -116,10 +116,10 @@ class _LinearAttention(torch.autograd.Function):
                     k.stride(0), k.stride(1), v.stride(0), v.stride(1), **constants,
                 )  # fmt: skip
                 contexts, normalisers = _gathered((contexts, normalisers))
-                kernels.attend_kernel[grid](
+                kernels.attend_kernel[(grid[0], triton.cdiv(tokens, config.attended))](
                     q, inverse_q, q_scale, contexts, normalisers, out, eps, tokens, width // head_dim, head_dim,
                     contexts.shape[1],
-                    q.stride(0), q.stride(1), **constants,
+                    q.stride(0), q.stride(1), **constants | {"TOKENS": config.attended},
                 )  # fmt: skip
         ctx.save_for_backward(q, k, v, q_weight, k_weight, inverse_q, inverse_k, contexts, normalisers)
         ctx.head_dim, ctx.norm_eps, ctx.eps = head_dim, norm_eps, eps

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from sana_models.cuda_graphs import GraphedCalls
 from sana_models.transformer import SanaTransformer
 
 __all__ = ["Compile", "CompiledTransformer", "compile_transformer", "refuse_compilation"]
@@ -17,14 +18,8 @@ __all__ = ["Compile", "CompiledTransformer", "compile_transformer", "refuse_comp
 #: What `torch.compile` does: nothing, its default, or trying many kernels for each operation first, which takes minutes.
 Compile = Literal["none", "default", "max-autotune"]
 
-# torch.compile's words for a mode without and with CUDA graphs. "cudagraphs" records the operations as they are.
-_OPTIONS: dict[tuple[str, bool], dict[str, str]] = {
-    ("none", True): {"backend": "cudagraphs"},
-    ("default", False): {},
-    ("default", True): {"mode": "reduce-overhead"},
-    ("max-autotune", False): {"mode": "max-autotune-no-cudagraphs"},
-    ("max-autotune", True): {"mode": "max-autotune"},
-}
+# torch.compile's words; its own CUDA graphs do not take Triton kernels that it has not compiled.
+_OPTIONS: dict[str, dict[str, str]] = {"default": {}, "max-autotune": {"mode": "max-autotune-no-cudagraphs"}}
 _COMPILERS = ("g++", "clang++", "c++")
 # Batches of a sweep, with and without guidance; torch's own limit of 8 would fall back to plain operations in silence.
 _MOST_SHAPES = 64
@@ -40,19 +35,21 @@ class CompiledTransformer(nn.Module):
         super().__init__()
         self.network = network
         self.cuda_graphs = cuda_graphs
-        options: dict[str, Any] = _OPTIONS[compile, cuda_graphs]
-        self._run = torch.compile(_of_its_own(network.forward), dynamic=False, **options)
+        self._run: Any = network.forward
+        if compile != "none":
+            options: dict[str, Any] = _OPTIONS[compile]
+            self._run = torch.compile(_of_its_own(network.forward), dynamic=False, **options)
+        if cuda_graphs:
+            self._run = GraphedCalls(self._run)
 
     def forward(self, *arguments: Any, **options: Any) -> Tensor:
         """As `SanaTransformer.forward`; raises RuntimeError where torch cannot compile it."""
         import torch._dynamo as dynamo
 
         with dynamo.config.patch(recompile_limit=_MOST_SHAPES, fail_on_recompile_limit_hit=True):
-            if not self.cuda_graphs:
-                return self._run(*arguments, **options)
-            torch.compiler.cudagraph_mark_step_begin()
+            result: Tensor = self._run(*arguments, **options)
             # A graph writes its result to the same place each time, and solvers keep the one before.
-            return self._run(*arguments, **options).clone()
+            return result.clone() if self.cuda_graphs else result
 
     def __getattr__(self, name: str) -> Any:
         try:
