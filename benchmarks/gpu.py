@@ -38,6 +38,7 @@ from gpu_cases import (
     Case,
     Run,
     Scene,
+    Short,
     Staged,
     config_of,
     decoder_case,
@@ -87,7 +88,7 @@ class Clock:
 
     def fits(self, late: str) -> bool:
         """Whether there is time to make a contestant; one that was never made may take as long as any other."""
-        longest = max([LATE_SECONDS, *self._late.values()])
+        longest = max(self._late.values(), default=LATE_SECONDS)
         return self._late.get(late, longest) <= self.left()
 
     def made(self, late: str, seconds: float) -> None:
@@ -319,6 +320,9 @@ def once(contestants: dict[str, Run], scene: Scene, clock: Clock) -> float:
 def seconds_of(run: Run, scene: Scene) -> float:
     """Seconds of one call; a contestant whose time can be split keeps those of its stages."""
     measure = cuda_seconds if scene.device.type == "cuda" else wall_seconds
+    if isinstance(run, Short) and scene.device.type == "cuda":
+        run.record()
+        return measure(run.recording.replay) / run.calls
     if not isinstance(run, Staged):
         return measure(run)
     clock = StageClock(run.stages, timer_for(scene.device.type))

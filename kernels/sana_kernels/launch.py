@@ -6,12 +6,17 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-__all__ = ["empty", "on_device", "unit_stride"]
+__all__ = ["differentiated", "empty", "on_device", "unit_stride"]
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return uninitialised memory. All kernels write to memory from here, so that a test can fill it with NaN first."""
     return torch.empty(shape, dtype=dtype, device=device)
+
+
+def differentiated(*inputs: Tensor | None) -> bool:
+    """Whether anybody wants gradients of an operation; without, autograd's own bookkeeping takes longer than a small kernel."""
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
 
 
 def unit_stride(x: Tensor) -> Tensor:

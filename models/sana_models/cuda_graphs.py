@@ -1,4 +1,4 @@
-"""Calls of a network recorded as CUDA graphs: a step's launches are replayed by one call, so that the host keeps up with the device."""
+"""Calls of a network as CUDA graphs: one call replays all launches of a step, so that the host keeps up with the device."""
 
 from collections.abc import Callable
 from typing import Any
