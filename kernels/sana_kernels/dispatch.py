@@ -54,7 +54,7 @@ def resolve_backend(kernels: Kernels, device: "str | torch.device") -> Backend:
 
 
 def check_sizes(width: int, head_dim: int) -> None:
-    """Raise KernelError when no Triton configuration holds a transformer `width` channels wide with such heads."""
+    """Raise KernelError when no Triton configuration holds a network up to `width` channels wide with such heads."""
     import torch
 
     from sana_kernels.configs import attention_config, row_config

@@ -9,8 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sana_kernels import Backend, check_sizes
 from sana_models.config import DCAEConfig
-from sana_models.layers import GatedConvFeedForward, Linear, RMSNorm, relu_linear_attention
+from sana_models.layers import (
+    TORCH_OPERATIONS,
+    GatedConvFeedForward,
+    Linear,
+    RMSNorm,
+    linear,
+    set_operations,
+)
 
 __all__ = ["DCAE"]
 
@@ -21,6 +29,11 @@ def _tokens_last(x: Tensor) -> Tensor:
 
 def _channels_first(x: Tensor) -> Tensor:
     return x.permute(0, 3, 1, 2)
+
+
+def _groups_first(x_BhwC: Tensor, groups: int) -> Tensor:
+    """(groups, B h w, C / groups), without a copy of tokens-last memory."""
+    return x_BhwC.flatten(0, 2).unflatten(1, (groups, -1)).transpose(0, 1)
 
 
 class ResBlock(nn.Module):
@@ -45,7 +58,13 @@ class _MultiscaleProjection(nn.Module):
         self.proj_out = nn.Conv2d(channels, channels, 1, groups=channels // head_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj_out(self.proj_in(x))
+        """(B, C, h, w) to groups of channels, (groups, B h w, head_dim).
+
+        A GPU's convolutions run groups one after the other, products of a batch together.
+        """
+        groups = self.proj_out.groups
+        weight = self.proj_out.weight.flatten(1).unflatten(0, (groups, -1))
+        return _groups_first(_tokens_last(self.proj_in(x)), groups) @ weight.transpose(1, 2)
 
 
 class MultiscaleLinearAttention(nn.Module):
@@ -54,6 +73,8 @@ class MultiscaleLinearAttention(nn.Module):
     Heads are consecutive groups of three times `head_dim` channels of the concatenation, so `to_q`, `to_k` and `to_v` are
     thirds of a packed matrix, not queries, keys and values.
     """
+
+    operations = TORCH_OPERATIONS
 
     def __init__(self, width: int, head_dim: int, scales: tuple[int, ...]) -> None:
         super().__init__()
@@ -67,14 +88,21 @@ class MultiscaleLinearAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = _tokens_last(x)
-        packed = torch.cat([self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)], dim=-1)
+        batch, height, width, channels = tokens.shape
+        packed = linear(tokens, torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight]))
         image = _channels_first(packed)
-        scales = torch.cat(
-            [packed, *(_tokens_last(scale(image)) for scale in self.to_qkv_multiscale)], dim=-1
+        groups = torch.cat(
+            [
+                _groups_first(packed, 3 * channels // self.head_dim),
+                *(scale(image) for scale in self.to_qkv_multiscale),
+            ]
         )
-        heads_BHN3D = scales.flatten(1, 2).unflatten(-1, (-1, 3 * self.head_dim)).transpose(1, 2)
-        attended = relu_linear_attention(*heads_BHN3D.chunk(3, dim=-1))
-        merged = attended.transpose(1, 2).flatten(2).unflatten(1, tokens.shape[1:3]).to(tokens.dtype)
+        # (heads, three, B, N, D): heads are rows of the batch from here on.
+        parts = groups.unflatten(0, (-1, 3)).unflatten(2, (batch, -1)).unbind(1)
+        rows = self.operations.linear_attention(
+            *(part.flatten(0, 1) for part in parts), head_dim=self.head_dim
+        )
+        merged = rows.unflatten(0, (-1, batch)).permute(1, 2, 0, 3).flatten(2).unflatten(1, (height, width))
         return _channels_first(self.norm_out.added(tokens, self.to_out(merged)))
 
 
@@ -134,10 +162,16 @@ class UpBlock(nn.Module):
         if self.interpolate:
             out = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
         else:
-            out = F.pixel_shuffle(self.conv(x), 2)
+            # On a GPU the shuffle leaves channels-last memory.
+            out = F.pixel_shuffle(self.conv(x), 2).contiguous(memory_format=torch.channels_last)
         if not self.repeats:
             return out
-        return out + F.pixel_shuffle(x.repeat_interleave(self.repeats, dim=1), 2)
+        # The shuffle of the repeated channels is a view of them, (B, h, 2, w, 2, C): nothing is written but the sum.
+        tokens = _tokens_last(x)
+        repeated = tokens.unsqueeze(-1).expand(*tokens.shape, self.repeats)
+        shuffled = repeated.reshape(*tokens.shape[:3], -1, 2, 2).permute(0, 1, 4, 2, 5, 3)
+        _tokens_last(out).unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).add_(shuffled)
+        return out
 
 
 def _block(
@@ -211,7 +245,8 @@ class Decoder(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         x = self.conv_in(latents)
         if self.repeats:
-            x = x + latents.repeat_interleave(self.repeats, dim=1)
+            repeated = _tokens_last(latents).repeat_interleave(self.repeats, dim=3)
+            x = x + _channels_first(repeated)
         for stage in reversed(self.up_blocks):
             x = stage(x)
         return self.conv_out(self.activation(_channels_first(self.norm_out(_tokens_last(x)))))
@@ -225,6 +260,14 @@ class DCAE(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+
+    def use_kernels(self, backend: Backend) -> None:
+        """As `SanaTransformer.use_kernels`."""
+        config = self.config
+        if backend == "triton":
+            widths = (*config.encoder_block_out_channels, *config.decoder_block_out_channels)
+            check_sizes(max(widths), config.attention_head_dim)
+        set_operations(self, backend)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] to raw latents; raises ValueError unless H and W are multiples of the compression."""

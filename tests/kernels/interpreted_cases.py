@@ -22,6 +22,8 @@ if DEVICE == "cuda" and not torch.cuda.is_available():
 
 from sana_kernels import KernelError, launch, operations, self_check
 from sana_models import SanaConfig, SanaTransformer
+from sana_models.dc_ae import DCAE
+from tests.small_parts import small_dc_ae
 
 TORCH, TRITON = operations("torch"), operations("triton")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -80,6 +82,17 @@ CASES: dict[str, Callable[[], tuple[str, list[Tensor], dict[str, object]]]] = {
     "rms": lambda: ("rms_norm", [drawn(2, 5, 37), drawn(37)], {"eps": 1e-5}),
     "rms, two axes": lambda: ("rms_norm", [drawn(3, 64), drawn(64)], {}),
     "rms, wide": lambda: ("rms_norm", [drawn(1, 2, 1152), drawn(1152)], {}),
+    "rms with bias": lambda: ("rms_norm", [drawn(2, 5, 37), drawn(37), drawn(37, seed=1)], {}),
+    "rms with bias, added": lambda: (
+        "rms_norm",
+        [drawn(2, 3, 7, 128), drawn(128), drawn(128, seed=1), drawn(2, 3, 7, 128, seed=1)],
+        {"eps": 1e-5},
+    ),
+    "rms with bias, added, wide": lambda: (
+        "rms_norm",
+        [drawn(5, 600), drawn(600), drawn(600, seed=1), drawn(5, 600, seed=1)],
+        {},
+    ),
     "rms, more rows than programs": lambda: ("rms_norm", [drawn(1, 259, 4), drawn(4)], {}),
     "modulate": lambda: (
         "layer_norm_modulate",
@@ -147,7 +160,7 @@ def test_layouts(layout: Callable[..., Tensor]) -> None:
     """Inputs that are not contiguous, and a gradient that is one number repeated."""
     table = drawn(2, 6, 24)
     cases: dict[str, list[Tensor]] = {
-        "rms_norm": [layout(2, 5, 24), drawn(48)[::2]],
+        "rms_norm": [layout(2, 5, 24), drawn(48)[::2], drawn(48, seed=1)[::2], layout(2, 5, 24, seed=1)],
         "layer_norm_modulate": [layout(2, 5, 24), table[:, 1:2], table[:, 2:3]],
         "gated_residual": [layout(2, 5, 24), table[:, 1:2], layout(2, 5, 24, seed=1)],
         "linear_attention": [layout(2, 9, 32, seed=i) for i in range(3)],
@@ -163,6 +176,17 @@ def test_layouts(layout: Callable[..., Tensor]) -> None:
         torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
         for x, y in zip(ours, reference):
             torch.testing.assert_close(x.grad, y.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [100, 200, 400, 800])
+def test_a_norm_is_rounded_before_it_is_added(width: int) -> None:
+    """And the sum has the format of both, as in PyTorch; without a bias too."""
+    x, residual, weight = drawn(19, width).half(), drawn(19, width, seed=1), drawn(width).half()
+    norm = TRITON.rms_norm(x, weight)
+    assert norm.dtype == torch.float16
+    assert torch.equal(TRITON.rms_norm(x, weight, None, residual), residual + norm)
+    near = residual.half()
+    assert torch.equal(TRITON.rms_norm(x, weight, None, near), near + norm)
 
 
 @pytest.mark.parametrize("norm", [False, True])
@@ -229,6 +253,8 @@ def test_what_no_configuration_holds_is_refused() -> None:
         ValueError, match="width is 4097; the Triton kernels hold rows of at most 4096 channels"
     ):
         TRITON.rms_norm(wide, wide[0, 0])
+    with pytest.raises(ValueError, match=r"residual is \(1, 2\); expected \(1, 1, 8\)"):
+        TRITON.rms_norm(wide[..., :8], wide[0, 0, :8], None, torch.ones(1, 2))
     with pytest.raises(ValueError, match="head_dim is 33; the Triton kernels take heads of at most 32"):
         TRITON.linear_attention(heads, heads, heads, head_dim=33)
     with pytest.raises(ValueError, match="C a multiple of 32"):
@@ -280,6 +306,23 @@ def test_the_whole_transformer(norm: bool) -> None:
         torch.testing.assert_close(
             found, wanted, rtol=1e-4, atol=noise, msg=lambda text, name=name: f"{name}: {text}"
         )
+
+
+@torch.no_grad()
+def test_the_whole_decoder() -> None:
+    """Images on Triton as on PyTorch: fp32 sums in another order through some twenty layers, as in the comparison with diffusers."""
+    config = small_dc_ae()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = DCAE(config)
+    latents = drawn(2, config.latent_channels, 2, 3)
+    plain = model.decode(latents)
+    model.use_kernels("triton")
+    assert all(m.operations is TRITON for m in model.modules() if hasattr(m, "operations"))
+    assert torch.isfinite(plain).all()
+    # 2^-23 a rounding, some hundred in a sum.
+    noise = 1e-5 * plain.abs().max().item()
+    torch.testing.assert_close(model.decode(latents), plain, rtol=1e-4, atol=noise)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
