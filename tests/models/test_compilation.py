@@ -194,5 +194,5 @@ def test_a_network_that_torch_cannot_compile_is_one_line(monkeypatch, tiny_pipel
     fake_compile(monkeypatch, failing)
     variant = load_variant(ROOT / "suites" / "variants" / "sana-micro.yaml")
     spec = GeneratorSpec(variant.model_copy(update={"compile": "default"}), tiny_pipeline_dir, "compiled")
-    with pytest.raises(SuiteError, match=r"torch cannot compile its transformer here: no such kernel$"):
+    with pytest.raises(SuiteError, match=r"torch cannot compile its networks here: no such kernel$"):
         SanaGenerator(spec, "cpu").generate([Request("a circle", 0)])
