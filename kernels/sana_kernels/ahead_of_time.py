@@ -14,6 +14,7 @@ from triton.compiler import ASTSource
 
 from sana_kernels import gated_depthwise_kernels as depthwise
 from sana_kernels import linear_attention_kernels as attention
+from sana_kernels.bias_silu_triton import bias_silu_kernel
 from sana_kernels.configs import ATTENTION, DEPTHWISE, NARROW_ROWS, ROW
 from sana_kernels.gated_residual_triton import gated_residual_backward_kernel, gated_residual_forward_kernel
 from sana_kernels.layer_norm_modulate_triton import (
@@ -102,6 +103,7 @@ def builds() -> Iterator[Build]:
     ]
     for dtype, size in (("bf16", 2), ("fp32", 4)):
         for row in NARROW_ROWS:
+            yield Build(bias_silu_kernel, dtype, (("BLOCK", row.block), ("ROWS", row.rows)), row.warps)
             for bias, residual in product((False, True), repeat=2):
                 form = (("BIAS", bias), ("RESIDUAL", residual), ("BLOCK", row.block), ("ROWS", row.rows))
                 yield Build(rms_norm_forward_kernel, dtype, form, row.warps)

@@ -57,7 +57,7 @@ class DepthwiseConfig:
 #: Normalisations and the residual, narrowest first. SANA's widths are 1152 and 2240.
 ROW = (RowConfig(block=1024, warps=4), RowConfig(block=4096, warps=8))
 
-#: The RMS norm of a decoder has up to a million rows, too narrow for a program each: DC-AE's widths are 128 to 1024.
+#: Norms and biases of a decoder have up to a million rows, too narrow for a program each: DC-AE's widths are 128 to 1024.
 NARROW_ROWS = (
     RowConfig(block=128, warps=4, rows=8),
     RowConfig(block=256, warps=4, rows=4),

@@ -32,6 +32,7 @@ def check_operations(device: torch.device, dtype: torch.dtype) -> None:
         ("layer_norm_modulate", (tokens[0], row, row), {"eps": 1e-6}),
         ("gated_residual", (tokens[0], row, tokens[1]), {}),
         ("rms_norm", (tokens[0], weight), {"eps": 1e-5}),
+        ("bias_silu", (tokens[0], weight), {}),
         ("rms_norm", (tokens[0], weight, row[0, 0], tokens[1]), {"eps": 1e-5}),
     ]
     plain, fused = operations("torch"), operations("triton")

@@ -39,6 +39,8 @@ def _groups_first(x_BhwC: Tensor, groups: int) -> Tensor:
 class ResBlock(nn.Module):
     """Two 3x3 convolutions, channel RMS norm, residual."""
 
+    operations = TORCH_OPERATIONS
+
     def __init__(self, width: int, activation: str = "silu") -> None:
         super().__init__()
         self.activation = getattr(F, activation)
@@ -47,8 +49,15 @@ class ResBlock(nn.Module):
         self.norm = RMSNorm(width, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.conv2(self.activation(self.conv1(x), inplace=not torch.is_grad_enabled()))
+        hidden = self.conv2(self._activated(x))
         return _channels_first(self.norm.added(_tokens_last(x), _tokens_last(hidden)))
+
+    def _activated(self, x: Tensor) -> Tensor:
+        if self.operations.backend == "torch" or self.activation is not F.silu:
+            return self.activation(self.conv1(x), inplace=not torch.is_grad_enabled())
+        # A GPU's convolution adds its bias in a pass of its own.
+        mixed = F.conv2d(x, self.conv1.weight, padding=1)
+        return _channels_first(self.operations.bias_silu(_tokens_last(mixed), self.conv1.bias))
 
 
 class _MultiscaleProjection(nn.Module):

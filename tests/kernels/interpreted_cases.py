@@ -134,6 +134,13 @@ CASES: dict[str, Callable[[], tuple[str, list[Tensor], dict[str, object]]]] = {
     ),
     "depthwise": lambda: ("gated_depthwise", [drawn(2, 10, 5, 86), drawn(86, 1, 3, 3), drawn(86)], {}),
     "depthwise, wide": lambda: ("gated_depthwise", [drawn(1, 3, 35, 10), drawn(10, 1, 3, 3), drawn(10)], {}),
+    "depthwise, a decoder's": lambda: (
+        "gated_depthwise",
+        [drawn(1, 9, 70, 10), drawn(10, 1, 3, 3), drawn(10)],
+        {},
+    ),
+    "bias and SiLU": lambda: ("bias_silu", [drawn(2, 3, 7, 37), drawn(37)], {}),
+    "bias and SiLU, wide": lambda: ("bias_silu", [drawn(5, 600), drawn(600)], {}),
     "depthwise, one token": lambda: ("gated_depthwise", [drawn(1, 1, 1, 8), drawn(8, 1, 3, 3), drawn(8)], {}),
 }
 
@@ -163,6 +170,7 @@ def test_layouts(layout: Callable[..., Tensor]) -> None:
         "rms_norm": [layout(2, 5, 24), drawn(48)[::2], drawn(48, seed=1)[::2], layout(2, 5, 24, seed=1)],
         "layer_norm_modulate": [layout(2, 5, 24), table[:, 1:2], table[:, 2:3]],
         "gated_residual": [layout(2, 5, 24), table[:, 1:2], layout(2, 5, 24, seed=1)],
+        "bias_silu": [layout(2, 5, 24), drawn(48)[::2]],
         "linear_attention": [layout(2, 9, 32, seed=i) for i in range(3)],
         "gated_depthwise": [layout(2, 3, 4, 12), drawn(12, 1, 3, 3).transpose(2, 3), drawn(24)[::2]],
     }
@@ -227,7 +235,7 @@ def test_tensors_beyond_32_bit_addresses() -> None:
     weight, row = torch.ones(width), torch.ones(1, 1, width)
     pairs = [
         (TRITON.rms_norm(x, weight), TRITON.layer_norm_modulate(x, row, row), TRITON.gated_residual(x, row, x),
-         TRITON.linear_attention(x, x, x), TRITON.gated_depthwise(x.unsqueeze(1), weight.new_ones(width, 1, 3, 3), weight))
+         TRITON.bias_silu(x, weight), TRITON.linear_attention(x, x, x), TRITON.gated_depthwise(x.unsqueeze(1), weight.new_ones(width, 1, 3, 3), weight))
         for x in (far, near)
     ]  # fmt: skip
     for found, wanted in zip(*pairs):
@@ -238,6 +246,7 @@ def test_no_tokens_are_no_work() -> None:
     x, row = torch.empty(0, 4, 32, requires_grad=True), torch.ones(1, 1, 32)
     results = [
         TRITON.rms_norm(x, row[0, 0]),
+        TRITON.bias_silu(x, row[0, 0]),
         TRITON.layer_norm_modulate(x, row, row),
         TRITON.linear_attention(x, x, x),
     ]
