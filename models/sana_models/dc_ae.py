@@ -31,11 +31,6 @@ def _channels_first(x: Tensor) -> Tensor:
     return x.permute(0, 3, 1, 2)
 
 
-def _groups_first(x_BhwC: Tensor, groups: int) -> Tensor:
-    """(groups, B h w, C / groups), without a copy of tokens-last memory."""
-    return x_BhwC.flatten(0, 2).unflatten(1, (groups, -1)).transpose(0, 1)
-
-
 class ResBlock(nn.Module):
     """Two 3x3 convolutions, channel RMS norm, residual."""
 
@@ -67,13 +62,14 @@ class _MultiscaleProjection(nn.Module):
         self.proj_out = nn.Conv2d(channels, channels, 1, groups=channels // head_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) to groups of channels, (groups, B h w, head_dim).
+        """(B, C, h, w) to groups of channels, (B, groups, h w, head_dim).
 
         A GPU's convolutions run groups one after the other, products of a batch together.
         """
         groups = self.proj_out.groups
         weight = self.proj_out.weight.flatten(1).unflatten(0, (groups, -1))
-        return _groups_first(_tokens_last(self.proj_in(x)), groups) @ weight.transpose(1, 2)
+        tokens = _tokens_last(self.proj_in(x)).flatten(0, 2).unflatten(1, (groups, -1)).transpose(0, 1)
+        return (tokens @ weight.transpose(1, 2)).unflatten(1, (len(x), -1)).transpose(0, 1)
 
 
 class MultiscaleLinearAttention(nn.Module):
@@ -97,21 +93,16 @@ class MultiscaleLinearAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = _tokens_last(x)
-        batch, height, width, channels = tokens.shape
         packed = linear(tokens, torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight]))
         image = _channels_first(packed)
-        groups = torch.cat(
-            [
-                _groups_first(packed, 3 * channels // self.head_dim),
-                *(scale(image) for scale in self.to_qkv_multiscale),
-            ]
-        )
-        # (heads, three, B, N, D): heads are rows of the batch from here on.
-        parts = groups.unflatten(0, (-1, 3)).unflatten(2, (batch, -1)).unbind(1)
+        groups = packed.flatten(1, 2).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+        groups = torch.cat([groups, *(scale(image) for scale in self.to_qkv_multiscale)], dim=1)
+        # (B, heads, N, D) each; heads are rows of the batch from here on.
+        parts = groups.unflatten(1, (-1, 3)).unbind(2)
         rows = self.operations.linear_attention(
             *(part.flatten(0, 1) for part in parts), head_dim=self.head_dim
         )
-        merged = rows.unflatten(0, (-1, batch)).permute(1, 2, 0, 3).flatten(2).unflatten(1, (height, width))
+        merged = rows.unflatten(0, (len(x), -1)).transpose(1, 2).flatten(2).unflatten(1, tokens.shape[1:3])
         return _channels_first(self.norm_out.added(tokens, self.to_out(merged)))
 
 
