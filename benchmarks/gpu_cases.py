@@ -286,7 +286,7 @@ def decoder_case(scene: Scene, name: str, batch: int) -> Case:
     config, shapes = config_of(name)
     side = config.sample_size
     theirs = scene.make(lambda: AutoencoderDC.from_config(shapes.to_dict()), scene.wide)
-    ours = _our_decoder(shapes, theirs)
+    ours = _our_decoder(shapes, theirs, scene.kernels)
     latents = scene.draw(batch, shapes.latent_channels, side, side).to(scene.wide)
 
     def run_theirs(decode: Any = theirs.decode) -> Tensor:
@@ -310,7 +310,7 @@ def pipeline_case(scene: Scene, name: str, batch: int) -> Case:
     theirs = scene.make(lambda: SanaTransformer2DModel.from_config(config.to_dict()))
     autoencoder = scene.make(lambda: AutoencoderDC.from_config(shapes.to_dict()), scene.wide)
     text = _text_encoder(scene, name == "tiny")
-    network, decoder = _ours(config, theirs, scene.kernels), _our_decoder(shapes, autoencoder)
+    network, decoder = _ours(config, theirs, scene.kernels), _our_decoder(shapes, autoencoder, scene.kernels)
     prompts = [f"a photo of {number} red apples" for number in range(batch)]
     noise = scene.draw(batch, config.in_channels, side, side).float()
 
@@ -372,10 +372,11 @@ def _ours(config: SanaConfig, theirs: nn.Module, kernels: Backend) -> SanaTransf
     return ours.eval().requires_grad_(False)
 
 
-def _our_decoder(shapes: DCAEConfig, theirs: nn.Module) -> DCAE:
+def _our_decoder(shapes: DCAEConfig, theirs: nn.Module, kernels: Backend) -> DCAE:
     with torch.device("meta"):
         ours = DCAE(shapes)
     ours.load_state_dict(theirs.state_dict(), assign=True)
+    ours.use_kernels(kernels)
     return ours.eval().requires_grad_(False)
 
 

@@ -4,6 +4,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from triton.compiler import ASTSource
 
 from sana_kernels import gated_depthwise_kernels as depthwise
 from sana_kernels import linear_attention_kernels as attention
-from sana_kernels.configs import ATTENTION, DEPTHWISE, ROW
+from sana_kernels.bias_silu_triton import bias_silu_kernel
+from sana_kernels.configs import ATTENTION, DEPTHWISE, NARROW_ROWS, ROW
 from sana_kernels.gated_residual_triton import gated_residual_backward_kernel, gated_residual_forward_kernel
 from sana_kernels.layer_norm_modulate_triton import (
     layer_norm_modulate_backward_kernel,
@@ -92,7 +94,6 @@ def builds() -> Iterator[Build]:
     The tables know element sizes, not formats: bf16 stands for fp16 as well.
     """
     row_kernels = [
-        rms_norm_forward_kernel,
         rms_norm_backward_kernel,
         layer_norm_modulate_forward_kernel,
         layer_norm_modulate_backward_kernel,
@@ -101,6 +102,11 @@ def builds() -> Iterator[Build]:
         attention.inverse_norm_kernel,
     ]
     for dtype, size in (("bf16", 2), ("fp32", 4)):
+        for row in NARROW_ROWS:
+            yield Build(bias_silu_kernel, dtype, (("BLOCK", row.block), ("ROWS", row.rows)), row.warps)
+            for bias, residual in product((False, True), repeat=2):
+                form = (("BIAS", bias), ("RESIDUAL", residual), ("BLOCK", row.block), ("ROWS", row.rows))
+                yield Build(rms_norm_forward_kernel, dtype, form, row.warps)
         for kernel in row_kernels:
             for row in ROW:
                 yield Build(kernel, dtype, (("BLOCK", row.block),), row.warps)

@@ -11,6 +11,7 @@ import torch
 __all__ = [
     "ATTENTION",
     "DEPTHWISE",
+    "NARROW_ROWS",
     "ROW",
     "AttentionConfig",
     "DepthwiseConfig",
@@ -23,10 +24,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RowConfig:
-    """One program holds a row of up to `block` channels in registers."""
+    """One program holds `rows` rows of up to `block` channels in registers."""
 
     block: int
     warps: int
+    rows: int = 1
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,14 @@ class DepthwiseConfig:
 #: Normalisations and the residual, narrowest first. SANA's widths are 1152 and 2240.
 ROW = (RowConfig(block=1024, warps=4), RowConfig(block=4096, warps=8))
 
+#: Norms and biases of a decoder have up to a million rows, too narrow for a program each: DC-AE's widths are 128 to 1024.
+NARROW_ROWS = (
+    RowConfig(block=128, warps=4, rows=8),
+    RowConfig(block=256, warps=4, rows=4),
+    RowConfig(block=512, warps=4, rows=2),
+    *ROW,
+)
+
 #: Linear attention, by element size in bytes. All of SANA's heads have 32 channels.
 #: TF32 holds half-precision inputs without rounding. For fp32 three TF32 products in a row, which keep its precision,
 #: spill registers; plain fp32 multiplications do not.
@@ -72,12 +82,12 @@ DEPTHWISE = (
 )
 
 
-def row_config(width: int) -> RowConfig:
+def row_config(width: int, table: tuple[RowConfig, ...] = ROW) -> RowConfig:
     """Return the configuration for rows of `width` channels; raises ValueError above the widest."""
-    for config in ROW:
+    for config in table:
         if width <= config.block:
             return config
-    raise ValueError(f"width is {width}; the Triton kernels hold rows of at most {ROW[-1].block} channels")
+    raise ValueError(f"width is {width}; the Triton kernels hold rows of at most {table[-1].block} channels")
 
 
 def attention_config(head_dim: int, dtype: torch.dtype) -> AttentionConfig:

@@ -32,6 +32,7 @@ class Operations:
     layer_norm_modulate: "Callable[..., Tensor]"
     gated_residual: "Callable[..., Tensor]"
     rms_norm: "Callable[..., Tensor]"
+    bias_silu: "Callable[..., Tensor]"
 
 
 def resolve_backend(kernels: Kernels, device: "str | torch.device") -> Backend:
@@ -54,7 +55,7 @@ def resolve_backend(kernels: Kernels, device: "str | torch.device") -> Backend:
 
 
 def check_sizes(width: int, head_dim: int) -> None:
-    """Raise KernelError when no Triton configuration holds a transformer `width` channels wide with such heads."""
+    """Raise KernelError when no Triton configuration holds a network up to `width` channels wide with such heads."""
     import torch
 
     from sana_kernels.configs import attention_config, row_config
@@ -70,6 +71,7 @@ def check_sizes(width: int, head_dim: int) -> None:
 def operations(backend: Backend) -> Operations:
     """Return the implementations of a resolved backend; imports Triton for triton only."""
     if backend == "triton":
+        from sana_kernels.bias_silu_triton import bias_silu_triton
         from sana_kernels.gated_depthwise_triton import gated_depthwise_triton
         from sana_kernels.gated_residual_triton import gated_residual_triton
         from sana_kernels.layer_norm_modulate_triton import layer_norm_modulate_triton
@@ -83,7 +85,9 @@ def operations(backend: Backend) -> Operations:
             layer_norm_modulate_triton,
             gated_residual_triton,
             rms_norm_triton,
+            bias_silu_triton,
         )
+    from sana_kernels.bias_silu import bias_silu_torch
     from sana_kernels.gated_depthwise import gated_depthwise_torch
     from sana_kernels.gated_residual import gated_residual_torch
     from sana_kernels.layer_norm_modulate import layer_norm_modulate_torch
@@ -97,4 +101,5 @@ def operations(backend: Backend) -> Operations:
         layer_norm_modulate_torch,
         gated_residual_torch,
         rms_norm_torch,
+        bias_silu_torch,
     )

@@ -6,12 +6,22 @@ from torch import Tensor
 __all__ = ["rms_norm_torch"]
 
 
-def rms_norm_torch(x: Tensor, weight: Tensor, *, eps: float = 1e-5) -> Tensor:
-    """Return `x * rsqrt(mean(x^2) + eps) * weight` over the last axis of `x` (..., C); `weight` is (C,).
+def rms_norm_torch(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    *,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Return `x * rsqrt(mean(x^2) + eps) * weight + bias` over the last axis of `x` (..., C); `weight` and `bias` are (C,).
 
-    Statistics and product are fp32, the result has the dtype of `x`.
+    Statistics, product and bias are fp32, the result has the dtype of `x`; `residual`, shaped as `x`, is added to the result.
     """
     x32 = x.float()
     # The norm reads x once and stores no squares.
     norm = torch.linalg.vector_norm(x32, dim=-1, keepdim=True)
-    return (x32 * weight.float() * torch.rsqrt(norm.square() / x.shape[-1] + eps)).to(x.dtype)
+    inverse = torch.rsqrt(norm.square() / x.shape[-1] + eps)
+    scaled = x32 * weight.float()
+    result = scaled * inverse if bias is None else torch.addcmul(bias.float(), scaled, inverse)
+    return result.to(x.dtype) if residual is None else residual + result.to(x.dtype)

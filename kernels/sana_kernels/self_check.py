@@ -25,17 +25,20 @@ def check_operations(device: torch.device, dtype: torch.dtype) -> None:
 
     tokens = [drawn(2, 70, 96) for _ in range(3)]
     row, weight = drawn(2, 1, 96), drawn(96)
-    inputs: dict[str, tuple[tuple[torch.Tensor, ...], dict[str, float]]] = {
-        "linear_attention": ((*tokens, weight, weight), {"head_dim": 32, "norm_eps": 1e-5}),
-        "gated_depthwise": ((drawn(2, 5, 7, 80), drawn(80, 1, 3, 3), drawn(80)), {}),
-        "layer_norm_modulate": ((tokens[0], row, row), {"eps": 1e-6}),
-        "gated_residual": ((tokens[0], row, tokens[1]), {}),
-        "rms_norm": ((tokens[0], weight), {"eps": 1e-5}),
-    }
+    inputs: list[tuple[str, tuple[torch.Tensor, ...], dict[str, float]]] = [
+        ("linear_attention", (*tokens, weight, weight), {"head_dim": 32, "norm_eps": 1e-5}),
+        ("linear_attention", (*tokens,), {"head_dim": 32}),
+        ("gated_depthwise", (drawn(2, 5, 7, 80), drawn(80, 1, 3, 3), drawn(80)), {}),
+        ("layer_norm_modulate", (tokens[0], row, row), {"eps": 1e-6}),
+        ("gated_residual", (tokens[0], row, tokens[1]), {}),
+        ("rms_norm", (tokens[0], weight), {"eps": 1e-5}),
+        ("bias_silu", (tokens[0], weight), {}),
+        ("rms_norm", (tokens[0], weight, row[0, 0], tokens[1]), {"eps": 1e-5}),
+    ]
     plain, fused = operations("torch"), operations("triton")
     advice = f"on {device} with {dtype}; choose kernels 'torch' and report it"
     with torch.no_grad():
-        for name, (arguments, options) in inputs.items():
+        for name, arguments, options in inputs:
             expected = getattr(plain, name)(*(t.float() for t in arguments), **options)
             found = getattr(fused, name)(*arguments, **options).float()
             error = float((found - expected).abs().max() / expected.abs().max())

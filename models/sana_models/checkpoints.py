@@ -55,6 +55,7 @@ _SCM_SCHEDULER = "SCMScheduler"
 _BUILD_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 M = TypeVar("M", bound=nn.Module)
+N = TypeVar("N", SanaTransformer, DCAE)
 T = TypeVar("T")
 
 
@@ -103,20 +104,24 @@ def load_autoencoder(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     variant: str | None = None,
+    kernels: Kernels = "auto",
 ) -> DCAE:
     """Load a DC-AE strictly.
 
     `path` is a diffusers folder or a hub id, of its own or of a whole pipeline, or an official `.pth` file of the
     given `config`, or another single file of one. Raises CheckpointError naming the file and the first missing, extra or
-    misshapen keys.
+    misshapen keys. `kernels` is as in `load_transformer`.
     """
+    backend = resolve_backend(kernels, device)
     path = locate(path, part="vae", variant=variant)
     if not _is_official(path):
         model = _build(lambda: DCAE(DCAEConfig.from_dict(read_config(path))), path / "config.json")
-        return assign_weights(model, open_folder(path, _WEIGHTS, variant), path, device, dtype)
+        model = assign_weights(model, open_folder(path, _WEIGHTS, variant), path, device, dtype)
+        return _use_kernels(model, backend, device, dtype)
     tensors = open_single_file(path, part="autoencoder")
     model = _build(lambda: DCAE(config), path)
-    return assign_weights(model, take_pieces(tensors, autoencoder_pieces(tensors)), path, device, dtype)
+    model = assign_weights(model, take_pieces(tensors, autoencoder_pieces(tensors)), path, device, dtype)
+    return _use_kernels(model, backend, device, dtype)
 
 
 def load_text_encoder(
@@ -283,9 +288,7 @@ def save_pretrained(
     _write_json(root / "model_index.json", index)
 
 
-def _use_kernels(
-    model: SanaTransformer, backend: Backend, device: str | torch.device, dtype: torch.dtype
-) -> SanaTransformer:
+def _use_kernels(model: N, backend: Backend, device: str | torch.device, dtype: torch.dtype) -> N:
     model.use_kernels(backend)
     if backend == "triton":
         from sana_kernels.self_check import check_operations

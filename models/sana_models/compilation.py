@@ -11,9 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from sana_models.cuda_graphs import GraphedCalls
+from sana_models.dc_ae import DCAE
 from sana_models.transformer import SanaTransformer
 
-__all__ = ["Compile", "CompiledTransformer", "compile_transformer", "refuse_compilation"]
+__all__ = [
+    "Compile",
+    "CompiledTransformer",
+    "compile_autoencoder",
+    "compile_transformer",
+    "refuse_compilation",
+]
 
 #: What `torch.compile` does: nothing, its default, or trying many kernels for each operation first, which takes minutes.
 Compile = Literal["none", "default", "max-autotune"]
@@ -98,3 +105,24 @@ def refuse_compilation(compile: str, cuda_graphs: bool, device: str | torch.devi
         raise ValueError(
             f"compile {compile} needs a C++ compiler on a {device.type} ({', '.join(_COMPILERS)})"
         )
+
+
+def compile_autoencoder(autoencoder: DCAE, compile: Compile, device: str | torch.device) -> DCAE:
+    """Return the autoencoder, on a CUDA device with its decoder compiled, which is one graph, every shape by itself.
+
+    On a processor the decoder stays as it is: its layers free memory, and keep to the cache, in ways that a graph does not know.
+    """
+    if compile == "none" or torch.device(device).type != "cuda":
+        return autoencoder
+    decoder = autoencoder.decoder
+    options: dict[str, Any] = _OPTIONS[compile, False]
+    run = torch.compile(_of_its_own(decoder.forward), dynamic=False, **options)
+
+    def forward(latents: Tensor) -> Tensor:
+        import torch._dynamo as dynamo
+
+        with dynamo.config.patch(recompile_limit=_MOST_SHAPES, fail_on_recompile_limit_hit=True):
+            return torch.as_tensor(run(latents))
+
+    decoder.forward = forward  # type: ignore[method-assign]
+    return autoencoder

@@ -9,8 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sana_kernels import Backend, check_sizes
 from sana_models.config import DCAEConfig
-from sana_models.layers import GatedConvFeedForward, Linear, RMSNorm, relu_linear_attention
+from sana_models.layers import (
+    TORCH_OPERATIONS,
+    GatedConvFeedForward,
+    Linear,
+    RMSNorm,
+    linear,
+    set_operations,
+)
 
 __all__ = ["DCAE"]
 
@@ -26,6 +34,8 @@ def _channels_first(x: Tensor) -> Tensor:
 class ResBlock(nn.Module):
     """Two 3x3 convolutions, channel RMS norm, residual."""
 
+    operations = TORCH_OPERATIONS
+
     def __init__(self, width: int, activation: str = "silu") -> None:
         super().__init__()
         self.activation = getattr(F, activation)
@@ -34,8 +44,15 @@ class ResBlock(nn.Module):
         self.norm = RMSNorm(width, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.conv2(self.activation(self.conv1(x), inplace=not torch.is_grad_enabled()))
+        hidden = self.conv2(self._activated(x))
         return _channels_first(self.norm.added(_tokens_last(x), _tokens_last(hidden)))
+
+    def _activated(self, x: Tensor) -> Tensor:
+        if self.operations.backend == "torch" or self.activation is not F.silu:
+            return self.activation(self.conv1(x), inplace=not torch.is_grad_enabled())
+        # A GPU's convolution adds its bias in a pass of its own.
+        mixed = F.conv2d(x, self.conv1.weight, padding=1)
+        return _channels_first(self.operations.bias_silu(_tokens_last(mixed), self.conv1.bias))
 
 
 class _MultiscaleProjection(nn.Module):
@@ -45,7 +62,14 @@ class _MultiscaleProjection(nn.Module):
         self.proj_out = nn.Conv2d(channels, channels, 1, groups=channels // head_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj_out(self.proj_in(x))
+        """(B, C, h, w) to groups of channels, (B, groups, h w, head_dim).
+
+        A GPU's convolutions run groups one after the other, products of a batch together.
+        """
+        groups = self.proj_out.groups
+        weight = self.proj_out.weight.flatten(1).unflatten(0, (groups, -1))
+        tokens = _tokens_last(self.proj_in(x)).flatten(0, 2).unflatten(1, (groups, -1)).transpose(0, 1)
+        return (tokens @ weight.transpose(1, 2)).unflatten(1, (len(x), -1)).transpose(0, 1)
 
 
 class MultiscaleLinearAttention(nn.Module):
@@ -54,6 +78,8 @@ class MultiscaleLinearAttention(nn.Module):
     Heads are consecutive groups of three times `head_dim` channels of the concatenation, so `to_q`, `to_k` and `to_v` are
     thirds of a packed matrix, not queries, keys and values.
     """
+
+    operations = TORCH_OPERATIONS
 
     def __init__(self, width: int, head_dim: int, scales: tuple[int, ...]) -> None:
         super().__init__()
@@ -67,14 +93,16 @@ class MultiscaleLinearAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = _tokens_last(x)
-        packed = torch.cat([self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)], dim=-1)
+        packed = linear(tokens, torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight]))
         image = _channels_first(packed)
-        scales = torch.cat(
-            [packed, *(_tokens_last(scale(image)) for scale in self.to_qkv_multiscale)], dim=-1
+        groups = packed.flatten(1, 2).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+        groups = torch.cat([groups, *(scale(image) for scale in self.to_qkv_multiscale)], dim=1)
+        # (B, heads, N, D) each; heads are rows of the batch from here on.
+        parts = groups.unflatten(1, (-1, 3)).unbind(2)
+        rows = self.operations.linear_attention(
+            *(part.flatten(0, 1) for part in parts), head_dim=self.head_dim
         )
-        heads_BHN3D = scales.flatten(1, 2).unflatten(-1, (-1, 3 * self.head_dim)).transpose(1, 2)
-        attended = relu_linear_attention(*heads_BHN3D.chunk(3, dim=-1))
-        merged = attended.transpose(1, 2).flatten(2).unflatten(1, tokens.shape[1:3]).to(tokens.dtype)
+        merged = rows.unflatten(0, (len(x), -1)).transpose(1, 2).flatten(2).unflatten(1, tokens.shape[1:3])
         return _channels_first(self.norm_out.added(tokens, self.to_out(merged)))
 
 
@@ -131,13 +159,21 @@ class UpBlock(nn.Module):
         self.conv = nn.Conv2d(in_width, out_width if interpolate else 4 * out_width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        tokens = _tokens_last(x)
         if self.interpolate:
-            out = self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+            # torch's own nearest neighbours take a GPU ten times as long as their memory does.
+            fourfold = tokens[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1).flatten(3, 4).flatten(1, 2)
+            out = self.conv(_channels_first(fourfold))
         else:
-            out = F.pixel_shuffle(self.conv(x), 2)
+            # On a GPU the shuffle leaves channels-last memory.
+            out = F.pixel_shuffle(self.conv(x), 2).contiguous(memory_format=torch.channels_last)
         if not self.repeats:
             return out
-        return out + F.pixel_shuffle(x.repeat_interleave(self.repeats, dim=1), 2)
+        # The shuffle of the repeated channels is a view of them, (B, h, 2, w, 2, C): nothing is written but the sum.
+        repeated = tokens.unsqueeze(-1).expand(*tokens.shape, self.repeats)
+        shuffled = repeated.reshape(*tokens.shape[:3], -1, 2, 2).permute(0, 1, 4, 2, 5, 3)
+        _tokens_last(out).unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).add_(shuffled)
+        return out
 
 
 def _block(
@@ -211,7 +247,8 @@ class Decoder(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         x = self.conv_in(latents)
         if self.repeats:
-            x = x + latents.repeat_interleave(self.repeats, dim=1)
+            repeated = _tokens_last(latents).repeat_interleave(self.repeats, dim=3)
+            x = x + _channels_first(repeated)
         for stage in reversed(self.up_blocks):
             x = stage(x)
         return self.conv_out(self.activation(_channels_first(self.norm_out(_tokens_last(x)))))
@@ -225,6 +262,14 @@ class DCAE(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+
+    def use_kernels(self, backend: Backend) -> None:
+        """As `SanaTransformer.use_kernels`."""
+        config = self.config
+        if backend == "triton":
+            widths = (*config.encoder_block_out_channels, *config.decoder_block_out_channels)
+            check_sizes(max(widths), config.attention_head_dim)
+        set_operations(self, backend)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] to raw latents; raises ValueError unless H and W are multiples of the compression."""

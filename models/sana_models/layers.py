@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from sana_kernels import operations
-from sana_kernels.linear_attention import relu_linear_attention
+from sana_kernels import Backend, operations
 
 __all__ = [
     "TORCH_OPERATIONS",
@@ -20,13 +19,13 @@ __all__ = [
     "RMSNorm",
     "SelfAttention",
     "linear",
-    "relu_linear_attention",
+    "set_operations",
     "with_our_products",
 ]
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
-#: What layers run on until told otherwise.
+#: What layers run on until `set_operations` tells them otherwise.
 TORCH_OPERATIONS = operations("torch")
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 # Values that the feed-forward holds of one group of images: 2 MiB in fp32, which stay in a processor's own cache.
@@ -105,10 +104,16 @@ def with_our_products(network: _Network) -> _Network:
     return network
 
 
+def set_operations(network: nn.Module, backend: Backend) -> None:
+    """Let every layer of a network that has `operations` run on those of a backend from now on."""
+    for module in network.modules():
+        if hasattr(module, "operations"):
+            setattr(module, "operations", operations(backend))  # noqa: B010 - not a tensor or a module
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm over the last axis; statistics and product in fp32, result in the input's dtype."""
 
-    #: Of a norm without bias; `SanaTransformer.use_kernels` sets another.
     operations = TORCH_OPERATIONS
 
     def __init__(self, width: int, *, eps: float = 1e-5, bias: bool = False) -> None:
@@ -118,22 +123,16 @@ class RMSNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bias is None:
-            return self.operations.rms_norm(x, self.weight, eps=self.eps)
-        x32 = x.float()
-        # The norm reads x once and stores no squares.
-        norm = torch.linalg.vector_norm(x32, dim=-1, keepdim=True)
-        inverse = torch.rsqrt(norm.square() / x.shape[-1] + self.eps)
-        return torch.addcmul(self.bias.float(), x32 * self.weight.float(), inverse).to(x.dtype)
+        return self.operations.rms_norm(x, self.weight, self.bias, eps=self.eps)
 
     def added(self, residual: Tensor, x: Tensor) -> Tensor:
-        """Return `residual + norm(x)`, for a norm with bias; without gradients, `x` is lost.
+        """Return `residual + norm(x)`; without gradients, `x` is lost.
 
         On a processor all its passes over a group of tokens follow one another, while the group is in the cache.
         """
         together = x.device.type == "cpu" and x.dtype == residual.dtype
         if not together or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return residual + self(x)
+            return self.operations.rms_norm(x, self.weight, self.bias, residual, eps=self.eps)
         rows, into = x.flatten(0, -2), residual.flatten(0, -2)
         step = max(1, _GROUP_VALUES // 4 // x.shape[-1])
         for start in range(0, len(rows), step):

@@ -19,7 +19,12 @@ from sana_models.checkpoints import (
     load_transformer,
     part_variants,
 )
-from sana_models.compilation import Compile, compile_transformer, refuse_compilation
+from sana_models.compilation import (
+    Compile,
+    compile_autoencoder,
+    compile_transformer,
+    refuse_compilation,
+)
 from sana_models.config import SanaConfig
 from sana_models.dc_ae import DCAE
 from sana_models.guidance import Guidance, TextCondition, guided_velocity
@@ -354,14 +359,14 @@ def load_pipeline(
 
     `variant` picks weight files such as `*.fp16.safetensors`, and the plain ones of parts that have none of it;
     `quantization` makes the transformer's blocks INT8;
-    `kernels` is what the transformer runs on (see `sana_kernels.resolve_backend`);
+    `kernels` is what transformer and autoencoder run on (see `sana_kernels.resolve_backend`);
     `text_cache` is a folder for text embeddings, which all pipelines of one text encoder may share. The text length is the
     tokenizer's own when it is shorter than SANA's 300 tokens.
 
     `dtype` is the transformer's. Text encoder and autoencoder have the same if they are given none of their own, but fp32 beside
     fp16, where both overflow. `tf32` allows or forbids TF32 in fp32 products and convolutions, by torch's settings if left out.
-    `compile` compiles the transformer's steps with torch, `cuda_graphs` records them as CUDA graphs; both keep the text at its
-    whole length, so that every prompt has the same shapes.
+    `compile` compiles the transformer's steps with torch, and on a CUDA device the decoder; `cuda_graphs` records the steps as
+    CUDA graphs. Both keep the text at its whole length, so that every prompt has the same shapes.
 
     Raises CheckpointError, one line, for anything missing, truncated or foreign, and ValueError for an unknown `config`,
     `quantization` or `compile`, and for what the device cannot do.
@@ -390,11 +395,16 @@ def load_pipeline(
     try:
         return SanaPipeline(
             compile_transformer(quantize(network, quantization), compile, cuda_graphs=cuda_graphs),
-            load_autoencoder(
-                root if autoencoder is None else autoencoder,
-                device=device,
-                dtype=autoencoder_dtype or wide,
-                variant=variants["vae"] if autoencoder is None else None,
+            compile_autoencoder(
+                load_autoencoder(
+                    root if autoencoder is None else autoencoder,
+                    device=device,
+                    dtype=autoencoder_dtype or wide,
+                    variant=variants["vae"] if autoencoder is None else None,
+                    kernels=kernels,
+                ),
+                compile,
+                device,
             ),
             text_encoder,
             flow_shift=load_flow_shift(root),

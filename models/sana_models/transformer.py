@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from sana_kernels import Backend, check_sizes, operations
+from sana_kernels import Backend, check_sizes
 from sana_models.config import FP16_MAX, SanaConfig
-from sana_models.layers import TORCH_OPERATIONS, GatedConvFeedForward, Linear, RMSNorm
+from sana_models.layers import TORCH_OPERATIONS, GatedConvFeedForward, Linear, RMSNorm, set_operations
 
 __all__ = ["SanaTransformer", "TextContext", "sincos_position_table", "timestep_features"]
 
@@ -310,11 +310,7 @@ class SanaTransformer(nn.Module):
         """
         if backend == "triton":
             check_sizes(self.config.width, self.config.attention_head_dim)
-        for module in self.modules():
-            if isinstance(
-                module, SanaTransformer | SanaBlock | LinearSelfAttention | GatedConvFeedForward | RMSNorm
-            ):
-                module.operations = operations(backend)
+        set_operations(self, backend)
 
     def text_context(self, text_embeddings: Tensor, text_mask: Tensor | None) -> TextContext:
         """Project the text for every block, once for all sampling steps; arguments as in `forward`.

@@ -99,7 +99,7 @@ class SanaGenerator:
                 raise
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise SuiteError(
-                f"variant {self._spec.variant.name!r}: torch cannot compile its transformer here: {reason}"
+                f"variant {self._spec.variant.name!r}: torch cannot compile its networks here: {reason}"
             ) from error
         return np.asarray(images.numpy(), dtype=np.uint8)
 

@@ -22,6 +22,8 @@ if DEVICE == "cuda" and not torch.cuda.is_available():
 
 from sana_kernels import KernelError, launch, operations, self_check
 from sana_models import SanaConfig, SanaTransformer
+from sana_models.dc_ae import DCAE
+from tests.small_parts import small_dc_ae
 
 TORCH, TRITON = operations("torch"), operations("triton")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -80,6 +82,17 @@ CASES: dict[str, Callable[[], tuple[str, list[Tensor], dict[str, object]]]] = {
     "rms": lambda: ("rms_norm", [drawn(2, 5, 37), drawn(37)], {"eps": 1e-5}),
     "rms, two axes": lambda: ("rms_norm", [drawn(3, 64), drawn(64)], {}),
     "rms, wide": lambda: ("rms_norm", [drawn(1, 2, 1152), drawn(1152)], {}),
+    "rms with bias": lambda: ("rms_norm", [drawn(2, 5, 37), drawn(37), drawn(37, seed=1)], {}),
+    "rms with bias, added": lambda: (
+        "rms_norm",
+        [drawn(2, 3, 7, 128), drawn(128), drawn(128, seed=1), drawn(2, 3, 7, 128, seed=1)],
+        {"eps": 1e-5},
+    ),
+    "rms with bias, added, wide": lambda: (
+        "rms_norm",
+        [drawn(5, 600), drawn(600), drawn(600, seed=1), drawn(5, 600, seed=1)],
+        {},
+    ),
     "rms, more rows than programs": lambda: ("rms_norm", [drawn(1, 259, 4), drawn(4)], {}),
     "modulate": lambda: (
         "layer_norm_modulate",
@@ -121,6 +134,13 @@ CASES: dict[str, Callable[[], tuple[str, list[Tensor], dict[str, object]]]] = {
     ),
     "depthwise": lambda: ("gated_depthwise", [drawn(2, 10, 5, 86), drawn(86, 1, 3, 3), drawn(86)], {}),
     "depthwise, wide": lambda: ("gated_depthwise", [drawn(1, 3, 35, 10), drawn(10, 1, 3, 3), drawn(10)], {}),
+    "depthwise, a decoder's": lambda: (
+        "gated_depthwise",
+        [drawn(1, 9, 70, 10), drawn(10, 1, 3, 3), drawn(10)],
+        {},
+    ),
+    "bias and SiLU": lambda: ("bias_silu", [drawn(2, 3, 7, 37), drawn(37)], {}),
+    "bias and SiLU, wide": lambda: ("bias_silu", [drawn(5, 600), drawn(600)], {}),
     "depthwise, one token": lambda: ("gated_depthwise", [drawn(1, 1, 1, 8), drawn(8, 1, 3, 3), drawn(8)], {}),
 }
 
@@ -147,9 +167,10 @@ def test_layouts(layout: Callable[..., Tensor]) -> None:
     """Inputs that are not contiguous, and a gradient that is one number repeated."""
     table = drawn(2, 6, 24)
     cases: dict[str, list[Tensor]] = {
-        "rms_norm": [layout(2, 5, 24), drawn(48)[::2]],
+        "rms_norm": [layout(2, 5, 24), drawn(48)[::2], drawn(48, seed=1)[::2], layout(2, 5, 24, seed=1)],
         "layer_norm_modulate": [layout(2, 5, 24), table[:, 1:2], table[:, 2:3]],
         "gated_residual": [layout(2, 5, 24), table[:, 1:2], layout(2, 5, 24, seed=1)],
+        "bias_silu": [layout(2, 5, 24), drawn(48)[::2]],
         "linear_attention": [layout(2, 9, 32, seed=i) for i in range(3)],
         "gated_depthwise": [layout(2, 3, 4, 12), drawn(12, 1, 3, 3).transpose(2, 3), drawn(24)[::2]],
     }
@@ -163,6 +184,17 @@ def test_layouts(layout: Callable[..., Tensor]) -> None:
         torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
         for x, y in zip(ours, reference):
             torch.testing.assert_close(x.grad, y.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [100, 200, 400, 800])
+def test_a_norm_is_rounded_before_it_is_added(width: int) -> None:
+    """And the sum has the format of both, as in PyTorch; without a bias too."""
+    x, residual, weight = drawn(19, width).half(), drawn(19, width, seed=1), drawn(width).half()
+    norm = TRITON.rms_norm(x, weight)
+    assert norm.dtype == torch.float16
+    assert torch.equal(TRITON.rms_norm(x, weight, None, residual), residual + norm)
+    near = residual.half()
+    assert torch.equal(TRITON.rms_norm(x, weight, None, near), near + norm)
 
 
 @pytest.mark.parametrize("norm", [False, True])
@@ -203,7 +235,7 @@ def test_tensors_beyond_32_bit_addresses() -> None:
     weight, row = torch.ones(width), torch.ones(1, 1, width)
     pairs = [
         (TRITON.rms_norm(x, weight), TRITON.layer_norm_modulate(x, row, row), TRITON.gated_residual(x, row, x),
-         TRITON.linear_attention(x, x, x), TRITON.gated_depthwise(x.unsqueeze(1), weight.new_ones(width, 1, 3, 3), weight))
+         TRITON.bias_silu(x, weight), TRITON.linear_attention(x, x, x), TRITON.gated_depthwise(x.unsqueeze(1), weight.new_ones(width, 1, 3, 3), weight))
         for x in (far, near)
     ]  # fmt: skip
     for found, wanted in zip(*pairs):
@@ -214,6 +246,7 @@ def test_no_tokens_are_no_work() -> None:
     x, row = torch.empty(0, 4, 32, requires_grad=True), torch.ones(1, 1, 32)
     results = [
         TRITON.rms_norm(x, row[0, 0]),
+        TRITON.bias_silu(x, row[0, 0]),
         TRITON.layer_norm_modulate(x, row, row),
         TRITON.linear_attention(x, x, x),
     ]
@@ -229,6 +262,8 @@ def test_what_no_configuration_holds_is_refused() -> None:
         ValueError, match="width is 4097; the Triton kernels hold rows of at most 4096 channels"
     ):
         TRITON.rms_norm(wide, wide[0, 0])
+    with pytest.raises(ValueError, match=r"residual is \(1, 2\); expected \(1, 1, 8\)"):
+        TRITON.rms_norm(wide[..., :8], wide[0, 0, :8], None, torch.ones(1, 2))
     with pytest.raises(ValueError, match="head_dim is 33; the Triton kernels take heads of at most 32"):
         TRITON.linear_attention(heads, heads, heads, head_dim=33)
     with pytest.raises(ValueError, match="C a multiple of 32"):
@@ -280,6 +315,23 @@ def test_the_whole_transformer(norm: bool) -> None:
         torch.testing.assert_close(
             found, wanted, rtol=1e-4, atol=noise, msg=lambda text, name=name: f"{name}: {text}"
         )
+
+
+@torch.no_grad()
+def test_the_whole_decoder() -> None:
+    """Images on Triton as on PyTorch: fp32 sums in another order through some twenty layers, as in the comparison with diffusers."""
+    config = small_dc_ae()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = DCAE(config)
+    latents = drawn(2, config.latent_channels, 2, 3)
+    plain = model.decode(latents)
+    model.use_kernels("triton")
+    assert all(m.operations is TRITON for m in model.modules() if hasattr(m, "operations"))
+    assert torch.isfinite(plain).all()
+    # 2^-23 a rounding, some hundred in a sum.
+    noise = 1e-5 * plain.abs().max().item()
+    torch.testing.assert_close(model.decode(latents), plain, rtol=1e-4, atol=noise)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

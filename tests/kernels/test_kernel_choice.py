@@ -38,13 +38,14 @@ def test_triton_operations_refuse_the_processor() -> None:
 
 
 def test_a_transformer_runs_on_torch_until_told_otherwise(tiny_pipeline_dir) -> None:
-    from sana_models import load_pipeline, load_transformer
+    from sana_models import load_autoencoder, load_pipeline, load_transformer
     from sana_models.layers import GatedConvFeedForward
 
     model = load_pipeline(tiny_pipeline_dir).transformer
     assert model.kernels == "torch"
-    with pytest.raises(dispatch.KernelError, match="needs a CUDA device"):
-        load_transformer(tiny_pipeline_dir, kernels="triton")
+    for load in (load_transformer, load_autoencoder):
+        with pytest.raises(dispatch.KernelError, match="needs a CUDA device"):
+            load(tiny_pipeline_dir, kernels="triton")
     pytest.importorskip("triton", reason="Triton is not packaged for this platform")
     model.use_kernels("triton")
     assert model.kernels == "triton"

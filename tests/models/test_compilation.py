@@ -1,13 +1,21 @@
 """Compiled steps: as exact as plain ones, every shape by itself, never in silence something else."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from sana_models import compilation, load_pipeline
-from sana_models.compilation import CompiledTransformer, compile_transformer, refuse_compilation
+from sana_models.compilation import (
+    CompiledTransformer,
+    compile_autoencoder,
+    compile_transformer,
+    refuse_compilation,
+)
 from sana_models.cuda_graphs import GraphedCalls
+from sana_models.dc_ae import DCAE
 from tests.float64 import assert_as_exact, in_float64
-from tests.small_parts import tiny_inputs, tiny_transformer
+from tests.small_parts import randomise, small_dc_ae, tiny_inputs, tiny_transformer
 
 PROMPTS = ["a circle", "a photo of a red circle and two blue squares"]
 
@@ -31,6 +39,28 @@ def test_compiled_calls_are_as_exact_as_plain_ones(monkeypatch):
             assert_as_exact(compiled(*inputs[:2], context), plain, exact)
         with pytest.raises(Exception, match="recompile_limit"):
             compiled(*tiny_inputs(4))
+
+
+def test_a_decoder_is_compiled_on_a_gpu_alone_and_as_one_graph(monkeypatch):
+    """And a shape beyond those that are compiled is an error here too."""
+    network = DCAE(small_dc_ae()).eval().requires_grad_(False)
+    randomise(network, seed=4, gain=0.7)
+    plain = network.decoder.forward
+    for compile, device in (("default", "cpu"), ("none", "cuda")):
+        assert compile_autoencoder(network, compile, device).decoder.forward == plain
+    monkeypatch.setattr(compilation, "_MOST_SHAPES", 1)
+    # As on a GPU, with the operations as they are.
+    compiler = partial(torch.compile, backend="eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", compiler)
+    names = list(network.state_dict())
+    latents = torch.randn(2, 8, 2, 3, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, exact = network.decode(latents), in_float64(lambda: network.decode(latents))
+        assert compile_autoencoder(network, "default", "cuda") is network
+        assert_as_exact(network.decode(latents), expected, exact)
+        with pytest.raises(Exception, match="recompile_limit"):
+            network.decode(latents[:1])
+    assert list(network.state_dict()) == names
 
 
 def test_other_networks_of_a_run_take_no_shapes_away(monkeypatch):
@@ -142,5 +172,5 @@ def test_a_network_that_torch_cannot_compile_is_one_line(monkeypatch, tiny_pipel
     fake_compile(monkeypatch, failing)
     variant = load_variant(ROOT / "suites" / "variants" / "sana-micro.yaml")
     spec = GeneratorSpec(variant.model_copy(update={"compile": "default"}), tiny_pipeline_dir, "compiled")
-    with pytest.raises(SuiteError, match=r"torch cannot compile its transformer here: no such kernel$"):
+    with pytest.raises(SuiteError, match=r"torch cannot compile its networks here: no such kernel$"):
         SanaGenerator(spec, "cpu").generate([Request("a circle", 0)])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from sana_kernels.linear_attention import relu_linear_attention
 from sana_models.config import FP16_MAX
-from sana_models.layers import relu_linear_attention
 from sana_models.transformer import SanaTransformer
 from tests.float64 import assert_as_exact, errors_against_float64, in_float64
 from tests.small_parts import randomise, small_sana

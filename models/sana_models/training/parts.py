@@ -85,6 +85,7 @@ def load_networks(
         source_of(settings.autoencoder),
         variant=_variant(settings.autoencoder, "vae", variant),
         device=device,
+        kernels=settings.kernels,
     )
     if settings.start is not None:
         start = locate(source_of(settings.start), variant=variant)
