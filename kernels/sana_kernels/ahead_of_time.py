@@ -15,7 +15,7 @@ from triton.compiler import ASTSource
 from sana_kernels import gated_depthwise_kernels as depthwise
 from sana_kernels import linear_attention_kernels as attention
 from sana_kernels.bias_silu_triton import bias_silu_kernel
-from sana_kernels.configs import ATTENTION, DEPTHWISE, NARROW_ROWS, ROW
+from sana_kernels.configs import ATTENTION, DEPTHWISE, DEPTHWISE_BACKWARD, NARROW_ROWS, ROW
 from sana_kernels.gated_residual_triton import gated_residual_backward_kernel, gated_residual_forward_kernel
 from sana_kernels.layer_norm_modulate_triton import (
     layer_norm_modulate_backward_kernel,
@@ -41,11 +41,11 @@ _ALWAYS_FP32 = {
 }
 _FLOATS = {"eps"}
 _INTEGERS = {
-    "tokens", "rows", "rows_per_program", "tokens_per_program", "programs", "width", "height", "hidden", "total",
+    "tokens", "rows", "rows_per_program", "tokens_per_program", "programs", "width", "height", "total",
     "heads", "head_dim", "splits",
 }  # fmt: skip
 #: Sizes that are multiples of 16 in all published models, which lets Triton load vectors.
-_ALIGNED = {"width", "hidden", "total", "head_dim"}
+_ALIGNED = {"width", "total", "head_dim"}
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,26 @@ def builds() -> Iterator[Build]:
             for row in ROW:
                 yield Build(kernel, dtype, (("BLOCK", row.block),), row.warps)
         yield from _attention_builds(dtype, size)
-        for strip in DEPTHWISE:
-            sizes = (("COLUMNS", strip.columns), ("CHANNELS", strip.channels), ("ROWS", strip.rows))
-            for backward in (False, True):
-                constants = (("BACKWARD", backward), *sizes)
-                yield Build(depthwise.gated_depthwise_kernel, dtype, constants, strip.warps)
-            yield Build(depthwise.depthwise_input_backward_kernel, dtype, sizes, strip.warps)
-            yield Build(depthwise.depthwise_weight_backward_kernel, dtype, sizes, strip.warps)
+        yield from _depthwise_builds(dtype)
+
+
+def _depthwise_builds(dtype: str) -> Iterator[Build]:
+    strip = DEPTHWISE
+    sizes = (
+        ("COLUMNS", strip.columns),
+        ("STRIPS", strip.strips),
+        ("CHANNELS", strip.channels),
+        ("ROWS", strip.rows),
+    )
+    # The distances of the model of 1.6 billion weights: they are known when the kernel is compiled.
+    known = (("HIDDEN", 5600), ("STRIDE_W", 11200))
+    for backward in (False, True):
+        constants = (*known, ("BACKWARD", backward), *sizes)
+        yield Build(depthwise.gated_depthwise_kernel, dtype, constants, strip.warps)
+    for back in DEPTHWISE_BACKWARD:
+        block = (("COLUMNS", back.columns), ("CHANNELS", back.channels), ("ROWS", back.rows))
+        yield Build(depthwise.depthwise_input_backward_kernel, dtype, block, back.warps)
+        yield Build(depthwise.depthwise_weight_backward_kernel, dtype, block, back.warps)
 
 
 def _attention_builds(dtype: str, size: int) -> Iterator[Build]:

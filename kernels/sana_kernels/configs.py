@@ -11,13 +11,15 @@ import torch
 __all__ = [
     "ATTENTION",
     "DEPTHWISE",
+    "DEPTHWISE_BACKWARD",
     "NARROW_ROWS",
     "ROW",
     "AttentionConfig",
+    "DepthwiseBackwardConfig",
     "DepthwiseConfig",
     "RowConfig",
     "attention_config",
-    "depthwise_config",
+    "depthwise_backward_config",
     "row_config",
 ]
 
@@ -48,6 +50,17 @@ class AttentionConfig:
 
 @dataclass(frozen=True)
 class DepthwiseConfig:
+    """One program walks `rows` image rows of `strips` strips side by side, `columns` wide and `channels` deep."""
+
+    columns: int
+    strips: int
+    channels: int
+    rows: int
+    warps: int
+
+
+@dataclass(frozen=True)
+class DepthwiseBackwardConfig:
     """One program walks `rows` image rows of a strip that is `columns` wide and `channels` deep."""
 
     columns: int
@@ -75,10 +88,14 @@ ATTENTION = {
     4: AttentionConfig(head_dim=32, block=16, tokens=256, attended=256, warps=4, precision="ieee"),
 }
 
-#: Gated depthwise convolution: images up to 16 tokens wide, and wider ones.
-DEPTHWISE = (
-    DepthwiseConfig(columns=16, channels=32, rows=8, warps=4),
-    DepthwiseConfig(columns=32, channels=32, rows=8, warps=8),
+#: Gated depthwise convolution, and its gradients of a and g. Two channels a thread: with more, the eighteen weights of
+#: each leave too few registers for columns and for other warps. One warp a program: none waits for another.
+DEPTHWISE = DepthwiseConfig(columns=8, strips=1, channels=64, rows=16, warps=1)
+
+#: The gradients of its input and its weights: images up to 16 tokens wide, and wider ones.
+DEPTHWISE_BACKWARD = (
+    DepthwiseBackwardConfig(columns=16, channels=32, rows=8, warps=4),
+    DepthwiseBackwardConfig(columns=32, channels=32, rows=8, warps=8),
 )
 
 
@@ -100,6 +117,6 @@ def attention_config(head_dim: int, dtype: torch.dtype) -> AttentionConfig:
     return config
 
 
-def depthwise_config(width: int) -> DepthwiseConfig:
+def depthwise_backward_config(width: int) -> DepthwiseBackwardConfig:
     """Return the configuration for images `width` tokens wide."""
-    return DEPTHWISE[0] if width <= DEPTHWISE[0].columns else DEPTHWISE[1]
+    return DEPTHWISE_BACKWARD[0] if width <= DEPTHWISE_BACKWARD[0].columns else DEPTHWISE_BACKWARD[1]

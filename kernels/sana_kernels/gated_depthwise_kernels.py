@@ -1,7 +1,9 @@
 """The Triton kernels of the gated depthwise convolution; `sana_kernels.gated_depthwise_triton` launches them.
 
-A program walks down a strip of the image. Each input row is loaded once a column offset and added to the three output
-rows it reaches, whose sums stay in registers: 3 loads a token and channel where a gather per output takes 9.
+A program walks down a strip of the image. Each input row is added to the three output rows it reaches, whose sums stay
+in registers: the backward kernels load a token and channel 3 times, once a column offset, where a gather per output takes
+9. The forward kernel, which runs far more often, has the columns in registers too and loads once, and a strip's borders
+twice.
 """
 
 import triton
@@ -14,17 +16,20 @@ __all__ = ["depthwise_input_backward_kernel", "depthwise_weight_backward_kernel"
 def _taps(weight, channels, inside):
     """Load the 3x3 weights of some channels, nine fp32 rows."""
     base = weight + channels * 9
-    return (
-        tl.load(base, mask=inside, other=0.0).to(tl.float32)[None, :],
-        tl.load(base + 1, mask=inside, other=0.0).to(tl.float32)[None, :],
-        tl.load(base + 2, mask=inside, other=0.0).to(tl.float32)[None, :],
-        tl.load(base + 3, mask=inside, other=0.0).to(tl.float32)[None, :],
-        tl.load(base + 4, mask=inside, other=0.0).to(tl.float32)[None, :],
-        tl.load(base + 5, mask=inside, other=0.0).to(tl.float32)[None, :],
-        tl.load(base + 6, mask=inside, other=0.0).to(tl.float32)[None, :],
-        tl.load(base + 7, mask=inside, other=0.0).to(tl.float32)[None, :],
-        tl.load(base + 8, mask=inside, other=0.0).to(tl.float32)[None, :],
-    )
+    taps: tl.tuple = ()
+    for tap in tl.static_range(9):
+        taps += (tl.load(base + tap, mask=inside, other=0.0).to(tl.float32)[None, :],)
+    return taps
+
+
+@triton.jit
+def _biases(bias, channels, inside, COLUMNS: tl.constexpr, STRIPS: tl.constexpr):
+    """Load the bias of some channels, once for each column of a strip."""
+    loaded = tl.load(bias + channels, mask=inside, other=0.0).to(tl.float32)[None, :]
+    biases: tl.tuple = ()
+    for _ in tl.static_range(COLUMNS):
+        biases += (tl.broadcast_to(loaded, (STRIPS, loaded.shape[1])),)
+    return biases
 
 
 @triton.jit
@@ -51,75 +56,114 @@ def _load(image, row, columns, channels, inside, height, width, stride_h, stride
 
 
 @triton.jit
+def _load_across(place, columns, limit, COLUMNS: tl.constexpr, STRIDE_W: tl.constexpr):
+    """Load a row's tokens from one left of a strip to one right of it, a tensor each; the padding is zero."""
+    loaded: tl.tuple = ()
+    for step in tl.static_range(COLUMNS + 2):
+        # One comparison: as an unsigned number, the column left of the image is beyond any limit.
+        known = (columns + (step - 1)).to(tl.uint32) < limit
+        loaded += (tl.load(place + (step - 1) * STRIDE_W, mask=known, other=0.0),)
+    return loaded
+
+
+@triton.jit
+def _widen(values):
+    """Turn into fp32; bf16 by its bits, one instruction a number where the cast takes two for every second number."""
+    if values.dtype == tl.bfloat16:
+        bits = values.to(tl.uint16, bitcast=True).to(tl.uint32) << 16
+        widened = bits.to(tl.float32, bitcast=True)
+    else:
+        widened = values.to(tl.float32)
+    return widened
+
+
+@triton.jit
+def _add_row(sums, loaded, taps, TAP_ROW: tl.constexpr, COLUMNS: tl.constexpr):
+    """Add a loaded row, weighted with one row of the taps, to an output row's sums."""
+    added: tl.tuple = ()
+    for column in tl.static_range(COLUMNS):
+        total = sums[column]
+        for step in tl.static_range(3):
+            total += _widen(loaded[column + step]) * taps[3 * TAP_ROW + step]
+        added += (total,)
+    return added
+
+
+@triton.jit
 def gated_depthwise_kernel(
-    x, weight, bias, grad_out, out, height, width, hidden, stride_b, stride_h, stride_w,
-    stride_gb, stride_gh, stride_gw,
-    BACKWARD: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr, ROWS: tl.constexpr,
+    x, weight, bias, grad_out, out, height, width, stride_b, stride_h, stride_gb, stride_gh, stride_gw,
+    HIDDEN: tl.constexpr, STRIDE_W: tl.constexpr, BACKWARD: tl.constexpr,
+    COLUMNS: tl.constexpr, STRIPS: tl.constexpr, CHANNELS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Write `a * silu(g)`, (B, h, w, hidden); BACKWARD writes its gradients of a and g, (B, h, w, 2 hidden)."""
-    batch, first, columns, channels = _place(height, width, hidden, COLUMNS, CHANNELS, ROWS)
-    inside = channels < hidden
-    image = x + batch * stride_b
+    """Write `a * silu(g)`, (B, h, w, hidden); BACKWARD writes its gradients of a and g, (B, h, w, 2 hidden).
+
+    A program walks down STRIPS strips side by side, each COLUMNS wide, a tensor (STRIPS, CHANNELS) a column. A thread
+    has a strip's columns in registers, so neighbours share what one of them loads, and with HIDDEN and STRIDE_W known
+    all of a row's loads are constants away from one address.
+    """
+    program = tl.program_id(0)
+    channel_blocks = tl.cdiv(HIDDEN, CHANNELS)
+    column_blocks = tl.cdiv(width, COLUMNS * STRIPS)
+    row_blocks = tl.cdiv(height, ROWS)
+    channels = (program % channel_blocks) * CHANNELS + tl.arange(0, CHANNELS)
+    program = program // channel_blocks
+    columns = ((program % column_blocks) * STRIPS + tl.arange(0, STRIPS)[:, None]) * COLUMNS
+    program = program // column_blocks
+    first = (program % row_blocks) * ROWS
+    batch = (program // row_blocks).to(tl.int64)
+    inside = channels < HIDDEN
+    # Columns up to here exist, in channels that do; none in rows that do not.
+    limit = tl.where(inside[None, :], width, 0).to(tl.uint32)
+    place = x + batch * stride_b + (first - 1).to(tl.int64) * stride_h + columns.to(tl.int64) * STRIDE_W
+    place += channels[None, :]
+    # Two rows are on their way while the weights, which lie far apart, are fetched.
+    here = tl.where(first > 0, limit, 0)
+    before_v = _load_across(place, columns, here, COLUMNS, STRIDE_W)
+    before_g = _load_across(place + HIDDEN, columns, here, COLUMNS, STRIDE_W)
+    place += stride_h
+    values = _load_across(place, columns, limit, COLUMNS, STRIDE_W)
+    gates = _load_across(place + HIDDEN, columns, limit, COLUMNS, STRIDE_W)
     value_taps = _taps(weight, channels, inside)
-    gate_taps = _taps(weight, channels + hidden, inside)
-    value_bias = tl.load(bias + channels, mask=inside, other=0.0).to(tl.float32)[None, :]
-    gate_bias = tl.load(bias + hidden + channels, mask=inside, other=0.0).to(tl.float32)[None, :]
-    # Sums of the output rows above, level with and below the row that is read.
-    above_v = tl.zeros([COLUMNS, CHANNELS], dtype=tl.float32)
-    level_v = tl.zeros([COLUMNS, CHANNELS], dtype=tl.float32)
-    above_g = tl.zeros([COLUMNS, CHANNELS], dtype=tl.float32)
-    level_g = tl.zeros([COLUMNS, CHANNELS], dtype=tl.float32)
-    for step in range(ROWS + 2):
-        row = first + step - 1
-        below_v = tl.zeros([COLUMNS, CHANNELS], dtype=tl.float32)
-        below_g = tl.zeros([COLUMNS, CHANNELS], dtype=tl.float32)
-        for offset in tl.static_range(3):
-            values = _load(
-                image, row, columns + (offset - 1), channels, inside, height, width, stride_h, stride_w
-            )
-            above_v += values * value_taps[6 + offset]
-            level_v += values * value_taps[3 + offset]
-            below_v += values * value_taps[offset]
-            gates = _load(
-                image + hidden,
-                row,
-                columns + (offset - 1),
-                channels,
-                inside,
-                height,
-                width,
-                stride_h,
-                stride_w,
-            )
-            above_g += gates * gate_taps[6 + offset]
-            level_g += gates * gate_taps[3 + offset]
-            below_g += gates * gate_taps[offset]
-        done = row - 1
-        known = (columns < tl.where((step >= 2) & (done < height), width, 0))[:, None] & inside[None, :]
-        value = above_v + value_bias
-        gate = above_g + gate_bias
-        sigmoid = 1.0 / (1.0 + tl.exp(-gate))
-        place = (batch * height + done) * width + columns
-        if BACKWARD:
-            grad = tl.load(
-                grad_out
-                + batch * stride_gb
-                + done * stride_gh
-                + columns[:, None] * stride_gw
-                + channels[None, :],
-                mask=known,
-                other=0.0,
-            ).to(tl.float32)
-            target = out + place[:, None] * (2 * hidden) + channels[None, :]
-            tl.store(target, grad * gate * sigmoid, mask=known)
-            slope = sigmoid * (1.0 + gate * (1.0 - sigmoid))
-            tl.store(target + hidden, grad * value * slope, mask=known)
-        else:
-            tl.store(out + place[:, None] * hidden + channels[None, :], value * gate * sigmoid, mask=known)
-        above_v = level_v
-        level_v = below_v
-        above_g = level_g
-        level_g = below_g
+    gate_taps = _taps(weight, channels + HIDDEN, inside)
+    fresh_v = _biases(bias, channels, inside, COLUMNS, STRIPS)
+    fresh_g = _biases(bias, channels + HIDDEN, inside, COLUMNS, STRIPS)
+    # Sums of the output rows above and level with the row that is read; a new row's begin with the bias.
+    above_v = _add_row(_add_row(fresh_v, before_v, value_taps, 0, COLUMNS), values, value_taps, 1, COLUMNS)
+    above_g = _add_row(_add_row(fresh_g, before_g, gate_taps, 0, COLUMNS), gates, gate_taps, 1, COLUMNS)
+    level_v = _add_row(fresh_v, values, value_taps, 0, COLUMNS)
+    level_g = _add_row(fresh_g, gates, gate_taps, 0, COLUMNS)
+    channels = channels[None, :]
+    grad_row = grad_out + batch * stride_gb + first.to(tl.int64) * stride_gh + channels
+    for row in range(first, tl.minimum(first + ROWS, height)):
+        place += stride_h
+        here = tl.where(row + 1 < height, limit, 0)
+        values = _load_across(place, columns, here, COLUMNS, STRIDE_W)
+        gates = _load_across(place + HIDDEN, columns, here, COLUMNS, STRIDE_W)
+        done_v = _add_row(above_v, values, value_taps, 2, COLUMNS)
+        done_g = _add_row(above_g, gates, gate_taps, 2, COLUMNS)
+        token = (batch * height + row) * width + columns
+        for column in tl.static_range(COLUMNS):
+            known = (columns + column).to(tl.uint32) < limit
+            gate = done_g[column]
+            # The sigmoid as the square of a reciprocal root, one instruction where a division takes six.
+            root = tl.rsqrt(1.0 + tl.exp2(gate * -1.4426950408889634))
+            if BACKWARD:
+                grad = tl.load(
+                    grad_row + (columns + column).to(tl.int64) * stride_gw, mask=known, other=0.0
+                ).to(tl.float32)
+                sigmoid = root * root
+                target = out + token * (2 * HIDDEN) + channels + column * (2 * HIDDEN)
+                tl.store(target, grad * gate * sigmoid, mask=known)
+                slope = sigmoid * (1.0 + gate * (1.0 - sigmoid))
+                tl.store(target + HIDDEN, grad * done_v[column] * slope, mask=known)
+            else:
+                target = out + token * HIDDEN + channels + column * HIDDEN
+                tl.store(target, done_v[column] * gate * root * root, mask=known)
+        grad_row += stride_gh
+        above_v = _add_row(level_v, values, value_taps, 1, COLUMNS)
+        above_g = _add_row(level_g, gates, gate_taps, 1, COLUMNS)
+        level_v = _add_row(fresh_v, values, value_taps, 0, COLUMNS)
+        level_g = _add_row(fresh_g, gates, gate_taps, 0, COLUMNS)
 
 
 @triton.jit

@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from sana_kernels import gated_depthwise_kernels as kernels
 from sana_kernels import launch
-from sana_kernels.configs import depthwise_config
+from sana_kernels.configs import DEPTHWISE, depthwise_backward_config
 
 __all__ = ["gated_depthwise_triton"]
 
@@ -24,18 +24,22 @@ def gated_depthwise_triton(x_BhwC: Tensor, weight_C133: Tensor, bias_C: Tensor) 
     return result
 
 
-def _launch_sizes(x: Tensor, channels: int) -> tuple[int, int, dict[str, int]]:
-    """Return numbers of channel blocks and of strips, and what the kernels are compiled with."""
-    batch, height, width, _ = x.shape
-    config = depthwise_config(width)
-    strips = batch * triton.cdiv(height, config.rows) * triton.cdiv(width, config.columns)
-    constants = {
-        "COLUMNS": config.columns,
-        "CHANNELS": config.channels,
-        "ROWS": config.rows,
-        "num_warps": config.warps,
-    }
-    return triton.cdiv(channels, config.channels), strips, constants
+def _gate(x: Tensor, weight: Tensor, bias: Tensor, grad: Tensor | None, out: Tensor) -> None:
+    """Launch the kernel that convolves and gates, or with `grad` the one that writes the gradients before the gate."""
+    batch, height, width, total = x.shape
+    config, hidden = DEPTHWISE, total // 2
+    programs = (
+        batch
+        * triton.cdiv(height, config.rows)
+        * triton.cdiv(width, config.columns * config.strips)
+        * triton.cdiv(hidden, config.channels)
+    )
+    strides = (0, 0, 0) if grad is None else grad.stride()[:3]
+    kernels.gated_depthwise_kernel[(programs,)](
+        x, weight, bias, x if grad is None else grad, out, height, width, *x.stride()[:2], *strides,
+        HIDDEN=hidden, STRIDE_W=x.stride(2), BACKWARD=grad is not None, COLUMNS=config.columns, STRIPS=config.strips,
+        CHANNELS=config.channels, ROWS=config.rows, num_warps=config.warps,
+    )  # fmt: skip
 
 
 class _GatedDepthwise(torch.autograd.Function):
@@ -44,13 +48,9 @@ class _GatedDepthwise(torch.autograd.Function):
         x, weight, bias = launch.unit_stride(x), weight.contiguous(), bias.contiguous()
         batch, height, width, total = x.shape
         out = launch.empty((batch, height, width, total // 2), x.dtype, x.device)
-        blocks, strips, constants = _launch_sizes(x, total // 2)
         if out.numel():
             with launch.on_device(x):
-                kernels.gated_depthwise_kernel[(blocks * strips,)](
-                    x, weight, bias, x, out, height, width, total // 2, *x.stride()[:3], 0, 0, 0,
-                    BACKWARD=False, **constants,
-                )  # fmt: skip
+                _gate(x, weight, bias, None, out)
         ctx.save_for_backward(x, weight, bias)
         return out
 
@@ -62,19 +62,23 @@ class _GatedDepthwise(torch.autograd.Function):
         batch, height, width, total = x.shape
         mixed = launch.empty((batch, height, width, total), x.dtype, x.device)
         grad_x = launch.empty((batch, height, width, total), x.dtype, x.device)
-        blocks, strips, constants = _launch_sizes(x, total // 2)
-        all_blocks, _, _ = _launch_sizes(x, total)
+        config = depthwise_backward_config(width)
+        strips = batch * triton.cdiv(height, config.rows) * triton.cdiv(width, config.columns)
         partial = launch.empty((strips, 10, total), torch.float32, x.device)
         if grad_x.numel():
+            grid = (triton.cdiv(total, config.channels) * strips,)
+            constants = {
+                "COLUMNS": config.columns,
+                "CHANNELS": config.channels,
+                "ROWS": config.rows,
+                "num_warps": config.warps,
+            }
             with launch.on_device(x):
-                kernels.gated_depthwise_kernel[(blocks * strips,)](
-                    x, weight, bias, grad, mixed, height, width, total // 2, *x.stride()[:3], *grad.stride()[:3],
-                    BACKWARD=True, **constants,
-                )  # fmt: skip
-                kernels.depthwise_input_backward_kernel[(all_blocks * strips,)](
+                _gate(x, weight, bias, grad, mixed)
+                kernels.depthwise_input_backward_kernel[grid](
                     mixed, weight, grad_x, height, width, total, **constants
                 )
-                kernels.depthwise_weight_backward_kernel[(all_blocks * strips,)](
+                kernels.depthwise_weight_backward_kernel[grid](
                     x, mixed, partial, height, width, total, *x.stride()[:3], **constants
                 )
         shares = partial.sum(0)

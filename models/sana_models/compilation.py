@@ -115,7 +115,7 @@ def compile_autoencoder(autoencoder: DCAE, compile: Compile, device: str | torch
     if compile == "none" or torch.device(device).type != "cuda":
         return autoencoder
     decoder = autoencoder.decoder
-    options: dict[str, Any] = _OPTIONS[compile, False]
+    options: dict[str, Any] = _OPTIONS[compile]
     run = torch.compile(_of_its_own(decoder.forward), dynamic=False, **options)
 
     def forward(latents: Tensor) -> Tensor:
