@@ -18,7 +18,7 @@ from sana_bench.profiling.flops import (
     transformer_work,
 )
 from sana_kernels import Backend, operations
-from sana_models.compilation import Compile, compile_transformer
+from sana_models.compilation import Compile, compile_autoencoder, compile_transformer
 from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, DCAEConfig, SanaConfig
 from sana_models.dc_ae import DCAE
 from sana_models.libraries import without_torchao
@@ -93,6 +93,8 @@ KERNELS = (
     "layer_norm_modulate",
     "gated_residual",
     "rms_norm",
+    "rms_norm with bias and residual",
+    "bias_silu",
 )
 
 #: Ours beside its eager form: what a variant's `compile` and `cuda_graphs` make of the transformer's steps.
@@ -189,11 +191,14 @@ def config_of(name: str) -> tuple[SanaConfig, DCAEConfig]:
 
 
 def kernel_case(scene: Scene, name: str, label: str) -> Case:
-    """One of `KERNELS` at the shapes of a guided step of one image: Triton against plain PyTorch and its compiled form."""
+    """One of `KERNELS` at the shapes of a guided step, or of decoding, of one image: Triton, plain PyTorch and that compiled."""
     config, _ = config_of(name)
     width, side, hidden = config.width, config.sample_size, int(config.mlp_ratio * config.width)
     tokens = lambda: scene.draw(2, side * side, width)  # noqa: E731
     row, weight = scene.draw(2, 1, width), scene.draw(width)
+    # Of a decoder's stage at half the image's size.
+    channels = min(256, width)
+    pixels = lambda: scene.draw(1, 16 * side, 16 * side, channels)  # noqa: E731
     # By name: only what one kernel needs is drawn.
     inputs: dict[str, Callable[[], tuple[Any, ...]]] = {
         "linear_attention": lambda: (tokens(), tokens(), tokens()),
@@ -204,6 +209,8 @@ def kernel_case(scene: Scene, name: str, label: str) -> Case:
         "layer_norm_modulate": lambda: (tokens(), row, row),
         "gated_residual": lambda: (tokens(), row, tokens()),
         "rms_norm": lambda: (tokens(), weight),
+        "rms_norm with bias and residual": lambda: (pixels(), weight[:channels], weight[:channels], pixels()),
+        "bias_silu": lambda: (pixels(), weight[:channels]),
     }  # fmt: skip
     arguments = inputs[label]()
     operation = label.partition(" ")[0]
@@ -295,7 +302,12 @@ def decoder_case(scene: Scene, name: str, batch: int) -> Case:
     contestants: dict[str, Run] = {"ours": partial(ours.decode, latents), "diffusers": run_theirs}
     case = Case(f"decoder, {name}, batch {batch}", "diffusers", contestants)
     if scene.device.type == "cuda":
-        case.late = {"diffusers compiled": lambda: partial(run_theirs, torch.compile(theirs.decode))}
+        case.late = {
+            "diffusers compiled": lambda: partial(run_theirs, torch.compile(theirs.decode)),
+            "ours compiled": lambda: partial(
+                _our_decoder(shapes, theirs, scene.kernels, "default").decode, latents
+            ),
+        }
     case.work = decoder_work(shapes, height=side, width=side, batch=batch).sized(_ITEMSIZE[scene.wide])
     return case
 
@@ -310,12 +322,13 @@ def pipeline_case(scene: Scene, name: str, batch: int) -> Case:
     theirs = scene.make(lambda: SanaTransformer2DModel.from_config(config.to_dict()))
     autoencoder = scene.make(lambda: AutoencoderDC.from_config(shapes.to_dict()), scene.wide)
     text = _text_encoder(scene, name == "tiny")
-    network, decoder = _ours(config, theirs, scene.kernels), _our_decoder(shapes, autoencoder, scene.kernels)
+    network = _ours(config, theirs, scene.kernels)
     prompts = [f"a photo of {number} red apples" for number in range(batch)]
     noise = scene.draw(batch, config.in_channels, side, side).float()
 
     def ours(compile: Compile = "none", cuda_graphs: bool = False) -> Staged:
         runner = compile_transformer(network, compile, cuda_graphs=cuda_graphs)
+        decoder = _our_decoder(shapes, autoencoder, scene.kernels, compile)
         pipeline = SanaPipeline(
             runner, decoder, text, flow_shift=SHIFT, instruction=complex_human_instruction(),
             whole_text=runner is not network,
@@ -372,12 +385,13 @@ def _ours(config: SanaConfig, theirs: nn.Module, kernels: Backend) -> SanaTransf
     return ours.eval().requires_grad_(False)
 
 
-def _our_decoder(shapes: DCAEConfig, theirs: nn.Module, kernels: Backend) -> DCAE:
+def _our_decoder(shapes: DCAEConfig, theirs: nn.Module, kernels: Backend, compile: Compile = "none") -> DCAE:
     with torch.device("meta"):
         ours = DCAE(shapes)
     ours.load_state_dict(theirs.state_dict(), assign=True)
     ours.use_kernels(kernels)
-    return ours.eval().requires_grad_(False)
+    device = next(theirs.parameters()).device
+    return compile_autoencoder(ours.eval().requires_grad_(False), compile, device)
 
 
 @cache
