@@ -118,7 +118,6 @@ def _depthwise_builds(dtype: str) -> Iterator[Build]:
     strip = DEPTHWISE
     sizes = (
         ("COLUMNS", strip.columns),
-        ("STRIPS", strip.strips),
         ("CHANNELS", strip.channels),
         ("ROWS", strip.rows),
     )

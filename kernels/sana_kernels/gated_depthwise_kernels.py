@@ -23,12 +23,12 @@ def _taps(weight, channels, inside):
 
 
 @triton.jit
-def _biases(bias, channels, inside, COLUMNS: tl.constexpr, STRIPS: tl.constexpr):
-    """Load the bias of some channels, once for each column of a strip."""
+def _biases(bias, channels, inside, COLUMNS: tl.constexpr):
+    """The bias of some channels, once for each column of a strip."""
     loaded = tl.load(bias + channels, mask=inside, other=0.0).to(tl.float32)[None, :]
     biases: tl.tuple = ()
     for _ in tl.static_range(COLUMNS):
-        biases += (tl.broadcast_to(loaded, (STRIPS, loaded.shape[1])),)
+        biases += (loaded,)
     return biases
 
 
@@ -93,21 +93,21 @@ def _add_row(sums, loaded, taps, TAP_ROW: tl.constexpr, COLUMNS: tl.constexpr):
 def gated_depthwise_kernel(
     x, weight, bias, grad_out, out, height, width, stride_b, stride_h, stride_gb, stride_gh, stride_gw,
     HIDDEN: tl.constexpr, STRIDE_W: tl.constexpr, BACKWARD: tl.constexpr,
-    COLUMNS: tl.constexpr, STRIPS: tl.constexpr, CHANNELS: tl.constexpr, ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr, CHANNELS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Write `a * silu(g)`, (B, h, w, hidden); BACKWARD writes its gradients of a and g, (B, h, w, 2 hidden).
 
-    A program walks down STRIPS strips side by side, each COLUMNS wide, a tensor (STRIPS, CHANNELS) a column. A thread
-    has a strip's columns in registers, so neighbours share what one of them loads, and with HIDDEN and STRIDE_W known
-    all of a row's loads are constants away from one address.
+    A program walks down a strip COLUMNS wide, a tensor (1, CHANNELS) a column. A thread has a strip's columns in registers, so
+    neighbours share what one of them loads, and with HIDDEN and STRIDE_W known all of a row's loads are constants away
+    from one address.
     """
     program = tl.program_id(0)
     channel_blocks = tl.cdiv(HIDDEN, CHANNELS)
-    column_blocks = tl.cdiv(width, COLUMNS * STRIPS)
+    column_blocks = tl.cdiv(width, COLUMNS)
     row_blocks = tl.cdiv(height, ROWS)
     channels = (program % channel_blocks) * CHANNELS + tl.arange(0, CHANNELS)
     program = program // channel_blocks
-    columns = ((program % column_blocks) * STRIPS + tl.arange(0, STRIPS)[:, None]) * COLUMNS
+    columns = (program % column_blocks) * COLUMNS
     program = program // column_blocks
     first = (program % row_blocks) * ROWS
     batch = (program // row_blocks).to(tl.int64)
@@ -125,8 +125,8 @@ def gated_depthwise_kernel(
     gates = _load_across(place + HIDDEN, columns, limit, COLUMNS, STRIDE_W)
     value_taps = _taps(weight, channels, inside)
     gate_taps = _taps(weight, channels + HIDDEN, inside)
-    fresh_v = _biases(bias, channels, inside, COLUMNS, STRIPS)
-    fresh_g = _biases(bias, channels + HIDDEN, inside, COLUMNS, STRIPS)
+    fresh_v = _biases(bias, channels, inside, COLUMNS)
+    fresh_g = _biases(bias, channels + HIDDEN, inside, COLUMNS)
     # Sums of the output rows above and level with the row that is read; a new row's begin with the bias.
     above_v = _add_row(_add_row(fresh_v, before_v, value_taps, 0, COLUMNS), values, value_taps, 1, COLUMNS)
     above_g = _add_row(_add_row(fresh_g, before_g, gate_taps, 0, COLUMNS), gates, gate_taps, 1, COLUMNS)
@@ -134,11 +134,16 @@ def gated_depthwise_kernel(
     level_g = _add_row(fresh_g, gates, gate_taps, 0, COLUMNS)
     channels = channels[None, :]
     grad_row = grad_out + batch * stride_gb + first.to(tl.int64) * stride_gh + channels
+    place += stride_h
+    here = tl.where(first + 1 < height, limit, 0)
+    values = _load_across(place, columns, here, COLUMNS, STRIDE_W)
+    gates = _load_across(place + HIDDEN, columns, here, COLUMNS, STRIDE_W)
     for row in range(first, tl.minimum(first + ROWS, height)):
+        # The next row is on its way while this one is worked on.
         place += stride_h
-        here = tl.where(row + 1 < height, limit, 0)
-        values = _load_across(place, columns, here, COLUMNS, STRIDE_W)
-        gates = _load_across(place + HIDDEN, columns, here, COLUMNS, STRIDE_W)
+        here = tl.where((row + 2 < height) & (row + 1 < first + ROWS), limit, 0)
+        next_v = _load_across(place, columns, here, COLUMNS, STRIDE_W)
+        next_g = _load_across(place + HIDDEN, columns, here, COLUMNS, STRIDE_W)
         done_v = _add_row(above_v, values, value_taps, 2, COLUMNS)
         done_g = _add_row(above_g, gates, gate_taps, 2, COLUMNS)
         token = (batch * height + row) * width + columns
@@ -164,6 +169,8 @@ def gated_depthwise_kernel(
         above_g = _add_row(level_g, gates, gate_taps, 1, COLUMNS)
         level_v = _add_row(fresh_v, values, value_taps, 0, COLUMNS)
         level_g = _add_row(fresh_g, gates, gate_taps, 0, COLUMNS)
+        values = next_v
+        gates = next_g
 
 
 @triton.jit

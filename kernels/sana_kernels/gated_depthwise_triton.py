@@ -31,13 +31,13 @@ def _gate(x: Tensor, weight: Tensor, bias: Tensor, grad: Tensor | None, out: Ten
     programs = (
         batch
         * triton.cdiv(height, config.rows)
-        * triton.cdiv(width, config.columns * config.strips)
+        * triton.cdiv(width, config.columns)
         * triton.cdiv(hidden, config.channels)
     )
     strides = (0, 0, 0) if grad is None else grad.stride()[:3]
     kernels.gated_depthwise_kernel[(programs,)](
         x, weight, bias, x if grad is None else grad, out, height, width, *x.stride()[:2], *strides,
-        HIDDEN=hidden, STRIDE_W=x.stride(2), BACKWARD=grad is not None, COLUMNS=config.columns, STRIPS=config.strips,
+        HIDDEN=hidden, STRIDE_W=x.stride(2), BACKWARD=grad is not None, COLUMNS=config.columns,
         CHANNELS=config.channels, ROWS=config.rows, num_warps=config.warps,
     )  # fmt: skip
 
