@@ -88,7 +88,7 @@ class Clock:
 
     def fits(self, late: str) -> bool:
         """Whether there is time to make a contestant; one that was never made may take as long as any other."""
-        longest = max(self._late.values(), default=LATE_SECONDS)
+        longest = max([LATE_SECONDS, *self._late.values()])
         return self._late.get(late, longest) <= self.left()
 
     def made(self, late: str, seconds: float) -> None:
@@ -205,13 +205,14 @@ def parse() -> argparse.Namespace:
 
 
 def cases(arguments: argparse.Namespace, scene: Scene) -> Iterator[Planned]:
-    """What is to be measured, in order; of the decoder only what differs in resolution, and kernels at one image."""
+    """What is to be measured, in order; of the decoder what differs in resolution, kernels of one image of the first size."""
     # The first size of each resolution.
     by_side = {config_of(name)[0].sample_size: name for name in reversed(arguments.sizes)}
     makers = {"pipeline": pipeline_case, "transformer": transformer_case, "decoder": decoder_case}
     for batch, name, part in product(arguments.batches, arguments.sizes, arguments.parts):
         if part == "kernels":
-            for label in KERNELS if batch == arguments.batches[0] else ():
+            first = batch == arguments.batches[0] and name == arguments.sizes[0]
+            for label in KERNELS if first else ():
                 yield f"{label}, {name}", partial(kernel_case, scene, name, label)
         elif part != "decoder" or name in by_side.values():
             yield f"{part}, {name}, batch {batch}", partial(makers[part], scene, name, batch)

@@ -116,11 +116,7 @@ def builds() -> Iterator[Build]:
 
 def _depthwise_builds(dtype: str) -> Iterator[Build]:
     strip = DEPTHWISE
-    sizes = (
-        ("COLUMNS", strip.columns),
-        ("CHANNELS", strip.channels),
-        ("ROWS", strip.rows),
-    )
+    sizes = (("COLUMNS", strip.columns), ("CHANNELS", strip.channels), ("ROWS", strip.rows))
     # The distances of the model of 1.6 billion weights: they are known when the kernel is compiled.
     known = (("HIDDEN", 5600), ("STRIDE_W", 11200))
     for backward in (False, True):

@@ -4,6 +4,7 @@ Rounding differs from the network run operation by operation, so images differ i
 """
 
 import shutil
+from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import Any, Literal, get_args
 
@@ -26,7 +27,7 @@ __all__ = [
 Compile = Literal["none", "default", "max-autotune"]
 
 # torch.compile's words; its own CUDA graphs do not take Triton kernels that it has not compiled.
-_OPTIONS: dict[str, dict[str, str]] = {"default": {}, "max-autotune": {"mode": "max-autotune-no-cudagraphs"}}
+_OPTIONS: dict[str, dict[str, Any]] = {"default": {}, "max-autotune": {"mode": "max-autotune-no-cudagraphs"}}
 _COMPILERS = ("g++", "clang++", "c++")
 # Batches of a sweep, with and without guidance; torch's own limit of 8 would fall back to plain operations in silence.
 _MOST_SHAPES = 64
@@ -42,27 +43,33 @@ class CompiledTransformer(nn.Module):
         super().__init__()
         self.network = network
         self.cuda_graphs = cuda_graphs
-        self._run: Any = network.forward
-        if compile != "none":
-            options: dict[str, Any] = _OPTIONS[compile]
-            self._run = torch.compile(_of_its_own(network.forward), dynamic=False, **options)
+        self._run = network.forward if compile == "none" else _compiled(network.forward, compile)
         if cuda_graphs:
             self._run = GraphedCalls(self._run)
 
     def forward(self, *arguments: Any, **options: Any) -> Tensor:
         """As `SanaTransformer.forward`; raises RuntimeError where torch cannot compile it."""
-        import torch._dynamo as dynamo
-
-        with dynamo.config.patch(recompile_limit=_MOST_SHAPES, fail_on_recompile_limit_hit=True):
-            result: Tensor = self._run(*arguments, **options)
-            # A graph writes its result to the same place each time, and solvers keep the one before.
-            return result.clone() if self.cuda_graphs else result
+        result: Tensor = self._run(*arguments, **options)
+        # A graph writes its result to the same place each time, and solvers keep the one before.
+        return result.clone() if self.cuda_graphs else result
 
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
             return getattr(super().__getattr__("network"), name)
+
+
+def _compiled(method: Any, compile: Compile) -> Callable[..., Tensor]:
+    run = torch.compile(_of_its_own(method), dynamic=False, **_OPTIONS[compile])
+
+    def call(*arguments: Any, **options: Any) -> Tensor:
+        import torch._dynamo as dynamo
+
+        with dynamo.config.patch(recompile_limit=_MOST_SHAPES, fail_on_recompile_limit_hit=True):
+            return torch.as_tensor(run(*arguments, **options))
+
+    return call
 
 
 def _of_its_own(method: Any) -> Any:
@@ -114,15 +121,5 @@ def compile_autoencoder(autoencoder: DCAE, compile: Compile, device: str | torch
     """
     if compile == "none" or torch.device(device).type != "cuda":
         return autoencoder
-    decoder = autoencoder.decoder
-    options: dict[str, Any] = _OPTIONS[compile]
-    run = torch.compile(_of_its_own(decoder.forward), dynamic=False, **options)
-
-    def forward(latents: Tensor) -> Tensor:
-        import torch._dynamo as dynamo
-
-        with dynamo.config.patch(recompile_limit=_MOST_SHAPES, fail_on_recompile_limit_hit=True):
-            return torch.as_tensor(run(latents))
-
-    decoder.forward = forward  # type: ignore[method-assign]
+    autoencoder.decoder.forward = _compiled(autoencoder.decoder.forward, compile)  # type: ignore[method-assign]
     return autoencoder

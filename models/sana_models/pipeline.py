@@ -105,6 +105,8 @@ class SanaPipeline:
         self.conditioning = conditioning
         self.whole_text = whole_text
         self.tf32 = tf32
+        # Encoder, what it was given and what it gave.
+        self._negative: tuple[Any, Any, tuple[Tensor, Tensor]] | None = None
 
     @property
     def default_steps(self) -> int:
@@ -312,12 +314,7 @@ class SanaPipeline:
         distinct = list(dict.fromkeys(negatives))
         # The official sampler hands the prompt's mask to the null branch as well, which so reads padding.
         own_mask = self.conditioning == "diffusers"
-        null, null_mask = self.text_encoder.encode(
-            distinct,
-            max_length=self.max_length,
-            conditioning=self.conditioning,
-            keep_padding=not own_mask,
-        )
+        null, null_mask = self._encode_negative(distinct, keep_padding=not own_mask)
         rows = [distinct.index(negative) for negative in negatives]
         null_text = TextCondition(null[rows], null_mask[rows] if own_mask else prompt.mask)
         if self.whole_text:
@@ -325,6 +322,19 @@ class SanaPipeline:
         # A prompt fills a tenth of its positions: what no row of the batch reads need not be projected.
         used = max(prompt.used, null_text.used)
         return prompt.shortened(used), null_text.shortened(used)
+
+    def _encode_negative(self, texts: list[str], *, keep_padding: bool) -> tuple[Tensor, Tensor]:
+        """Encode the negative prompts, which are mostly those of the call before."""
+        encoder, told = self.text_encoder, (tuple(texts), self.max_length, self.conditioning)
+        if self._negative is None or self._negative[0] is not encoder or self._negative[1] != told:
+            encoded = encoder.encode(
+                texts, max_length=self.max_length, conditioning=self.conditioning, keep_padding=keep_padding
+            )
+            # An encoder in training gives others next time.
+            if any(weight.requires_grad for weight in encoder.model.parameters()):
+                return encoded
+            self._negative = (encoder, told, encoded)
+        return self._negative[2]
 
 
 def load_pipeline(

@@ -84,6 +84,8 @@ def test_each_distinct_prompt_is_encoded_once(pipeline, monkeypatch):
         return encode(prompts, **options)
 
     monkeypatch.setattr(pipeline.text_encoder, "encode", record)
+    # Other tests' calls told it the empty prompt.
+    monkeypatch.setattr(pipeline, "_negative", None)
     pipeline(["a red circle", "two blue squares", "a red circle"], noise=draw(3), steps=1)
     assert sorted(encoded) == ["", "a red circle", "two blue squares"]
     encoded.clear()
@@ -292,3 +294,27 @@ def test_guidance_needs_the_unconditional_text(pipeline):
     condition = TextCondition(torch.zeros(1, 1, 1), torch.ones(1, 1))
     with pytest.raises(ValueError, match="unconditional text"):
         guided_velocity(pipeline.transformer, condition, None, Guidance(scale=2.0))
+
+
+def test_a_negative_prompt_that_stays_is_encoded_once(tiny_pipeline_dir, monkeypatch):
+    pipeline = load_pipeline(tiny_pipeline_dir)
+    told = []
+    encode = pipeline.text_encoder.encode
+    monkeypatch.setattr(
+        pipeline.text_encoder,
+        "encode",
+        lambda texts, **options: told.append(list(texts)) or encode(texts, **options),
+    )
+    options = {"noise": pipeline.draw_noise([0, 1], 64, 64), "steps": 1}
+    images = [pipeline(["a", "b"], negative_prompt=text, **options) for text in ("", "", "c", "")]
+    assert told == [["a", "b"], [""], ["a", "b"], ["a", "b"], ["c"], ["a", "b"], [""]]
+    assert torch.equal(images[0], images[1])
+    assert torch.equal(images[0], images[3])
+    assert not torch.equal(images[0], images[2])
+    # An encoder in training does not give the same twice.
+    next(pipeline.text_encoder.model.parameters()).requires_grad_(True)
+    pipeline._negative = None
+    del told[:]
+    for _ in range(2):
+        pipeline(["a", "b"], **options)
+    assert told == [["a", "b"], [""]] * 2
