@@ -221,14 +221,12 @@ def cases(arguments: argparse.Namespace, scene: Scene) -> Iterator[Planned]:
 @torch.inference_mode()
 def difference(case: Case, name: str, run: Run, expected: torch.Tensor, scene: Scene) -> str:
     """How far a contestant is off, where that is too far; else nothing."""
-    off = as_numbers(run()) - expected
-    largest = off.square().mean().sqrt() if name in case.bounds else off.abs().max()
-    error = float(largest / expected.std())
-    return (
-        ""
-        if error <= case.bounds.get(name, DISAGREEMENT[scene.dtype])
-        else f"off by {error:.2g} of the spread"
-    )
+    off, spread = as_numbers(run()) - expected, expected.std()
+    if name in case.bounds:
+        error, of = float(off.square().mean().sqrt() / spread), "the spread"
+    else:
+        error, of = float((off.abs() / (spread + expected.abs())).max()), "value plus spread"
+    return "" if error <= case.bounds.get(name, DISAGREEMENT[scene.dtype]) else f"off by {error:.2g} of {of}"
 
 
 def as_numbers(output: torch.Tensor) -> torch.Tensor:

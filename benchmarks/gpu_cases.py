@@ -43,10 +43,13 @@ __all__ = [
     "transformer_case",
 ]
 
-#: Of the outputs' spread. bf16 keeps 8 bits, and some 10^3 of its roundings add as a random walk; fp32 sums run in another order.
+#: Of a value and the outputs' spread together: no value rounds finer than itself. bf16 keeps 8 bits, and some 10^3 of its roundings
+#: add as a random walk; fp32 sums run in another order.
 DISAGREEMENT = {torch.bfloat16: 0.1, torch.float16: 0.02, torch.float32: 1e-3}
-# Root mean square, of the spread: images after 20 guided steps, whose parts were held to the bounds above. Each step adds its
-# rounding, multiplied by the guidance; fp32 has the rounding to 256 levels. Images that have nothing in common are off by 1.4.
+# Root mean square, of the spread: the largest of millions of differences says less. Decoded images have some hundred layers behind
+# them; images after 20 guided steps add the rounding of each, multiplied by the guidance, and in fp32 that to 256 levels. Images
+# that have nothing in common are off by 1.4.
+_DECODED = {torch.bfloat16: 0.05, torch.float16: 0.01, torch.float32: 1e-3}
 _IMAGES = {torch.bfloat16: 0.3, torch.float16: 0.1, torch.float32: 0.02}
 # A step with eight bits: 0.6 % a product, twice, which some hundred products add as a random walk.
 _EIGHT_BITS = 0.2
@@ -173,8 +176,8 @@ class Case:
     """Contestants that must agree with `peer` before any of them is timed.
 
     `late` are made after the check, because making them takes long (compilation) or may fail; they must agree as well. The
-    root mean square of a difference must be within `bounds`; for a contestant that has none there, the largest difference
-    within `DISAGREEMENT`. `work` is the least that a call takes; those of `eight_bits` do its products with integers.
+    root mean square of a difference must be within `bounds`; for a contestant that has none there, every difference within
+    `DISAGREEMENT`. `work` is the least that a call takes; those of `eight_bits` do its products with integers.
     """
 
     what: str
@@ -310,6 +313,7 @@ def decoder_case(scene: Scene, name: str, batch: int) -> Case:
                 _our_decoder(shapes, theirs, scene.kernels, "default").decode, latents
             ),
         }
+    case.bounds = dict.fromkeys((*contestants, *case.late), _DECODED[scene.wide])
     case.work = decoder_work(shapes, height=side, width=side, batch=batch).sized(_ITEMSIZE[scene.wide])
     return case
 

@@ -112,7 +112,7 @@ def test_what_differs_is_not_timed(scripts):
     right = torch.linspace(-1, 1, 100)
     wrong = right + 0.01
     case = gpu_cases.Case("sum", "peer", {"peer": lambda: right, "ours": lambda: wrong})
-    assert gpu.disagreements(case, scene) == ["sum: ours is off by 0.017 of the spread of peer"]
+    assert gpu.disagreements(case, scene) == ["sum: ours is off by 0.017 of value plus spread of peer"]
     # Such as a compiler that gives up, or a package that is not there.
     case = gpu_cases.Case(
         "sum",
@@ -129,7 +129,7 @@ def test_what_differs_is_not_timed(scripts):
     row = gpu.timed(case, scene, type("", (), {"repetitions": 3}), gpu.Clock(None))
     assert row["seconds"].keys() == {"peer", "good", "coarse"}
     assert row["left_out"] == {
-        "bad": "off by 0.017 of the spread",
+        "bad": "off by 0.017 of value plus spread",
         "broken": "No module named 'no_such_package'",
     }
 
