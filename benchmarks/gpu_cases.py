@@ -43,10 +43,10 @@ __all__ = [
     "transformer_case",
 ]
 
-#: Of a value and the outputs' spread together: no value rounds finer than itself. bf16 keeps 8 bits, and some 10^3 of its roundings
-#: add as a random walk; fp32 sums run in another order.
+#: Of a value and the outputs' spread together: large values round coarsely. bf16 keeps 8 bits, and some 10^3 of its roundings add
+#: as a random walk; fp32 sums run in another order.
 DISAGREEMENT = {torch.bfloat16: 0.1, torch.float16: 0.02, torch.float32: 1e-3}
-# Root mean square, of the spread: the largest of millions of differences says less. Decoded images have some hundred layers behind
+# Root mean square, of the spread: the largest of millions of differences says less. Decoded images have a hundred layers behind
 # them; images after 20 guided steps add the rounding of each, multiplied by the guidance, and in fp32 that to 256 levels. Images
 # that have nothing in common are off by 1.4.
 _DECODED = {torch.bfloat16: 0.05, torch.float16: 0.01, torch.float32: 1e-3}
