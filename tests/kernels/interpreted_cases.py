@@ -1,8 +1,8 @@
 """Every Triton kernel against its PyTorch reference, on Triton's interpreter or on a GPU.
 
 `test_interpreted_kernels.py` runs this file in a process of its own: Triton reads TRITON_INTERPRET when kernels are defined, and
-other tests need them compiled. `python -m pytest tests/kernels/interpreted_cases.py` runs it where there is a GPU. All output memory
-is filled with NaN first, so a place that no kernel writes shows.
+other tests need them compiled. `python -m pytest tests/kernels/interpreted_cases.py` runs it where there is a GPU. All output
+memory is filled with NaN first, so a place that no kernel writes shows.
 """
 
 import mmap
@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
-if DEVICE == "cuda" and not torch.cuda.is_available():
+if os.environ.get("TRITON_INTERPRET") != "1" and not torch.cuda.is_available():
     pytest.skip(
         "needs a GPU, or TRITON_INTERPRET=1 as test_interpreted_kernels.py sets it", allow_module_level=True
     )
@@ -25,6 +24,7 @@ from sana_models import SanaConfig, SanaTransformer
 from sana_models.dc_ae import DCAE
 from tests.small_parts import small_dc_ae
 
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 TORCH, TRITON = operations("torch"), operations("triton")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -235,7 +235,8 @@ def test_tensors_beyond_32_bit_addresses() -> None:
     weight, row = torch.ones(width), torch.ones(1, 1, width)
     pairs = [
         (TRITON.rms_norm(x, weight), TRITON.layer_norm_modulate(x, row, row), TRITON.gated_residual(x, row, x),
-         TRITON.bias_silu(x, weight), TRITON.linear_attention(x, x, x), TRITON.gated_depthwise(x.unsqueeze(1), weight.new_ones(width, 1, 3, 3), weight))
+         TRITON.bias_silu(x, weight), TRITON.linear_attention(x, x, x),
+         TRITON.gated_depthwise(x.unsqueeze(1), weight.new_ones(width, 1, 3, 3), weight))
         for x in (far, near)
     ]  # fmt: skip
     for found, wanted in zip(*pairs):
@@ -319,7 +320,7 @@ def test_the_whole_transformer(norm: bool) -> None:
 
 @torch.no_grad()
 def test_the_whole_decoder() -> None:
-    """Images on Triton as on PyTorch: fp32 sums in another order through some twenty layers, as in the comparison with diffusers."""
+    """Images on Triton as on PyTorch: fp32 sums in another order through twenty layers, as in the comparison with diffusers."""
     config = small_dc_ae()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
