@@ -20,8 +20,7 @@ def gated_depthwise_triton(x_BhwC: Tensor, weight_C133: Tensor, bias_C: Tensor) 
     if x_BhwC.ndim != 4 or channels % 2 or tuple(weight_C133.shape) != (channels, 1, 3, 3):
         found = f"input {tuple(x_BhwC.shape)} and weight {tuple(weight_C133.shape)}"
         raise ValueError(f"expected (B, h, w, C) with an even C and (C, 1, 3, 3), found {found}")
-    result: Tensor = _GatedDepthwise.apply(x_BhwC, weight_C133, bias_C)
-    return result
+    return launch.run(_GatedDepthwise, x_BhwC, weight_C133, bias_C)
 
 
 def _gate(x: Tensor, weight: Tensor, bias: Tensor, grad: Tensor | None, out: Tensor) -> None:

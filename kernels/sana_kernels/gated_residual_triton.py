@@ -60,33 +60,24 @@ def gated_residual_backward_kernel(
 def gated_residual_triton(residual_BNC: Tensor, gate_B1C: Tensor, x_BNC: Tensor) -> Tensor:
     """`gated_residual_torch` in one kernel; raises ValueError above the widest configuration."""
     gate_B1C = gate_B1C.expand(x_BNC.shape[0], 1, x_BNC.shape[2])
-    if not launch.differentiated(residual_BNC, gate_B1C, x_BNC):
-        return _forward(residual_BNC, gate_B1C, x_BNC)
-    result: Tensor = _GatedResidual.apply(residual_BNC, gate_B1C, x_BNC)
-    return result
-
-
-def _forward(residual: Tensor, gate: Tensor, x: Tensor) -> Tensor:
-    batch, tokens, width = x.shape
-    config = row_config(width)
-    residual, gate, x = (launch.unit_stride(t) for t in (residual, gate, x))
-    dtype = torch.promote_types(torch.promote_types(residual.dtype, gate.dtype), x.dtype)
-    out = launch.empty((batch, tokens, width), dtype, x.device)
-    if out.numel():
-        with launch.on_device(x):
-            gated_residual_forward_kernel[(batch * tokens,)](
-                residual, gate, x, out, tokens, width,
-                residual.stride(0), residual.stride(1), gate.stride(0), x.stride(0), x.stride(1),
-                BLOCK=config.block, num_warps=config.warps,
-            )  # fmt: skip
-    return out
+    return launch.run(_GatedResidual, residual_BNC, gate_B1C, x_BNC)
 
 
 class _GatedResidual(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, residual: Tensor, gate: Tensor, x: Tensor) -> Tensor:
-        gate, x = launch.unit_stride(gate), launch.unit_stride(x)
-        out = _forward(residual, gate, x)
+        batch, tokens, width = x.shape
+        config = row_config(width)
+        residual, gate, x = (launch.unit_stride(t) for t in (residual, gate, x))
+        dtype = torch.promote_types(torch.promote_types(residual.dtype, gate.dtype), x.dtype)
+        out = launch.empty((batch, tokens, width), dtype, x.device)
+        if out.numel():
+            with launch.on_device(x):
+                gated_residual_forward_kernel[(batch * tokens,)](
+                    residual, gate, x, out, tokens, width,
+                    residual.stride(0), residual.stride(1), gate.stride(0), x.stride(0), x.stride(1),
+                    BLOCK=config.block, num_warps=config.warps,
+                )  # fmt: skip
         ctx.save_for_backward(gate, x)
         ctx.residual_dtype = residual.dtype
         return out

@@ -2,11 +2,12 @@
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["differentiated", "empty", "on_device", "unit_stride"]
+__all__ = ["empty", "on_device", "run", "unit_stride"]
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -14,9 +15,18 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> T
     return torch.empty(shape, dtype=dtype, device=device)
 
 
-def differentiated(*inputs: Tensor | None) -> bool:
-    """Whether anybody wants gradients of an operation; without, autograd's own bookkeeping takes longer than a small kernel."""
-    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+class _Forgetful:
+    """The context of a forward pass that no backward pass follows."""
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keep nothing."""
+
+
+def run(operation: type[torch.autograd.Function], *inputs: Any) -> Tensor:
+    """Apply an operation, past autograd where nobody wants gradients: its bookkeeping takes longer than a small kernel."""
+    wanted = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
+    result: Tensor = operation.apply(*inputs) if wanted else operation.forward(_Forgetful(), *inputs)
+    return result
 
 
 def unit_stride(x: Tensor) -> Tensor:

@@ -76,34 +76,24 @@ def layer_norm_modulate_triton(
 ) -> Tensor:
     """`layer_norm_modulate_torch` in one kernel; raises ValueError above the widest configuration."""
     rows = (x_BNC.shape[0], 1, x_BNC.shape[2])
-    arguments = (x_BNC, shift_B1C.expand(rows), scale_B1C.expand(rows))
-    if not launch.differentiated(*arguments):
-        return _forward(*arguments, eps)
-    result: Tensor = _LayerNormModulate.apply(*arguments, eps)
-    return result
-
-
-def _forward(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-    batch, tokens, width = x.shape
-    config = row_config(width)
-    x, shift, scale = (launch.unit_stride(t) for t in (x, shift, scale))
-    dtype = torch.promote_types(torch.promote_types(x.dtype, shift.dtype), scale.dtype)
-    out = launch.empty((batch, tokens, width), dtype, x.device)
-    if out.numel():
-        with launch.on_device(x):
-            layer_norm_modulate_forward_kernel[(batch * tokens,)](
-                x, shift, scale, out, eps, tokens, width,
-                x.stride(0), x.stride(1), shift.stride(0), scale.stride(0),
-                BLOCK=config.block, num_warps=config.warps,
-            )  # fmt: skip
-    return out
+    return launch.run(_LayerNormModulate, x_BNC, shift_B1C.expand(rows), scale_B1C.expand(rows), eps)
 
 
 class _LayerNormModulate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:
-        x, scale = launch.unit_stride(x), launch.unit_stride(scale)
-        out = _forward(x, shift, scale, eps)
+        batch, tokens, width = x.shape
+        config = row_config(width)
+        x, shift, scale = (launch.unit_stride(t) for t in (x, shift, scale))
+        dtype = torch.promote_types(torch.promote_types(x.dtype, shift.dtype), scale.dtype)
+        out = launch.empty((batch, tokens, width), dtype, x.device)
+        if out.numel():
+            with launch.on_device(x):
+                layer_norm_modulate_forward_kernel[(batch * tokens,)](
+                    x, shift, scale, out, eps, tokens, width,
+                    x.stride(0), x.stride(1), shift.stride(0), scale.stride(0),
+                    BLOCK=config.block, num_warps=config.warps,
+                )  # fmt: skip
         ctx.save_for_backward(x, scale)
         ctx.eps, ctx.shift_dtype = eps, shift.dtype
         return out

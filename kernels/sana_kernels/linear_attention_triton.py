@@ -45,11 +45,7 @@ def linear_attention_triton(
         raise ValueError(
             f"query, key and value are {q_BNC.dtype}, {k_BNC.dtype} and {v_BNC.dtype}; expected one dtype"
         )
-    inputs = (q_BNC, k_BNC, v_BNC, q_weight, k_weight)
-    if not launch.differentiated(*inputs):
-        return _forward(*inputs, head_dim, norm_eps, eps)[0]
-    result: Tensor = _LinearAttention.apply(*inputs, head_dim, norm_eps, eps)
-    return result
+    return launch.run(_LinearAttention, q_BNC, k_BNC, v_BNC, q_weight, k_weight, head_dim, norm_eps, eps)
 
 
 def _sizes(
@@ -95,45 +91,36 @@ def _inverse_norms(q: Tensor, k: Tensor, eps: float) -> Tensor:
     return out
 
 
-def _forward(
-    q: Tensor, k: Tensor, v: Tensor, q_weight: Tensor | None, k_weight: Tensor | None,
-    head_dim: int, norm_eps: float, eps: float,
-) -> tuple[Tensor, tuple[Tensor, ...]]:  # fmt: skip
-    """Return the result, and what its gradients need: inputs as they were read, inverse norms, contexts, normalisers."""
-    q, k, v = (launch.unit_stride(t) for t in (q, k, v))
-    batch, tokens, width = q.shape
-    norm = q_weight is not None
-    # Without norm the kernels take its pointers and never read them.
-    inverse_q = inverse_k = q
-    q_scale, k_scale = (t.contiguous() if t is not None else q for t in (q_weight, k_weight))
-    out = launch.empty((batch, tokens, width), v.dtype, v.device)
-    config, grid, constants = _sizes(q, head_dim, norm)
-    contexts, normalisers = _partials(q, grid, config)
-    if out.numel():
-        with launch.on_device(q):
-            if norm:
-                inverse_q, inverse_k = _inverse_norms(q, k, norm_eps)
-            kernels.context_kernel[grid](
-                k, v, inverse_k, k_scale, contexts, normalisers, tokens, width // head_dim, head_dim,
-                k.stride(0), k.stride(1), v.stride(0), v.stride(1), **constants,
-            )  # fmt: skip
-            contexts, normalisers = _gathered((contexts, normalisers))
-            kernels.attend_kernel[(grid[0], triton.cdiv(tokens, config.attended))](
-                q, inverse_q, q_scale, contexts, normalisers, out, eps, tokens, width // head_dim, head_dim,
-                contexts.shape[1],
-                q.stride(0), q.stride(1), **constants | {"TOKENS": config.attended},
-            )  # fmt: skip
-    return out, (q, k, v, inverse_q, inverse_k, contexts, normalisers)
-
-
 class _LinearAttention(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, q_weight: Tensor | None, k_weight: Tensor | None,
         head_dim: int, norm_eps: float, eps: float,
     ) -> Tensor:  # fmt: skip
-        out, (q, k, v, *rest) = _forward(q, k, v, q_weight, k_weight, head_dim, norm_eps, eps)
-        ctx.save_for_backward(q, k, v, q_weight, k_weight, *rest)
+        q, k, v = (launch.unit_stride(t) for t in (q, k, v))
+        batch, tokens, width = q.shape
+        norm = q_weight is not None
+        # Without norm the kernels take its pointers and never read them.
+        inverse_q = inverse_k = q
+        q_scale, k_scale = (t.contiguous() if t is not None else q for t in (q_weight, k_weight))
+        out = launch.empty((batch, tokens, width), v.dtype, v.device)
+        config, grid, constants = _sizes(q, head_dim, norm)
+        contexts, normalisers = _partials(q, grid, config)
+        if out.numel():
+            with launch.on_device(q):
+                if norm:
+                    inverse_q, inverse_k = _inverse_norms(q, k, norm_eps)
+                kernels.context_kernel[grid](
+                    k, v, inverse_k, k_scale, contexts, normalisers, tokens, width // head_dim, head_dim,
+                    k.stride(0), k.stride(1), v.stride(0), v.stride(1), **constants,
+                )  # fmt: skip
+                contexts, normalisers = _gathered((contexts, normalisers))
+                kernels.attend_kernel[(grid[0], triton.cdiv(tokens, config.attended))](
+                    q, inverse_q, q_scale, contexts, normalisers, out, eps, tokens, width // head_dim, head_dim,
+                    contexts.shape[1],
+                    q.stride(0), q.stride(1), **constants | {"TOKENS": config.attended},
+                )  # fmt: skip
+        ctx.save_for_backward(q, k, v, q_weight, k_weight, inverse_q, inverse_k, contexts, normalisers)
         ctx.head_dim, ctx.norm_eps, ctx.eps = head_dim, norm_eps, eps
         return out
 

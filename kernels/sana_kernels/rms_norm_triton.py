@@ -83,8 +83,7 @@ def rms_norm_triton(
     """`rms_norm_torch` in one kernel; raises ValueError above the widest configuration, and for a residual of another shape."""
     if residual is not None and residual.shape != x.shape:
         raise ValueError(f"residual is {tuple(residual.shape)}; expected {tuple(x.shape)}")
-    result: Tensor = _RMSNorm.apply(x, weight, bias, residual, eps)
-    return result
+    return launch.run(_RMSNorm, x, weight, bias, residual, eps)
 
 
 def _rows(x: Tensor) -> Tensor:
