@@ -43,9 +43,9 @@ from gpu_cases import (
     config_of,
     decoder_case,
     kernel_case,
-    pipeline_case,
     transformer_case,
 )
+from gpu_pipelines import pipeline_case
 from gpu_report import Found, card, in_ms, precision_of, write
 from side_by_side import cuda_seconds, interleave, wall_seconds
 

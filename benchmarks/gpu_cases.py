@@ -1,8 +1,8 @@
-"""What `gpu.py` checks and times: kernels, transformer step, decoder, whole pipeline; ours and diffusers on the same weights."""
+"""What `gpu.py` checks and times, but pipelines: kernels, transformer step, decoder; ours and diffusers on the same weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -10,27 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from sana_bench.generators.base import Stage
-from sana_bench.profiling.flops import (
-    Work,
-    decoder_work,
-    gemma_work,
-    text_projection_work,
-    transformer_work,
-)
+from sana_bench.profiling.flops import Work, decoder_work, transformer_work
 from sana_kernels import Backend, operations
 from sana_models.compilation import Compile, compile_autoencoder, compile_transformer
 from sana_models.config import DC_AE_F32C32, SANA_CONFIGS, DCAEConfig, SanaConfig
 from sana_models.dc_ae import DCAE
 from sana_models.libraries import without_torchao
-from sana_models.pipeline import SanaPipeline
 from sana_models.quantization import Quantization, quantize
-from sana_models.text import TextEncoder, complex_human_instruction, make_word_tokenizer
 from sana_models.transformer import SanaTransformer
 
 __all__ = [
     "DISAGREEMENT",
+    "GRAPHS",
+    "ITEMSIZE",
     "KERNELS",
-    "STEPS",
+    "MADE_LATE",
+    "TEXT_TOKENS",
     "Case",
     "Run",
     "Scene",
@@ -39,24 +34,21 @@ __all__ = [
     "config_of",
     "decoder_case",
     "kernel_case",
-    "pipeline_case",
+    "our_decoder",
+    "our_transformer",
     "transformer_case",
 ]
 
 #: Of a value and the outputs' spread together: large values round coarsely. bf16 keeps 8 bits, and some 10^3 of its roundings add
 #: as a random walk; fp32 sums run in another order.
 DISAGREEMENT = {torch.bfloat16: 0.1, torch.float16: 0.02, torch.float32: 1e-3}
-# Root mean square, of the spread: the largest of millions of differences says less. Decoded images have a hundred layers behind
-# them; images after 20 guided steps add the rounding of each, multiplied by the guidance, and in fp32 that to 256 levels. Images
-# that have nothing in common are off by 1.4.
+# Root mean square, of the spread: the largest of millions of differences says less. A hundred layers lie behind a decoded image.
 _DECODED = {torch.bfloat16: 0.05, torch.float16: 0.01, torch.float32: 1e-3}
-_IMAGES = {torch.bfloat16: 0.3, torch.float16: 0.1, torch.float32: 0.02}
 # A step with eight bits: 0.6 % a product, twice, which some hundred products add as a random walk.
 _EIGHT_BITS = 0.2
 
-STEPS, SHIFT, GUIDANCE = 20, 3.0, 4.5
 TEXT_TOKENS = 300
-_ITEMSIZE = {torch.bfloat16: 2, torch.float16: 2, torch.float32: 4}
+ITEMSIZE = {torch.bfloat16: 2, torch.float16: 2, torch.float32: 4}
 
 #: For trying the script where there is no GPU.
 TINY = SanaConfig(
@@ -78,16 +70,6 @@ TINY_DC_AE = DCAEConfig(
     encoder_qkv_multiscales=((), (5,)),
     decoder_qkv_multiscales=((), (5,)),
 )
-TINY_GEMMA = {
-    "vocab_size": 1000,
-    "hidden_size": 32,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 16,
-}
-
 #: What is measured by itself: operations of the kernels, of one of them two forms.
 KERNELS = (
     "linear_attention",
@@ -101,12 +83,12 @@ KERNELS = (
 )
 
 #: Ours beside its eager form: what a variant's `compile` and `cuda_graphs` make of the transformer's steps.
-_MADE_LATE: dict[str, tuple[Compile, bool]] = {
+MADE_LATE: dict[str, tuple[Compile, bool]] = {
     "ours compiled, CUDA graphs": ("default", True),
     "ours compiled": ("default", False),
 }
 #: Made in seconds, so that there is time for it.
-_GRAPHS = "ours, CUDA graphs"
+GRAPHS = "ours, CUDA graphs"
 
 Run = Callable[[], Any]
 
@@ -226,7 +208,7 @@ def kernel_case(scene: Scene, name: str, label: str) -> Case:
     if scene.device.type == "cuda":
         case.late = {"torch compiled": lambda: Short(partial(torch.compile(plain), *arguments))}
     values = sum(t.numel() for t in {id(t): t for t in arguments}.values()) + plain(*arguments).numel()
-    case.work = Work(activations=values, itemsize=_ITEMSIZE[scene.dtype])
+    case.work = Work(activations=values, itemsize=ITEMSIZE[scene.dtype])
     return case
 
 
@@ -255,7 +237,7 @@ def transformer_case(scene: Scene, name: str, batch: int) -> Case:
         kernels: Backend = scene.kernels,
         quantization: Quantization = "none",
     ) -> Run:
-        network = quantize(_ours(config, theirs, kernels), quantization)
+        network = quantize(our_transformer(config, theirs, kernels), quantization)
         context = network.text_context(text, mask)
         return partial(
             compile_transformer(network, compile, cuda_graphs=cuda_graphs), latents, times[:1], context
@@ -269,9 +251,9 @@ def transformer_case(scene: Scene, name: str, batch: int) -> Case:
         case.late["ours W8A8"] = partial(ours, quantization="w8a8")
     else:
         case.late = {
-            _GRAPHS: partial(ours, cuda_graphs=True),
+            GRAPHS: partial(ours, cuda_graphs=True),
             "diffusers compiled": lambda: partial(run_theirs, torch.compile(theirs)),
-            **{made: partial(ours, *how) for made, how in _MADE_LATE.items()},
+            **{made: partial(ours, *how) for made, how in MADE_LATE.items()},
             # Operation by operation, torchao's eight bits take many times as long as bf16.
             "ours W8A8 compiled": partial(ours, "default", quantization="w8a8"),
             "diffusers compiled, CUDA graphs": lambda: partial(
@@ -285,7 +267,7 @@ def transformer_case(scene: Scene, name: str, batch: int) -> Case:
         }
     case.bounds = dict.fromkeys(case.eight_bits, _EIGHT_BITS)
     case.work = transformer_work(config, height=side, width=side, text=TEXT_TOKENS, rows=rows).sized(
-        _ITEMSIZE[scene.dtype]
+        ITEMSIZE[scene.dtype]
     )
     return case
 
@@ -298,7 +280,7 @@ def decoder_case(scene: Scene, name: str, batch: int) -> Case:
     config, shapes = config_of(name)
     side = config.sample_size
     theirs = scene.make(lambda: AutoencoderDC.from_config(shapes.to_dict()), scene.wide)
-    ours = _our_decoder(shapes, theirs, scene.kernels)
+    ours = our_decoder(shapes, theirs, scene.kernels)
     latents = scene.draw(batch, shapes.latent_channels, side, side).to(scene.wide)
 
     def run_theirs(decode: Any = theirs.decode) -> Tensor:
@@ -310,81 +292,16 @@ def decoder_case(scene: Scene, name: str, batch: int) -> Case:
         case.late = {
             "diffusers compiled": lambda: partial(run_theirs, torch.compile(theirs.decode)),
             "ours compiled": lambda: partial(
-                _our_decoder(shapes, theirs, scene.kernels, "default").decode, latents
+                our_decoder(shapes, theirs, scene.kernels, "default").decode, latents
             ),
         }
     case.bounds = dict.fromkeys((*contestants, *case.late), _DECODED[scene.wide])
-    case.work = decoder_work(shapes, height=side, width=side, batch=batch).sized(_ITEMSIZE[scene.wide])
+    case.work = decoder_work(shapes, height=side, width=side, batch=batch).sized(ITEMSIZE[scene.wide])
     return case
 
 
-def pipeline_case(scene: Scene, name: str, batch: int) -> Case:
-    """`batch` images from prompts and noise: Gemma-2 behind the published instruction, 20 guided steps, and the decoder."""
-    with without_torchao():
-        from diffusers import AutoencoderDC, SanaTransformer2DModel
-
-    config, shapes = config_of(name)
-    side = config.sample_size
-    theirs = scene.make(lambda: SanaTransformer2DModel.from_config(config.to_dict()))
-    autoencoder = scene.make(lambda: AutoencoderDC.from_config(shapes.to_dict()), scene.wide)
-    text = _text_encoder(scene, name == "tiny")
-    network = _ours(config, theirs, scene.kernels)
-    prompts = [f"a photo of {number} red apples" for number in range(batch)]
-    noise = scene.draw(batch, config.in_channels, side, side).float()
-
-    def ours(compile: Compile = "none", cuda_graphs: bool = False) -> Staged:
-        runner = compile_transformer(network, compile, cuda_graphs=cuda_graphs)
-        decoder = _our_decoder(shapes, autoencoder, scene.kernels, compile)
-        pipeline = SanaPipeline(
-            runner, decoder, text, flow_shift=SHIFT, instruction=complex_human_instruction(),
-            whole_text=runner is not network,
-        )  # fmt: skip
-        stages = (
-            Stage("text encoder", text, "encode"), Stage("text projection", runner, "text_context"),
-            Stage("transformer step", runner, "forward"), Stage("decoder", pipeline, "decode"),
-        )  # fmt: skip
-        return Staged(partial(pipeline, prompts, noise=noise, steps=STEPS, guidance_scale=GUIDANCE), stages)
-
-    def diffusers_compiled() -> Staged:
-        with torch.device("meta"):
-            twin = AutoencoderDC.from_config(shapes.to_dict())
-        twin.load_state_dict(autoencoder.state_dict(), assign=True)
-        twin.eval().requires_grad_(False).decode = torch.compile(twin.decode)
-        return _diffusers(torch.compile(theirs), twin, text, prompts, noise)
-
-    contestants: dict[str, Run] = {
-        "ours": ours(),
-        "diffusers": _diffusers(theirs, autoencoder, text, prompts, noise),
-    }
-    case = Case(f"pipeline, {name}, batch {batch}", "diffusers", contestants)
-    if scene.device.type == "cuda":
-        case.late = {
-            _GRAPHS: partial(ours, cuda_graphs=True),
-            "diffusers compiled": diffusers_compiled,
-            **{made: partial(ours, *how) for made, how in _MADE_LATE.items()},
-        }
-    case.bounds = dict.fromkeys((*contestants, *case.late), _IMAGES[scene.dtype])
-    case.work = _pipeline_work(scene, name, batch, text)
-    return case
-
-
-def _pipeline_work(scene: Scene, name: str, batch: int, text: TextEncoder) -> Work:
-    """Every prompt and the empty one encoded once, and projected once for all steps, at the text's whole length."""
-    config, shapes = config_of(name)
-    side, gemma = config.sample_size, text.model.config
-    length = text.padded_length(max_length=TEXT_TOKENS, instruction=complex_human_instruction())
-    step = transformer_work(config, height=side, width=side, text=TEXT_TOKENS, rows=2 * batch)
-    parts = (
-        gemma_work(gemma, tokens=length, rows=batch),
-        gemma_work(gemma, tokens=TEXT_TOKENS),
-        text_projection_work(config, text=TEXT_TOKENS, rows=2 * batch),
-        step.times(STEPS),
-        decoder_work(shapes, height=side, width=side, batch=batch),
-    )
-    return sum(parts, Work()).sized(_ITEMSIZE[scene.dtype])
-
-
-def _ours(config: SanaConfig, theirs: nn.Module, kernels: Backend) -> SanaTransformer:
+def our_transformer(config: SanaConfig, theirs: nn.Module, kernels: Backend) -> SanaTransformer:
+    """Ours, on the weights of theirs."""
     with torch.device("meta"):
         ours = SanaTransformer(config)
     ours.load_state_dict(theirs.state_dict(), assign=True)
@@ -392,63 +309,10 @@ def _ours(config: SanaConfig, theirs: nn.Module, kernels: Backend) -> SanaTransf
     return ours.eval().requires_grad_(False)
 
 
-def _our_decoder(shapes: DCAEConfig, theirs: nn.Module, kernels: Backend, compile: Compile = "none") -> DCAE:
+def our_decoder(shapes: DCAEConfig, theirs: nn.Module, kernels: Backend, compile: Compile = "none") -> DCAE:
     with torch.device("meta"):
         ours = DCAE(shapes)
     ours.load_state_dict(theirs.state_dict(), assign=True)
     ours.use_kernels(kernels)
     device = next(theirs.parameters()).device
     return compile_autoencoder(ours.eval().requires_grad_(False), compile, device)
-
-
-@cache
-def _text_encoder(scene: Scene, tiny: bool) -> TextEncoder:
-    """Gemma-2 2B, with a tokenizer of the words in use; both sides and all cases share it."""
-    with without_torchao():
-        from transformers import Gemma2Config, Gemma2Model
-
-    words = f"{complex_human_instruction()} a photo of red apples".lower().split()
-    tokenizer = make_word_tokenizer([*words, *map(str, range(64))], model_max_length=2048)
-    gemma = Gemma2Config(
-        pad_token_id=tokenizer.pad_token_id, attn_implementation="eager", **(TINY_GEMMA if tiny else {})
-    )
-    return TextEncoder(tokenizer, scene.make(lambda: Gemma2Model(gemma), scene.wide))
-
-
-def _diffusers(
-    network: Any, autoencoder: Any, text: TextEncoder, prompts: list[str], noise: Tensor
-) -> Staged:
-    """Their pipeline, with its own defaults for what text and images become."""
-    with without_torchao():
-        import diffusers
-
-    scheduler = diffusers.DPMSolverMultistepScheduler(
-        algorithm_type="dpmsolver++",
-        solver_order=2,
-        prediction_type="flow_prediction",
-        use_flow_sigmas=True,
-        flow_shift=SHIFT,
-    )
-    pipeline = diffusers.SanaPipeline(text.tokenizer, text.model, autoencoder, network, scheduler)
-    pipeline.set_progress_bar_config(disable=True)
-    side = noise.shape[-1] * autoencoder.spatial_compression_ratio
-
-    def run() -> Tensor:
-        images = pipeline(
-            prompts,
-            latents=noise.clone(),
-            height=side,
-            width=side,
-            use_resolution_binning=False,
-            num_inference_steps=STEPS,
-            guidance_scale=GUIDANCE,
-            output_type="np",
-        ).images
-        # Levels, as their own pictures are made and as ours come.
-        return torch.from_numpy((images * 255).round().astype("uint8"))
-
-    stages = (
-        Stage("text encoder", pipeline, "encode_prompt"), Stage("transformer step", network, "forward"),
-        Stage("decoder", autoencoder, "decode"),
-    )  # fmt: skip
-    return Staged(run, stages)

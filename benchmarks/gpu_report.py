@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_cases import STEPS, Scene
+from gpu_cases import Scene
+from gpu_pipelines import STEPS
 from side_by_side import environment, table
 
 from sana_bench.profiling.flops import Work

@@ -73,7 +73,8 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
 
     def forward(self, latents: Tensor) -> Tensor:
-        return self.proj(latents).flatten(2).transpose(1, 2)
+        # Tokens whole in memory: every sum with them keeps their layout, and norms would copy each.
+        return self.proj(latents).flatten(2).transpose(1, 2).contiguous()
 
 
 class TwoLayerMLP(nn.Module):
