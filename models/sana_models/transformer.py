@@ -73,8 +73,10 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
 
     def forward(self, latents: Tensor) -> Tensor:
-        # Tokens whole in memory: every sum with them keeps their layout, and norms would copy each.
-        return self.proj(latents).flatten(2).transpose(1, 2).contiguous()
+        tokens = self.proj(latents).flatten(2).transpose(1, 2)
+        # Whole in memory: every sum with them keeps their layout, and norms would copy each. In bf16 that rounds otherwise, and
+        # trainings are to go on as they began.
+        return tokens if torch.is_grad_enabled() else tokens.contiguous()
 
 
 class TwoLayerMLP(nn.Module):
