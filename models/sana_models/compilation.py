@@ -26,7 +26,7 @@ __all__ = [
 #: What `torch.compile` does: nothing, its default, or trying many kernels for each operation first, which takes minutes.
 Compile = Literal["none", "default", "max-autotune"]
 
-# torch.compile's words; its own CUDA graphs do not take Triton kernels that it has not compiled.
+# torch.compile's words. CUDA graphs are ours with all of them: torch's way to record without compiling takes no Triton kernels.
 _OPTIONS: dict[str, dict[str, Any]] = {"default": {}, "max-autotune": {"mode": "max-autotune-no-cudagraphs"}}
 _COMPILERS = ("g++", "clang++", "c++")
 # Batches of a sweep, with and without guidance; torch's own limit of 8 would fall back to plain operations in silence.
