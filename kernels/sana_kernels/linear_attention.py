@@ -45,8 +45,14 @@ def relu_linear_attention(q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor, *, eps
     """
     with torch.autocast(q_BHND.device.type, enabled=False):
         # Heads side by side in memory: the products would otherwise copy each operand, and more slowly.
-        q = F.relu(q_BHND.float().contiguous())
-        k = F.relu(k_BHND.float().contiguous())
+        q, k = _positive(q_BHND), _positive(k_BHND)
         context_BHDD = k.transpose(-1, -2) @ v_BHND.float().contiguous()
         normaliser_BHN1 = q @ k.sum(-2).unsqueeze(-1)
-        return (q @ context_BHDD) / (normaliser_BHN1 + eps)
+        weighted, normaliser = q @ context_BHDD, normaliser_BHN1 + eps
+        return weighted / normaliser if torch.is_grad_enabled() else weighted.div_(normaliser)
+
+
+def _positive(x: Tensor) -> Tensor:
+    """ReLU in fp32 and whole memory; in the copy itself where there is one and nothing is trained."""
+    copy = x.float().contiguous()
+    return F.relu(copy, inplace=copy is not x and not torch.is_grad_enabled())

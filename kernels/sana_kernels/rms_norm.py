@@ -23,5 +23,8 @@ def rms_norm_torch(
     norm = torch.linalg.vector_norm(x32, dim=-1, keepdim=True)
     inverse = torch.rsqrt(norm.square() / x.shape[-1] + eps)
     scaled = x32 * weight.float()
-    result = scaled * inverse if bias is None else torch.addcmul(bias.float(), scaled, inverse)
+    if bias is not None:
+        result = torch.addcmul(bias.float(), scaled, inverse)
+    else:
+        result = scaled * inverse if torch.is_grad_enabled() else scaled.mul_(inverse)
     return result.to(x.dtype) if residual is None else residual + result.to(x.dtype)

@@ -3,6 +3,7 @@
 Shape suffixes: B batch, N tokens, C channels, H heads, D channels a head, h and w latent height and width.
 """
 
+import math
 from typing import Any, TypeVar
 
 import torch
@@ -18,8 +19,10 @@ __all__ = [
     "Linear",
     "RMSNorm",
     "SelfAttention",
+    "in_plain_fp32",
     "linear",
     "set_operations",
+    "softmax_attention",
     "with_our_products",
 ]
 
@@ -30,6 +33,8 @@ TORCH_OPERATIONS = operations("torch")
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 # Values that the feed-forward holds of one group of images: 2 MiB in fp32, which stay in a processor's own cache.
 _GROUP_VALUES = 2**19
+# Scores of one head up to which two products and a softmax are faster than torch's one operation, up to twice.
+_FEW_SCORES = 2**13
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -58,11 +63,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
-    if x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32 or not _ONEDNN:
-        return False
     # A quantised weight is a class of its own, with its own product.
     plain = type(weight) is nn.Parameter or type(weight) is Tensor
-    return plain and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+    return _ONEDNN and plain and weight.dtype == torch.float32 and in_plain_fp32(x)
+
+
+def in_plain_fp32(x: Tensor) -> bool:
+    """Whether `x` is of fp32 on a CPU, and neither autograd nor autocast looks on."""
+    cpu = x.device.type == "cpu" and x.dtype == torch.float32
+    return cpu and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 
 class Linear(nn.Linear):
@@ -93,6 +102,14 @@ class SelfAttention(nn.MultiheadAttention):
         )
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
         return linear(mixed, self.out_proj.weight, self.out_proj.bias), None
+
+
+def softmax_attention(q_BHND: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, bias_B11T: Tensor) -> Tensor:
+    """`F.scaled_dot_product_attention` with an additive bias, (B, H, N, D)."""
+    if q_BHND.shape[2] * k_BHTD.shape[2] > _FEW_SCORES or not in_plain_fp32(q_BHND):
+        return F.scaled_dot_product_attention(q_BHND, k_BHTD, v_BHTD, attn_mask=bias_B11T)
+    scores = (q_BHND @ k_BHTD.mT).mul_(q_BHND.shape[-1] ** -0.5).add_(bias_B11T)
+    return scores.softmax(dim=-1) @ v_BHTD
 
 
 def with_our_products(network: _Network) -> _Network:
@@ -160,8 +177,8 @@ class GatedConvFeedForward(nn.Module):
     def forward(self, x_BhwC: Tensor) -> Tensor:
         if x_BhwC.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._mix(x_BhwC)
-        one = x_BhwC[0, ..., 0].numel() * self.conv_depth.out_channels
-        return torch.cat([self._mix(group) for group in x_BhwC.split(max(1, _GROUP_VALUES // one))])
+        values = x_BhwC[..., 0].numel() * self.conv_depth.out_channels
+        return torch.cat([self._mix(group) for group in x_BhwC.chunk(math.ceil(values / _GROUP_VALUES))])
 
     def _mix(self, x_BhwC: Tensor) -> Tensor:
         expanded = F.silu(_pointwise(x_BhwC, self.conv_inverted), inplace=not torch.is_grad_enabled())

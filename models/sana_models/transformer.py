@@ -16,7 +16,14 @@ from torch.utils.checkpoint import checkpoint
 
 from sana_kernels import Backend, check_sizes
 from sana_models.config import FP16_MAX, SanaConfig
-from sana_models.layers import TORCH_OPERATIONS, GatedConvFeedForward, Linear, RMSNorm, set_operations
+from sana_models.layers import (
+    TORCH_OPERATIONS,
+    GatedConvFeedForward,
+    Linear,
+    RMSNorm,
+    set_operations,
+    softmax_attention,
+)
 
 __all__ = ["SanaTransformer", "TextContext", "sincos_position_table", "timestep_features"]
 
@@ -189,7 +196,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, x_BNC: Tensor, keys_values: tuple[Tensor, Tensor], bias_B11T: Tensor) -> Tensor:
         q = self._heads(self.norm_q(self.to_q(x_BNC)))
-        attended = F.scaled_dot_product_attention(q, *keys_values, attn_mask=bias_B11T.to(q.dtype))
+        attended = softmax_attention(q, *keys_values, bias_B11T.to(q.dtype))
         return self.to_out[0](attended.transpose(1, 2).flatten(2))
 
     def _heads(self, x_BNC: Tensor) -> Tensor:

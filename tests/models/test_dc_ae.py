@@ -1,10 +1,12 @@
-"""DC-AE's ways of moving data without copies: the same numbers as the plain definitions, to the last bit."""
+"""DC-AE's ways of moving data without copies, and its products: what the plain definitions give."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from sana_models import dc_ae
 from sana_models.dc_ae import UpBlock
+from tests.float64 import assert_as_exact, in_float64
 
 
 @pytest.mark.parametrize("interpolate", [True, False])
@@ -23,3 +25,21 @@ def test_upwards_go_nearest_neighbours_and_the_shuffle_of_repeated_channels(wide
     assert found.is_contiguous(memory_format=torch.channels_last)
     found.sum().backward()
     assert block.conv.weight.grad is not None
+
+
+@pytest.mark.parametrize("shortcut", [True, False])
+def test_large_images_are_doubled_as_exactly_by_four_small_filters(monkeypatch, shortcut):
+    """Each half of the sums of a 3x3 filter is added up first; edges, where the doubled image is padded, included."""
+    torch.manual_seed(0)
+    block = UpBlock(16, 8, interpolate=True, shortcut=shortcut).eval()
+    x = torch.randn(2, 16, 5, 7).contiguous(memory_format=torch.channels_last)
+    kept = x.clone()
+    exact = in_float64(lambda: block(x))
+    with torch.inference_mode():
+        plain = block(x)
+        monkeypatch.setattr(dc_ae, "_MANY_PIXELS", 35)
+        found = block(x)
+    assert not torch.equal(found, plain)
+    assert_as_exact(found, plain, exact)
+    assert torch.equal(x, kept)
+    assert found.is_contiguous(memory_format=torch.channels_last)

@@ -6,9 +6,21 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from sana_kernels.gated_depthwise import gated_depthwise_torch
+from sana_kernels.layer_norm_modulate import layer_norm_modulate_torch
+from sana_kernels.linear_attention import relu_linear_attention
+from sana_kernels.rms_norm import rms_norm_torch
 from sana_models import layers
 from sana_models.guidance import TextCondition
-from sana_models.layers import GatedConvFeedForward, Linear, RMSNorm, SelfAttention, linear, with_our_products
+from sana_models.layers import (
+    GatedConvFeedForward,
+    Linear,
+    RMSNorm,
+    SelfAttention,
+    linear,
+    softmax_attention,
+    with_our_products,
+)
 from tests.float64 import assert_as_exact, in_float64
 
 
@@ -145,3 +157,54 @@ def test_a_norm_is_added_in_groups_as_in_one(monkeypatch, last):
         assert_as_exact(norm.added(residual, x.clone()), plain, exact)
     assert torch.equal(residual, kept)
     assert norm.added(residual, x).requires_grad
+
+
+@pytest.mark.parametrize("wanted", [0, 2**13])
+def test_attention_to_a_few_keys_is_as_exact_as_torchs(monkeypatch, wanted):
+    torch.manual_seed(0)
+    q = torch.randn(2, 9, 3, 8).transpose(1, 2)
+    k, v = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 5, 8)
+    bias = torch.zeros(2, 1, 1, 5)
+    bias[0, ..., 3:] = -10000.0
+    kept = q.clone()
+    plain = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    exact = in_float64(lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
+    monkeypatch.setattr(layers, "_FEW_SCORES", wanted)
+    with torch.inference_mode():
+        assert_as_exact(softmax_attention(q, k, v, bias), plain, exact)
+    assert torch.equal(q, kept)
+    assert softmax_attention(q.requires_grad_(), k, v, bias).requires_grad
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_one_modulation_for_all_images_is_as_exact_as_one_each(images):
+    torch.manual_seed(0)
+    x, shift, scale = torch.randn(3, 7, 24) + 4, torch.randn(1, 1, 24), torch.randn(1, 1, 24)
+
+    def modulated() -> torch.Tensor:
+        return layer_norm_modulate_torch(x, shift.expand(images, 1, 24), scale.expand(images, 1, 24))
+
+    plain = F.layer_norm(x, (24,), eps=1e-6) * (1 + scale) + shift
+    assert_as_exact(modulated(), plain, in_float64(modulated))
+
+
+def test_operations_without_gradients_leave_their_inputs_alone():
+    """Heads whole in memory, of fp32: nothing that they are copied to for."""
+    torch.manual_seed(0)
+    heads = [torch.randn(2, 3, 4, 8) for _ in range(3)]
+    image, weight, bias = torch.randn(1, 4, 4, 8), torch.randn(8, 1, 3, 3), torch.randn(8)
+    inputs = [*heads, image, weight, bias]
+    kept = [tensor.clone() for tensor in inputs]
+    trained = (
+        relu_linear_attention(*heads),
+        gated_depthwise_torch(image, weight, bias),
+        rms_norm_torch(image, bias),
+    )
+    with torch.inference_mode():
+        found = (
+            relu_linear_attention(*heads),
+            gated_depthwise_torch(image, weight, bias),
+            rms_norm_torch(image, bias),
+        )
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, trained, strict=True))
+    assert all(torch.equal(tensor, before) for tensor, before in zip(inputs, kept, strict=True))
