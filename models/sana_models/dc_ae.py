@@ -5,11 +5,13 @@ channels-first tensors in channels-last memory, so that 1x1 products and norms o
 Parameter names are the public diffusers names.
 """
 
+import math
 from itertools import product
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
 
 from sana_kernels import Backend, check_sizes
 from sana_models.config import DCAEConfig
@@ -170,9 +172,8 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = _tokens_last(x)
-        shortcut = self._repeated(tokens) if self.repeats else None
         if self.interpolate and x[0, 0].numel() >= _MANY_PIXELS and in_plain_fp32(x):
-            return self._by_quarters(x, shortcut)
+            return _convolve_doubled(x, self.conv.weight, self.conv.bias, self.repeats)
         if self.interpolate:
             # torch's own nearest neighbours take a GPU ten times as long as their memory does.
             fourfold = tokens[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1).flatten(3, 4).flatten(1, 2)
@@ -180,30 +181,46 @@ class UpBlock(nn.Module):
         else:
             # On a GPU the shuffle leaves channels-last memory.
             out = F.pixel_shuffle(self.conv(x), 2).contiguous(memory_format=torch.channels_last)
-        if shortcut is not None:
+        if self.repeats:
+            shortcut = _repeated(tokens, self.repeats)
             _tokens_last(out).unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).add_(shortcut)
         return out
 
-    def _repeated(self, tokens: Tensor) -> Tensor:
-        """The shuffle of the repeated channels is a view of them, (B, h, 2, w, 2, C): nothing is written but the sum."""
-        repeated = tokens.unsqueeze(-1).expand(*tokens.shape, self.repeats)
-        return repeated.reshape(*tokens.shape[:3], -1, 2, 2).permute(0, 1, 4, 2, 5, 3)
 
-    def _by_quarters(self, x: Tensor, shortcut: Tensor | None) -> Tensor:
-        """The 3x3 convolution of the doubled image as four of 2x2 of the image itself: 4/9 of the products."""
-        batch, channels, height, width = x.shape
-        weight = (self.conv.weight.reshape(1, -1, 9) @ _QUARTERS).view(-1, channels, 2, 2)
-        bias = None if self.conv.bias is None else self.conv.bias.repeat(4)
-        mixed = F.conv2d(x, weight, bias, padding=1)
-        quarters = _tokens_last(mixed).unflatten(3, (2, 2, -1))
-        out = x.new_empty(batch, height, 2, width, 2, quarters.shape[-1])
-        for row, column in product(range(2), range(2)):
-            quarter = quarters[:, row : row + height, column : column + width, row, column]
-            if shortcut is None:
-                out[:, :, row, :, column] = quarter
-            else:
-                torch.add(quarter, shortcut[:, :, row, :, column], out=out[:, :, row, :, column])
-        return _channels_first(out.flatten(3, 4).flatten(1, 2))
+def _repeated(tokens: Tensor, repeats: int) -> Tensor:
+    """The shuffle of the repeated channels is a view of them, (B, h, 2, w, 2, C): nothing is written but the sum."""
+    repeated = tokens.unsqueeze(-1).expand(*tokens.shape, repeats)
+    return repeated.reshape(*tokens.shape[:3], -1, 2, 2).permute(0, 1, 4, 2, 5, 3)
+
+
+@torch.library.custom_op("sana_models::convolve_doubled", mutates_args=())
+def _convolve_doubled(x: Tensor, weight: Tensor, bias: Tensor | None, repeats: int) -> Tensor:
+    """The 3x3 convolution of the doubled image as four of 2x2 of the image itself, 4/9 of the products, and the shortcut."""
+    batch, channels, height, width = x.shape
+    quarter_weights = (weight.reshape(1, -1, 9) @ _QUARTERS).view(-1, channels, 2, 2)
+    mixed = F.conv2d(x, quarter_weights, None if bias is None else bias.repeat(4), padding=1)
+    quarters = _tokens_last(mixed).unflatten(3, (2, 2, -1))
+    shortcut = _repeated(_tokens_last(x), repeats) if repeats else None
+    out = x.new_empty(batch, height, 2, width, 2, quarters.shape[-1])
+    for row, column in product(range(2), range(2)):
+        quarter = quarters[:, row : row + height, column : column + width, row, column]
+        if shortcut is None:
+            out[:, :, row, :, column] = quarter
+        else:
+            torch.add(quarter, shortcut[:, :, row, :, column], out=out[:, :, row, :, column])
+    return _channels_first(out.flatten(3, 4).flatten(1, 2))
+
+
+@_convolve_doubled.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, repeats: int) -> Tensor:
+    batch, _, height, width = x.shape
+    return _channels_first(x.new_empty(batch, 2 * height, 2 * width, len(weight)))
+
+
+# What is counted is the network's own convolution: the same on every device.
+register_flop_formula(torch.ops.sana_models.convolve_doubled)(
+    lambda x, weight, *_, **__: 8 * x[0] * x[2] * x[3] * math.prod(weight)
+)
 
 
 def _block(

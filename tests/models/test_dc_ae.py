@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from sana_models import dc_ae
 from sana_models.dc_ae import UpBlock
@@ -38,8 +39,11 @@ def test_large_images_are_doubled_as_exactly_by_four_small_filters(monkeypatch, 
     with torch.inference_mode():
         plain = block(x)
         monkeypatch.setattr(dc_ae, "_MANY_PIXELS", 35)
-        found = block(x)
+        with FlopCounterMode(display=False) as counter:
+            found = block(x)
     assert not torch.equal(found, plain)
     assert_as_exact(found, plain, exact)
     assert torch.equal(x, kept)
     assert found.is_contiguous(memory_format=torch.channels_last)
+    # The network's own work, whatever does it.
+    assert counter.get_total_flops() == 2 * 9 * 16 * found.numel()
