@@ -132,11 +132,12 @@ CASES: dict[str, Callable[[], tuple[str, list[Tensor], dict[str, object]]]] = {
         [drawn(2, 70, 64, seed=i) for i in range(3)] + [drawn(64), drawn(64, seed=1)],
         {},
     ),
-    "depthwise": lambda: ("gated_depthwise", [drawn(2, 10, 5, 86), drawn(86, 1, 3, 3), drawn(86)], {}),
-    "depthwise, wide": lambda: ("gated_depthwise", [drawn(1, 3, 35, 10), drawn(10, 1, 3, 3), drawn(10)], {}),
-    "depthwise, a decoder's": lambda: (
+    # Of two images, each of several strips of rows and groups of channels; of strips of columns too; of one forward group more.
+    "depthwise": lambda: ("gated_depthwise", [drawn(2, 9, 3, 38), drawn(38, 1, 3, 3), drawn(38)], {}),
+    "depthwise, wide": lambda: ("gated_depthwise", [drawn(1, 9, 35, 6), drawn(6, 1, 3, 3), drawn(6)], {}),
+    "depthwise, many channels": lambda: (
         "gated_depthwise",
-        [drawn(1, 9, 70, 10), drawn(10, 1, 3, 3), drawn(10)],
+        [drawn(1, 1, 2, 130), drawn(130, 1, 3, 3), drawn(130)],
         {},
     ),
     "bias and SiLU": lambda: ("bias_silu", [drawn(2, 3, 7, 37), drawn(37)], {}),

@@ -6,6 +6,7 @@ next, and images of a bucket too small for a batch go to the nearest other one. 
 the next one of its bucket.
 """
 
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -263,10 +264,14 @@ class ImageTextData:
 
 
 class _Steps:
-    """The jobs of one process's rows from a step to the end of its stage."""
+    """The jobs of one process's rows from a step to the end of its stage.
+
+    Data that holds the worker processes holds this: with a reference back, they would wait for Python to find the circle, and
+    then for five seconds each, as what tells them to end is gone before torch says so.
+    """
 
     def __init__(self, data: ImageTextData, first: int, size: int, rows: slice) -> None:
-        self._data, self._first, self._size, self._rows = data, first, size, rows
+        self._data, self._first, self._size, self._rows = weakref.proxy(data), first, size, rows
 
     def __iter__(self) -> Iterator[tuple[Bucket, list[Record]]]:
         stage = self._data.stage(self._first)

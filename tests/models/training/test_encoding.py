@@ -1,8 +1,11 @@
 """Images and captions encoded ahead: by worker processes, by `--encode`, by several processes, and what that leaves to do."""
 
+import gc
 import json
+import multiprocessing
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,23 @@ def test_workers_do_the_reading(tmp_path, autoencoder, monkeypatch):
     monkeypatch.setattr(LatentStore, "prepare", refuse)
     for step in range(1, 4):
         draw(data, step)
+
+
+def test_workers_end_with_the_data_they_read_for(tmp_path, autoencoder):
+    """At once, and not when Python next looks for circles of references."""
+    gc.disable()
+    try:
+        data = make_data(write_folder(tmp_path / "dots", 8), autoencoder, workers=2)
+        draw(data, 0)
+        working = set(multiprocessing.active_children())
+        assert len(working) >= 2
+        began = time.monotonic()
+        del data
+        assert not working & set(multiprocessing.active_children())
+        # torch waits for five seconds before it kills one.
+        assert time.monotonic() - began < 4
+    finally:
+        gc.enable()
 
 
 def test_bad_images_are_replaced_when_workers_meet_them(tmp_path, autoencoder):
