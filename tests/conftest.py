@@ -16,6 +16,29 @@ if TYPE_CHECKING:
 #: Each takes about 1 GB, and no more files than this take long.
 MOST_WORKERS = 16
 
+#: Files of more than 20 seconds, the longest first.
+LONGEST = (
+    "tests/runner/engines/test_ray.py",
+    "tests/kernels/test_interpreted_kernels.py",
+    "tests/runner/test_rehearsal.py",
+    "tests/runner/test_kill.py",
+    "tests/speed/test_speed_scripts.py",
+    "tests/wheel/test_wheel.py",
+    "tests/models/training/test_sharding.py",
+    "tests/faults/test_campaign.py",
+    "tests/examples/test_new_colour.py",
+    "tests/reports/test_accessibility.py",
+    "tests/models/training/test_training_processes.py",
+    "tests/scripts/test_ship_judges.py",
+    "tests/metrics/test_every_metric.py",
+    "tests/reports/test_views.py",
+    "tests/runner/test_first_words.py",
+    "tests/runner/test_rounds.py",
+    "tests/reports/test_browser.py",
+    "tests/results/test_places.py",
+    "tests/wheel/test_notebook.py",
+)
+
 # As the command line does at its start.
 keep_freed_memory()
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -29,10 +52,19 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One worker a core where folders are tested; none for single files, whose imports take longer than a worker saves."""
+    """One worker a core and one more where folders are tested: for a quarter of their time tests wait for other processes.
+
+    None for single files, whose imports take longer than a worker saves.
+    """
     folders = all(Path(argument).is_dir() for argument in config.args)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS) if folders and cores > 1 else 0
+    return min(cores + 1, MOST_WORKERS) if folders and cores > 1 else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no worker is left alone with one at the end; files come in this order to the workers."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.location[0].replace(os.sep, "/"), len(places)))
 
 
 @pytest.fixture(scope="session")

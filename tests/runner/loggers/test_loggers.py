@@ -129,11 +129,19 @@ def transaction_log(path: Path) -> Iterator[bytes]:
 
 
 def read_offline_run(folder: Path) -> dict:
-    """Read what `wandb sync` would send."""
+    """Read what `wandb sync` would send, once wandb's own process has written the end of the run."""
+    (log,) = folder.glob("run-*.wandb")
+    for _ in range(300):
+        if (found := _records_of(log))["ended"]:
+            break
+        time.sleep(0.1)
+    return found
+
+
+def _records_of(log: Path) -> dict:
     from wandb.proto import wandb_internal_pb2
 
-    (log,) = folder.glob("run-*.wandb")
-    found: dict = {"config": {}, "history": [], "files": set(), "id": ""}
+    found: dict = {"config": {}, "history": [], "files": set(), "id": "", "ended": False}
     for data in transaction_log(log):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
@@ -149,6 +157,8 @@ def read_offline_run(folder: Path) -> dict:
             found["history"].append({key: value for key, value in row.items() if not key.startswith("_")})
         elif kind == "files":
             found["files"] |= {entry.path for entry in record.files.files}
+        elif kind == "exit":
+            found["ended"] = True
     return found
 
 
