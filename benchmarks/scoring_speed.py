@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from metrics_speed import OURS, SIDE, Parts, agree, run_parts, timed, write_images
 from PIL import Image
+from torch import Tensor
 
 from sana_bench.core.images import SharedImages, load_image
 from sana_bench.core.preprocess import clip_pixels
@@ -36,9 +37,8 @@ from sana_models.layers import with_our_products
 
 ALONE = "one by one"
 AIM = 1.5
-# Random class scores lie close together; this makes them as decided as a trained detector's, so that there is something to
-# cut out and to name the colour of.
-_DECIDED = 60.0
+# Deviation of the class scores: as decided as a trained detector's, and objects of many classes.
+_DECIDED = 5.0
 # Answers of a trained judge have one word: this much is added to the logit of the end.
 _SHORT = 20.0
 _QUESTIONS = 6
@@ -129,7 +129,9 @@ def geneval(n: int, repetitions: int) -> dict[str, Any]:
     from sana_bench.metrics.geneval.mask2former_images import prepare, read_logits
     from sana_bench.metrics.geneval.metric import GenEvalMetric, colored_classes
 
-    detector, colors = _random_detector(), _random_colors()
+    with tempfile.TemporaryDirectory() as name:
+        example = load_image(write_images(Path(name), 1)[0])
+    detector, colors = _random_detector(prepare(example).pixels), _random_colors()
     quick = FullDetector(Path("random"), _with_products(colors))
     quick.__dict__["_network"] = with_our_sampling(with_our_products(copy.deepcopy(detector)))
     metric = GenEvalMetric("geneval/official@1", quick)
@@ -164,8 +166,8 @@ def geneval(n: int, repetitions: int) -> dict[str, Any]:
         return agree(f"scores of the {_COMPARED} surest detections of each image", *best, 1e-2)
 
     with tempfile.TemporaryDirectory() as name:
-        first = quick.detect_many([load_image(write_images(Path(name), 1)[0])], [frozenset()])[0]
-        # Of random weights' detections most are of a few classes; the rarest make as many crops as a real prompt does.
+        first = quick.detect_many([example], [frozenset()])[0]
+        # The rarest make as many crops as a real prompt does.
         rare = Counter(one["label"] for one in first).most_common()[-2:]
         clauses = [{"class": label, "count": 1, "color": "red"} for label, _ in rare]
         samples = write_samples(Path(name), n, lambda _: {"tag": "colors", "include": clauses})
@@ -288,14 +290,19 @@ def _words(count: int) -> list[str]:
     return [special.get(place, f"w{place}") for place in range(count)]
 
 
-def _random_detector() -> torch.nn.Module:
+def _random_detector(pixels: Tensor) -> torch.nn.Module:
+    """Random weights see one class everywhere: what all queries share of an image is taken out of the scores."""
     from transformers import Mask2FormerForUniversalSegmentation
 
     from sana_bench.metrics.geneval.mask2former import official_config
 
     torch.manual_seed(0)
     network = Mask2FormerForUniversalSegmentation(official_config()).eval().requires_grad_(False)
-    network.class_predictor.weight *= _DECIDED
+    with torch.inference_mode():
+        states = network(pixel_values=pixels[None]).transformer_decoder_last_hidden_state[0]
+    scores = network.class_predictor
+    scores.weight *= _DECIDED / float(((states - states.mean(0)) @ scores.weight.T).std())
+    scores.bias.copy_(-scores.weight @ states.mean(0))
     return network
 
 
