@@ -106,7 +106,7 @@ class SelfAttention(nn.MultiheadAttention):
 
 def softmax_attention(q_BHND: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, bias_B11T: Tensor) -> Tensor:
     """`F.scaled_dot_product_attention` with an additive bias, (B, H, N, D)."""
-    if q_BHND.shape[2] * k_BHTD.shape[2] > _FEW_SCORES or not in_plain_fp32(q_BHND):
+    if not in_plain_fp32(q_BHND) or q_BHND.shape[2] * k_BHTD.shape[2] > _FEW_SCORES:
         return F.scaled_dot_product_attention(q_BHND, k_BHTD, v_BHTD, attn_mask=bias_B11T)
     scores = (q_BHND @ k_BHTD.mT).mul_(q_BHND.shape[-1] ** -0.5).add_(bias_B11T)
     return scores.softmax(dim=-1) @ v_BHTD
