@@ -211,12 +211,11 @@ def _convolve_doubled(x: Tensor, weight: Tensor, bias: Tensor | None, repeats: i
     return _channels_first(out.flatten(3, 4).flatten(1, 2))
 
 
-@_convolve_doubled.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, repeats: int) -> Tensor:
-    batch, _, height, width = x.shape
-    return _channels_first(x.new_empty(batch, 2 * height, 2 * width, len(weight)))
-
-
+_convolve_doubled.register_fake(
+    lambda x, weight, *_: _channels_first(
+        x.new_empty(x.shape[0], 2 * x.shape[2], 2 * x.shape[3], weight.shape[0])
+    )
+)
 # What is counted is the network's own convolution: the same on every device.
 register_flop_formula(torch.ops.sana_models.convolve_doubled)(
     lambda x, weight, *_, **__: 8 * x[0] * x[2] * x[3] * math.prod(weight)
