@@ -29,7 +29,7 @@ __all__ = ["DCAE"]
 
 # What the rows of a 3x3 filter add up to where rows are doubled: the upper of two sees the row before and its own, the lower
 # its own and the next. By rows and columns that makes four filters of 2x2 of one of 3x3.
-_ROWS = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
+_ROWS = torch.tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], dtype=torch.float32, device="cpu")
 _QUARTERS = torch.einsum("atk,bul->abkltu", _ROWS, _ROWS).reshape(4, 9, 4)
 # Pixels of one image from which four filters of 2x2 save more than adding them up costs.
 _MANY_PIXELS = 1024
@@ -172,7 +172,7 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = _tokens_last(x)
-        if self.interpolate and x[0, 0].numel() >= _MANY_PIXELS and in_plain_fp32(x):
+        if self.interpolate and x.shape[2] * x.shape[3] >= _MANY_PIXELS and in_plain_fp32(x):
             return _convolve_doubled(x, self.conv.weight, self.conv.bias, self.repeats)
         if self.interpolate:
             # torch's own nearest neighbours take a GPU ten times as long as their memory does.

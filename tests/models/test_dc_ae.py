@@ -1,5 +1,9 @@
 """DC-AE's ways of moving data without copies, and its products: what the plain definitions give."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -47,3 +51,20 @@ def test_large_images_are_doubled_as_exactly_by_four_small_filters(monkeypatch, 
     assert found.is_contiguous(memory_format=torch.channels_last)
     # The network's own work, whatever does it.
     assert counter.get_total_flops() == 2 * 9 * 16 * found.numel()
+
+
+def test_defaults_of_the_program_that_imports_it_do_not_matter():
+    """A table that is made on no device would be read as whatever its memory held before."""
+    code = (
+        "import torch; torch.set_default_device('meta'); torch.set_default_dtype(torch.float64)\n"
+        "from sana_models.dc_ae import UpBlock\n"
+        "torch.set_default_device('cpu'); torch.set_default_dtype(torch.float32)\n"
+        "block, x = UpBlock(4, 4, interpolate=True, shortcut=False), torch.randn(1, 4, 32, 32)\n"
+        "plain = block.conv(torch.nn.functional.interpolate(x, scale_factor=2.0))\n"
+        "with torch.inference_mode(): torch.testing.assert_close(block(x), plain)"
+    )
+    places = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | places, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
