@@ -1,5 +1,6 @@
 """Fixtures of all rooms, and how many processes run the tests."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -39,8 +40,9 @@ LONGEST = (
     "tests/wheel/test_notebook.py",
 )
 
-# As the command line does at its start.
+# Both as the command line does at its start.
 keep_freed_memory()
+gc.set_threshold(50_000, 20, 20)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Read when torch is imported. Workers are as many as cores: more threads would take turns on them.
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -65,6 +67,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that no worker is left alone with one at the end; files come in this order to the workers."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.location[0].replace(os.sep, "/"), len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: nobody looks for garbage in it again."""
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Libraries look at their end for what was not freed."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

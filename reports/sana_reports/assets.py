@@ -2,25 +2,34 @@
 
 import base64
 import hashlib
+from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["asset", "fill", "script", "script_hash"]
 
 
 def fill(template: str, **values: Any) -> str:
     """The page of a template beside this module; every value is escaped unless it is `Markup`."""
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> "Environment":
+    """One for all pages: it keeps the templates that it has compiled, which takes longer than to fill them."""
     # Half of the package's import time, and the command line's terminal table does not need it.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=PackageLoader("sana_reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**values)
 
 
 def script(name: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def test_tasks_are_corrected_by_holm(compare, other, made, a, capsys) -> None:
 
 
 def features(output: Path, target: str) -> np.ndarray:
-    with sqlite3.connect(output / "store.sqlite") as connection:
+    with closing(sqlite3.connect(output / "store.sqlite")) as connection:
         found = connection.execute(
             "SELECT DISTINCT f.path, f.row FROM images i JOIN features f ON i.sha256 = f.image_sha256 "
             "WHERE i.path LIKE ?", (f"%/{target}-%",),

@@ -146,8 +146,16 @@ CASES: dict[str, Callable[[], tuple[str, list[Tensor], dict[str, object]]]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("case", CASES)
+# The interpreter takes longest for two strips each way; what half precision adds it shows with one.
+TRIALS = [
+    (case, dtype)
+    for case in CASES
+    for dtype in DTYPES
+    if (case, DEVICE) != ("depthwise, wide", "cpu") or dtype == torch.float32
+]
+
+
+@pytest.mark.parametrize(("case", "dtype"), TRIALS, ids=str)
 def test_results_and_gradients(case: str, dtype: torch.dtype) -> None:
     name, inputs, options = CASES[case]()
     assert_same(name, inputs, dtype, **options)

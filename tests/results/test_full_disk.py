@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def only_line(capsys) -> str:
 
 
 def n_recorded(output: Path) -> int:
-    with sqlite3.connect(output / STORE_NAME) as connection:
+    with closing(sqlite3.connect(output / STORE_NAME)) as connection:
         return int(connection.execute("SELECT count(*) FROM images WHERE status = 'ok'").fetchone()[0])
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def n_images(output: Path) -> int:
 
 def n_rows(output: Path, table: str = "scores") -> int:
     try:
-        with sqlite3.connect(f"file:{output / 'store.sqlite'}?mode=ro", uri=True) as connection:
+        with closing(sqlite3.connect(f"file:{output / 'store.sqlite'}?mode=ro", uri=True)) as connection:
             return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
     except sqlite3.OperationalError:
         return 0

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -84,9 +86,7 @@ def test_a_suite_reaches_every_protocol(data, tmp_path, metric, size, protocol, 
 
 
 def recorded(output):
-    import sqlite3
-
-    with sqlite3.connect(next(output.glob("*.sqlite*"))) as database:
+    with closing(sqlite3.connect(output / "store.sqlite")) as database:
         return [json.loads(row[0]) for row in database.execute("select details from scores")]
 
 

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pandas
@@ -159,7 +160,7 @@ def test_csv_is_read_by_pandas_as_documented(results, tmp_path) -> None:
 def test_the_tables_hold_what_the_store_holds(results, tmp_path) -> None:
     export(results, tmp_path / "out", "parquet")
     frames = read_frames(tmp_path / "out")
-    with sqlite3.connect(results / "store.sqlite") as connection:
+    with closing(sqlite3.connect(results / "store.sqlite")) as connection:
         for table in ("runs", "summaries", "images", "scores", "sessions"):
             count = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
             assert len(frames[table]) == count, table

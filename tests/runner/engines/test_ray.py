@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -62,7 +63,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def cluster(installed: Path) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 5, "include_dashboard": False, "object_store_memory": 200 * 2**20}
+    head = {"num_cpus": 3, "include_dashboard": False, "object_store_memory": 200 * 2**20}
     before = signal.getsignal(signal.SIGTERM)  # nodes take it
     found = Cluster(initialize_head=True, head_node_args=head)
     yield found
@@ -132,13 +133,13 @@ def n_images(output: Path) -> int:
 
 def n_recorded(output: Path) -> int:
     try:
-        with sqlite3.connect(f"file:{output / 'store.sqlite'}?mode=ro", uri=True) as connection:
+        with closing(sqlite3.connect(f"file:{output / 'store.sqlite'}?mode=ro", uri=True)) as connection:
             return int(connection.execute("SELECT count(*) FROM images").fetchone()[0])
     except sqlite3.OperationalError:
         return 0
 
 
-@pytest.mark.parametrize("workers", [1, 5])
+@pytest.mark.parametrize("workers", [1, 3])
 def test_numbers_do_not_depend_on_the_number_of_workers(cluster, local, suite, tmp_path, workers) -> None:
     found = outcome(suite, tmp_path / "results", address=cluster.address, workers=workers)
     assert (found.code, local.code) == (0, 0)
@@ -249,7 +250,7 @@ def test_a_node_that_leaves(cluster, local, suite, tmp_path) -> None:
     watcher = watching(
         lambda: n_images(output) > 0, lambda: cluster.remove_node(leaving, allow_graceful=False)
     )
-    found = outcome(suite, output, address=cluster.address, workers=6)
+    found = outcome(suite, output, address=cluster.address, workers=4)
     watcher.join()
     assert (found.code, found.numbers) == (0, local.numbers)
 
@@ -291,7 +292,7 @@ def test_nodes_with_other_packages_and_other_weights(
     ]
     try:
         cluster.wait_for_nodes()
-        found = outcome(suite, tmp_path / "results", address=cluster.address, workers=7)
+        found = outcome(suite, tmp_path / "results", address=cluster.address, workers=5)
     finally:
         hold.unlink(missing_ok=True)
         for node in others:
