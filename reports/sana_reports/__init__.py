@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         write_agreement,
     )
     from sana_reports.data import (
-        KINDS,
         Gain,
         ImageCost,
         Latency,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
         VariantInfo,
         Verdict,
     )
+    from sana_reports.labels import KINDS
     from sana_reports.tables import leaderboard_table
     from sana_reports.terminal import render_terminal
     from sana_reports.writing import write_report
@@ -39,7 +39,7 @@ _MODULES = {
     "ContrastedImage": "agreement",
     "Gain": "data",
     "ImageCost": "data",
-    "KINDS": "data",
+    "KINDS": "labels",
     "Latency": "data",
     "LookCell": "data",
     "ReportData": "data",

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sana_reports.data import OVERALL, ReportData, SummaryCell
-from sana_reports.labels import MISSING, metric_label, task_label
+from sana_reports.data import ReportData, SummaryCell
+from sana_reports.labels import MISSING, OVERALL, metric_label, task_label
 from sana_reports.leaderboard_data import Table
 from sana_reports.published import PUBLISHED, published_table
 from sana_reports.published_speed import PUBLISHED_SPEED, SpeedRow

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sana_reports.data import OVERALL, ReportData, Verdict
-from sana_reports.labels import direction, format_gain, metric_label, task_label
+from sana_reports.data import ReportData, Verdict
+from sana_reports.labels import OVERALL, direction, format_gain, metric_label, task_label
 from sana_reports.text_table import TextTable
 
 __all__ = [

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sana_reports.colors import variant_colors
+from sana_reports.labels import KINDS
 from sana_reports.text_table import TextTable
 
 __all__ = [
-    "KINDS",
     "Gain",
     "ImageCost",
     "Latency",
@@ -26,16 +26,8 @@ __all__ = [
     "Verdict",
 ]
 
-OVERALL = "overall"
 #: The task of prompts that name none.
 UNTAGGED = "all"
-# How a variant came to be: reports and leaderboards group in this order.
-KINDS = {
-    "full": "Full-size models",
-    "grown": "Grown models",
-    "pruned": "Pruned models",
-    "inference_scaled": "Inference-scaled models",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

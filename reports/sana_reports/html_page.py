@@ -13,8 +13,9 @@ from sana_reports import labels
 from sana_reports.assets import asset, fill, script, script_hash
 from sana_reports.beside_published import beside_published, beside_table, quoted_quality
 from sana_reports.comparison import ComparedMetric, comparison_title, metrics_compared, overviews
-from sana_reports.data import KINDS, ReportData
+from sana_reports.data import ReportData
 from sana_reports.gallery import gallery_json, total_image_bytes
+from sana_reports.labels import KINDS
 from sana_reports.plots import difference_strip, interval_strip, task_bars, value_domain
 from sana_reports.report_plots import report_quality_plots
 from sana_reports.scaling import report_scaling

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sana_reports.data import OVERALL, Gain, Latency, ReportData, SummaryCell
+if TYPE_CHECKING:
+    from sana_reports.data import Gain, Latency, ReportData, SummaryCell
 
 __all__ = [
     "FID_BIASED_BELOW",
+    "KINDS",
     "MICRO_NOTICE",
     "MISSING",
+    "OVERALL",
     "approximation_notices",
     "direction",
     "few_images_notice",
@@ -28,6 +31,15 @@ __all__ = [
 ]
 
 MISSING = "\u2013"
+#: The key of a mean over all tasks.
+OVERALL = "overall"
+# How a variant came to be: reports and leaderboards group in this order.
+KINDS = {
+    "full": "Full-size models",
+    "grown": "Grown models",
+    "pruned": "Pruned models",
+    "inference_scaled": "Inference-scaled models",
+}
 MICRO_NOTICE = (
     "Micro tier: these numbers come from a small world of coloured shapes and small models. "
     "They do not compare with published ones."
@@ -127,14 +139,14 @@ def format_value(value: float, unit: str) -> str:
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}"
 
 
-def format_interval(cell: SummaryCell) -> str:
+def format_interval(cell: "SummaryCell") -> str:
     """The cell's 95 % interval in brackets, or why it has none; an empty string where there is no number."""
     if not (math.isfinite(cell.low) and math.isfinite(cell.high)):
         return f"({cell.no_interval})" if cell.no_interval else ""
     return f"[{format_value(cell.low, cell.unit)}, {format_value(cell.high, cell.unit)}]"
 
 
-def format_gain(gain: Gain, unit: str) -> str:
+def format_gain(gain: "Gain", unit: str) -> str:
     """A difference with its sign and its interval in brackets: `-0.031 [-0.050, -0.010]`."""
 
     def text(value: float) -> str:
@@ -148,21 +160,21 @@ def format_gain(gain: Gain, unit: str) -> str:
     return f"{text(gain.difference)} [{text(gain.low)}, {text(gain.high)}]"
 
 
-def format_latency_interval(latency: Latency) -> str:
+def format_latency_interval(latency: "Latency") -> str:
     """The interval of a time in brackets, or an empty string when it has none."""
     if not (math.isfinite(latency.low_ms) and math.isfinite(latency.high_ms)):
         return ""
     return f"[{latency.low_ms:.1f}, {latency.high_ms:.1f}]"
 
 
-def format_count(cell: SummaryCell) -> str:
+def format_count(cell: "SummaryCell") -> str:
     """`600`, or `598/600` when samples are missing."""
     if cell.n_samples == cell.n_expected:
         return str(cell.n_samples)
     return f"{cell.n_samples}/{cell.n_expected}"
 
 
-def notices(data: ReportData) -> Sequence[str]:
+def notices(data: "ReportData") -> Sequence[str]:
     """What must be read before the numbers. A micro report always says that it is one, a FID that it is of few images."""
     found = [MICRO_NOTICE] if data.tier == "micro" else []
     repeats_notice = data.tier == "micro" and (data.banner or "").lower().startswith("micro tier")
@@ -183,7 +195,7 @@ def settings_notice(benchmark: str, settings: Mapping[str, Any]) -> str:
     return f"{metric_label(benchmark)}: images made with {told}, whatever a variant says."
 
 
-def few_images_notice(cells: Iterable[SummaryCell]) -> list[str]:
+def few_images_notice(cells: Iterable["SummaryCell"]) -> list[str]:
     """The warning that belongs beside overall Fréchet distances of few images; an empty list where there are none."""
     counts = [cell.n_samples for cell in cells if cell.metric == "fid" and cell.key == OVERALL]
     if min(counts, default=FID_BIASED_BELOW) >= FID_BIASED_BELOW:
@@ -191,13 +203,13 @@ def few_images_notice(cells: Iterable[SummaryCell]) -> list[str]:
     return [f"FID of fewer than {FID_BIASED_BELOW:,} images is biased upwards: compare only at equal n."]
 
 
-def approximation_notices(cells: Iterable[SummaryCell]) -> list[str]:
+def approximation_notices(cells: Iterable["SummaryCell"]) -> list[str]:
     """What must be known of the protocols that only come near another one, each once; an empty list without such numbers."""
     found = dict.fromkeys(cell.protocol for cell in cells if cell.protocol in _APPROXIMATIONS)
     return [f"{protocol}: {_APPROXIMATIONS[protocol]}." for protocol in found]
 
 
-def licence_line(data: ReportData) -> str:
+def licence_line(data: "ReportData") -> str:
     """Whose prompts come under which licence; empty where no publisher names one."""
     found = [f"{metric_label(name)} {', '.join(licences)}" for name, licences in data.prompt_licences.items()]
     return f"licence of the prompts: {'; '.join(found)}" if found else ""

@@ -10,8 +10,8 @@ from markupsafe import Markup
 from sana_reports import labels
 from sana_reports.assets import asset, fill, script, script_hash
 from sana_reports.beside_published import beside_of_board, beside_table
-from sana_reports.data import KINDS, OVERALL
 from sana_reports.files import write_text_atomic
+from sana_reports.labels import KINDS, OVERALL
 from sana_reports.leaderboard_data import Leaderboard, Table
 from sana_reports.leaderboard_plots import quality_plots
 from sana_reports.leaderboard_text import (

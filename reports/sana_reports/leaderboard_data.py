@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sana_reports.colors import variant_colors
-from sana_reports.data import KINDS, Gain, ImageCost, Latency, SummaryCell
+from sana_reports.data import Gain, ImageCost, Latency, SummaryCell
+from sana_reports.labels import KINDS
 
 if TYPE_CHECKING:
     import pandas as pd

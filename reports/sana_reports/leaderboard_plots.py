@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from sana_reports.data import KINDS
-from sana_reports.labels import flops_unit, format_value, metric_label, one_line
+from sana_reports.labels import KINDS, flops_unit, format_value, metric_label, one_line
 from sana_reports.leaderboard_data import Column, Entry, Table
 from sana_reports.plot_labels import LINE, labelled, text_width
 from sana_reports.plots import nice_ticks

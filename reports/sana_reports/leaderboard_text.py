@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 from sana_reports.beside_published import beside_of_board, beside_table
 from sana_reports.csv_table import COST_COLUMNS, cost_fields, csv_text, without_formulas
-from sana_reports.data import KINDS, OVERALL, SummaryCell
+from sana_reports.data import SummaryCell
 from sana_reports.labels import (
+    KINDS,
     MICRO_NOTICE,
     MISSING,
+    OVERALL,
     approximation_notices,
     direction,
     few_images_notice,

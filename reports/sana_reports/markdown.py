@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from sana_reports.beside_published import beside_published, beside_table, quoted_quality
 from sana_reports.comparison import comparison_table
-from sana_reports.data import KINDS, Latency, ReportData, SummaryCell, VariantInfo
+from sana_reports.data import Latency, ReportData, SummaryCell, VariantInfo
 from sana_reports.labels import (
+    KINDS,
     MISSING,
     direction,
     format_count,

@@ -13,7 +13,7 @@ not measure. HPS v2.1 and v2 as the README of tgxs002/HPSv2 has them.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sana_reports.data import KINDS
+from sana_reports.labels import KINDS
 
 __all__ = ["PUBLISHED", "PublishedRow", "PublishedTable", "published_table", "row_title"]
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sana_reports.data import KINDS, SummaryCell
+from sana_reports.data import SummaryCell
+from sana_reports.labels import KINDS
 from sana_reports.leaderboard_data import Column, Contrast, Entry, Table
 
 __all__ = ["RANK_RULE", "RankRange", "grouped", "rank_ranges"]

@@ -2,7 +2,8 @@
 
 from markupsafe import Markup
 
-from sana_reports.data import OVERALL, ReportData
+from sana_reports.data import ReportData
+from sana_reports.labels import OVERALL
 from sana_reports.leaderboard_data import Column, Entry, Table
 from sana_reports.leaderboard_plots import SPEED_METRICS, quality_plots
 

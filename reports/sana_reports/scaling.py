@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sana_reports.data import OVERALL, ImageCost, ReportData, SummaryCell
-from sana_reports.labels import MISSING, direction, flops_unit, format_gain, metric_label
+from sana_reports.data import ImageCost, ReportData, SummaryCell
+from sana_reports.labels import MISSING, OVERALL, direction, flops_unit, format_gain, metric_label
 from sana_reports.leaderboard_data import Table
 from sana_reports.text_table import TextTable
 

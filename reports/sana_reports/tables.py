@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sana_reports.data import OVERALL, UNTAGGED, ReportData, SummaryCell, VariantInfo
+from sana_reports.data import UNTAGGED, ReportData, SummaryCell, VariantInfo
+from sana_reports.labels import OVERALL
 
 __all__ = [
     "MetricBlock",

@@ -42,7 +42,7 @@ def _check_benchmarks(suite: "Suite") -> list[str]:
     """
     from sana_bench.core.fingerprint import FileHashes
     from sana_bench.core.registry import MEASURED
-    from sana_bench.runner.benchmarks import resolve_benchmark
+    from sana_bench.runner.benchmarks import is_as_shipped, resolve_benchmark
 
     notes = []
     for benchmark in suite.file.benchmarks:
@@ -50,8 +50,9 @@ def _check_benchmarks(suite: "Suite") -> list[str]:
         try:
             for spec in chosen:
                 notes += _build(spec, suite)
-            with contextlib.suppress(AssetError):  # published prompts that are not on this machine
-                resolve_benchmark(benchmark, suite, FileHashes())
+            if chosen or not is_as_shipped(benchmark, suite):
+                with contextlib.suppress(AssetError):  # published prompts that are not on this machine
+                    resolve_benchmark(benchmark, suite, FileHashes())
         except UsageError as error:
             where = f"{suite.path}: benchmark {benchmark.label!r} on the {suite.tier} tier"
             raise SuiteError(

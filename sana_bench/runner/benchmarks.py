@@ -25,7 +25,7 @@ from sana_bench.suites.schema import (
     Suite,
 )
 
-__all__ = ["asked_of", "resolve_benchmark"]
+__all__ = ["asked_of", "is_as_shipped", "resolve_benchmark"]
 
 
 def resolve_benchmark(spec: BenchmarkSpec, suite: Suite, hashes: HashCache) -> ResolvedBenchmark:
@@ -68,6 +68,14 @@ def asked_of(spec: BenchmarkSpec, suite: Suite) -> tuple[int, tuple[str, ...]]:
         metrics = tuple(name for name in benchmark.metric_names if _is_of_tier(name, suite.tier))
     named = tuple(metric.name for metric in spec.metric_specs)
     return spec.images_per_prompt or images_per_prompt, named or metrics
+
+
+def is_as_shipped(spec: BenchmarkSpec, suite: Suite) -> bool:
+    """Whether all prompts of a benchmark of ours are judged by its own metrics, which find in them what they look for."""
+    if _has_own_prompts(spec, suite) or spec.subset is not None or BENCHMARKS.plugin(spec.source) is not None:
+        return False
+    own = BENCHMARKS.build(spec.source).metric_names
+    return all(metric.name in own and not metric.is_choice for metric in spec.metric_specs)
 
 
 def _is_of_tier(metric: str, tier: str) -> bool:
