@@ -7,7 +7,9 @@ the machine, or the order in which work was done.
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -28,6 +30,7 @@ __all__ = [
     "image_key",
     "keep_hash",
     "pipeline_sha256",
+    "remembering",
     "sealed",
     "sha256_bytes",
     "short",
@@ -170,8 +173,22 @@ def keep_hash(before: FileKey, path: Path, cache: HashCache) -> None:
         cache.put(key, known)
 
 
+_REMEMBERED: ContextVar[HashCache | None] = ContextVar("remembered", default=None)
+
+
+@contextmanager
+def remembering(cache: HashCache | None) -> Iterator[None]:
+    """Let every `file_sha256` that names no cache ask this one meanwhile: judges read weights of many gigabytes."""
+    token = _REMEMBERED.set(cache)
+    try:
+        yield
+    finally:
+        _REMEMBERED.reset(token)
+
+
 def file_sha256(path: Path, cache: HashCache | None = None) -> str:
     """Return the SHA-256 of a file's content, from `cache` when the file's key is unchanged."""
+    cache = _REMEMBERED.get() if cache is None else cache
     key = FileKey.of(path)
     if cache is not None and (known := cache.get(key)) is not None:
         return known

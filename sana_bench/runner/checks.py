@@ -9,7 +9,7 @@ from sana_bench import generators, metrics
 from sana_bench.assets.locate import micro_weights_root
 from sana_bench.core import atomic
 from sana_bench.core.errors import AssetError, IncompleteError
-from sana_bench.core.fingerprint import HashCache, canonical_json
+from sana_bench.core.fingerprint import HashCache, canonical_json, remembering
 from sana_bench.core.progress import listed, say
 from sana_bench.core.registry import MEASURED
 from sana_bench.core.text import difference, look_alike
@@ -128,16 +128,18 @@ def load_metrics(
     from sana_bench.metrics.base import MetricAssets
 
     assets = MetricAssets(micro_weights_root(), cache, resolved.tier.device, hashes)
-    loaded: dict[str, Metric | FeatureMetric] = {}
-    for benchmark in resolved.benchmarks:
-        for name in benchmark.metrics:
-            if name in MEASURED:
-                continue
-            key, spec = choice_key(benchmark, name), benchmark.choice(name)
-            if key not in loaded:
-                loaded[key] = metrics.build(spec, resolved.tier.tier, assets)
-    for metric in loaded.values():
-        metric_key(metric)  # hashes the weights, so that a missing file is found before anything is written
+    wanted = {
+        choice_key(benchmark, name): benchmark.choice(name)
+        for benchmark in resolved.benchmarks
+        for name in benchmark.metrics
+        if name not in MEASURED
+    }
+    with remembering(hashes):
+        loaded = {key: metrics.build(spec, resolved.tier.tier, assets) for key, spec in wanted.items()}
+        for metric in loaded.values():
+            metric_key(
+                metric
+            )  # hashes the weights, so that a missing file is found before anything is written
     return loaded
 
 

@@ -15,6 +15,7 @@ from sana_bench.core.fingerprint import (
     fingerprint,
     lora_content_sha256,
     pipeline_sha256,
+    remembering,
 )
 from sana_bench.core.registry import GENERATORS, MEASURED
 from sana_bench.generators.best_of_n.search import judge_identity
@@ -46,7 +47,8 @@ def resolve_suite(suite: Suite, tier: TierChoice, hashes: HashCache) -> Resolved
         try:
             folder = suite.folder(variant)
             spec = find_weights(variant, suite, hashes)
-            search = judge_identity(variant, folder) if variant.best_of_n is not None else None
+            with remembering(hashes):
+                search = judge_identity(variant, folder) if variant.best_of_n is not None else None
             found.append((spec, search))
         except AssetError as error:
             problems.append(f"variant {variant.name!r}: {error}")

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from sana_bench.core import fingerprint
 from sana_bench.results.store import Store
 from sana_bench.runner import scoring
 from sana_bench.runner.run import RunOptions, execute_suite
@@ -60,3 +61,23 @@ def test_stored_rows_give_what_their_features_give(finished, monkeypatch):
     monkeypatch.setattr(scoring, "SummarisesRows", type("Nobody", (), {}))
     assert execute_suite(options).exit_code == 0
     assert _summaries(options.output, run_id) == before
+
+
+def test_weights_are_read_once_and_never_again(tmp_path, monkeypatch):
+    """Those of judges too, of metrics as of searches: published ones have up to 16 GB."""
+    read, opened = [], fingerprint.open_plain
+    monkeypatch.setattr(fingerprint, "open_plain", lambda path: (read.append(path), opened(path))[1])
+    suite = write_suite(
+        tmp_path / "suites",
+        "{name: image_reward, prompts: 2, images_per_prompt: 1, metrics: [image_reward, clip_score]}",
+        ["sana15-micro-grown-best-of-4"],
+        tier="micro",
+    )
+    options = RunOptions(suite=suite, output=tmp_path / "results", tier="micro")
+    assert execute_suite(options).exit_code == 0
+    weights = [path for path in read if path.suffix == ".safetensors"]
+    assert {path.parent.name for path in weights} >= {"clip", "reward", "transformer"}
+    assert sum(path.parent.name == "reward" for path in weights) == 1
+    read.clear()
+    assert execute_suite(options).exit_code == 0
+    assert not [path for path in read if path.suffix == ".safetensors"]

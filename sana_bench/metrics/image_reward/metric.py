@@ -65,6 +65,10 @@ class RewardFiles:
 
     def identity(self) -> dict[str, Any]:
         """Hashes of all files; raises `AssetError` when one is missing."""
+        return dict(self._hashes)
+
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
         names = ["weights_sha256", "config_sha256", "vocabulary_sha256"]
         paths = [*self._paths]
         if isinstance(self._vision, Path):

@@ -56,6 +56,10 @@ class HpsV3Files:
         self._weights, self._config, self._tokenizer, self._request = weights, config, tokenizer, request
 
     def identity(self) -> dict[str, Any]:
+        return dict(self._hashes)
+
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
         return {
             "weights_sha256": file_sha256(self._weights),
             "config_sha256": file_sha256(self._config),
