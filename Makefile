@@ -25,7 +25,7 @@ SEED ?= 1
 faults: setup
 	$(BIN)/python -m tests.faults $(FAULTS) --seed $(SEED)
 
-# Speed against other implementations and of the harness itself (an hour on two cores); `sana-bench history results/benchmarks` shows it.
+# Speed against other implementations and of the harness itself (half an hour on two cores); `sana-bench history results/benchmarks` shows it.
 benchmarks: setup
 	$(BIN)/python -m benchmarks --to reports/benchmarks
 

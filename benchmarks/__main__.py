@@ -3,7 +3,7 @@
     python -m benchmarks [NAME ...] [--output results/benchmarks] [--to reports/benchmarks]
     sana-bench history results/benchmarks
 
-Run from the root of the repository; without names, all of them (an hour on two cores). Each sitting is a run of its own, whose
+Run from the root of the repository; without names, all of them (half an hour on two cores). Each is a run of its own, whose
 directory holds what the scripts wrote; `--to` copies that to the reports. Times are comparable on one machine: the processor, its
 cores and the threads in use are what a history is told apart by, while versions and the code's revision are in the provenance.
 """

@@ -7,7 +7,6 @@ table of features, and the sum over all points of a query is one pass of `embedd
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,11 +40,14 @@ class _Attention(Published):
             value = value.masked_fill(mask[..., None], 0.0)
         sizes = given["spatial_shapes_list"]
         points = (*query.shape[:2], self.n_heads, self.n_levels, self.n_points)
-        offsets = self.sampling_offsets(query).view(*points, 2)
         weights = self.attention_weights(query).view(*points[:3], -1).softmax(-1).view(points)
-        # Reference points are shares of a level, offsets are pixels of it; a pixel's centre is at half.
-        sides = hidden.new_tensor([(width, height) for height, width in sizes])[:, None]
-        places = (reference[:, :, None, :, None] + offsets / sides) * sides - 0.5
+        # Whole in memory for each level and axis: what is done to one of them is done to long rows of numbers.
+        places = self.sampling_offsets(query).view(*points, 2).permute(3, 5, 0, 1, 2, 4).contiguous()
+        for level, (height, width) in enumerate(sizes):
+            for axis, side in enumerate((width, height)):
+                # Reference points are shares of a level, offsets are pixels of it; a pixel's centre is at half.
+                reference_BQ11 = reference[:, :, level, axis, None, None]
+                places[level, axis].div_(side).add_(reference_BQ11).mul_(side).sub_(0.5)
         mixed = sample_levels(value.unflatten(2, (self.n_heads, -1)), sizes, places, weights)
         return self.output_proj(mixed), weights
 
@@ -56,33 +58,42 @@ def sample_levels(value: Tensor, sizes: Sequence[tuple[int, int]], places: Tenso
     Args:
         value: features (B, S, heads, d), the levels one after the other, each row by row.
         sizes: height and width of each level; their products add up to S.
-        places: (B, Q, heads, levels, points, 2), x and y in pixels; 0 is the centre of the first.
+        places: (levels, 2, B, Q, heads, points), x and y in pixels; 0 is the centre of the first.
         weights: (B, Q, heads, levels, points).
     """
     n_images, n_rows, n_heads, _ = value.shape
-    corner = places.floor()
-    share = places - corner
+    n_points = weights.shape[-1]
     # Half as wide as torch's own integers, of which there are two a feature that is read.
-    integers = partial(torch.tensor, dtype=torch.int32)
-    areas = (height * width for height, width in sizes)
-    starts = integers([0, *accumulate(areas)][:-1])[:, None]
-    heights, widths = (integers(sides)[:, None] for sides in zip(*sizes, strict=True))
-    image = integers(range(n_images)).view(-1, 1, 1, 1, 1) * n_rows
-    head = integers(range(n_heads)).view(-1, 1, 1)
+    integers = partial(torch.arange, dtype=torch.int32)
+    heads = integers(n_heads)[:, None].expand(-1, n_points)
+    first = integers(n_images).view(-1, 1, 1, 1) * (n_rows * n_heads) + heads
     rows, parts = [], []
-    for right in (0, 1):
-        for below in (0, 1):
-            x, y = (corner[..., axis].int() + step for axis, step in ((0, right), (1, below)))
-            part = _share(share[..., 0], right) * _share(share[..., 1], below)
-            inside = (x >= 0) & (x < widths) & (y >= 0) & (y < heights)
-            # A row that does not exist counts nothing, whichever is read for it.
-            pixel = starts + y * widths + x
-            rows.append(torch.where(inside, (image + pixel) * n_heads + head, 0))
-            parts.append(part * weights * inside)
+    for (height, width), (x, y), weight in zip(
+        sizes, places, weights.permute(3, 0, 1, 2, 4).contiguous(), strict=True
+    ):
+        columns = [(column.mul_(n_heads), share) for column, share in _neighbours(x, width)]
+        for line, share in _neighbours(y, height):
+            start, weighted = line.mul_(width * n_heads).add_(first), share.mul_(weight)
+            rows += [start + column for column, _ in columns]
+            parts += [weighted * right for _, right in columns]
+        first = first + height * width * n_heads
     flat = (weights.shape[:3].numel(), -1)
-    bags, shares = (torch.stack(parted, dim=-1).view(flat) for parted in (rows, parts))
+    bags, shares = (torch.stack(parted, dim=3).view(flat) for parted in (rows, parts))
     summed = F.embedding_bag(bags, value.flatten(0, 2), mode="sum", per_sample_weights=shares)
     return summed.view(*weights.shape[:2], -1)
+
+
+def _neighbours(place: Tensor, side: int) -> list[tuple[Tensor, Tensor]]:
+    """The pixels before and after a place on an axis of `side` pixels, and their shares of it.
+
+    A pixel that does not exist has no share, whichever stands for it.
+    """
+    floor = place.floor()
+    before, after = floor.int(), place - floor
+    return [
+        (pixel.clamp(0, side - 1), share.mul_((pixel >= 0) & (pixel < side)))
+        for pixel, share in ((before, 1 - after), (before + 1, after))
+    ]
 
 
 def with_our_sampling(
@@ -93,7 +104,3 @@ def with_our_sampling(
         if type(module) is Published:
             module.__class__ = _Attention
     return network
-
-
-def _share(share: Tensor, step: int) -> Tensor:
-    return share if step else 1 - share

@@ -64,5 +64,5 @@ def test_a_point_between_pixels_is_their_mean_and_zero_beyond_the_edge():
     value = torch.arange(1.0, 7.0).view(1, 6, 1, 1)  # one level of two rows: 1 2 3, 4 5 6
     places = torch.tensor([[0.0, 0.0], [0.5, 0.5], [2.5, 1.0], [-1.0, 0.0], [1.0, -0.25]])
     weights = torch.ones(1, 5, 1, 1, 1)
-    found = sample_levels(value, [(2, 3)], places.view(1, 5, 1, 1, 1, 2), weights)
+    found = sample_levels(value, [(2, 3)], places.T.reshape(1, 2, 1, 5, 1, 1), weights)
     assert found.flatten().tolist() == [1.0, 3.0, 3.0, 0.0, 1.5]
