@@ -192,9 +192,7 @@ def test_an_image_changed_in_place_is_another_reference(mjhq, tmp_path, settled)
 def test_unchanged_images_are_hashed_once(mjhq, tmp_path, settled):
     hashes = FileHashes()
     InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path, hashes).features()
-    kinds = Counter(Path(key.path).suffix for key in hashes.learnt)
-    # Images, their table, and the network's weights.
-    assert kinds == {".jpg": 42, ".json": 1, ".pth": 1}
+    assert len(hashes.learnt) == 42
     again = FileHashes(hashes.learnt)
     InceptionReference(Colours(), mjhq / "meta_data.json", tmp_path, again).features()
     assert again.learnt == {}
