@@ -50,7 +50,7 @@ def _check_benchmarks(suite: "Suite") -> list[str]:
         try:
             for spec in chosen:
                 notes += _build(spec, suite)
-            if chosen or not is_as_shipped(benchmark, suite):
+            if not is_as_shipped(benchmark, suite):
                 with contextlib.suppress(AssetError):  # published prompts that are not on this machine
                     resolve_benchmark(benchmark, suite, FileHashes())
         except UsageError as error:

@@ -177,7 +177,7 @@ _REMEMBERED: ContextVar[HashCache | None] = ContextVar("remembered", default=Non
 
 
 @contextmanager
-def remembering(cache: HashCache | None) -> Iterator[None]:
+def remembering(cache: HashCache) -> Iterator[None]:
     """Let every `file_sha256` that names no cache ask this one meanwhile: judges read weights of many gigabytes."""
     token = _REMEMBERED.set(cache)
     try:

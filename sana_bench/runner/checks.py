@@ -136,10 +136,9 @@ def load_metrics(
     }
     with remembering(hashes):
         loaded = {key: metrics.build(spec, resolved.tier.tier, assets) for key, spec in wanted.items()}
+        # Hashes the weights, so that a missing file is found before anything is written.
         for metric in loaded.values():
-            metric_key(
-                metric
-            )  # hashes the weights, so that a missing file is found before anything is written
+            metric_key(metric)
     return loaded
 
 
